@@ -1,0 +1,84 @@
+"""The command group: one line for every error, and the exit codes 0, 1, 2 and 130."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+
+import click
+
+import inversion
+from inversion.errors import InversionError
+
+COMMANDS = {
+    "train": "Train a decoder for one encoder layer and score it.",
+    "list": "Show encoders, layers, decoders and fusions.",
+    "data": "Fetch, verify and cache a data set.",
+    "doctor": "Check this machine; end runs nobody works on.",
+}
+"""Each command is ``command`` in the module of its name, with an underscore where the name is a Python word."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is called or its help is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"inversion.cli.{cmd_name}_command").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(inversion.__version__, prog_name="inversion")
+@click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
+def cli(verbose: bool) -> None:
+    """How much of an image survives inside a neural network?
+
+    Freeze a pretrained encoder, cut it at a layer, train a decoder to rebuild the image from the features, and score
+    the reconstructions. Everything is tracked in MLflow.
+
+    \b
+    A first run, without any download, on the photographs that come with this package:
+      inversion train --encoder resnet34 --decoder wavelet --data sample --weights random --epochs 3
+    """
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
+def main() -> None:
+    """Runs a command and exits: 0 all done, 1 something ran and failed, 2 the request was wrong, 130 interrupted."""
+    sys.exit(run_command(cli))
+
+
+def run_command(command: click.Command, arguments: list[str] | None = None) -> int:
+    """Runs a click command; prints an error as one line and returns the exit code."""
+    try:
+        code = command.main(arguments, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except click.ClickException as error:
+        return _report(error.format_message(), 2, error)
+    except InversionError as error:
+        return _report(str(error), error.exit_code, error)
+    except (click.Abort, KeyboardInterrupt) as error:
+        return _report("interrupted", 130, error)
+
+
+def _report(message: str, code: int, error: BaseException) -> int:
+    click.echo(f"error: {' '.join(message.split())}", err=True)
+    if code == 2 and "MLFLOW_RUN_ID" in os.environ:
+        from inversion.tracking.run import fail_adopted_run
+
+        fail_adopted_run(error)
+    return code

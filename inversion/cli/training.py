@@ -1,0 +1,105 @@
+"""What ``inversion train`` does once its options are known to be well formed."""
+
+from __future__ import annotations
+
+import json
+
+from mlflow.exceptions import MlflowException
+from rich.console import Console
+from rich.table import Table
+
+from inversion.cli.progress_bar import ProgressBar
+from inversion.config import RunConfig, parse_config
+from inversion.data.progress import progress_bars
+from inversion.errors import RequestError
+from inversion.resolve import Plan, check
+from inversion.run import Prepared, RunResult, prepare, train as train_prepared
+from inversion.tracking.connection import Connection, connect
+from inversion.training.interrupt import stop_on_signals
+
+SHOWN_SCORES = {"test/psnr": "PSNR", "test/ssim": "SSIM", "test/lpips": "LPIPS"}
+
+
+def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, resume: str | None) -> None:
+    """Prepares, shows what was resolved, trains and shows the scores.
+
+    Raises:
+        InversionError: the request was wrong, or the run failed.
+    """
+    console = Console()
+    check(config)
+    with stop_on_signals() as stop:
+        connection = connect(tracking_uri, experiment)
+        if resume:
+            config = config_of(connection, resume)
+        with progress_bars() as report:
+            prepared = prepare(config, report)
+        show_plan(console, prepared)
+        with ProgressBar(console, prepared.plan.config.epochs) as bar:
+            result = train_prepared(prepared, connection, [bar], stop, resume)
+    show_result(console, prepared.plan, result, connection)
+
+
+def config_of(connection: Connection, run_id: str) -> RunConfig:
+    """The configuration of a run that is to be resumed.
+
+    Raises:
+        RequestError: no such run, none of ours, or one that is finished.
+    """
+    try:
+        run = connection.client.get_run(run_id)
+    except MlflowException as error:
+        raise RequestError(f"--resume: {connection.uri} has no run {run_id!r}") from error
+    if "inversion.config" not in run.data.tags:
+        raise RequestError(f"--resume: run {run_id} was not made by inversion, or never began to train")
+    if run.info.status == "FINISHED":
+        raise RequestError(f"--resume: run {run_id} is FINISHED; there is nothing to go on with")
+    return parse_config(json.loads(run.data.tags["inversion.config"])["parameters"])
+
+
+def show_plan(console: Console, prepared: Prepared) -> None:
+    """What will be run, after every ``auto`` was resolved."""
+    plan, photos = prepared.plan, prepared.photos
+    config = plan.config
+    counts = ", ".join(f"{len(photos.names(split))} {split}" for split in ("train", "val", "test"))
+    table = Table(title=plan.name, show_header=False, title_justify="left")
+    rows = {
+        "encoder": ", ".join(f"{cut} ({cut.shape(config.image_size)})" for cut in plan.cuts),
+        "weights": ", ".join(f"{name}: {source}" for name, source in plan.weights.items()),
+        "decoder": config.decoder if config.decoder_options == "auto" else f"{config.decoder} {config.decoder_options}",
+        "fusion": config.fusion,
+        "data": f"{plan.photos.name}: {counts} ({plan.photos.root})",
+        "loss": f"{config.mse_weight:g}·MSE + {config.lpips_weight:g}·LPIPS (LPIPS: {config.lpips_weights})",
+        "protocol": config.protocol,
+        "training": f"at most {config.epochs} epochs, batch {config.batch_size}, lr {config.lr:g}, seed {config.seed}",
+        "device": f"{config.device}, {config.precision}, {config.threads} threads",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+    for line in (*plan.photos.warnings, *filter(None, [plan.photos.note])):
+        console.print(f"[yellow]note:[/] {line}")
+    for fallback in plan.fallbacks:
+        console.print(f"[yellow]note:[/] {fallback.short} ({fallback.remedy})")
+
+
+def show_result(console: Console, plan: Plan, result: RunResult, connection: Connection) -> None:
+    """Scores, where the pictures are, how to look at them, and once more what was fallen back on."""
+    scores = [f"{label} {result.metrics[name]:.3f} ± {result.metrics[f'{name}_std']:.3f}"
+              for name, label in SHOWN_SCORES.items() if name in result.metrics]
+    console.print(f"[bold]{plan.name}[/]: {', '.join(scores)} on {plan.photos.name}'s test images "
+                  f"(best epoch {result.metrics['best_epoch']:.0f}, {result.metrics['train_seconds']:.0f} s of training)")
+    console.print(f"reconstructions: {_place(result.artifact_uri)}/reconstructions", soft_wrap=True)
+    console.print(f"look at the run: {_ui_command(connection.uri)}  (run {result.run_id})", soft_wrap=True)
+    if plan.fallbacks:
+        remedies = "; ".join(fallback.remedy for fallback in plan.fallbacks)
+        console.print(f"{', '.join(fallback.short for fallback in plan.fallbacks)}: not comparable with DIV2K and "
+                      f"ImageNet; {remedies}", soft_wrap=True)
+
+
+def _place(uri: str) -> str:
+    return uri.removeprefix("file://")
+
+
+def _ui_command(uri: str) -> str:
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"

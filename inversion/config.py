@@ -1,0 +1,150 @@
+"""The parameters of a run: names, types, ranges, defaults. No other place lists them.
+
+The options of ``inversion train``, the parameters in MLproject, spec files and MLflow's params all have these names.
+Only types and ranges are checked here; whether an encoder or a file exists is for ``inversion.resolve`` to find out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+from inversion.errors import RequestError, UnknownNameError
+
+Protocol = Literal["image", "published"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Limit = Annotated[int, Field(ge=0)]
+
+
+class RunConfig(BaseModel):
+    """One combination of encoder, layer, decoder and training settings, as asked for (``auto`` not yet resolved)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    encoder: str = Field("vgg16", description="vgg16, vgg16:block1, resnet34:layer1+vgg16:block1, ensemble, "
+                         "or timm/NAME:LAYER")
+    layer: str = Field("auto", description="layer of a single encoder; auto: its first")
+    decoder: str = Field("transposed_conv", description="decoder that rebuilds the image")
+    fusion: str = Field("auto", description="how several encoders are fused; auto: weighted for several")
+    data: str = Field("auto", description="div2k, sample, or a folder; auto: DIV2K when on disk, else sample")
+    data_dir: str = Field("auto", description="folder of downloaded data and caches; auto: the user's cache folder")
+    weights: str = Field("auto", description="imagenet, random, random:SEED, a state-dict file, a folder of them, "
+                         "or vgg16=FILE,resnet34=FILE")
+    lpips_weights: str = Field("auto", description="AlexNet trunk of LPIPS: imagenet, a file, or off; "
+                               "auto: off when out of reach")
+    protocol: Protocol = Field("image", description="image: loss and scores in [0, 1]; published: against the "
+                               "ImageNet-normalised image, to reproduce the published tables")
+    image_size: int = Field(224, ge=32, le=1024, multiple_of=32, description="side of the square crops, in pixels")
+    epochs: Count = Field(30, description="epochs at most")
+    batch_size: Count = Field(4, description="images an optimiser step")
+    lr: Positive = Field(1e-4, description="Adam's learning rate")
+    lr_patience: Limit = Field(5, description="epochs without a better val/loss before the rate is cut")
+    lr_factor: float = Field(0.5, gt=0, lt=1, description="what the rate is multiplied by then")
+    min_lr: NonNegative = Field(1e-6, description="floor of the learning rate")
+    patience: Count = Field(15, description="epochs without a better val/loss before training stops")
+    mse_weight: NonNegative = Field(0.5, description="weight of the mean squared error in the loss")
+    lpips_weight: NonNegative = Field(0.5, description="weight of LPIPS in the loss")
+    train_limit: Limit = Field(0, description="use only the first N training images; 0: all")
+    val_limit: Limit = Field(0, description="use only the first N validation images; 0: all")
+    test_limit: Limit = Field(0, description="use only the first N test images; 0: all")
+    decoder_options: str = Field("auto", description="the decoder's own options, as depth=4,heads=4")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of initialisation, order, crops and flips")
+    device: str = Field("auto", description="cpu, cuda or cuda:N; auto: CUDA when there is one")
+    precision: Precision = Field("auto", description="auto: bf16 autocast on CUDA, fp32 on the CPU")
+    threads: Limit = Field(0, description="CPU threads of PyTorch; 0: one per core")
+    strict: bool = Field(False, description="refuse every fallback instead of naming it")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: Any, info: Any) -> Any:
+        """An empty text means the default: MLflow passes an unset text on as ''."""
+        if isinstance(value, str) and not value.strip():
+            return cls.model_fields[info.field_name].default
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _device_has_a_known_form(cls, value: str) -> str:
+        kind, _, index = value.partition(":")
+        if value in ("auto", "cpu") or (kind == "cuda" and (index.isdigit() or value == "cuda")):
+            return value
+        raise ValueError("auto, cpu, cuda or cuda:N")
+
+    def objective_is_empty(self) -> bool:
+        """Whether both loss weights are zero, so that there is nothing to minimise."""
+        return self.mse_weight == 0 and self.lpips_weight == 0
+
+
+def parse_config(values: Mapping[str, Any]) -> RunConfig:
+    """A checked configuration from texts or typed values, as they come from a command line or a YAML file.
+
+    Raises:
+        UnknownNameError: a parameter that does not exist.
+        RequestError: a value of the wrong type or out of range; the message names the parameter and what is allowed.
+    """
+    for name in values:
+        if name not in RunConfig.model_fields:
+            raise UnknownNameError("unknown parameter", name, RunConfig.model_fields)
+    try:
+        config = RunConfig.model_validate(dict(values))
+    except ValidationError as error:
+        raise RequestError("; ".join(_explain(detail) for detail in error.errors())) from None
+    if config.objective_is_empty():
+        raise RequestError("mse_weight and lpips_weight are both 0: there is nothing to train for. Set one above 0.")
+    if config.min_lr > config.lr:
+        raise RequestError(f"min_lr {config.min_lr:g} is above lr {config.lr:g}: the rate can only be cut.")
+    return config
+
+
+def allowed_values(name: str) -> str:
+    """What a parameter may be, in words: ``image, published`` or ``a whole number, 1 or more``."""
+    field = RunConfig.model_fields[name]
+    if choices := get_args(field.annotation):
+        return ", ".join(str(choice) for choice in choices)
+    if field.annotation is bool:
+        return "true or false"
+    if field.annotation is str:
+        return field.description or "text"
+    words = ["a whole number" if field.annotation is int else "a number"]
+    phrases = {"ge": "{} or more", "gt": "above {}", "le": "at most {}", "lt": "below {}",
+               "multiple_of": "a multiple of {}"}
+    for constraint in field.metadata:
+        words += [phrase.format(getattr(constraint, key)) for key, phrase in phrases.items()
+                  if getattr(constraint, key, None) is not None]
+    return ", ".join(words)
+
+
+def parse_options(text: str) -> dict[str, str]:
+    """``depth=4,heads=4`` to a dictionary; ``auto`` is the empty one.
+
+    Raises:
+        RequestError: not of the form ``name=value,name=value``, or a name given twice.
+    """
+    options: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in text.split(",") if text != "auto")):
+        name, separator, value = (piece.strip() for piece in item.partition("="))
+        if not (name and separator and value):
+            raise RequestError(f"decoder_options: {item!r} is not of the form name=value (as in depth=4,heads=4)")
+        if name in options:
+            raise RequestError(f"decoder_options: {name} is given twice")
+        options[name] = value
+    return options
+
+
+def _explain(detail: ErrorDetails) -> str:
+    name = str(detail["loc"][0])
+    message = f"{name}: {str(detail['input'])!r} is not allowed. Allowed: {allowed_values(name)}."
+    choices = get_args(RunConfig.model_fields[name].annotation)
+    if choices and isinstance(detail["input"], str):
+        import difflib
+
+        if nearest := difflib.get_close_matches(detail["input"], choices, n=1):
+            message += f" Did you mean {nearest[0]!r}?"
+    return message

@@ -1,0 +1,175 @@
+"""Each photograph decoded and resized once; every later epoch, run and process maps the same file of pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inversion.data import arrowfile, decode
+from inversion.data.arrowfile import Row
+from inversion.data.files import alone_in, replacing
+from inversion.data.hashing import hash_files
+from inversion.data.parallel import in_order
+from inversion.data.progress import Progress, quiet
+from inversion.data.splits import SPLITS, Photo, PhotoSet
+from inversion.errors import DataError
+from inversion.images import stored_size
+
+T = TypeVar("T")
+
+NAMED_AT_MOST = 10
+"""Unusable photographs that are named one by one; of the others only the number is told."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PhotoCache:
+    """Stored pixels of the photographs that a run uses.
+
+    Attributes:
+        path: the Arrow file.
+        digest: SHA-256, in hexadecimal, over split and content of every photograph in order: the same wherever they
+            lie and whatever they are called.
+    """
+
+    path: Path
+    digest: str
+    _names: dict[str, list[str]]
+    _pixels: dict[str, list[NDArray[np.uint8]]]
+
+    def names(self, split: str) -> list[str]:
+        """Names of a split's photographs, in the order of ``pixels``."""
+        return self._names[split]
+
+    def pixels(self, split: str) -> list[NDArray[np.uint8]]:
+        """Stored pixels of a split: read-only ``uint8 (H, W, 3)`` views of the mapped file, shorter side
+        ``stored_size(image_size)``."""
+        return self._pixels[split]
+
+
+def load_cached(
+    photo_set: PhotoSet,
+    image_size: int,
+    cache_dir: Path,
+    progress: Progress = quiet,
+    limits: Mapping[str, int] | None = None,
+) -> PhotoCache:
+    """The pixels of a set, from the cache or decoded into it now.
+
+    Args:
+        photo_set: the photographs.
+        image_size: side of the crops that will be taken, in pixels.
+        cache_dir: folder of cache files and remembered hashes; made if need be.
+        progress: told the photographs read and decoded.
+        limits: by split, how many photographs to use, from the first; 0 or no entry means all.
+
+    Raises:
+        DataError: photographs that cannot be used (all of them are looked at, the message names the first ten), or a
+            folder that cannot be written.
+    """
+    used = [(split, photo) for split in SPLITS for photo in _first(photo_set.splits[split], (limits or {}).get(split))]
+    hashes, problems = hash_files([photo.path for _, photo in used], photo_set.root, cache_dir, progress)
+    photos = [(Row(photo.name, split, hashes[photo.path]), photo.path) for split, photo in used
+              if photo.path in hashes]
+    rows, size = [row for row, _ in photos], stored_size(image_size)
+    metadata = _metadata(size)
+    digest = content_digest(rows)
+    path = cache_dir / f"photos-{size}-{_key(digest, metadata)}.arrow"
+    pixels = None if problems else _read(path, metadata, rows, logging.WARNING)
+    if pixels is None:
+        pixels = _build(path, metadata, photos, size, list(problems.values()), progress)
+    return PhotoCache(path, digest, _by_split(rows, [row.name for row in rows]), _by_split(rows, pixels))
+
+
+def content_digest(rows: Iterable[Row]) -> str:
+    """SHA-256, in hexadecimal, over split and content hash of each row in order."""
+    return hashlib.sha256("".join(f"{row.split} {row.sha256}\n" for row in rows).encode()).hexdigest()
+
+
+def _first(photos: list[Photo], limit: int | None) -> list[Photo]:
+    return photos[:limit] if limit else photos
+
+
+def _metadata(size: int) -> dict[str, str]:
+    """What the pixels depend on beside the files. Pillow is part of it: its codecs and filters make the pixels."""
+    return {"format": str(arrowfile.FORMAT_VERSION), "decode": str(decode.DECODE_VERSION),
+            "pillow": importlib.metadata.version("pillow"), "shorter_side": str(size)}
+
+
+def _key(digest: str, metadata: dict[str, str]) -> str:
+    return hashlib.sha256(f"{digest} {sorted(metadata.items())}".encode()).hexdigest()[:16]
+
+
+def _by_split(rows: Sequence[Row], values: Sequence[T]) -> dict[str, list[T]]:
+    return {split: [value for row, value in zip(rows, values, strict=True) if row.split == split] for split in SPLITS}
+
+
+def _read(path: Path, metadata: dict[str, str], rows: Sequence[Row], level: int) -> list[NDArray[np.uint8]] | None:
+    """The pixels if there is a good file; needs no lock, since files are replaced whole."""
+    try:
+        return arrowfile.read(path, metadata, rows)
+    except FileNotFoundError:
+        return None
+    except arrowfile.BrokenFileError as error:
+        _logger.log(level, "%s cannot be used (%s): decoding the photographs again", path, error)
+        return None
+
+
+def _build(
+    path: Path,
+    metadata: dict[str, str],
+    photos: Sequence[tuple[Row, Path]],
+    size: int,
+    problems: list[str],
+    progress: Progress,
+) -> list[NDArray[np.uint8]]:
+    """Decodes all photographs into the file; with one that cannot be used, there is no file but an error."""
+    rows, total = [row for row, _ in photos], len(photos) + len(problems)
+    try:
+        with alone_in(path.parent):
+            # Of several workers that begin together, the first one decodes and the others find its file.
+            if not problems and (pixels := _read(path, metadata, rows, logging.DEBUG)) is not None:
+                return pixels
+            with replacing(path) as temporary:
+                arrowfile.write(temporary, metadata, _decoded(photos, size, problems, progress))
+                if problems:
+                    raise DataError(_report(problems, total))
+            return arrowfile.read(path, metadata, rows)
+    except OSError as error:
+        raise DataError(f"the cache cannot be written in {path.parent} ({error.strerror or error}): make room there, "
+                        "or choose another folder with data_dir=FOLDER.") from error
+
+
+def _decoded(
+    photos: Sequence[tuple[Row, Path]], size: int, problems: list[str], progress: Progress
+) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
+    """Decoded photographs in order; what cannot be decoded is added to ``problems`` instead."""
+
+    def attempt(item: tuple[Row, Path]) -> tuple[Row, NDArray[np.uint8] | DataError]:
+        try:
+            return item[0], decode.decode_photo(item[1], size)
+        except DataError as error:
+            return item[0], error
+
+    for done, (row, result) in enumerate(in_order(attempt, photos), start=1):
+        if isinstance(result, DataError):
+            problems.append(str(result))
+        else:
+            yield row, result
+        progress("decoding photographs", done, len(photos))
+
+
+def _report(problems: list[str], total: int) -> str:
+    more = len(problems) - NAMED_AT_MOST
+    rest = f"; and {more} more" if more > 0 else ""
+    return (f"{len(problems)} of {total} photographs cannot be used: {'; '.join(problems[:NAMED_AT_MOST])}{rest}. "
+            "Remove or replace them.")

@@ -1,0 +1,55 @@
+"""What the parameter ``data`` can name, and where data lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from inversion.data import div2k, folder, sample
+from inversion.data.progress import Progress, quiet
+from inversion.data.splits import PhotoSet
+from inversion.errors import DataError, UnknownNameError
+
+NAMES = ("sample", "div2k")
+
+DATA_DIR_VARIABLE = "INVERSION_DATA"
+
+
+def default_data_dir() -> Path:
+    """The folder of downloads and caches: ``$INVERSION_DATA``, else the user's cache folder."""
+    if chosen := os.environ.get(DATA_DIR_VARIABLE, "").strip():
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("inversion"))
+
+
+def cache_folder(data_dir: Path) -> Path:
+    """Where below the data folder decoded photographs and remembered hashes are kept."""
+    return data_dir / "cache"
+
+
+def resolve_auto(data_dir: Path) -> str:
+    """What ``data=auto`` stands for: ``div2k`` when it is on disk, else ``sample``."""
+    return "div2k" if div2k.is_present(data_dir) else "sample"
+
+
+def find_photo_set(data: str, data_dir: Path, progress: Progress = quiet) -> PhotoSet:
+    """The photographs that ``data`` stands for: ``sample``, ``div2k``, or a folder.
+
+    A folder that is called like a data set is reached as ``./sample``.
+
+    Raises:
+        UnknownNameError: neither a known name nor a folder.
+        DataError: the photographs are not there, or do not make three splits.
+    """
+    if data == "sample":
+        return sample.photo_set()
+    if data == "div2k":
+        return div2k.photo_set(data_dir)
+    root = Path(os.path.expanduser(data))
+    if os.path.isdir(root):
+        return folder.photo_set(root, cache_folder(data_dir), progress)
+    if os.path.exists(root):
+        raise DataError(f"data: {data!r} is a file; a folder of photographs is needed, or {' or '.join(NAMES)}.")
+    raise UnknownNameError(f"data: no folder {root.absolute()} and no data set", data, (*NAMES, "a folder that exists"))

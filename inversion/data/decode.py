@@ -1,0 +1,130 @@
+"""Image files to stored pixels.
+
+Image files are hostile. What can be shown rightly is shown rightly; everything else is refused by name, since a
+photograph that was silently replaced or distorted would falsify the scores.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from inversion.data.files import shown
+from inversion.errors import DataError
+from inversion.images import RESIZE_RATIO
+
+DECODE_VERSION = 1
+"""To be raised with every change here that changes pixels: caches of other versions are decoded anew."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "GIF")
+"""Pillow's other formats include some that run programs (EPS starts Ghostscript)."""
+
+MAX_PIXELS = 100_000_000
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags
+
+_opening = threading.Lock()
+
+
+class _RefusedError(Exception):
+    """Why a file that Pillow can read is not used."""
+
+
+def decode_photo(path: Path, shorter_side: int) -> NDArray[np.uint8]:
+    """Decodes a photograph and scales its shorter side to ``shorter_side`` pixels.
+
+    EXIF orientation is applied, transparency is laid over white, 16-bit greyscale is scaled to 8 bits, colour profiles
+    are ignored. The size and the filter (bilinear, antialiased) are those of torchvision's ``Resize`` on Pillow images.
+
+    Returns:
+        Stored pixels: ``uint8 (H, W, 3)``, red, green, blue in 0…255, ``min(H, W) == shorter_side``.
+
+    Raises:
+        DataError: the file cannot be read, is no image, is damaged, has several frames, floating-point or 32-bit
+            values, more than 100 megapixels, or a shorter side below the crop that ``shorter_side`` belongs to
+            (scaling up by more than 256/224 would invent detail). The message names the file and the reason.
+    """
+    try:
+        with path.open("rb") as file, _open(file) as image:
+            _check(image, round(shorter_side / RESIZE_RATIO))
+            rgb = _to_rgb(image)
+        return np.asarray(rgb.resize(_scaled(rgb.size, shorter_side), Image.Resampling.BILINEAR))
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error…
+        raise DataError(f"{shown(path)}: {_reason(error)}") from error
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    """Opens without Pillow's warning at 89 megapixels: our own limit is checked next, from the header as well.
+
+    Given a path, Pillow maps uncompressed TIFFs into memory, and garbles those that EXIF turns by 90°; given a file
+    it does not (seen with Pillow 13.0).
+    """
+    with _opening, warnings.catch_warnings():  # the lock: filters of warnings belong to the process, not to a thread
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(file, formats=FORMATS)
+
+
+def _check(image: Image.Image, smallest: int) -> None:
+    """Refuses what the header already shows to be unusable, before any pixel is decoded."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _RefusedError(f"{width}×{height} is more than {MAX_PIXELS // 10**6} megapixels")
+    if min(width, height) < smallest:
+        raise _RefusedError(f"{width}×{height} is too small: the shorter side must have {smallest} pixels or more")
+    if image.mode == "F":
+        raise _RefusedError("floating-point values: what is black and what is white is not known")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # of a telephone's MPO the first frame is the photograph
+        raise _RefusedError(f"{frames} frames: animated images and files of several pages are not used")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        upright = _eight_bits(upright, *_tiff_scale(image))
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return upright.convert("RGB")
+
+
+def _eight_bits(image: Image.Image, white: int, inverted: bool) -> Image.Image:
+    """16-bit greyscale (modes ``I;16``, ``I;16B``, ``I``) to 8 bits; Pillow's own conversion saturates at 255."""
+    values = np.asarray(image).astype(np.int64)
+    low, high = values.min(), values.max()
+    if low < 0 or high > white:
+        raise _RefusedError(f"greyscale values from {low} to {high}: what is black and what is white is not known")
+    scaled = (values * 255 + white // 2) // white
+    return Image.fromarray((255 - scaled if inverted else scaled).astype(np.uint8))
+
+
+def _tiff_scale(image: Image.Image) -> tuple[int, bool]:
+    """The value of white, and whether greys count from white: TIFF may have 12 bits, and Pillow leaves both to us."""
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
+    return 2 ** min(bits, 16) - 1, tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+
+def _scaled(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
+    """(width, height) with the shorter one at ``shorter_side``, the longer one rounded down as torchvision does."""
+    width, height = size
+    longer_side = int(shorter_side * max(size) / min(size))
+    return (shorter_side, longer_side) if width <= height else (longer_side, shorter_side)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"not an image in a known format ({', '.join(FORMATS)}), or a damaged one"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {MAX_PIXELS // 10**6} megapixels"
+    if isinstance(error, OSError) and error.strerror:  # without the path, which stands in front already
+        return error.strerror
+    if isinstance(error, _RefusedError):
+        return str(error)
+    return f"damaged image ({str(error).strip().partition(chr(10))[0] or type(error).__name__})"

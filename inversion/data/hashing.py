@@ -1,0 +1,95 @@
+"""Content hashes of image files, remembered so that a second start does not read gigabytes again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from inversion.data.files import file_sha256, replacing, shown
+from inversion.data.parallel import in_order
+from inversion.data.progress import Progress, quiet
+
+INDEX_VERSION = 1
+
+TOO_YOUNG_NS = 2_000_000_000
+"""A file changed this recently could change again within its timestamp's granularity: its hash is not remembered."""
+
+Index = dict[str, list[Any]]
+"""Path to size in bytes, time of change in nanoseconds, SHA-256."""
+
+_logger = logging.getLogger(__name__)
+
+
+def hash_files(
+    paths: Sequence[Path], root: Path, index_folder: Path, progress: Progress = quiet
+) -> tuple[dict[Path, str], dict[Path, str]]:
+    """SHA-256 of each file, read only if its size or time of change is not the remembered one.
+
+    The index is only a saving: where it is broken it is begun again, where it cannot be written that is logged.
+
+    Returns:
+        The hashes in hexadecimal by path; and, by path, the reasons why files could not be read.
+    """
+    index_path = index_folder / f"hashes-{_text_sha256(str(root.resolve()))[:16]}.json"
+    began = time.time_ns()
+    remembered = _read_index(index_path)
+    hashes: dict[Path, str] = {}
+    unreadable: dict[Path, str] = {}
+    fresh: Index = {}
+    entries = in_order(lambda path: _entry(path, remembered), paths)
+    for done, (path, entry) in enumerate(zip(paths, entries, strict=True), start=1):
+        if isinstance(entry, OSError):
+            unreadable[path] = f"{shown(path)}: {entry.strerror or entry}"
+        else:
+            hashes[path] = entry[2]
+            fresh[_key(path)] = entry
+        progress("reading photographs", done, len(paths))
+    keep = {path: entry for path, entry in fresh.items() if began - entry[1] > TOO_YOUNG_NS}
+    if any(remembered.get(path) != entry for path, entry in keep.items()):
+        _write_index(index_path, remembered | keep)
+    return hashes, unreadable
+
+
+def _entry(path: Path, remembered: Index) -> list[Any] | OSError:
+    try:
+        status = path.stat()
+        known = remembered.get(_key(path))
+        if known is not None and known[:2] == [status.st_size, status.st_mtime_ns]:
+            return known
+        return [status.st_size, status.st_mtime_ns, file_sha256(path)]
+    except OSError as error:
+        return error
+
+
+def _key(path: Path) -> str:
+    return os.path.abspath(path)
+
+
+def _text_sha256(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()
+
+
+def _read_index(path: Path) -> Index:
+    try:
+        content = json.loads(path.read_text("ascii"))
+        files = content["files"] if content["version"] == INDEX_VERSION else {}
+        return {name: [int(size), int(changed), str(sha)] for name, (size, changed, sha) in files.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        _logger.warning("%s is broken: all photographs are read again", path)
+        return {}
+
+
+def _write_index(path: Path, index: Index) -> None:
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({"version": INDEX_VERSION, "files": index}), "ascii")
+    except OSError as error:
+        _logger.warning("%s cannot be written (%s): all photographs will be read again next time", path, error)

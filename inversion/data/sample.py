@@ -1,0 +1,66 @@
+"""Twelve photographs that come inside our dependencies, so that the first run needs no download."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from inversion.data.splits import Photo, PhotoSet
+from inversion.errors import DataError
+
+NOTE = "sample photographs: too few for statistics"
+
+CROPS_PER_IMAGE = 16
+"""Eight training photographs with one crop each would make an epoch of two steps."""
+
+# Split by scene: the two motorcycles are one scene from two sides. Only files that are inside the packages:
+# scikit-image downloads its other pictures.
+_FILES = {
+    "train": (
+        ("skimage", "data/astronaut.png"),
+        ("skimage", "data/coffee.png"),
+        ("skimage", "data/hubble_deep_field.jpg"),
+        ("skimage", "data/ihc.png"),
+        ("skimage", "data/motorcycle_left.png"),
+        ("skimage", "data/motorcycle_right.png"),
+        ("skimage", "data/retina.jpg"),
+        ("sklearn", "datasets/images/flower.jpg"),
+    ),
+    "val": (
+        ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+        ("skimage", "data/rocket.jpg"),
+    ),
+    "test": (
+        ("skimage", "data/chelsea.png"),
+        ("sklearn", "datasets/images/china.jpg"),
+    ),
+}
+
+_PROJECTS = {"skimage": "scikit-image", "sklearn": "scikit-learn", "matplotlib": "matplotlib"}
+
+
+def photo_set() -> PhotoSet:
+    """The sample photographs: 8 to train, 2 to validate, 2 to test.
+
+    Raises:
+        DataError: a package, or a file of it, is not installed.
+    """
+    splits = {split: [_photo(package, file) for package, file in files] for split, files in _FILES.items()}
+    return PhotoSet("sample", _package_folder("skimage").parent, splits, CROPS_PER_IMAGE, NOTE)
+
+
+def _photo(package: str, file: str) -> Photo:
+    path = _package_folder(package) / file
+    if not path.is_file():
+        raise DataError(f"sample photographs: {_PROJECTS[package]} as installed has no {path}. Reinstall it, or "
+                        "choose other photographs with data=FOLDER.")
+    return Photo(f"{package}/{path.name}", path)
+
+
+def _package_folder(package: str) -> Path:
+    """Where a package lies, without importing it: that would take seconds."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.origin:
+        raise DataError(f"sample photographs: {_PROJECTS[package]} is not installed. Install it, or choose other "
+                        "photographs with data=FOLDER.")
+    return Path(spec.origin).parent

@@ -1,0 +1,105 @@
+"""Transformer blocks over the feature tokens, with pooled keys and values, then the upsampling head.
+
+Vaswani et al., "Attention Is All You Need", NeurIPS 2017 (https://arxiv.org/abs/1706.03762). Keys and values are
+average-pooled to a fixed number of tokens as in the linear spatial-reduction attention of Wang et al., "PVT v2",
+2022, section 3.2 (https://arxiv.org/abs/2106.13797), so time and memory grow with the tokens and not with their
+square. A depthwise convolution gives positions (Chu et al., "Conditional Positional Encodings", 2021,
+https://arxiv.org/abs/2102.10882).
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inversion.decoders import decoders
+from inversion.decoders._base import Decoder, Options
+from inversion.decoders._layers import UpsamplingHead
+from inversion.errors import RequestError
+from inversion.features import FeatureShape
+
+FEW_TOKENS = 1024
+"""Up to so many tokens the blocks are as wide as the features; beyond, at most 128 wide."""
+
+
+class AttentionOptions(Options):
+    depth: int = Field(2, ge=1, le=24)
+    """transformer blocks"""
+    heads: int = Field(4, ge=1, le=64)
+    """attention heads; they divide the width"""
+    width: int = Field(0, ge=0, le=2048)
+    """channels of a token; 0: those of the features, but at most 128 where there are more than 1,024 tokens"""
+    mlp_ratio: float = Field(2.0, gt=0, le=8)
+    """hidden channels of the MLP, in units of the width"""
+    pooled: int = Field(14, ge=1, le=64)
+    """side of the map that keys and values are pooled to, where it is larger"""
+
+
+@decoders.register("attention")
+class AttentionDecoder(Decoder):
+    """1×1 convolution to the tokens' width → blocks → upsampling head."""
+
+    OptionsType = AttentionOptions
+
+    def __init__(self, features: FeatureShape, image_size: int, options: AttentionOptions) -> None:
+        super().__init__(features, image_size, options)
+        widest = features.channels if features.locations <= FEW_TOKENS else 128
+        width = options.width or min(features.channels, widest)
+        if width % options.heads:
+            raise RequestError(f"decoder_options: heads={options.heads} does not divide the width {width} of attention")
+        self.embed = nn.Conv2d(features.channels, width, kernel_size=1)
+        self.blocks = nn.Sequential(*(TransformerBlock(width, options) for _ in range(options.depth)))
+        self.head = UpsamplingHead(features._replace(channels=width), image_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        image: Tensor = self.head(self.blocks(self.embed(features)))
+        return image
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm block on a map ``(B, C, H, W)``: positions, attention and MLP, each added to its input."""
+
+    def __init__(self, width: int, options: AttentionOptions) -> None:
+        super().__init__()
+        self.position = nn.Conv2d(width, width, kernel_size=3, padding=1, groups=width)
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = PooledAttention(width, options.heads, options.pooled)
+        self.norm_mlp = nn.LayerNorm(width)
+        hidden = int(width * options.mlp_ratio)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(self, values: Tensor) -> Tensor:
+        values = values + self.position(values)
+        size = values.shape[-2:]
+        tokens = values.flatten(2).transpose(1, 2)
+        tokens = tokens + self.attention(self.norm_attention(tokens), size)
+        tokens = tokens + self.mlp(self.norm_mlp(tokens))
+        return tokens.transpose(1, 2).unflatten(2, size)
+
+
+class PooledAttention(nn.Module):
+    """Multi-head attention of all tokens ``(B, N, C)`` to at most ``pooled²`` averaged ones."""
+
+    def __init__(self, width: int, heads: int, pooled: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.pooled = pooled
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
+        context = tokens
+        if max(size) > self.pooled:
+            grid = tokens.transpose(1, 2).unflatten(2, size)
+            context = F.adaptive_avg_pool2d(grid, self.pooled).flatten(2).transpose(1, 2)
+        query = self._split(self.query(tokens))
+        key, value = (self._split(part) for part in self.key_value(context).chunk(2, dim=-1))
+        attended = F.scaled_dot_product_attention(query, key, value)
+        result: Tensor = self.out(attended.transpose(1, 2).flatten(2))
+        return result
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        """``(B, N, C)`` to ``(B, heads, N, C / heads)``."""
+        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)

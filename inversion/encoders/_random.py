@@ -1,0 +1,60 @@
+"""Random weights of the four named encoders: drawn by the rules of their originals, but tensor by tensor.
+
+Each tensor has a generator of its own, made from the seed and the name of the tensor. So the weights of a layer are the
+same wherever the cut is, at any image size, whatever was drawn before, and with any version of torchvision and timm;
+and only what the cut needs is drawn. Changes here change results: raise ``weights.RANDOM_RECIPE`` with them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from inversion.seeds import generator
+
+
+def random_state(trunk: nn.Module, encoder: str, seed: int) -> dict[str, Tensor]:
+    """A state dict for ``trunk``, which may be on the meta device.
+
+    The rules are those of ``torchvision.models.VGG`` and ``ResNet`` and of timm's ``VisionTransformer`` and
+    ``PyramidVisionTransformerV2``: convolutions by He et al. (2015) in fan-out mode, except ViT's patch projection,
+    which has PyTorch's default; linear layers and position embeddings truncated normal with 0.02; norms neutral.
+    """
+    state = {}
+    for prefix, module in trunk.named_modules():
+        tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        for name, like in tensors:
+            path = f"{prefix}.{name}".lstrip(".")
+            tensor = torch.zeros(like.shape, dtype=like.dtype, device="cpu")
+            _fill(tensor, name, module, encoder, generator(seed, f"{encoder}/{path}"))
+            state[path] = tensor
+    return state
+
+
+def _fill(tensor: Tensor, name: str, module: nn.Module, encoder: str, chance: torch.Generator) -> None:
+    if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
+        tensor.fill_(name in ("weight", "running_var"))
+    elif isinstance(module, nn.Conv2d):
+        _fill_convolution(tensor, name, module, encoder, chance)
+    elif isinstance(module, nn.Linear):
+        if name == "weight":
+            nn.init.trunc_normal_(tensor, std=0.02, generator=chance)
+    elif name in _TOKEN_STD:
+        nn.init.trunc_normal_(tensor, std=_TOKEN_STD[name], generator=chance)
+    else:  # a new version of the model has something that no rule was made for
+        raise ValueError(f"{encoder}: no rule for the random weights of {type(module).__name__}.{name}")
+
+
+_TOKEN_STD = {"pos_embed": 0.02, "cls_token": 1e-6}
+
+
+def _fill_convolution(tensor: Tensor, name: str, module: nn.Conv2d, encoder: str, chance: torch.Generator) -> None:
+    window = math.prod(module.kernel_size)
+    if encoder == "vit_small":
+        bound = 1 / math.sqrt(module.in_channels * window)
+        tensor.uniform_(-bound, bound, generator=chance)
+    elif name == "weight":
+        fan_out = module.out_channels * window / module.groups
+        tensor.normal_(0, math.sqrt(2 / fan_out), generator=chance)

@@ -1,0 +1,137 @@
+"""Where an encoder's weights come from: what the parameter ``weights`` may say, without reading a tensor.
+
+Nothing here imports PyTorch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from inversion.encoders.catalog import ENCODERS, TIMM_PREFIX, EncoderCut, encoder_spec
+from inversion.encoders.imagenet import imagenet_name
+from inversion.errors import WeightsError
+
+SUFFIXES = (".pth", ".pt", ".safetensors")
+
+RANDOM_RECIPE = "v1"
+"""Version of the random initialisation, which stands in the digest: raise it when the same seed gives other weights."""
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where one encoder's weights come from: ``imagenet``, ``random`` with a seed, or a ``file`` at a path."""
+
+    encoder: str
+    kind: Literal["imagenet", "random", "file"]
+    seed: int = 0
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "random":
+            return f"random:{self.seed}" if self.seed else "random"
+        return str(self.path) if self.path else self.kind
+
+    def identity(self) -> str:
+        """Short text that is the same if and only if the weights are; for a file, it depends on the content alone.
+
+        Raises:
+            WeightsError: the file cannot be read.
+        """
+        if self.kind == "imagenet":
+            return imagenet_name(self.encoder)
+        if self.path is None:
+            # Other timm models are initialised by timm itself, which may do it otherwise in another version.
+            recipe = RANDOM_RECIPE if self.encoder in ENCODERS else f"timm-{version('timm')}"
+            return f"random:{self.seed}:{recipe}"
+        try:
+            state = self.path.stat()
+            return f"sha256:{_sha256(self.path, state.st_size, state.st_mtime_ns)}"
+        except OSError as error:
+            raise WeightsError(f"weights {self.path} cannot be read: {error.strerror}") from error
+
+
+def parse_weights(text: str, cuts: Sequence[EncoderCut]) -> dict[str, WeightsSource]:
+    """The source of each encoder in ``cuts``, from the parameter ``weights``.
+
+    ``text`` is ``imagenet``, ``random``, ``random:SEED``, a state-dict file (for one encoder), a folder with one file
+    per encoder (``vgg16*.pth``, ``.pt`` or ``.safetensors``), or ``vgg16=FILE,resnet34=FILE``, where a keyword may
+    stand in place of a file. ``auto`` is for the caller to resolve first (see ``imagenet_status``).
+
+    Raises:
+        WeightsError: a file that is missing, ambiguous or of an unknown kind, or an encoder without one.
+        UnknownNameError: ``NAME=FILE`` for an encoder that does not exist.
+    """
+    if text == "auto":
+        raise ValueError("weights=auto has to be resolved to imagenet or random first")
+    encoders = list(dict.fromkeys(cut.encoder for cut in cuts))
+    path = Path(text).expanduser()
+    if "=" in text and not path.exists():
+        return _parse_mapping(text, encoders)
+    if path.is_dir():
+        return {encoder: WeightsSource(encoder, "file", path=_find(path, encoder)) for encoder in encoders}
+    if path.is_file() and len(encoders) > 1:
+        raise WeightsError(f"weights {text} is one file for several encoders ({', '.join(encoders)}): give a folder "
+                           f"with a file for each, or {','.join(f'{encoder}=FILE' for encoder in encoders)}")
+    return {encoder: _parse_source(text, encoder) for encoder in encoders}
+
+
+def _parse_mapping(text: str, encoders: list[str]) -> dict[str, WeightsSource]:
+    given: dict[str, str] = {}
+    for item in text.split(","):
+        name, equals, value = (piece.strip() for piece in item.partition("="))
+        if not (name and equals and value):
+            raise WeightsError(f"weights: {item!r} is not of the form ENCODER=FILE (as in vgg16=FILE,resnet34=FILE)")
+        # A name of another run's encoder is fine: one mapping may serve a whole sweep.
+        encoder = encoder_spec(name).name
+        if encoder in given:
+            raise WeightsError(f"weights: {encoder} is given twice")
+        given[encoder] = value
+    if missing := [encoder for encoder in encoders if encoder not in given]:
+        raise WeightsError(f"weights: nothing is given for {', '.join(missing)}. Add {missing[0]}=FILE.")
+    return {encoder: _parse_source(given[encoder], encoder) for encoder in encoders}
+
+
+def _parse_source(text: str, encoder: str) -> WeightsSource:
+    if text == "imagenet":
+        return WeightsSource(encoder, "imagenet")
+    keyword, _, seed = text.partition(":")
+    if keyword == "random" and (seed.isdecimal() or text == "random"):
+        return WeightsSource(encoder, "random", seed=int(seed or 0))
+    path = Path(text).expanduser()
+    if not path.is_file():
+        message = f"weights {text!r}: no such file or folder, and none of imagenet, random, random:SEED."
+        if nearest := difflib.get_close_matches(text, ["imagenet", "random", "random:SEED"], n=1):
+            message += f" Did you mean {nearest[0]!r}?"
+        raise WeightsError(message)
+    if path.suffix not in SUFFIXES:
+        raise WeightsError(f"weights {text}: only state dicts as {', '.join(SUFFIXES)} are read")
+    return WeightsSource(encoder, "file", path=path.resolve())
+
+
+def _find(folder: Path, encoder: str) -> Path:
+    """The one file of ``folder`` that is called after ``encoder``; an exact name goes before a mere beginning."""
+    stem = encoder.removeprefix(TIMM_PREFIX)
+    files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    for candidates in ([file for file in files if file.stem == stem],
+                       [file for file in files if file.name.startswith(stem)]):
+        if len(candidates) == 1:
+            return candidates[0].resolve()
+        if candidates:
+            raise WeightsError(f"weights {folder} has several files for {encoder}: "
+                               f"{', '.join(file.name for file in candidates)}. Keep one, or name it {stem}.pth.")
+    listing = ", ".join(file.name for file in files) or "no weights at all"
+    raise WeightsError(f"weights {folder} has no file {stem}*.pth, .pt or .safetensors for {encoder}; it has {listing}")
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    """Size and time of change are there for the cache: a file that was rewritten is read again."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,21 @@
+"""The shape of a feature map, which encoders produce and decoders are built for."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class FeatureShape(NamedTuple):
+    """Channels, height and width of a feature map ``(B, C, H, W)``."""
+
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def locations(self) -> int:
+        """Spatial positions: 12,544 for a 112×112 map."""
+        return self.height * self.width
+
+    def __str__(self) -> str:
+        return f"{self.channels}×{self.height}×{self.width}"

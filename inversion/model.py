@@ -1,0 +1,125 @@
+"""The network of a run: frozen encoders → standardisation → [fusion] → decoder. A single run is an ensemble of one.
+
+::
+
+    images (B, 3, S, S) in [0, 1]
+      → encoder i: normalise, frozen trunk          (B, Ci, hi, wi)
+      → Standardise: (features − mean) / std        (B, Ci, hi, wi)
+      → fusion, for several encoders                (B, 256, H, W)
+      → decoder                                     (B, 3, S, S) in [0, 1]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from inversion.decoders import decoders
+from inversion.decoders._base import parse_decoder_options
+from inversion.encoders.build import Encoder
+from inversion.fusion import fusions
+from inversion.fusion._base import Fusion
+from inversion.seeds import derive_seed
+
+
+class Standardise(nn.Module):
+    """``(features − mean) / std`` with one mean and one standard deviation for a whole feature map.
+
+    Features differ in scale by three orders of magnitude between encoders and layers, and a decoder's initialisation
+    and learning rate fit one scale. The two numbers are measured once on training images, before training, and kept in
+    the checkpoint. They are scalars, so relative sizes of the channels, which belong to the encoder, stay as they are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("std", torch.ones(()))
+
+    @torch.no_grad()
+    def calibrate(self, features: Sequence[Tensor]) -> None:
+        """Sets both numbers from feature maps ``(B, C, h, w)``."""
+        values = torch.cat([part.double().flatten() for part in features])
+        self.mean.fill_(values.mean())
+        self.std.fill_(values.std().clamp_min(1e-6))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return (features.float() - self.mean) / self.std
+
+
+class InversionModel(nn.Module):
+    """Images ``(B, 3, S, S)`` in [0, 1] to reconstructions of the same shape and range."""
+
+    def __init__(self, encoders: Sequence[Encoder], fusion: Fusion | None, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+        self.standardise = nn.ModuleList(Standardise() for _ in encoders)
+        self.fusion = fusion
+        self.decoder = decoder
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Raw feature maps, one an encoder, without gradients."""
+        return [encoder(images) for encoder in self.encoders]
+
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        """Raw feature maps to images in [0, 1]; gradients flow from here on."""
+        standard = [layer(values) for layer, values in zip(self.standardise, features, strict=True)]
+        fused = standard[0] if self.fusion is None else self.fusion(standard)
+        images: Tensor = self.decoder(fused)
+        return images
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.decode(self.encode(images))
+
+    @torch.no_grad()
+    def calibrate(self, batches: Sequence[Tensor]) -> None:
+        """Measures the features' mean and standard deviation on images ``(B, 3, S, S)`` in [0, 1]."""
+        maps = [self.encode(batch) for batch in batches]
+        for index, layer in enumerate(self.standardise):
+            layer.calibrate([features[index] for features in maps])
+
+    def trainable(self) -> list[nn.Parameter]:
+        """The parameters of decoder and fusion, in a fixed order."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def learned_state(self) -> dict[str, Tensor]:
+        """State dict without the frozen encoders: all that a checkpoint needs."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("encoders.")}
+
+    def load_learned_state(self, state: dict[str, Tensor]) -> None:
+        """Puts a ``learned_state`` back.
+
+        Raises:
+            RuntimeError: a tensor is missing, unknown or misshapen.
+        """
+        missing, unexpected = self.load_state_dict(state, strict=False)
+        missing = [name for name in missing if not name.startswith("encoders.")]
+        if missing or unexpected:
+            raise RuntimeError(f"checkpoint does not fit the model: missing {missing}, unexpected {unexpected}")
+
+
+def build_model(
+    encoders: Sequence[Encoder],
+    decoder: str,
+    options: dict[str, str],
+    fusion: str | None,
+    image_size: int,
+    seed: int,
+) -> InversionModel:
+    """The model of a run, initialised from its seed alone; the global random state is left as it was.
+
+    Raises:
+        UnknownNameError: unknown decoder, option or fusion.
+        RequestError: an option that does not fit.
+    """
+    decoder_type = decoders.get(decoder)
+    parsed = parse_decoder_options(decoder, decoder_type, options)
+    shapes = [encoder.feature_shape for encoder in encoders]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "initialisation"))
+        merged = fusions.get(fusion)(shapes) if fusion else None
+        built = decoder_type(merged.fused if merged else shapes[0], image_size, parsed)
+    return InversionModel(encoders, merged, built)

@@ -1,0 +1,184 @@
+"""From what was asked for to what will be run: checks every name, and turns each ``auto`` into a value.
+
+Everything cheap is checked here, before anything is downloaded, decoded or built. ``check`` needs no PyTorch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from inversion.config import RunConfig, parse_options
+from inversion.data.catalog import default_data_dir, find_photo_set, resolve_auto
+from inversion.data.progress import Progress, quiet
+from inversion.data.splits import PhotoSet
+from inversion.decoders import decoders
+from inversion.encoders.catalog import ENSEMBLE, EncoderCut, parse_encoders
+from inversion.encoders.imagenet import imagenet_status
+from inversion.encoders.weights import WeightsSource, parse_weights
+from inversion.errors import RequestError
+from inversion.fusion import fusions
+from inversion.perceptual_weights import TrunkSource, find_trunk
+
+RECIPE = 1
+"""Version of the training recipe, part of every digest: raised when the same parameters give other numbers."""
+
+NOT_SCIENTIFIC = frozenset({"data_dir", "device", "threads", "strict", "data", "weights", "lpips_weights"})
+"""Parameters that leave a digest alone: where a run happens, and sources that stand in it by their content."""
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """Something that ``auto`` had to do without: what is used instead, and how to get the real thing."""
+
+    short: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run with every parameter resolved, and where its inputs come from."""
+
+    config: RunConfig
+    cuts: tuple[EncoderCut, ...]
+    weights: dict[str, WeightsSource]
+    photos: PhotoSet
+    data_dir: Path
+    lpips: TrunkSource | None
+    fallbacks: list[Fallback] = field(default_factory=list)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The decoder's options that were set."""
+        return parse_options(self.config.decoder_options)
+
+    @property
+    def name(self) -> str:
+        """The run's name: ``vgg16:block1+wavelet``, with seed and fallbacks where they matter."""
+        return run_name(self.config, self.fallbacks)
+
+    def identity(self, data_digest: str) -> dict[str, Any]:
+        """All that decides the run's numbers, as plain data."""
+        parameters = self.config.model_dump()
+        return {
+            "recipe": RECIPE,
+            "parameters": {name: value for name, value in parameters.items() if name not in NOT_SCIENTIFIC},
+            "data": data_digest,
+            "weights": {name: source.identity() for name, source in sorted(self.weights.items())},
+            "lpips": self.lpips.identity() if self.lpips else None,
+        }
+
+    def digest(self, data_digest: str) -> str:
+        """32 hexadecimal digits that are the same if and only if the run would give the same numbers."""
+        text = json.dumps(self.identity(data_digest), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def check(config: RunConfig) -> RunConfig:
+    """The configuration with full names (``vgg16`` → ``vgg16:block1``); names are checked without PyTorch.
+
+    ``timm/…`` encoders are looked up in timm, and options that are set are checked against their decoder, which takes
+    the seconds that importing it takes.
+
+    Raises:
+        UnknownNameError: unknown encoder, layer, decoder, fusion or decoder option.
+        RequestError: names that do not go together.
+    """
+    cuts = parse_encoders(config.encoder, config.layer)
+    decoders.check(config.decoder)
+    if options := parse_options(config.decoder_options):
+        from inversion.decoders._base import parse_decoder_options
+
+        parse_decoder_options(config.decoder, decoders.get(config.decoder), options)
+    fusion = config.fusion
+    if len(cuts) == 1:
+        if fusion not in ("auto", "none"):
+            raise RequestError(f"fusion={fusion} needs two encoders or more, and encoder={config.encoder} is one. "
+                               f"Leave fusion out, or give several as encoder=vgg16:block1+resnet34:layer1.")
+        fusion = "none"
+    else:
+        fusion = "weighted" if fusion == "auto" else fusion
+        fusions.check(fusion)
+    return config.model_copy(update={
+        "encoder": "+".join(map(str, cuts)), "layer": cuts[0].layer if len(cuts) == 1 else "none",
+        "fusion": fusion, "decoder_options": ",".join(f"{k}={v}" for k, v in sorted(options.items())) or "auto",
+    })
+
+
+def resolve(config: RunConfig, progress: Progress = quiet) -> Plan:
+    """The plan of a run: data located, sources of weights found, device and precision chosen.
+
+    Raises:
+        RequestError: anything that cannot be run; with ``strict``, also every fallback.
+    """
+    config = check(config)
+    cuts = parse_encoders(config.encoder)
+    data_dir = (default_data_dir() if config.data_dir == "auto" else Path(config.data_dir).expanduser()).resolve()
+    fallbacks: list[Fallback] = []
+    data = _resolve_data(config, data_dir, fallbacks)
+    weights = _resolve_weights(config, cuts, fallbacks)
+    sources = parse_weights(weights, cuts)
+    lpips = _resolve_lpips(config, fallbacks)
+    if config.strict and fallbacks:
+        raise RequestError("strict=true refuses " + "; ".join(f"{f.short} ({f.remedy})" for f in fallbacks))
+    engine = _resolve_engine(config)
+    photos = find_photo_set(data, data_dir, progress)
+    config = config.model_copy(update={
+        "data": data if data in ("sample", "div2k") else str(Path(data).expanduser().resolve()),
+        "data_dir": str(data_dir), "weights": weights, "lpips_weights": str(lpips) if lpips else "off",
+        "lpips_weight": config.lpips_weight if lpips else 0.0, **engine,
+    })
+    if config.objective_is_empty():
+        raise RequestError("mse_weight is 0 and LPIPS is off: there is nothing to train for. Give lpips_weights=FILE.")
+    return Plan(config, cuts, sources, photos, data_dir, lpips, fallbacks)
+
+
+def run_name(config: RunConfig, fallbacks: list[Fallback]) -> str:
+    """A name that tells runs apart at a glance, from a checked configuration."""
+    encoder = "ensemble" if config.encoder == "+".join(map(str, ENSEMBLE)) else config.encoder
+    parts = [encoder, config.fusion, config.decoder] if config.fusion != "none" else [encoder, config.decoder]
+    name = "+".join(parts)
+    if config.seed:
+        name += f" seed={config.seed}"
+    if fallbacks:
+        name += f" ({', '.join(fallback.short for fallback in fallbacks)})"
+    return name
+
+
+def _resolve_data(config: RunConfig, data_dir: Path, fallbacks: list[Fallback]) -> str:
+    if config.data != "auto":
+        return config.data
+    data = resolve_auto(data_dir)
+    if data == "sample":
+        fallbacks.append(Fallback("sample photographs", "get DIV2K with: inversion data div2k"))
+    return data
+
+
+def _resolve_weights(config: RunConfig, cuts: tuple[EncoderCut, ...], fallbacks: list[Fallback]) -> str:
+    if config.weights != "auto":
+        return config.weights
+    absent = [cut.encoder for cut in cuts if imagenet_status(cut) == "unreachable"]
+    if not absent:
+        return "imagenet"
+    fallbacks.append(Fallback("random weights", f"ImageNet weights of {', '.join(absent)} are neither cached nor "
+                              "reachable: connect once, or give weights=FILE"))
+    return "random"
+
+
+def _resolve_lpips(config: RunConfig, fallbacks: list[Fallback]) -> TrunkSource | None:
+    lpips = find_trunk(config.lpips_weights)
+    if lpips is None and config.lpips_weights == "auto" and config.lpips_weight:
+        fallbacks.append(Fallback("no LPIPS", "AlexNet's weights are neither cached nor reachable: connect once, "
+                                  "or give lpips_weights=FILE"))
+    return lpips
+
+
+def _resolve_engine(config: RunConfig) -> dict[str, Any]:
+    from inversion.training.device import choose_device, choose_precision, use_threads
+
+    device = choose_device(config.device)
+    return {"device": device, "precision": choose_precision(config.precision, device),
+            "threads": use_threads(config.threads)}

@@ -1,0 +1,1 @@
+"""MLflow: the only package of ``inversion`` that knows it."""

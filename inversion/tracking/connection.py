@@ -1,0 +1,97 @@
+"""Reaching a tracking store: which one, whether it answers, and creating its database once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import requests
+from filelock import FileLock
+from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from inversion.errors import RequestError
+
+DEFAULT_EXPERIMENT = "inversion"
+ANSWER_SECONDS = 10
+
+
+class NoTrackingError(RequestError):
+    """The tracking store cannot be reached; nothing was started."""
+
+    kind = "tracking"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A tracking store that answers, and the experiment in it."""
+
+    uri: str
+    client: MlflowClient
+    experiment_id: str
+    experiment: str
+
+
+def connect(tracking_uri: str | None = None, experiment: str | None = None) -> Connection:
+    """Connects MLflow to a store: the given one, else ``MLFLOW_TRACKING_URI``, else the folder's ``mlflow.db``.
+
+    The experiment is the given one, else MLflow's environment variables say, else ``inversion``; made if need be.
+
+    Raises:
+        NoTrackingError: the server does not answer, or refuses.
+    """
+    if tracking_uri:
+        mlflow.set_tracking_uri(tracking_uri)
+    uri = mlflow.get_tracking_uri()
+    require_answer(uri)
+    client = MlflowClient()
+    try:
+        with initialisation_lock(uri):
+            client.search_experiments(view_type=ViewType.ALL, max_results=1)
+            experiment_id, name = _experiment(client, experiment)
+    except MlflowException as error:
+        raise NoTrackingError(f"tracking store {uri}: {_first_line(error)}") from error
+    return Connection(uri, client, experiment_id, name)
+
+
+def require_answer(uri: str) -> None:
+    """Asks a tracking server once: MLflow itself would go on trying for four minutes.
+
+    Raises:
+        NoTrackingError: nothing answers there.
+    """
+    if not uri.startswith(("http://", "https://")):
+        return
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS)
+    except requests.RequestException as error:
+        raise NoTrackingError(f"tracking server {uri} does not answer ({type(error).__name__}). "
+                              "Start it with `mlflow server`, or give another --tracking-uri.") from error
+
+
+def initialisation_lock(uri: str) -> FileLock:
+    """Lets one process at a time meet a fresh database: several at once break it in MLflow's migrations."""
+    key = hashlib.sha256(str(Path.cwd() if ":///" in uri else "").encode() + uri.encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir()) / f"inversion-tracking-{key}.lock")
+
+
+def _experiment(client: MlflowClient, name: str | None) -> tuple[str, str]:
+    if not name and (experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID")):
+        return experiment_id, client.get_experiment(experiment_id).name
+    name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+    existing = client.get_experiment_by_name(name)
+    if existing is None:
+        return client.create_experiment(name), name
+    if existing.lifecycle_stage == "deleted":
+        raise NoTrackingError(f"experiment {name!r} was deleted. Restore it with `mlflow experiments restore "
+                              f"-x {existing.experiment_id}`, or give another --experiment.")
+    return existing.experiment_id, name
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,106 @@
+"""What a finished run leaves besides metrics: the data set as an input, scores of every image, the model."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.models.signature import ModelSignature
+from mlflow.types import Schema, TensorSpec
+from PIL import Image
+
+import inversion
+from inversion.packing import pack_model
+from inversion.resolve import Plan
+from inversion.model import InversionModel
+from inversion.tracking.run import TrackedRun, strip
+from inversion.training.evaluate import Scores
+from inversion.training.listener import Picture
+
+PER_IMAGE = "test_per_image.parquet"
+SERVED_MODEL = Path(__file__).with_name("served_model.py")
+REQUIREMENTS = ("mlflow", "torch", "torchvision", "timm", "numpy", "ptwt", "PyWavelets", "pydantic", "safetensors",
+                "requests", "huggingface_hub")
+"""What a logged model imports when it is loaded; inversion's own code travels with it."""
+
+
+def log_data_set(run: TrackedRun, plan: Plan, digest: str) -> None:
+    """The photographs as an MLflow input; MLflow takes digests of at most 36 characters."""
+    counts = {split: len(photos) for split, photos in plan.photos.splits.items()}
+    data_set = Dataset(
+        name=plan.photos.name,
+        digest=digest[:32],
+        source_type="local",
+        source=json.dumps({"uri": str(plan.photos.root)}),
+        profile=json.dumps(counts),
+    )
+    tags = [InputTag("mlflow.data.context", "training")]
+    run.client.log_inputs(run.run_id, [DatasetInput(data_set, tags)])
+
+
+def log_scores(run: TrackedRun, names: Sequence[str], scores: Scores) -> None:
+    """Every test image's scores as ``metrics/test_per_image.parquet``; LPIPS is null when it is off."""
+    lpips = scores.lpips or [None] * len(names)
+    columns = {"image": list(names), "psnr": scores.psnr, "ssim": scores.ssim, "lpips": lpips, "mse": scores.mse}
+    schema = pa.schema([("image", pa.string()), *((name, pa.float64()) for name in list(columns)[1:])])
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / PER_IMAGE
+        pq.write_table(pa.table(columns, schema=schema), file)
+        run.upload([file], "metrics")
+
+
+def log_reconstructions(run: TrackedRun, pictures: Sequence[Picture]) -> list[str]:
+    """Test images beside what the best epoch's decoder made of them, in ``reconstructions/``; returns file names."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for picture in pictures:
+            file = Path(folder) / f"{Path(picture.name).with_suffix('').as_posix().replace('/', '_')}.png"
+            Image.fromarray(strip(picture)).save(file)
+            files.append(file)
+        run.upload(files, "reconstructions")
+        return [file.name for file in files]
+
+
+def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> None:
+    """The whole model as ``model``, for ``mlflow.pyfunc.load_model`` and ``mlflow models serve``."""
+    config = plan.config
+    shape = (-1, 3, config.image_size, config.image_size)
+    tensor = TensorSpec(np.dtype(np.float32), shape)
+    with tempfile.TemporaryDirectory() as folder, _quiet_mlflow():
+        fusion = None if config.fusion == "none" else config.fusion
+        pack_model(model, config.decoder, plan.options, fusion, config.image_size, Path(folder))
+        # MLflow logs models only into the active run of the process; leaving the block would end the run.
+        mlflow.start_run(run_id=run.run_id)
+        try:
+            mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(SERVED_MODEL),
+                artifacts={"packed": folder},
+                code_paths=[str(Path(inversion.__file__).parent)],
+                signature=ModelSignature(Schema([tensor]), Schema([tensor])),
+                pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+            )
+        finally:
+            mlflow.end_run("RUNNING")
+
+
+@contextmanager
+def _quiet_mlflow() -> Iterator[None]:
+    """MLflow's advice on input examples and type hints is not for the user of a training command."""
+    logger = logging.getLogger("mlflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,211 @@
+"""One run in MLflow: begun or adopted, fed as training goes, ended with a status that tells the truth."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
+
+from inversion.config import RunConfig
+from inversion.errors import InterruptedRunError, InversionError
+from inversion.images import to_uint8
+from inversion.tracking.connection import Connection
+from inversion.tracking.owner import owner_tags
+from inversion.training.listener import Listener, Picture
+
+UPLOAD_SECONDS = 60.0
+"""Checkpoints lie on this machine after every epoch, and are uploaded this often and at the end."""
+
+_logger = logging.getLogger(__name__)
+
+
+class TrackedRun(Listener):
+    """A run of the tracking store that hears what training tells."""
+
+    def __init__(self, connection: Connection, run_id: str) -> None:
+        self.connection = connection
+        self.client = connection.client
+        self.run_id = run_id
+        self._uploaded_at = 0.0
+        history = self.client.get_metric_history(run_id, "val/loss")
+        self._epochs_logged = {metric.step for metric in history}
+
+    @property
+    def uri(self) -> str:
+        """Where its artifacts lie."""
+        return str(self.client.get_run(self.run_id).info.artifact_uri)
+
+    def describe(self, name: str, config: RunConfig, tags: Mapping[str, str], document: Mapping[str, Any]) -> None:
+        """Logs name, parameters, tags and the whole resolved configuration (tag and ``config.json``)."""
+        text = json.dumps(document, sort_keys=True)
+        everything = {MLFLOW_RUN_NAME: name, "inversion.config": text, **tags, **owner_tags()}
+        known = self.client.get_run(self.run_id).data.params
+        self.client.log_batch(
+            self.run_id,
+            params=[Param(key, value) for key, value in params_to_log(config, known).items()],
+            tags=[RunTag(key, value) for key, value in everything.items()],
+        )
+        self.client.log_text(self.run_id, json.dumps(document, indent=2, sort_keys=True), "config.json")
+
+    def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        if epoch in self._epochs_logged:  # told again after a resume, with the same numbers
+            return
+        self._epochs_logged.add(epoch)
+        self.log_metrics(metrics, step=epoch)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Logs all of them in one request."""
+        now = int(time.time() * 1000)
+        self.client.log_batch(self.run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
+
+    def on_pictures(self, epoch: int, pictures: Sequence[Picture]) -> None:
+        for number, picture in enumerate(pictures, start=1):
+            key = f"val_{number}_{Path(picture.name).stem}"
+            self.client.log_image(self.run_id, strip(picture), key=key, step=epoch, synchronous=True)
+
+    def on_checkpoint(self, files: Sequence[Path], final: bool) -> None:
+        if final or time.monotonic() - self._uploaded_at >= UPLOAD_SECONDS:
+            self.upload(files, "checkpoints")
+            self._uploaded_at = time.monotonic()
+
+    def upload(self, files: Sequence[Path], folder: str) -> None:
+        """Puts files into a folder of the run's artifacts."""
+        for file in files:
+            self.client.log_artifact(self.run_id, str(file), folder)
+
+    def download(self, artifact: str, folder: Path) -> Path:
+        """Fetches one artifact into a folder.
+
+        Raises:
+            InversionError: the run has no such artifact.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return Path(self.client.download_artifacts(self.run_id, artifact, str(folder)))
+        except (MlflowException, OSError) as error:
+            raise InversionError(f"run {self.run_id} has no artifact {artifact}: it cannot be resumed") from error
+
+    def end(self, status: str, failure: str = "", message: str = "") -> None:
+        """Ends the run; a failure's kind and message become tags."""
+        if failure:
+            self.client.set_tag(self.run_id, "inversion.failure", failure)
+            self.client.set_tag(self.run_id, "inversion.failure_message", message[:5000])
+        self.client.set_terminated(self.run_id, status)
+
+
+def begin_run(connection: Connection, name: str, resume: str | None = None, parent: str | None = None) -> TrackedRun:
+    """The run to log into: the one to resume, or the one that ``mlflow run`` made, or a new one."""
+    run_id = resume or os.environ.get("MLFLOW_RUN_ID")
+    if run_id is None:
+        tags = {MLFLOW_SOURCE_NAME: "inversion train", MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_USER: _user()}
+        if parent:
+            tags["mlflow.parentRunId"] = parent
+        run_id = connection.client.create_run(connection.experiment_id, tags=tags, run_name=name).info.run_id
+    else:
+        connection.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+        for tag in ("inversion.failure", "inversion.failure_message"):
+            _delete_tag(connection, run_id, tag)
+    return TrackedRun(connection, run_id)
+
+
+@contextmanager
+def ending_truthfully(run: TrackedRun) -> Iterator[TrackedRun]:
+    """Ends the run: FINISHED if the block ends, KILLED if it was interrupted, FAILED with the reason otherwise."""
+    try:
+        yield run
+    except BaseException as error:
+        status, kind, message = describe_failure(error)
+        try:
+            run.end(status, kind, message)
+        except Exception:  # the first error is the one to show
+            _logger.warning("run %s could not be ended as %s: the tracking store does not answer", run.run_id, status)
+        raise
+    run.end("FINISHED")
+
+
+def describe_failure(error: BaseException) -> tuple[str, str, str]:
+    """Status, failure kind and message of a run that an error ended."""
+    if isinstance(error, InterruptedRunError | KeyboardInterrupt):
+        return "KILLED", "interrupted", str(error) or "interrupted"
+    kind = error.kind if isinstance(error, InversionError) else "error"
+    return "FAILED", kind, str(error) or type(error).__name__
+
+
+def fail_adopted_run(error: BaseException) -> None:
+    """Tells the run that ``mlflow run`` handed over why nothing was started, if there is one and its store answers."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if run_id is None:
+        return
+    from mlflow.tracking import MlflowClient
+
+    status, kind, message = describe_failure(error)
+    try:
+        client = MlflowClient()
+        client.set_tag(run_id, "inversion.failure", kind)
+        client.set_tag(run_id, "inversion.failure_message", message[:5000])
+        client.set_terminated(run_id, status)
+    except MlflowException as unreachable:
+        _logger.warning("run %s could not be marked %s: %s", run_id, status, unreachable)
+
+
+def params_to_log(config: RunConfig, known: Mapping[str, str]) -> dict[str, str]:
+    """Every resolved parameter under a name that is free.
+
+    ``mlflow run`` has logged the raw texts, shell-quoted, under the parameters' names, and MLflow refuses to change
+    them: they stay, and a value that is another than the text says goes to ``resolved.NAME``.
+    """
+    logged = {}
+    for name, value in config.model_dump().items():
+        if name not in known:
+            logged[name] = text_of(value)
+        elif not _means(name, known[name], value) and f"resolved.{name}" not in known:
+            logged[f"resolved.{name}"] = text_of(value)
+    return logged
+
+
+def text_of(value: object) -> str:
+    """A parameter as MLflow shows it: ``0.0001``, ``true``, ``vgg16:block1``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def strip(picture: Picture) -> np.ndarray[Any, Any]:
+    """Original, reconstruction and absolute difference side by side, ``uint8 (S, 3·S, 3)``."""
+    original, reconstruction = picture.original.float(), picture.reconstruction.float()
+    parts = (original, reconstruction, (original - reconstruction).abs())
+    return np.concatenate([to_uint8(part) for part in parts], axis=1)
+
+
+def _means(name: str, raw: str, value: object) -> bool:
+    words = shlex.split(raw) if raw else []
+    text = words[0] if len(words) == 1 else raw
+    if text == text_of(value):
+        return True
+    try:
+        return isinstance(value, float | int | bool) and RunConfig(**{name: text}).model_dump()[name] == value
+    except ValueError:
+        return False
+
+
+def _delete_tag(connection: Connection, run_id: str, tag: str) -> None:
+    if tag in connection.client.get_run(run_id).data.tags:
+        connection.client.delete_tag(run_id, tag)
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some containers
+        return str(os.getuid())

@@ -1,0 +1,58 @@
+"""Checkpoints: state dicts and plain data, written atomically, read without running any code from the file."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inversion.errors import InversionError
+
+FORMAT = 1
+LAST, BEST = "last.pt", "best.pt"
+
+
+class CheckpointError(InversionError):
+    """A checkpoint that cannot be written or read."""
+
+    kind = "checkpoint"
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Writes ``content`` (tensors and plain data) so that the file is either the old one or all of the new one.
+
+    Raises:
+        CheckpointError: the folder is read-only or full; an earlier file at ``path`` is intact.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            torch.save({"format": FORMAT, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU.
+
+    Raises:
+        CheckpointError: missing, damaged, of another format, or with anything in it but tensors and plain data.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {str(error).splitlines()[0]}") from error
+    if content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has checkpoint format {content.get('format')}, this version reads {FORMAT}")
+    return content

@@ -1,0 +1,67 @@
+"""Where and how a run computes: device, precision, threads."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from inversion.config import Protocol, RunConfig
+from inversion.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Device, autocast precision and protocol of a run's computations."""
+
+    device: torch.device
+    precision: Literal["fp32", "bf16"]
+    protocol: Protocol
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """bf16 where the precision says so; weights, losses and scores stay fp32 or better."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def choose_device(name: str) -> str:
+    """``auto`` to ``cuda`` or ``cpu``; another name is checked against this machine.
+
+    Raises:
+        RequestError: CUDA is asked for and there is none, or not that many.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise RequestError(f"device: {name} is asked for, but PyTorch sees no CUDA device here. Use cpu or auto.")
+        if int(name.partition(":")[2] or 0) >= count:
+            raise RequestError(f"device: {name} is asked for, but there are only {count}: cuda:0 to cuda:{count - 1}.")
+    return name
+
+
+def choose_precision(name: str, device: str) -> Literal["fp32", "bf16"]:
+    """``auto`` is bf16 autocast on CUDA and fp32 on the CPU."""
+    if name == "auto":
+        return "bf16" if device.startswith("cuda") else "fp32"
+    return "bf16" if name == "bf16" else "fp32"
+
+
+def use_threads(threads: int) -> int:
+    """Sets PyTorch's CPU threads (0: one per core this process may use) and returns their number.
+
+    The number decides the order of additions, so results are the same to the bit only for the same number.
+    """
+    count = threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(count)
+    return count
+
+
+def make_engine(config: RunConfig) -> Engine:
+    """The engine of a resolved configuration."""
+    torch.backends.cudnn.benchmark = False  # its choice of algorithm may differ from run to run
+    precision: Literal["fp32", "bf16"] = "bf16" if config.precision == "bf16" else "fp32"
+    return Engine(torch.device(config.device), precision, config.protocol)

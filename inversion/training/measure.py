@@ -1,0 +1,57 @@
+"""What a model costs: peak memory, arithmetic, time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+MEGABYTE = 1024**2
+
+
+class PeakMemory:
+    """Peak memory since its creation, in MiB: of CUDA's allocator, or of the process's resident set on a CPU.
+
+    Linux counts the resident peak for the life of a process; writing 5 to ``clear_refs`` restarts it (proc(5)).
+    Where that is not possible, the figure is the present resident set, which is a lower bound.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.counter_restarted = False
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            return
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+            self.counter_restarted = True
+        except OSError:
+            self.counter_restarted = False
+
+    def read_mb(self) -> float:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / MEGABYTE
+        if self.counter_restarted:
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+        resident: int = psutil.Process().memory_info().rss
+        return resident / MEGABYTE
+
+
+def gflops_per_image(model: nn.Module, image: Tensor) -> float:
+    """10⁹ floating-point operations (a multiply-add is two) of one image ``(1, 3, S, S)`` through the whole model."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(image)
+    return counter.get_total_flops() / 1e9
+
+
+def synchronised_time(device: torch.device) -> float:
+    """Seconds on a monotonic clock, after all work queued on the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

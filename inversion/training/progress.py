@@ -1,0 +1,51 @@
+"""Where a run stands, as plain data that a checkpoint holds; early stopping and the choice of the best epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+
+@dataclasses.dataclass
+class Progress:
+    """Epochs count from 1. ``epoch`` is the last finished one; ``step`` and the sums belong to the next."""
+
+    epoch: int = 0
+    step: int = 0
+    images: int = 0
+    loss_sum: float = 0.0
+    mse_sum: float = 0.0
+    lpips_sum: float = 0.0
+    seconds_in_epoch: float = 0.0
+    train_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    best_epoch: int = 0
+    best_loss: float = math.inf
+    best_psnr: float = math.nan
+    last_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def add_step(self, images: int, loss: float, mse: float, lpips: float | None) -> None:
+        """Counts one optimiser step whose terms are means over ``images`` images."""
+        self.step += 1
+        self.images += images
+        self.loss_sum += loss * images
+        self.mse_sum += mse * images
+        self.lpips_sum += (lpips or 0.0) * images
+
+    def finish_epoch(self, val_loss: float, val_psnr: float) -> bool:
+        """Closes the epoch; True if it has the lowest validation loss so far."""
+        self.epoch += 1
+        self.step = self.images = 0
+        self.loss_sum = self.mse_sum = self.lpips_sum = self.seconds_in_epoch = 0.0
+        better = val_loss < self.best_loss
+        if better:
+            self.best_epoch, self.best_loss, self.best_psnr = self.epoch, val_loss, val_psnr
+        return better
+
+    def is_done(self, epochs: int, patience: int) -> bool:
+        """Whether all epochs are done, or none of the last ``patience`` was better than the best."""
+        return self.epoch >= epochs or self.epoch - self.best_epoch >= patience
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)

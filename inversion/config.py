@@ -73,7 +73,7 @@ class RunConfig(BaseModel):
     @classmethod
     def _device_has_a_known_form(cls, value: str) -> str:
         kind, _, index = value.partition(":")
-        if value in ("auto", "cpu") or (kind == "cuda" and (index.isdigit() or value == "cuda")):
+        if value in ("auto", "cpu") or (kind == "cuda" and ((index.isdecimal() and index.isascii()) or value == "cuda")):
             return value
         raise ValueError("auto, cpu, cuda or cuda:N")
 

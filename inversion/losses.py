@@ -36,7 +36,7 @@ class LPIPS(nn.Module):
 
     Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018
     (https://arxiv.org/abs/1801.03924): the ``lpips`` package's AlexNet with its linear layers, v0.1. ``trunk`` is an
-    AlexNet state dict in torchvision's naming (``features.N.weight``). Frozen, always in eval mode (its dropout is off).
+    AlexNet state dict in torchvision's naming (``features.N.weight``). Frozen and always in eval mode, without dropout.
 
     Raises:
         WeightsError: the state dict is not an AlexNet's; the message names the tensor.
@@ -44,7 +44,7 @@ class LPIPS(nn.Module):
 
     def __init__(self, trunk: dict[str, Tensor], source: str) -> None:
         super().__init__()
-        import lpips
+        import lpips  # type: ignore[import-untyped]
 
         # pnet_rand: the package would otherwise download the trunk, without a time limit
         self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -60,9 +61,14 @@ class InversionModel(nn.Module):
         self.fusion = fusion
         self.decoder = decoder
 
+    @property
+    def frozen(self) -> list[Encoder]:
+        """The encoders, in the order of the request."""
+        return [cast(Encoder, encoder) for encoder in self.encoders]
+
     def encode(self, images: Tensor) -> list[Tensor]:
         """Raw feature maps, one an encoder, without gradients."""
-        return [encoder(images) for encoder in self.encoders]
+        return [encoder(images) for encoder in self.frozen]
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:
         """Raw feature maps to images in [0, 1]; gradients flow from here on."""
@@ -79,7 +85,7 @@ class InversionModel(nn.Module):
         """Measures the features' mean and standard deviation on images ``(B, 3, S, S)`` in [0, 1]."""
         maps = [self.encode(batch) for batch in batches]
         for index, layer in enumerate(self.standardise):
-            layer.calibrate([features[index] for features in maps])
+            cast(Standardise, layer).calibrate([features[index] for features in maps])
 
     def trainable(self) -> list[nn.Parameter]:
         """The parameters of decoder and fusion, in a fixed order."""
@@ -93,12 +99,13 @@ class InversionModel(nn.Module):
         """Puts a ``learned_state`` back.
 
         Raises:
-            RuntimeError: a tensor is missing, unknown or misshapen.
+            RuntimeError: a tensor is missing, unknown (an encoder's too) or misshapen.
         """
-        missing, unexpected = self.load_state_dict(state, strict=False)
-        missing = [name for name in missing if not name.startswith("encoders.")]
+        own = self.learned_state()
+        missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or unexpected:
             raise RuntimeError(f"checkpoint does not fit the model: missing {missing}, unexpected {unexpected}")
+        self.load_state_dict(state, strict=False)
 
 
 def build_model(

@@ -21,7 +21,7 @@ def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fus
     """Writes a model: ``model.json``, what was learned, and one file of frozen weights for each encoder."""
     folder.mkdir(parents=True, exist_ok=True)
     encoders = []
-    for index, encoder in enumerate(model.encoders):
+    for index, encoder in enumerate(model.frozen):
         file = f"encoder{index}.safetensors"
         save_file({name: tensor.contiguous().cpu() for name, tensor in encoder.trunk_state().items()}, folder / file)
         encoders.append({"encoder": encoder.cut.encoder, "layer": encoder.cut.layer, "file": file,

@@ -41,7 +41,7 @@ class TrunkSource:
 
         if self.path is not None:
             return LPIPS(dict(read_state_dict(self.path)), str(self.path))
-        from torchvision.models import AlexNet_Weights
+        from torchvision.models import AlexNet_Weights  # type: ignore[import-untyped]
 
         return LPIPS(AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True), "imagenet")
 
@@ -63,5 +63,6 @@ def find_trunk(text: str) -> TrunkSource | None:
                            f"reach. Put {ALEXNET.url} into TORCH_HOME/hub/checkpoints, or give lpips_weights=FILE.")
     path = Path(text).expanduser()
     if not path.is_file():
-        raise WeightsError(f"lpips_weights: no such file as {text!r}. Allowed: auto, imagenet, off, or a state-dict file.")
+        raise WeightsError(f"lpips_weights: no such file as {text!r}. "
+                           "Allowed: auto, imagenet, off, or a state-dict file.")
     return TrunkSource(path.resolve())

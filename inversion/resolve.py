@@ -87,7 +87,7 @@ def check(config: RunConfig) -> RunConfig:
         UnknownNameError: unknown encoder, layer, decoder, fusion or decoder option.
         RequestError: names that do not go together.
     """
-    cuts = parse_encoders(config.encoder, config.layer)
+    cuts = parse_encoders(config.encoder, "auto" if _layer_is_in_encoder(config) else config.layer)
     decoders.check(config.decoder)
     if options := parse_options(config.decoder_options):
         from inversion.decoders._base import parse_decoder_options
@@ -106,6 +106,12 @@ def check(config: RunConfig) -> RunConfig:
         "encoder": "+".join(map(str, cuts)), "layer": cuts[0].layer if len(cuts) == 1 else "none",
         "fusion": fusion, "decoder_options": ",".join(f"{k}={v}" for k, v in sorted(options.items())) or "auto",
     })
+
+
+def _layer_is_in_encoder(config: RunConfig) -> bool:
+    """Whether ``layer`` only repeats ``encoder``, as in a configuration that went through ``check`` before."""
+    several, layer = "+" in config.encoder, config.encoder.partition(":")[2]
+    return config.layer == ("none" if several else layer)
 
 
 def resolve(config: RunConfig, progress: Progress = quiet) -> Plan:

@@ -123,7 +123,7 @@ def training_data(prepared: Prepared) -> TrainingData:
 
 def size_metrics(model: InversionModel, plan: Plan, engine: Engine) -> dict[str, float]:
     """What the configuration costs before anything is learned."""
-    shapes = [encoder.feature_shape for encoder in model.encoders]
+    shapes = [encoder.feature_shape for encoder in model.frozen]
     size = plan.config.image_size
     model.eval()
     return {

@@ -10,7 +10,7 @@ import sys
 import click
 
 import inversion
-from inversion.errors import InversionError
+from inversion.errors import InversionError, UnknownNameError
 
 COMMANDS = {
     "train": "Train a decoder for one encoder layer and score it.",
@@ -33,6 +33,13 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f"inversion.cli.{cmd_name}_command").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UnknownNameError("unknown command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -51,7 +58,10 @@ def cli(verbose: bool) -> None:
     A first run, without any download, on the photographs that come with this package:
       inversion train --encoder resnet34 --decoder wavelet --data sample --weights random --epochs 3
     """
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s",
+                        level=logging.INFO if verbose else logging.WARNING)
+    # MLflow tells of every database table it makes; its warnings stay.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
 
 
 def main() -> None:

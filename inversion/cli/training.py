@@ -13,7 +13,8 @@ from inversion.config import RunConfig, parse_config
 from inversion.data.progress import progress_bars
 from inversion.errors import RequestError
 from inversion.resolve import Plan, check
-from inversion.run import Prepared, RunResult, prepare, train as train_prepared
+from inversion.run import Prepared, RunResult, prepare
+from inversion.run import train as train_prepared
 from inversion.tracking.connection import Connection, connect
 from inversion.training.interrupt import stop_on_signals
 
@@ -88,7 +89,8 @@ def show_result(console: Console, plan: Plan, result: RunResult, connection: Con
     scores = [f"{label} {result.metrics[name]:.3f} ± {result.metrics[f'{name}_std']:.3f}"
               for name, label in SHOWN_SCORES.items() if name in result.metrics]
     console.print(f"[bold]{plan.name}[/]: {', '.join(scores)} on {plan.photos.name}'s test images "
-                  f"(best epoch {result.metrics['best_epoch']:.0f}, {result.metrics['train_seconds']:.0f} s of training)")
+                  f"(best epoch {result.metrics['best_epoch']:.0f}, "
+                  f"{result.metrics['train_seconds']:.0f} s of training)", soft_wrap=True)
     console.print(f"reconstructions: {_place(result.artifact_uri)}/reconstructions", soft_wrap=True)
     console.print(f"look at the run: {_ui_command(connection.uri)}  (run {result.run_id})", soft_wrap=True)
     if plan.fallbacks:

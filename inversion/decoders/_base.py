@@ -77,5 +77,5 @@ def clamp_to_image(values: Tensor) -> Tensor:
     the range, and a pixel that starts there would stay; so the gradient passes straight through (Bengio, Léonard and
     Courville 2013, https://arxiv.org/abs/1308.3432): the loss still sees the clamped value and pulls it back.
     """
-    result: Tensor = _ClampKeepingGradient.apply(values.float())  # type: ignore[no-untyped-call]
+    result: Tensor = _ClampKeepingGradient.apply(values.float())
     return result

@@ -29,7 +29,7 @@ class AttentionOptions(Options):
     heads: int = Field(4, ge=1, le=64)
     """attention heads; they divide the width"""
     width: int = Field(0, ge=0, le=2048)
-    """channels of a token; 0: those of the features, but at most 128 where there are more than 1,024 tokens"""
+    """channels of a token; 0: those of the features as far as heads divide them, at most 128 beyond 1,024 tokens"""
     mlp_ratio: float = Field(2.0, gt=0, le=8)
     """hidden channels of the MLP, in units of the width"""
     pooled: int = Field(14, ge=1, le=64)
@@ -45,7 +45,7 @@ class AttentionDecoder(Decoder):
     def __init__(self, features: FeatureShape, image_size: int, options: AttentionOptions) -> None:
         super().__init__(features, image_size, options)
         widest = features.channels if features.locations <= FEW_TOKENS else 128
-        width = options.width or min(features.channels, widest)
+        width = options.width or max(1, min(features.channels, widest) // options.heads) * options.heads
         if width % options.heads:
             raise RequestError(f"decoder_options: heads={options.heads} does not divide the width {width} of attention")
         self.embed = nn.Conv2d(features.channels, width, kernel_size=1)
@@ -75,7 +75,8 @@ class TransformerBlock(nn.Module):
         tokens = values.flatten(2).transpose(1, 2)
         tokens = tokens + self.attention(self.norm_attention(tokens), size)
         tokens = tokens + self.mlp(self.norm_mlp(tokens))
-        return tokens.transpose(1, 2).unflatten(2, size)
+        result: Tensor = tokens.transpose(1, 2).unflatten(2, size)
+        return result
 
 
 class PooledAttention(nn.Module):
@@ -102,4 +103,5 @@ class PooledAttention(nn.Module):
 
     def _split(self, tokens: Tensor) -> Tensor:
         """``(B, N, C)`` to ``(B, heads, N, C / heads)``."""
-        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        split: Tensor = tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return split

@@ -6,11 +6,10 @@ network works at the sub-bands' resolution and never at the image's: the last do
 
 from __future__ import annotations
 
-from typing import cast
-
-import ptwt
-import pywt
+import pywt  # type: ignore[import-untyped]
 import torch
+from ptwt.constants import WaveletDetailTuple2d
+from ptwt.conv_transform_2 import waverec2
 from pydantic import field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,7 +39,7 @@ class WaveletDecoder(Decoder):
     """A trunk at the features' resolution and one stage a level; each level has a head for its sub-bands.
 
     With J levels the coarsest sub-bands are ``S / 2^J`` wide, which is the width of the features wherever that is a
-    power of two away from the image's.
+    power of two away from the image's; smaller features are resized.
     """
 
     OptionsType = WaveletOptions
@@ -48,7 +47,8 @@ class WaveletDecoder(Decoder):
     def __init__(self, features: FeatureShape, image_size: int, options: WaveletOptions) -> None:
         super().__init__(features, image_size, options)
         self.wavelet = options.wavelet
-        self.levels = max(1, doublings(features, image_size))
+        halvings = (image_size & -image_size).bit_length() - 1  # how often the image's side can be halved
+        self.levels = max(1, min(doublings(features, image_size), halvings))
         width = max(features.channels // 2, 64)
         self.trunk = convolution_stage(features.channels, width)
         self.approximation = quiet(nn.Conv2d(width, COLOURS, kernel_size=3, padding=1))
@@ -88,5 +88,5 @@ def inverse_dwt(approximation: Tensor, details: list[Tensor], wavelet: str) -> T
             before, after = beyond // 2, beyond - beyond // 2
             if beyond:
                 bands = [F.pad(band, (before, after, before, after), mode="replicate") for band in bands]
-            approximation = cast(Tensor, ptwt.waverec2((bands[0], tuple(bands[1:])), wavelet))
+            approximation = waverec2((bands[0], WaveletDetailTuple2d(*bands[1:])), wavelet)
     return approximation

@@ -65,7 +65,7 @@ def fit(needed: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) ->
         if name in found and found[name].shape != tensor.shape:
             raise WeightsError(f"{what}: tensor {name!r} has shape {tuple(found[name].shape)} where "
                                f"{tuple(tensor.shape)} is needed")
-    return {name: found[name].to(tensor.dtype, copy=False).contiguous() if name in found
+    return {name: found[name].to(tensor.dtype, copy=True).contiguous() if name in found
             else torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in needed.items()}
 
 

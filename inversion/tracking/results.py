@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -20,9 +22,9 @@ from mlflow.types import Schema, TensorSpec
 from PIL import Image
 
 import inversion
+from inversion.model import InversionModel
 from inversion.packing import pack_model
 from inversion.resolve import Plan
-from inversion.model import InversionModel
 from inversion.tracking.run import TrackedRun, strip
 from inversion.training.evaluate import Scores
 from inversion.training.listener import Picture
@@ -50,9 +52,9 @@ def log_data_set(run: TrackedRun, plan: Plan, digest: str) -> None:
 
 def log_scores(run: TrackedRun, names: Sequence[str], scores: Scores) -> None:
     """Every test image's scores as ``metrics/test_per_image.parquet``; LPIPS is null when it is off."""
-    lpips = scores.lpips or [None] * len(names)
-    columns = {"image": list(names), "psnr": scores.psnr, "ssim": scores.ssim, "lpips": lpips, "mse": scores.mse}
-    schema = pa.schema([("image", pa.string()), *((name, pa.float64()) for name in list(columns)[1:])])
+    lpips: Sequence[float | None] = scores.lpips or [None] * len(names)
+    columns = {"image": names, "psnr": scores.psnr, "ssim": scores.ssim, "lpips": lpips, "mse": scores.mse}
+    schema = pa.schema([("image", pa.string()), *((name, pa.float64()) for name in columns if name != "image")])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / PER_IMAGE
         pq.write_table(pa.table(columns, schema=schema), file)
@@ -96,11 +98,14 @@ def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> None:
 
 @contextmanager
 def _quiet_mlflow() -> Iterator[None]:
-    """MLflow's advice on input examples and type hints is not for the user of a training command."""
+    """MLflow's advice on input examples, and its bars for copying files, are not for whoever trains."""
     logger = logging.getLogger("mlflow")
     level = logger.level
     logger.setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"mlflow\.")
+            yield
     finally:
         logger.setLevel(level)

@@ -191,9 +191,11 @@ def _means(name: str, raw: str, value: object) -> bool:
     text = words[0] if len(words) == 1 else raw
     if text == text_of(value):
         return True
+    if not isinstance(value, float | int | bool):
+        return False
     try:
-        return isinstance(value, float | int | bool) and RunConfig(**{name: text}).model_dump()[name] == value
-    except ValueError:
+        return bool(RunConfig.model_validate({name: text}).model_dump()[name] == value)
+    except ValueError:  # the raw text is no value at all, so it is not this one
         return False
 
 

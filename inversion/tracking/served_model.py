@@ -10,13 +10,12 @@ from typing import Any
 
 import mlflow
 import numpy as np
-from mlflow.pyfunc import PythonModel
-from numpy.typing import NDArray
+from mlflow.pyfunc.model import PythonModel
 
 BATCH = 8
 
 
-class ReconstructionModel(PythonModel):  # type: ignore[misc]
+class ReconstructionModel(PythonModel):
     """Images ``float32 (N, 3, S, S)`` in [0, 1] to reconstructions of the same shape and range."""
 
     def load_context(self, context: Any) -> None:
@@ -26,15 +25,14 @@ class ReconstructionModel(PythonModel):  # type: ignore[misc]
 
         self.model = load_packed(Path(context.artifacts["packed"]))
 
-    def predict(self, context: Any, model_input: NDArray[np.float32],
-                params: dict[str, Any] | None = None) -> NDArray[np.float32]:
+    # Without types: MLflow takes them for a schema of its own and warns that arrays are not in it.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         import torch
 
         images = torch.as_tensor(np.asarray(model_input, dtype=np.float32))
         with torch.no_grad():
             batches = [self.model(batch).float() for batch in images.split(BATCH)]
-        result: NDArray[np.float32] = torch.cat(batches).numpy()
-        return result
+        return torch.cat(batches).numpy()
 
 
 mlflow.models.set_model(ReconstructionModel())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -50,9 +49,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: missing, damaged, of another format, or with anything in it but tensors and plain data.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"cannot read the checkpoint {path}: {str(error).splitlines()[0]}") from error
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything: KeyError, IndexError, TypeError and others
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise CheckpointError(f"cannot read the checkpoint {path}: {reason}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is no checkpoint: it holds a {type(content).__name__}")
     if content.get("format") != FORMAT:
         raise CheckpointError(f"{path} has checkpoint format {content.get('format')}, this version reads {FORMAT}")
     return content

@@ -75,6 +75,13 @@ def find_mlflow_run() -> psutil.Process | None:
 
 def _watch(launcher: psutil.Process, request: StopRequest, finished: threading.Event) -> None:
     while not finished.wait(POLL_SECONDS):
-        if not launcher.is_running() or launcher.status() == psutil.STATUS_ZOMBIE:
+        if not _is_alive(launcher):
             request.set(f"the `mlflow run` that started it (process {launcher.pid}) was killed")
             return
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # it ended between the two questions
+        return False

@@ -6,6 +6,7 @@ epoch, so a run that was stopped anywhere and resumed gives the same numbers, to
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ class Trainer:
         self.schedule = ReduceLROnPlateau(
             self.optimizer, factor=config.lr_factor, patience=config.lr_patience, min_lr=config.min_lr
         )
+        self.statistics = [buffer for name, buffer in model.named_buffers() if not name.startswith("encoders.")]
         self.names = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def fit(self) -> Progress:
@@ -138,16 +140,20 @@ class Trainer:
 
     def _step(self, images: Tensor, epoch: int) -> LossTerms:
         targets = make_targets(images, self.engine.protocol)
+        statistics = [buffer.clone() for buffer in self.statistics]
         with self.engine.autocast():
             terms: LossTerms = self.loss(self.model(images), targets.loss)
         self.optimizer.zero_grad(set_to_none=True)
-        terms.total.backward()  # type: ignore[no-untyped-call]
-        self._check_finite(terms, epoch)
+        terms.total.backward()
+        self._check_finite(terms, epoch, statistics)
         self.optimizer.step()
         return terms
 
-    def _check_finite(self, terms: LossTerms, epoch: int) -> None:
-        """Looks at the gradients too: a finite loss can have a NaN gradient, and one step with it ruins the run."""
+    def _check_finite(self, terms: LossTerms, epoch: int, statistics: list[Tensor]) -> None:
+        """Looks at the gradients too: a finite loss can have a NaN gradient, and one step with it ruins the run.
+
+        ``statistics`` are BatchNorm's from before this step, whose forward pass has already moved them.
+        """
         parameters = self.model.trainable()
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if torch.isfinite(terms.total) and torch.isfinite(norm):
@@ -156,11 +162,19 @@ class Trainer:
         broken = [name for name, value in values.items() if value is not None and not torch.isfinite(value)]
         broken = broken or [f"gradient of {self.names[id(p)]}" for p in parameters
                             if p.grad is not None and not torch.isfinite(p.grad).all()][:1]
+        for buffer, before in zip(self.statistics, statistics, strict=True):
+            buffer.copy_(before)
         self._save()
         raise NonFiniteError(
             f"step {self.progress.step + 1} of epoch {epoch}: {' and '.join(broken) or 'the gradient norm'} is not "
             f"finite. Try a lower lr (now {self.optimizer.param_groups[0]['lr']:g}) or precision=fp32."
         )
+
+    def _check_validation(self, loss: float) -> None:
+        """The last step of an epoch can ruin the weights and no later step would tell."""
+        if not math.isfinite(loss):
+            raise NonFiniteError(f"validation after epoch {self.progress.epoch + 1}: val/loss is {loss}. "
+                                 f"Try a lower lr (now {self.optimizer.param_groups[0]['lr']:g}) or precision=fp32.")
 
     def _close_epoch(self, memory: PeakMemory) -> None:
         progress = self.progress
@@ -169,17 +183,17 @@ class Trainer:
                    "lr": rate, "images_per_second": progress.images / max(progress.seconds_in_epoch, 1e-9)}
         if self.loss.lpips is not None and self.loss.lpips_weight:
             metrics["train/lpips"] = progress.lpips_sum / progress.images
-        progress.train_seconds += progress.seconds_in_epoch
         started = time.perf_counter()
         scores = evaluate(self.model, self.data.validation, self.loss, self.engine, between=self.stop_if_asked)
         metrics |= validation_metrics(scores, self.loss)
-        progress.train_seconds += time.perf_counter() - started
+        progress.train_seconds += progress.seconds_in_epoch + time.perf_counter() - started
+        self._check_validation(metrics["val/loss"])
         progress.peak_memory_mb = max(progress.peak_memory_mb, memory.read_mb())
         progress.last_metrics = metrics
         if progress.finish_epoch(metrics["val/loss"], metrics["val/psnr"]):
-            self.best_state = {name: value.detach().cpu().clone() for name, value in self.model.learned_state().items()}
-            save_checkpoint(self.folder / BEST, {"digest": self.digest, "epoch": progress.epoch, "model": self.best_state,
-                                                 "metrics": metrics})
+            self.best_state = {name: value.cpu().clone() for name, value in self.model.learned_state().items()}
+            save_checkpoint(self.folder / BEST, {"digest": self.digest, "epoch": progress.epoch,
+                                                 "model": self.best_state, "metrics": metrics})
         self.schedule.step(metrics["val/loss"])
         self._save(final=progress.is_done(self.config.epochs, self.config.patience))
         self._tell_epoch(metrics)

@@ -51,7 +51,7 @@ def server() -> Iterator[Callable[[int], str]]:
             """Quiet."""
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
 
     def address(answer: int) -> str:
         nonlocal status
@@ -210,7 +210,8 @@ def test_weights_in_hugging_faces_cache_are_found_and_loaded_offline(
 
 
 def test_an_incomplete_file_in_hugging_faces_cache_is_an_error_not_random_weights(
-        tmp_path: Path, no_caches: Path, original: Callable[[str], Any]) -> None:
+        tmp_path: Path, no_caches: Path, original: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    point_to("http://127.0.0.1:9", monkeypatch)
     state = load_file(original("pvt_v2_b2").safetensors)
     del state["stages.0.blocks.0.attn.q.weight"]
     save_file(state, tmp_path / "incomplete.safetensors")

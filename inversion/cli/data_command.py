@@ -1,0 +1,50 @@
+"""``inversion data``: fetch, verify and cache photographs before anything is trained on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from inversion.data import catalog, div2k
+from inversion.data.progress import progress_bars
+from inversion.images import stored_size
+
+
+@click.command("data")
+@click.argument("name", metavar="NAME|FOLDER")
+@click.option("--data-dir", metavar="FOLDER", help="Where downloads and caches are kept [default: user's cache folder]")
+@click.option("--image-size", default=224, show_default=True, help="Crop size to build the cache for.")
+def command(name: str, data_dir: str | None, image_size: int) -> None:
+    """Fetch a data set, verify every image, build the cache, and print the splits.
+
+    \b
+    Examples:
+      inversion data sample          the photographs that come with this package's dependencies
+      inversion data div2k           DIV2K: downloads 3.9 GB, goes on where it was cut off
+      inversion data ./photos        a folder: train/val/test below it, or else a fixed 70/15/15 split
+    """
+    from inversion.data.cache import load_cached
+
+    folder = Path(data_dir).expanduser() if data_dir else catalog.default_data_dir()
+    with progress_bars() as report:
+        if name == "div2k" and not div2k.is_present(folder):
+            div2k.fetch(folder, report)
+        photos = catalog.find_photo_set(name, folder, report)
+        cache = load_cached(photos, image_size, catalog.cache_folder(folder), report)
+    console = Console()
+    table = Table("split", "images", "smallest", "largest", "first",
+                  title=f"{photos.name} ({photos.root}): stored with shorter side {stored_size(image_size)}",
+                  title_justify="left")
+    for split in photos.splits:
+        shapes = sorted((pixels.shape[:2] for pixels in cache.pixels(split)), key=lambda shape: shape[0] * shape[1])
+        smallest, largest = (f"{width}×{height}" for height, width in (shapes[0], shapes[-1]))
+        table.add_row(split, str(len(shapes)), smallest, largest, ", ".join(cache.names(split)[:3]))
+    console.print(table)
+    if photos.ignored:
+        console.print(f"{len(photos.ignored)} files are no photographs by their extension and were ignored")
+    for line in (*photos.warnings, *filter(None, [photos.note])):
+        console.print(f"[yellow]note:[/] {line}")
+    console.print(f"digest {cache.digest}\ncache {cache.path}", soft_wrap=True)

@@ -1,0 +1,87 @@
+"""``inversion doctor``: is everything in place, and does any run hang?"""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from inversion.cli.options import tracking_options
+from inversion.data.catalog import default_data_dir
+from inversion.data.div2k import is_present
+from inversion.encoders.catalog import ENCODERS
+from inversion.encoders.imagenet import cached_file, imagenet_location
+from inversion.errors import RequestError
+
+PACKAGES = ("inversion", "torch", "torchvision", "timm", "lpips", "mlflow", "optuna")
+
+
+@click.command("doctor")
+@tracking_options
+@click.option("--data-dir", metavar="FOLDER", help="Where downloads and caches are kept [default: user's cache folder]")
+@click.option("--end", "ended", metavar="RUN_ID", multiple=True,
+              help="End this RUNNING run as KILLED, though nobody here can know whether it is dead.")
+def command(tracking_uri: str | None, experiment: str | None, data_dir: str | None, ended: tuple[str, ...]) -> None:
+    """Show device, versions, weights and data at hand, whether the tracking server answers, and end dead runs.
+
+    A run that MLflow calls RUNNING although its process is gone (killed, out of power, `mlflow run` that found no
+    conda) is ended as KILLED. Runs of other machines are listed; end one with --end RUN_ID.
+    """
+    console = Console()
+    show_machine(console, Path(data_dir).expanduser() if data_dir else default_data_dir())
+    show_runs(console, tracking_uri, experiment, ended)
+
+
+def show_machine(console: Console, data_dir: Path) -> None:
+    """Versions, device, weights in the caches, data on disk."""
+    import torch
+
+    from inversion.perceptual_weights import ALEXNET
+
+    cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    table = Table(show_header=False, title="This machine", title_justify="left")
+    table.add_row("Python", f"{platform.python_version()} on {platform.platform()}")
+    table.add_row("packages", ", ".join(f"{package} {version(package)}" for package in PACKAGES))
+    table.add_row("device", ", ".join(cuda) or f"CPU with {len(os.sched_getaffinity(0))} cores (no CUDA)")
+    for name in ENCODERS:
+        table.add_row(f"weights of {name}", _found(cached_file(imagenet_location(name)), "not cached: random or FILE"))
+    table.add_row("weights of LPIPS", _found(cached_file(ALEXNET), "not cached: LPIPS is off unless downloadable"))
+    table.add_row("DIV2K", str(data_dir / "DIV2K") if is_present(data_dir)
+                  else "[yellow]not there:[/] inversion data div2k")
+    console.print(table)
+
+
+def show_runs(console: Console, tracking_uri: str | None, experiment: str | None, ended: tuple[str, ...]) -> None:
+    """The tracking store, its RUNNING runs, and what became of the dead ones.
+
+    Raises:
+        RequestError: the store does not answer, or ``--end`` names a run that is not RUNNING.
+    """
+    from inversion.tracking.connection import connect
+    from inversion.tracking.stale import RunningRun, end_dead, find_running
+
+    connection = connect(tracking_uri, experiment)
+    console.print(f"tracking store {connection.uri} answers; experiment {connection.experiment!r}", soft_wrap=True)
+    runs = find_running(connection)
+    for run_id in ended:
+        if run_id not in {run.run_id for run in runs}:
+            raise RequestError(f"--end {run_id}: no RUNNING run of that id in experiment {connection.experiment!r}")
+    runs = [RunningRun(run.run_id, run.name, "dead", "ended by inversion doctor --end") if run.run_id in ended else run
+            for run in runs]
+    dead = end_dead(connection, runs)
+    if runs:
+        table = Table("run", "name", "state", "why", title="RUNNING runs", title_justify="left")
+        for run in runs:
+            table.add_row(run.run_id, run.name, "ended as KILLED" if run in dead else run.verdict, run.why)
+        console.print(table)
+    else:
+        console.print("no run is RUNNING")
+
+
+def _found(path: Path | None, otherwise: str) -> str:
+    return str(path) if path else f"[yellow]{otherwise}[/]"

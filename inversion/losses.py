@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal, NamedTuple
 
 import torch
@@ -47,7 +48,9 @@ class LPIPS(nn.Module):
         import lpips  # type: ignore[import-untyped]
 
         # pnet_rand: the package would otherwise download the trunk, without a time limit
-        self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # it calls torchvision in a deprecated way
+            self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
         for name, tensor in self.network.net.state_dict().items():
             original = f"features.{name.partition('.')[2]}"  # slice1.0.weight is features.0.weight
             if original not in trunk:

@@ -126,7 +126,8 @@ def build_model(
     parsed = parse_decoder_options(decoder, decoder_type, options)
     shapes = [encoder.feature_shape for encoder in encoders]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "initialisation"))
+        # torch.manual_seed would reseed the GPUs as well, and fork_rng does not bring their state back
+        torch.default_generator.manual_seed(derive_seed(seed, "initialisation"))
         merged = fusions.get(fusion)(shapes) if fusion else None
         built = decoder_type(merged.fused if merged else shapes[0], image_size, parsed)
     return InversionModel(encoders, merged, built)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -42,12 +41,13 @@ def show_machine(console: Console, data_dir: Path) -> None:
     import torch
 
     from inversion.perceptual_weights import ALEXNET
+    from inversion.training.device import usable_cores
 
     cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     table = Table(show_header=False, title="This machine", title_justify="left")
     table.add_row("Python", f"{platform.python_version()} on {platform.platform()}")
     table.add_row("packages", ", ".join(f"{package} {version(package)}" for package in PACKAGES))
-    table.add_row("device", ", ".join(cuda) or f"CPU with {len(os.sched_getaffinity(0))} cores (no CUDA)")
+    table.add_row("device", ", ".join(cuda) or f"CPU with {usable_cores()} cores (no CUDA)")
     for name in ENCODERS:
         table.add_row(f"weights of {name}", _found(cached_file(imagenet_location(name)), "not cached: random or FILE"))
     table.add_row("weights of LPIPS", _found(cached_file(ALEXNET), "not cached: LPIPS is off unless downloadable"))

@@ -87,7 +87,7 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> i
 
 def _report(message: str, code: int, error: BaseException) -> int:
     click.echo(f"error: {' '.join(message.split())}", err=True)
-    if code == 2 and "MLFLOW_RUN_ID" in os.environ:
+    if "MLFLOW_RUN_ID" in os.environ:
         from inversion.tracking.run import fail_adopted_run
 
         fail_adopted_run(error)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
-
-from mlflow.exceptions import MlflowException
 from rich.console import Console
 from rich.table import Table
 
 from inversion.cli.progress_bar import ProgressBar
 from inversion.config import RunConfig, parse_config
-from inversion.data.progress import progress_bars
-from inversion.errors import RequestError
+from inversion.data.progress import Progress, progress_bars
+from inversion.errors import InterruptedRunError, RequestError
+from inversion.experiment import Prepared, prepare
 from inversion.resolve import Plan, check
-from inversion.run import Prepared, RunResult, prepare
+from inversion.run import RunResult
 from inversion.run import train as train_prepared
 from inversion.tracking.connection import Connection, connect
-from inversion.training.interrupt import stop_on_signals
+from inversion.tracking.lookup import document_of, find_run
+from inversion.training.interrupt import StopRequest, stop_on_signals
 
 SHOWN_SCORES = {"test/psnr": "PSNR", "test/ssim": "SSIM", "test/lpips": "LPIPS"}
 
@@ -34,11 +33,22 @@ def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, r
         if resume:
             config = config_of(connection, resume)
         with progress_bars() as report:
-            prepared = prepare(config, report)
+            prepared = prepare(config, interruptible(report, stop))
         show_plan(console, prepared)
         with ProgressBar(console, prepared.plan.config.epochs) as bar:
             result = train_prepared(prepared, connection, [bar], stop, resume)
     show_result(console, prepared.plan, result, connection)
+
+
+def interruptible(report: Progress, stop: StopRequest) -> Progress:
+    """The same report, which ends the work when somebody asked to stop."""
+
+    def report_or_stop(what: str, done: int, total: int) -> None:
+        if stop.reason is not None:
+            raise InterruptedRunError(f"stopped before training: {stop.reason}")
+        report(what, done, total)
+
+    return report_or_stop
 
 
 def config_of(connection: Connection, run_id: str) -> RunConfig:
@@ -47,15 +57,10 @@ def config_of(connection: Connection, run_id: str) -> RunConfig:
     Raises:
         RequestError: no such run, none of ours, or one that is finished.
     """
-    try:
-        run = connection.client.get_run(run_id)
-    except MlflowException as error:
-        raise RequestError(f"--resume: {connection.uri} has no run {run_id!r}") from error
-    if "inversion.config" not in run.data.tags:
-        raise RequestError(f"--resume: run {run_id} was not made by inversion, or never began to train")
+    run = find_run(connection, run_id)
     if run.info.status == "FINISHED":
-        raise RequestError(f"--resume: run {run_id} is FINISHED; there is nothing to go on with")
-    return parse_config(json.loads(run.data.tags["inversion.config"])["parameters"])
+        raise RequestError(f"run {run_id} is FINISHED; there is nothing to go on with")
+    return parse_config(document_of(run)["parameters"])
 
 
 def show_plan(console: Console, prepared: Prepared) -> None:

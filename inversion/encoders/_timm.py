@@ -73,7 +73,8 @@ def _pretrained(cut: EncoderCut, image_size: int) -> nn.Module:
     location = imagenet_location(cut.encoder)
     cached = cached_file(location) if location.repo else None
     # Given the cached file, timm does not ask the server about it, which takes most of a minute without a network.
-    overlay = {"file": str(cached)} if cached else {}
+    # Files of the hub are state dicts, also of models whose original files need a loader of their own.
+    overlay = {"file": str(cached), "custom_load": False} if cached else {}
     try:
         # With the classifier that the weights were trained with: timm then insists that every tensor is in the file.
         with _random_state_of_its_own(seed=0):

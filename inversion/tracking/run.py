@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
 from inversion.config import RunConfig
-from inversion.errors import InterruptedRunError, InversionError
+from inversion.errors import InterruptedRunError, InversionError, RequestError
 from inversion.images import to_uint8
 from inversion.tracking.connection import Connection
 from inversion.tracking.owner import owner_tags
@@ -27,7 +28,14 @@ from inversion.training.listener import Listener, Picture
 UPLOAD_SECONDS = 60.0
 """Checkpoints lie on this machine after every epoch, and are uploaded this often and at the end."""
 
+MESSAGE_LENGTH = 5000
+"""MLflow takes tags of at most so many characters."""
+
 _logger = logging.getLogger(__name__)
+
+
+class MissingArtifactError(InversionError):
+    """A run without the artifact that is asked for."""
 
 
 class TrackedRun(Listener):
@@ -88,19 +96,19 @@ class TrackedRun(Listener):
         """Fetches one artifact into a folder.
 
         Raises:
-            InversionError: the run has no such artifact.
+            MissingArtifactError: the run has no such artifact.
         """
         folder.mkdir(parents=True, exist_ok=True)
         try:
             return Path(self.client.download_artifacts(self.run_id, artifact, str(folder)))
         except (MlflowException, OSError) as error:
-            raise InversionError(f"run {self.run_id} has no artifact {artifact}: it cannot be resumed") from error
+            raise MissingArtifactError(f"run {self.run_id} has no artifact {artifact}") from error
 
     def end(self, status: str, failure: str = "", message: str = "") -> None:
         """Ends the run; a failure's kind and message become tags."""
         if failure:
             self.client.set_tag(self.run_id, "inversion.failure", failure)
-            self.client.set_tag(self.run_id, "inversion.failure_message", message[:5000])
+            self.client.set_tag(self.run_id, "inversion.failure_message", message[:MESSAGE_LENGTH])
         self.client.set_terminated(self.run_id, status)
 
 
@@ -117,6 +125,14 @@ def begin_run(connection: Connection, name: str, resume: str | None = None, pare
         for tag in ("inversion.failure", "inversion.failure_message"):
             _delete_tag(connection, run_id, tag)
     return TrackedRun(connection, run_id)
+
+
+def require_same_digest(connection: Connection, run_id: str, digest: str) -> None:
+    """Raises a RequestError if the run to resume was made from something else than what lies there now."""
+    before = connection.client.get_run(run_id).data.tags.get("inversion.digest")
+    if before != digest:
+        raise RequestError(f"run {run_id} cannot be resumed: its photographs, weights or version are not those it was "
+                           f"begun with (digest {before}, now {digest})")
 
 
 @contextmanager
@@ -147,14 +163,13 @@ def fail_adopted_run(error: BaseException) -> None:
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if run_id is None:
         return
-    from mlflow.tracking import MlflowClient
-
     status, kind, message = describe_failure(error)
+    client = MlflowClient()
     try:
-        client = MlflowClient()
-        client.set_tag(run_id, "inversion.failure", kind)
-        client.set_tag(run_id, "inversion.failure_message", message[:5000])
-        client.set_terminated(run_id, status)
+        if client.get_run(run_id).info.status == RunStatus.to_string(RunStatus.RUNNING):
+            client.set_tag(run_id, "inversion.failure", kind)
+            client.set_tag(run_id, "inversion.failure_message", message[:MESSAGE_LENGTH])
+            client.set_terminated(run_id, status)
     except MlflowException as unreachable:
         _logger.warning("run %s could not be marked %s: %s", run_id, status, unreachable)
 

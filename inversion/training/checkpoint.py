@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,26 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
+
+
+def furthest_checkpoint(paths: Sequence[Path]) -> Path:
+    """The one of several ``last.pt`` that has the most steps behind it; what cannot be read is passed over.
+
+    Raises:
+        CheckpointError: none can be read.
+    """
+    positions: dict[tuple[int, int], Path] = {}
+    problems = ["there is none"]
+    for path in paths:
+        try:
+            progress = load_checkpoint(path)["progress"]
+        except CheckpointError as error:
+            problems.append(str(error))
+        else:
+            positions[progress["epoch"], progress["step"]] = path
+    if not positions:
+        raise CheckpointError(f"no checkpoint to go on from: {problems[-1]}")
+    return positions[max(positions)]
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

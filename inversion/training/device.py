@@ -55,9 +55,16 @@ def use_threads(threads: int) -> int:
 
     The number decides the order of additions, so results are the same to the bit only for the same number.
     """
-    count = threads or len(os.sched_getaffinity(0))
+    count = threads or usable_cores()
     torch.set_num_threads(count)
     return count
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use: those of its affinity mask where the system has one (Linux)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def make_engine(config: RunConfig) -> Engine:

@@ -81,7 +81,8 @@ class Trainer:
         self.schedule = ReduceLROnPlateau(
             self.optimizer, factor=config.lr_factor, patience=config.lr_patience, min_lr=config.min_lr
         )
-        self.statistics = [buffer for name, buffer in model.named_buffers() if not name.startswith("encoders.")]
+        learned = model.learned_state()
+        self.statistics = [buffer for name, buffer in model.named_buffers() if name in learned]
         self.names = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def fit(self) -> Progress:
@@ -186,7 +187,9 @@ class Trainer:
         started = time.perf_counter()
         scores = evaluate(self.model, self.data.validation, self.loss, self.engine, between=self.stop_if_asked)
         metrics |= validation_metrics(scores, self.loss)
-        progress.train_seconds += progress.seconds_in_epoch + time.perf_counter() - started
+        validated = time.perf_counter() - started
+        progress.validation_seconds += validated
+        progress.train_seconds += progress.seconds_in_epoch + validated
         self._check_validation(metrics["val/loss"])
         progress.peak_memory_mb = max(progress.peak_memory_mb, memory.read_mb())
         progress.last_metrics = metrics

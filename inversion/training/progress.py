@@ -19,6 +19,7 @@ class Progress:
     lpips_sum: float = 0.0
     seconds_in_epoch: float = 0.0
     train_seconds: float = 0.0
+    validation_seconds: float = 0.0
     peak_memory_mb: float = 0.0
     best_epoch: int = 0
     best_loss: float = math.inf

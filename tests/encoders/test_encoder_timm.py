@@ -96,9 +96,9 @@ def test_position_embeddings_of_any_timm_vit_follow_the_image_size(random_encode
 
 
 def test_a_size_that_a_model_cannot_have_is_refused_by_name() -> None:
-    cut, = parse_encoders("timm/inception_v3:Mixed_7c")
-    with pytest.raises(RequestError, match=r"timm/inception_v3\.\w+ cannot be run at image_size 32: "):
-        cut.shape(32)
+    cut, = parse_encoders("timm/efficientformer_l1:stage4")
+    with pytest.raises(RequestError, match=r"timm/efficientformer_l1\.\w+ cannot be run at image_size 64: "):
+        cut.shape(64)
 
 
 def test_a_model_without_timms_feature_interface_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,127 @@
+"""A run without tracking: its photographs, model and trainer made from a request, and its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from inversion.config import RunConfig
+from inversion.data.batches import TrainBatches, center_crops
+from inversion.data.cache import PhotoCache, load_cached
+from inversion.data.catalog import cache_folder
+from inversion.data.progress import Progress, quiet
+from inversion.encoders.build import build_encoder
+from inversion.images import IMAGENET, from_stored
+from inversion.losses import ReconstructionLoss
+from inversion.model import InversionModel, build_model
+from inversion.resolve import Plan, resolve
+from inversion.training.device import make_engine
+from inversion.training.evaluate import Scores, evaluate
+from inversion.training.interrupt import StopRequest
+from inversion.training.listener import Listener, Picture
+from inversion.training.loop import CALIBRATION_IMAGES, Trainer, TrainingData
+from inversion.training.measure import gflops_per_image
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan with its photographs in memory, and the digest of what it will compute."""
+
+    plan: Plan
+    photos: PhotoCache
+    digest: str
+
+
+def prepare(config: RunConfig, progress: Progress = quiet) -> Prepared:
+    """Resolves a request and reads its photographs; nothing is tracked yet.
+
+    Raises:
+        RequestError: anything that cannot be run, unusable photographs included.
+    """
+    plan = resolve(config, progress)
+    limits = {"train": plan.config.train_limit, "val": plan.config.val_limit, "test": plan.config.test_limit}
+    photos = load_cached(plan.photos, plan.config.image_size, cache_folder(plan.data_dir), progress, limits)
+    return Prepared(plan, photos, plan.digest(photos.digest))
+
+
+def make_trainer(
+    prepared: Prepared, folder: Path, listeners: Sequence[Listener] = (), stop: StopRequest | None = None
+) -> Trainer:
+    """A trainer at the beginning of a run; checkpoints go to ``folder``."""
+    model, loss = build(prepared.plan)
+    config = prepared.plan.config
+    return Trainer(model, loss, training_data(prepared), config, make_engine(config), folder, prepared.digest,
+                   listeners, stop)
+
+
+def build(plan: Plan) -> tuple[InversionModel, ReconstructionLoss]:
+    """The network and the loss of a plan, on the CPU; downloads weights that are not cached."""
+    config = plan.config
+    normalisation = IMAGENET if config.protocol == "published" else None
+    encoders = [build_encoder(cut, plan.weights[cut.encoder], config.image_size, normalisation) for cut in plan.cuts]
+    fusion = None if config.fusion == "none" else config.fusion
+    model = build_model(encoders, config.decoder, plan.options, fusion, config.image_size, config.seed)
+    lpips = plan.lpips.load() if plan.lpips else None
+    return model, ReconstructionLoss(config.mse_weight, config.lpips_weight, lpips)
+
+
+def training_data(prepared: Prepared) -> TrainingData:
+    """Batches and fixed crops of the run's photographs."""
+    config, photos = prepared.plan.config, prepared.photos
+    pixels = photos.pixels("train")
+    return TrainingData(
+        TrainBatches(pixels, config.image_size, config.batch_size, prepared.plan.photos.crops_per_image, config.seed),
+        center_crops(pixels[:CALIBRATION_IMAGES], config.image_size),
+        center_crops(photos.pixels("val"), config.image_size),
+        photos.names("val"),
+    )
+
+
+def test_scores(prepared: Prepared, trainer: Trainer) -> Scores:
+    """Scores of every test image, in the order of their names."""
+    return evaluate(trainer.model, test_crops(prepared), trainer.loss, trainer.engine, between=trainer.stop_if_asked)
+
+
+def test_crops(prepared: Prepared) -> torch.Tensor:
+    """Stored centre crops of the test images: ``uint8 (N, S, S, 3)``."""
+    return center_crops(prepared.photos.pixels("test"), prepared.plan.config.image_size)
+
+
+@torch.no_grad()
+def reconstruct(trainer: Trainer, stored: torch.Tensor, names: Sequence[str]) -> list[Picture]:
+    """Stored crops ``uint8 (N, S, S, 3)`` beside their reconstructions."""
+    trainer.model.eval()
+    images = from_stored(stored.to(trainer.engine.device))
+    with trainer.engine.autocast():
+        reconstructions = trainer.model(images).float()
+    return [Picture(*row) for row in zip(names, images, reconstructions, strict=False)]
+
+
+def size_metrics(trainer: Trainer) -> dict[str, float]:
+    """What the configuration costs before anything is learned."""
+    model, size = trainer.model, trainer.config.image_size
+    shapes = [encoder.feature_shape for encoder in model.frozen]
+    model.eval()
+    return {
+        "decoder_parameters": sum(parameter.numel() for parameter in model.trainable()),
+        "feature_channels": sum(shape.channels for shape in shapes),
+        "feature_locations": max(shape.locations for shape in shapes),
+        "encoder_passes": len(shapes),
+        "gflops_per_image": gflops_per_image(model, torch.zeros(1, 3, size, size, device=trainer.engine.device)),
+    }
+
+
+def progress_metrics(trainer: Trainer) -> dict[str, float]:
+    """What training came to."""
+    progress = trainer.progress
+    return {
+        "best_epoch": progress.best_epoch,
+        "best/val_loss": progress.best_loss,
+        "best/val_psnr": progress.best_psnr,
+        "epochs_run": progress.epoch,
+        "train_seconds": progress.train_seconds,
+        "train_peak_memory_mb": progress.peak_memory_mb,
+    }

@@ -1,0 +1,106 @@
+"""The layout of DESIGN: who may import whom. Read from the source, so that late imports count too."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import inversion
+
+ROOT = Path(inversion.__file__).parent
+
+LEAVES = {"inversion", "errors", "registry", "images", "config", "features", "seeds"}
+PARTS = {"encoders", "decoders", "fusion", "losses", "metrics", "data"}
+KNOWN: dict[str, set[str]] = {
+    **dict.fromkeys(LEAVES, LEAVES),
+    **{part: LEAVES | {part} for part in PARTS},
+    "perceptual_weights": LEAVES | PARTS,
+    "model": LEAVES | PARTS,
+    "packing": LEAVES | PARTS | {"model"},
+    "training": LEAVES | PARTS | {"model", "training"},
+}
+"""What each unit (a module or package of ``inversion``) may know; units that are not here put the others together."""
+
+
+@cache
+def files() -> dict[str, Path]:
+    """Every module by its dotted name."""
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = ("inversion", *path.relative_to(ROOT).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """The modules that a module imports anywhere in its source, as dotted names."""
+    path = files()[module]
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import, which this test does not follow"
+            base = node.module or ""
+            names |= {full if (full := f"{base}.{alias.name}") in files() else base for alias in node.names}
+    return frozenset(names)
+
+
+def unit(module: str) -> str:
+    """``inversion.data.cache`` belongs to ``data``; the package's own ``__init__`` is ``inversion``."""
+    return module.removeprefix("inversion.").partition(".")[0]
+
+
+def units_known_by(name: str) -> dict[str, set[str]]:
+    """Units of ``inversion`` that a unit imports, each with the modules that do."""
+    known: dict[str, set[str]] = {}
+    for module in files():
+        if unit(module) == name:
+            for imported in imports(module):
+                if imported.partition(".")[0] == "inversion":
+                    known.setdefault(unit(imported), set()).add(module)
+    return known
+
+
+def test_the_source_is_found() -> None:
+    assert {"inversion", "inversion.training.loop", "inversion.decoders.wavelet"} <= set(files())
+    assert "inversion.data.batches" in imports("inversion.training.loop")
+    assert "torch" in imports("inversion.seeds")
+
+
+@pytest.mark.parametrize("name", sorted(KNOWN))
+def test_a_unit_knows_only_what_lies_below_it(name: str) -> None:
+    offenders = {other: who for other, who in units_known_by(name).items() if other not in KNOWN[name]}
+    assert not offenders
+
+
+def test_only_the_command_line_knows_the_command_line() -> None:
+    users = {module for module in files() if any(unit(name) == "cli" for name in imports(module)
+                                                 if name.startswith("inversion."))}
+    assert {unit(module) for module in users} <= {"cli", "__main__"}
+
+
+def test_the_units_form_no_circle() -> None:
+    graph = {name: set(units_known_by(name)) - {name} for name in {unit(module) for module in files()}}
+    assert list(TopologicalSorter(graph).static_order())
+
+
+def test_inversion_never_knows_sweeps() -> None:
+    assert not {module for module in files() if any(name.partition(".")[0] == "sweeps" for name in imports(module))}
+
+
+def test_only_tracking_knows_mlflow() -> None:
+    users = {module for module in files() if any(name.partition(".")[0] == "mlflow" for name in imports(module))}
+    assert users
+    assert {unit(module) for module in users} == {"tracking"}
+
+
+def test_nothing_prints() -> None:
+    callers = [module for module, path in files().items() for node in ast.walk(ast.parse(path.read_text("utf-8")))
+               if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"]
+    assert not callers

@@ -6,6 +6,7 @@ Only types and ranges are checked here; whether an encoder or a file exists is f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -72,8 +73,7 @@ class RunConfig(BaseModel):
     @field_validator("device")
     @classmethod
     def _device_has_a_known_form(cls, value: str) -> str:
-        kind, _, index = value.partition(":")
-        if value in ("auto", "cpu") or (kind == "cuda" and ((index.isdecimal() and index.isascii()) or value == "cuda")):
+        if re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value):
             return value
         raise ValueError("auto, cpu, cuda or cuda:N")
 

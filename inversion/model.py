@@ -1,10 +1,10 @@
-"""The network of a run: frozen encoders → standardisation → [fusion] → decoder. A single run is an ensemble of one.
+"""The network of a run: frozen encoders → unit scale → [fusion] → decoder. A single run is an ensemble of one.
 
 ::
 
     images (B, 3, S, S) in [0, 1]
       → encoder i: normalise, frozen trunk          (B, Ci, hi, wi)
-      → Standardise: (features − mean) / std        (B, Ci, hi, wi)
+      → UnitScale: features / their root mean square (B, Ci, hi, wi)
       → fusion, for several encoders                (B, 256, H, W)
       → decoder                                     (B, 3, S, S) in [0, 1]
 """
@@ -25,30 +25,28 @@ from inversion.fusion._base import Fusion
 from inversion.seeds import derive_seed
 
 
-class Standardise(nn.Module):
-    """``(features − mean) / std`` with one mean and one standard deviation for a whole feature map.
+class UnitScale(nn.Module):
+    """Features divided by their root mean square over a whole map: one number for each encoder.
 
     Features differ in scale by three orders of magnitude between encoders and layers, and a decoder's initialisation
-    and learning rate fit one scale. The two numbers are measured once on training images, before training, and kept in
-    the checkpoint. They are scalars, so relative sizes of the channels, which belong to the encoder, stay as they are.
+    and learning rate fit one scale. The number is measured once on training images, before training, and kept in the
+    checkpoint. One number, and no mean taken off: relative sizes and zeros of the channels belong to the encoder, and
+    training goes as with the raw features wherever those have a sensible scale (docs/log.md).
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("std", torch.ones(()))
+        self.scale: Tensor
+        self.register_buffer("scale", torch.ones(()))
 
     @torch.no_grad()
     def calibrate(self, features: Sequence[Tensor]) -> None:
-        """Sets both numbers from feature maps ``(B, C, h, w)``."""
+        """Sets the scale from feature maps ``(B, C, h, w)``."""
         values = torch.cat([part.double().flatten() for part in features])
-        self.mean.fill_(values.mean())
-        self.std.fill_(values.std().clamp_min(1e-6))
+        self.scale.fill_(values.square().mean().sqrt().clamp_min(1e-6))
 
     def forward(self, features: Tensor) -> Tensor:
-        return (features.float() - self.mean) / self.std
+        return features.float() / self.scale
 
 
 class InversionModel(nn.Module):
@@ -57,7 +55,7 @@ class InversionModel(nn.Module):
     def __init__(self, encoders: Sequence[Encoder], fusion: Fusion | None, decoder: nn.Module) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
-        self.standardise = nn.ModuleList(Standardise() for _ in encoders)
+        self.scales = nn.ModuleList(UnitScale() for _ in encoders)
         self.fusion = fusion
         self.decoder = decoder
 
@@ -72,8 +70,8 @@ class InversionModel(nn.Module):
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:
         """Raw feature maps to images in [0, 1]; gradients flow from here on."""
-        standard = [layer(values) for layer, values in zip(self.standardise, features, strict=True)]
-        fused = standard[0] if self.fusion is None else self.fusion(standard)
+        scaled = [layer(values) for layer, values in zip(self.scales, features, strict=True)]
+        fused = scaled[0] if self.fusion is None else self.fusion(scaled)
         images: Tensor = self.decoder(fused)
         return images
 
@@ -82,10 +80,10 @@ class InversionModel(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, batches: Sequence[Tensor]) -> None:
-        """Measures the features' mean and standard deviation on images ``(B, 3, S, S)`` in [0, 1]."""
+        """Measures the features' scale on images ``(B, 3, S, S)`` in [0, 1]."""
         maps = [self.encode(batch) for batch in batches]
-        for index, layer in enumerate(self.standardise):
-            cast(Standardise, layer).calibrate([features[index] for features in maps])
+        for index, layer in enumerate(self.scales):
+            cast(UnitScale, layer).calibrate([features[index] for features in maps])
 
     def trainable(self) -> list[nn.Parameter]:
         """The parameters of decoder and fusion, in a fixed order."""

@@ -67,6 +67,10 @@ class Registry(Generic[T]):
             importlib.import_module(f"{self.package}.{name}")
         return self._parts[name]
 
+    def forget(self, name: str) -> None:
+        """Takes a part out again that was registered from outside the package."""
+        del self._parts[name]
+
     def summary(self, name: str) -> str:
         """The first line of the part's module docstring, read without importing the module."""
         source = self._folder() / f"{name}.py"

@@ -17,7 +17,7 @@ from inversion.data.progress import Progress, quiet
 from inversion.data.splits import PhotoSet
 from inversion.decoders import decoders
 from inversion.encoders.catalog import ENSEMBLE, EncoderCut, parse_encoders
-from inversion.encoders.imagenet import imagenet_status
+from inversion.encoders.imagenet import imagenet_status, require_imagenet
 from inversion.encoders.weights import WeightsSource, parse_weights
 from inversion.errors import RequestError
 from inversion.fusion import fusions
@@ -127,6 +127,9 @@ def resolve(config: RunConfig, progress: Progress = quiet) -> Plan:
     data = _resolve_data(config, data_dir, fallbacks)
     weights = _resolve_weights(config, cuts, fallbacks)
     sources = parse_weights(weights, cuts)
+    for cut in cuts:
+        if sources[cut.encoder].kind == "imagenet":
+            require_imagenet(cut)
     lpips = _resolve_lpips(config, fallbacks)
     if config.strict and fallbacks:
         raise RequestError("strict=true refuses " + "; ".join(f"{f.short} ({f.remedy})" for f in fallbacks))

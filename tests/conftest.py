@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +27,14 @@ from inversion.losses import LPIPS
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    """Tests that resolve a configuration set PyTorch's threads; each test begins with two."""
-    torch.set_num_threads(2)
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from a second thread, and lose much where other processes want the cores.
+
+    Tests that resolve a configuration set the number; the next test begins with one again.
+    """
+    torch.set_num_threads(1)
     yield
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +79,75 @@ def random_trunk() -> dict[str, torch.Tensor]:
 def random_lpips(random_trunk: dict[str, torch.Tensor]) -> LPIPS:
     """LPIPS with a random trunk; it is frozen, so tests can share it."""
     return LPIPS(random_trunk, "random trunk")
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder, with a space in its name, of small photographs: 4 to train, 2 to validate, 3 to test."""
+    root = tmp_path_factory.mktemp("data") / "my photos"
+    chance = np.random.default_rng(5)
+    for split, count in (("train", 4), ("val", 2), ("test", 3)):
+        (root / split).mkdir(parents=True)
+        for number in range(count):
+            values = Image.fromarray(chance.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+            values.resize((48, 44), Image.Resampling.BICUBIC).save(root / split / f"{split}{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def enter_workplace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, pytest.MonkeyPatch], None]:
+    """``enter_workplace(folder, monkeypatch)``: works in ``folder`` with an empty ``mlflow.db`` of its own.
+
+    No environment variable of MLflow's is left, and what ``mlflow.set_tracking_uri`` was told before is forgotten. The
+    database is a copy, because making one takes seconds.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    template, data = tmp_path_factory.mktemp("template"), tmp_path_factory.mktemp("inversion")
+    SqlAlchemyStore(  # type: ignore[no-untyped-call]
+        f"sqlite:///{template}/mlflow.db", str(template / "mlruns"))
+
+    def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
+        patch.setenv("MLFLOW_TRACKING_URI", "")  # so that it is unset again afterwards, whoever sets it
+        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+            patch.delenv(name)
+        patch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)
+        patch.setenv("INVERSION_DATA", str(data))
+        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("COLUMNS", "120")
+        patch.setenv("no_proxy", "127.0.0.1,localhost")
+        patch.chdir(folder)
+        shutil.copy(template / "mlflow.db", folder)
+        with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+            database.execute("update experiments set artifact_location = ?", (str(folder / "mlruns" / "0"),))
+
+    return enter
+
+
+@pytest.fixture
+def workplace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enter_workplace: Callable[[Path, pytest.MonkeyPatch], None]
+) -> Path:
+    """The present folder, empty but for an ``mlflow.db`` without runs."""
+    folder = tmp_path / "workplace"
+    folder.mkdir()
+    enter_workplace(folder, monkeypatch)
+    return folder
+
+
+@pytest.fixture
+def start(workplace: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """``start("inversion", "train", ...)``: a real process; whatever is left of it is killed after the test."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def begin(*words: str, **options: Any) -> subprocess.Popen[str]:
+        process = subprocess.Popen(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   start_new_session=True, **options)
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()

@@ -105,14 +105,18 @@ def test_both_loss_weights_zero_leave_nothing_to_train_for() -> None:
 
 
 def test_a_floor_of_the_rate_above_the_rate_is_refused() -> None:
-    with pytest.raises(RequestError, match="min_lr 0.001 is above lr 0.0001"):
+    with pytest.raises(RequestError, match=r"min_lr 0\.001 is above lr 0\.0001"):
         parse_config({"min_lr": "1e-3"})
 
 
 def test_texts_are_read_as_numbers_and_booleans_and_stripped() -> None:
-    config = parse_config({"lr": "2e-4", "seed": "7", "strict": "yes", "encoder": " vgg16:block3 ", "device": "cuda:12"})
-    assert (config.lr, config.seed, config.strict) == (2e-4, 7, True)
-    assert (config.encoder, config.device) == ("vgg16:block3", "cuda:12")
+    config = parse_config({"lr": "2e-4", "seed": "7", "strict": "yes", "encoder": " vgg16:block3 "})
+    assert (config.lr, config.seed, config.strict, config.encoder) == (2e-4, 7, True, "vgg16:block3")
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
+def test_a_device_is_auto_the_cpu_or_cuda_with_or_without_a_number(device: str) -> None:
+    assert parse_config({"device": device}).device == device
 
 
 def test_a_configuration_written_as_json_reads_back_equal() -> None:

@@ -15,7 +15,6 @@ from inversion.data.catalog import default_data_dir
 from inversion.data.div2k import is_present
 from inversion.encoders.catalog import ENCODERS
 from inversion.encoders.imagenet import cached_file, imagenet_location
-from inversion.errors import RequestError
 
 PACKAGES = ("inversion", "torch", "torchvision", "timm", "lpips", "mlflow", "optuna")
 
@@ -29,7 +28,8 @@ def command(tracking_uri: str | None, experiment: str | None, data_dir: str | No
     """Show device, versions, weights and data at hand, whether the tracking server answers, and end dead runs.
 
     A run that MLflow calls RUNNING although its process is gone (killed, out of power, `mlflow run` that found no
-    conda) is ended as KILLED. Runs of other machines are listed; end one with --end RUN_ID.
+    conda) is ended as KILLED. Runs of other machines are listed; end one with --end RUN_ID. Runs of ours are looked
+    for in every experiment, or in that of --experiment alone.
     """
     console = Console()
     show_machine(console, Path(data_dir).expanduser() if data_dir else default_data_dir())
@@ -62,17 +62,14 @@ def show_runs(console: Console, tracking_uri: str | None, experiment: str | None
     Raises:
         RequestError: the store does not answer, or ``--end`` names a run that is not RUNNING.
     """
-    from inversion.tracking.connection import connect
-    from inversion.tracking.stale import RunningRun, end_dead, find_running
+    from inversion.tracking.connection import connect, without_password
+    from inversion.tracking.stale import declared_dead, end_dead, find_running
 
     connection = connect(tracking_uri, experiment)
-    console.print(f"tracking store {connection.uri} answers; experiment {connection.experiment!r}", soft_wrap=True)
-    runs = find_running(connection)
-    for run_id in ended:
-        if run_id not in {run.run_id for run in runs}:
-            raise RequestError(f"--end {run_id}: no RUNNING run of that id in experiment {connection.experiment!r}")
-    runs = [RunningRun(run.run_id, run.name, "dead", "ended by inversion doctor --end") if run.run_id in ended else run
-            for run in runs]
+    console.print(f"tracking store {without_password(connection.uri)} answers; experiment {connection.experiment!r}",
+                  soft_wrap=True)
+    found = {run.run_id: run for run in find_running(connection, everywhere=experiment is None)}
+    runs = list((found | {run_id: declared_dead(connection, run_id) for run_id in ended}).values())
     dead = end_dead(connection, runs)
     if runs:
         table = Table("run", "name", "state", "why", title="RUNNING runs", title_justify="left")

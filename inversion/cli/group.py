@@ -10,7 +10,7 @@ import sys
 import click
 
 import inversion
-from inversion.errors import InversionError, UnknownNameError
+from inversion.errors import InterruptedRunError, InversionError, RequestError, UnknownNameError
 
 COMMANDS = {
     "train": "Train a decoder for one encoder layer and score it.",
@@ -78,17 +78,17 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> i
         click.echo(error.format_message())
         return 0
     except click.ClickException as error:
-        return _report(error.format_message(), 2, error)
+        return _report(RequestError(error.format_message()))
     except InversionError as error:
-        return _report(str(error), error.exit_code, error)
-    except (click.Abort, KeyboardInterrupt) as error:
-        return _report("interrupted", 130, error)
+        return _report(error)
+    except (click.Abort, KeyboardInterrupt):
+        return _report(InterruptedRunError("interrupted"))
 
 
-def _report(message: str, code: int, error: BaseException) -> int:
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+def _report(error: InversionError) -> int:
+    click.echo(f"error: {' '.join(str(error).split())}", err=True)
     if "MLFLOW_RUN_ID" in os.environ:
         from inversion.tracking.run import fail_adopted_run
 
         fail_adopted_run(error)
-    return code
+    return error.exit_code

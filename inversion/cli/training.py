@@ -13,8 +13,9 @@ from inversion.experiment import Prepared, prepare
 from inversion.resolve import Plan, check
 from inversion.run import RunResult
 from inversion.run import train as train_prepared
-from inversion.tracking.connection import Connection, connect
+from inversion.tracking.connection import Connection, connect, without_password
 from inversion.tracking.lookup import document_of, find_run
+from inversion.tracking.owner import PID, owner_is_alive
 from inversion.training.interrupt import StopRequest, stop_on_signals
 
 SHOWN_SCORES = {"test/psnr": "PSNR", "test/ssim": "SSIM", "test/lpips": "LPIPS"}
@@ -55,11 +56,13 @@ def config_of(connection: Connection, run_id: str) -> RunConfig:
     """The configuration of a run that is to be resumed.
 
     Raises:
-        RequestError: no such run, none of ours, or one that is finished.
+        RequestError: no such run, none of ours, or one that is finished or being worked on.
     """
     run = find_run(connection, run_id)
     if run.info.status == "FINISHED":
         raise RequestError(f"run {run_id} is FINISHED; there is nothing to go on with")
+    if run.info.status == "RUNNING" and owner_is_alive(run.data.tags):
+        raise RequestError(f"run {run_id} is being worked on by process {run.data.tags[PID]}. Stop that first.")
     return parse_config(document_of(run)["parameters"])
 
 
@@ -97,7 +100,7 @@ def show_result(console: Console, plan: Plan, result: RunResult, connection: Con
                   f"(best epoch {result.metrics['best_epoch']:.0f}, "
                   f"{result.metrics['train_seconds']:.0f} s of training)", soft_wrap=True)
     console.print(f"reconstructions: {_place(result.artifact_uri)}/reconstructions", soft_wrap=True)
-    console.print(f"look at the run: {_ui_command(connection.uri)}  (run {result.run_id})", soft_wrap=True)
+    console.print(f"look at the run: {_ui_command(without_password(connection.uri))}  (run {result.run_id})", soft_wrap=True)
     if plan.fallbacks:
         remedies = "; ".join(fallback.remedy for fallback in plan.fallbacks)
         console.print(f"{', '.join(fallback.short for fallback in plan.fallbacks)}: not comparable with DIV2K and "

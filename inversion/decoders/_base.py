@@ -20,10 +20,10 @@ class Options(BaseModel):
 
 
 class Decoder(nn.Module):
-    """Standardised features ``(B, C, h, w)`` to images ``(B, 3, S, S)`` in [0, 1], for any C, h, w.
+    """Features ``(B, C, h, w)`` of unit scale to images ``(B, 3, S, S)`` in [0, 1], for any C, h, w.
 
-    ``features`` is the shape it is built for, ``image_size`` the side S. An option that does not fit the features
-    raises a RequestError when the decoder is built.
+    ``features`` is the shape it is built for, ``image_size`` the side S. Options that cannot be are refused by their
+    own model, before anything is built; whatever it accepts must work with every shape.
     """
 
     OptionsType: ClassVar[type[Options]] = Options
@@ -51,6 +51,9 @@ def parse_decoder_options(name: str, decoder: type[Decoder], values: Mapping[str
         return decoder.OptionsType.model_validate(dict(values))
     except ValidationError as error:
         detail = error.errors()[0]
+        if not detail["loc"]:  # options that do not go together
+            message = detail["msg"].removeprefix("Value error, ")
+            raise RequestError(f"decoder_options of decoder {name!r}: {message}") from None
         option = str(detail["loc"][0])
         raise RequestError(
             f"decoder_options: {option}={detail['input']!s} of decoder {name!r}: {detail['msg']}. "

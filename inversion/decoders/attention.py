@@ -9,14 +9,15 @@ https://arxiv.org/abs/2102.10882).
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inversion.decoders import decoders
 from inversion.decoders._base import Decoder, Options
 from inversion.decoders._layers import UpsamplingHead
-from inversion.errors import RequestError
 from inversion.features import FeatureShape
 
 FEW_TOKENS = 1024
@@ -35,6 +36,12 @@ class AttentionOptions(Options):
     pooled: int = Field(14, ge=1, le=64)
     """side of the map that keys and values are pooled to, where it is larger"""
 
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads={self.heads} does not divide width={self.width}")
+        return self
+
 
 @decoders.register("attention")
 class AttentionDecoder(Decoder):
@@ -46,8 +53,6 @@ class AttentionDecoder(Decoder):
         super().__init__(features, image_size, options)
         widest = features.channels if features.locations <= FEW_TOKENS else 128
         width = options.width or max(1, min(features.channels, widest) // options.heads) * options.heads
-        if width % options.heads:
-            raise RequestError(f"decoder_options: heads={options.heads} does not divide the width {width} of attention")
         self.embed = nn.Conv2d(features.channels, width, kernel_size=1)
         self.blocks = nn.Sequential(*(TransformerBlock(width, options) for _ in range(options.depth)))
         self.head = UpsamplingHead(features._replace(channels=width), image_size)

@@ -8,16 +8,15 @@ are local detail.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from inversion.decoders import decoders
 from inversion.decoders._base import Decoder, Options, clamp_to_image
 from inversion.decoders._layers import convolution_stage, halved, quiet, resize_to, upsampling_stage
-from inversion.errors import RequestError
 from inversion.features import FeatureShape
 
 COLOURS = 3
@@ -28,6 +27,14 @@ class FrequencyAwareOptions(Options):
     """side of a DCT block in pixels: 4, 8, 16 or 32"""
     cutoff: int = Field(4, ge=1)
     """coefficients (u, v) with u + v below it are low frequencies"""
+
+    @model_validator(mode="after")
+    def _some_frequency_is_high(self) -> Self:
+        highest = 2 * int(self.block) - 2
+        if self.cutoff > highest:
+            raise ValueError(f"cutoff={self.cutoff} leaves no high frequency in blocks of {self.block}; "
+                             f"the highest is {highest}")
+        return self
 
 
 @decoders.register("frequency_aware")
@@ -41,9 +48,6 @@ class FrequencyAwareDecoder(Decoder):
         self.block = int(options.block)
         order = frequency_order(self.block)
         self.low_count = sum(u + v < options.cutoff for u, v in order)
-        if self.low_count == len(order):
-            raise RequestError(f"decoder_options: cutoff={options.cutoff} leaves no high frequency in blocks of "
-                               f"{self.block}; the highest is {2 * self.block - 2}")
         gains = torch.tensor([self.block / (1.0 + u + v) for u, v in order])
         self.gains: Tensor
         self.register_buffer("gains", gains, persistent=False)

@@ -9,7 +9,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from inversion.errors import RequestError
-from inversion.tracking.connection import Connection
+from inversion.tracking.connection import Connection, without_password
 
 
 def find_run(connection: Connection, run_id: str) -> Run:
@@ -21,7 +21,7 @@ def find_run(connection: Connection, run_id: str) -> Run:
     try:
         return connection.client.get_run(run_id)
     except MlflowException as error:
-        raise RequestError(f"{connection.uri} has no run {run_id!r}") from error
+        raise RequestError(f"{without_password(connection.uri)} has no run {run_id!r}") from error
 
 
 def document_of(run: Run) -> dict[str, Any]:

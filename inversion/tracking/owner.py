@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -11,6 +10,8 @@ import psutil
 
 HOST, PID, STARTED = "inversion.host", "inversion.pid", "inversion.process_started"
 VERSIONED = ("inversion", "torch", "torchvision", "timm", "lpips", "mlflow")
+CLOCK_SECONDS = 30
+"""Start times are counted from the boot, whose time of day moves when the clock is set."""
 
 
 def owner_tags() -> dict[str, str]:
@@ -24,11 +25,10 @@ def owner_is_alive(tags: Mapping[str, str]) -> bool | None:
     """Whether the process that the tags name still runs; None where this machine cannot know."""
     if tags.get(HOST) != platform.node() or not tags.get(PID, "").isdigit():
         return None
-    if int(tags[PID]) == os.getpid():
-        return True
     try:
         process = psutil.Process(int(tags[PID]))
-        return abs(process.create_time() - float(tags.get(STARTED, "nan"))) < 1 and process.is_running()
+        same = abs(process.create_time() - float(tags.get(STARTED, "nan"))) < CLOCK_SECONDS
+        return same and process.is_running()
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:  # somebody else's process has that number now, or it is ours under another user

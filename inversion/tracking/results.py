@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -98,14 +97,12 @@ def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> None:
 
 @contextmanager
 def _quiet_mlflow() -> Iterator[None]:
-    """MLflow's advice on input examples, and its bars for copying files, are not for whoever trains."""
+    """MLflow's advice on type hints and input examples is not for whoever trains."""
     logger = logging.getLogger("mlflow")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"mlflow\.")
+        with warnings.catch_warnings(record=True):  # a filter would not do: MLflow puts its own before it
             yield
     finally:
         logger.setLevel(level)

@@ -116,11 +116,13 @@ def begin_run(connection: Connection, name: str, resume: str | None = None, pare
     """The run to log into: the one to resume, or the one that ``mlflow run`` made, or a new one."""
     run_id = resume or os.environ.get("MLFLOW_RUN_ID")
     if run_id is None:
-        tags = {MLFLOW_SOURCE_NAME: "inversion train", MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_USER: _user()}
+        tags = {MLFLOW_SOURCE_NAME: "inversion train", MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_USER: _user(),
+                **owner_tags()}
         if parent:
             tags["mlflow.parentRunId"] = parent
         run_id = connection.client.create_run(connection.experiment_id, tags=tags, run_name=name).info.run_id
-    else:
+    else:  # first the owner: a RUNNING run of the process that was killed would be ended by `inversion doctor`
+        connection.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in owner_tags().items()])
         connection.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
         for tag in ("inversion.failure", "inversion.failure_message"):
             _delete_tag(connection, run_id, tag)

@@ -6,6 +6,7 @@ safetensors, everything else is JSON.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import mlflow
@@ -15,24 +16,27 @@ from mlflow.pyfunc.model import PythonModel
 BATCH = 8
 
 
-class ReconstructionModel(PythonModel):
-    """Images ``float32 (N, 3, S, S)`` in [0, 1] to reconstructions of the same shape and range."""
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # MLflow advises type hints, which would make it take images for a table
 
-    def load_context(self, context: Any) -> None:
-        from pathlib import Path
+    class ReconstructionModel(PythonModel):
+        """Images ``float32 (N, 3, S, S)`` in [0, 1] to reconstructions of the same shape and range."""
 
-        from inversion.packing import load_packed
+        def load_context(self, context: Any) -> None:
+            from pathlib import Path
 
-        self.model = load_packed(Path(context.artifacts["packed"]))
+            from inversion.packing import load_packed
 
-    # Without types: MLflow takes them for a schema of its own and warns that arrays are not in it.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        import torch
+            self.model = load_packed(Path(context.artifacts["packed"]))
 
-        images = torch.as_tensor(np.asarray(model_input, dtype=np.float32))
-        with torch.no_grad():
-            batches = [self.model(batch).float() for batch in images.split(BATCH)]
-        return torch.cat(batches).numpy()
+        # Without types: MLflow takes them for a schema of its own and warns that arrays are not in it.
+        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+            import torch
+
+            images = torch.as_tensor(np.asarray(model_input, dtype=np.float32))
+            with torch.no_grad():
+                batches = [self.model(batch).float() for batch in images.split(BATCH)]
+            return torch.cat(batches).numpy()
 
 
 mlflow.models.set_model(ReconstructionModel())

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple, TypeVar
 
 import psutil
 from mlflow.entities import Run
+from mlflow.store.entities import PagedList
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
+from inversion.errors import RequestError
 from inversion.tracking.connection import Connection
+from inversion.tracking.lookup import find_run
 from inversion.tracking.owner import HOST, PID, owner_is_alive
 
+T = TypeVar("T")
 Verdict = Literal["alive", "dead", "unknown"]
 PAGE = 1000
 
@@ -25,10 +29,31 @@ class RunningRun(NamedTuple):
     why: str
 
 
-def find_running(connection: Connection) -> list[RunningRun]:
-    """All RUNNING runs of the experiment with a verdict each."""
+def find_running(connection: Connection, everywhere: bool = False) -> list[RunningRun]:
+    """All RUNNING runs of the experiment, with a verdict each; ``everywhere``: also ours in other experiments.
+
+    A plain ``mlflow run`` puts its run into the experiment Default.
+    """
+    experiments = [connection.experiment_id]
+    if everywhere:
+        experiments = [experiment.experiment_id for experiment in _pages(
+            lambda token: connection.client.search_experiments(max_results=PAGE, page_token=token))]
+    runs: Iterator[Run] = _pages(lambda token: connection.client.search_runs(
+        experiments, "attributes.status = 'RUNNING'", max_results=PAGE, page_token=token))
     return [RunningRun(run.info.run_id, run.info.run_name or "", *_judge(run, connection.uri))
-            for run in _running(connection)]
+            for run in runs if _is_ours(run) or run.info.experiment_id == connection.experiment_id]
+
+
+def declared_dead(connection: Connection, run_id: str) -> RunningRun:
+    """A run that somebody who knows says is dead.
+
+    Raises:
+        RequestError: no such run, or it is not RUNNING.
+    """
+    run = find_run(connection, run_id)
+    if run.info.status != "RUNNING":
+        raise RequestError(f"--end {run_id}: this run is {run.info.status}, not RUNNING")
+    return RunningRun(run_id, run.info.run_name or "", "dead", "ended by inversion doctor --end")
 
 
 def end_dead(connection: Connection, runs: list[RunningRun]) -> list[RunningRun]:
@@ -41,15 +66,20 @@ def end_dead(connection: Connection, runs: list[RunningRun]) -> list[RunningRun]
     return dead
 
 
-def _running(connection: Connection) -> Iterator[Run]:
+def _pages(search: Callable[[str | None], PagedList[T]]) -> Iterator[T]:
     token = None
     while True:
-        page = connection.client.search_runs([connection.experiment_id], "attributes.status = 'RUNNING'",
-                                             max_results=PAGE, page_token=token)
+        page = search(token)
         yield from page
         token = page.token
         if not token:
             return
+
+
+def _is_ours(run: Run) -> bool:
+    """Trained by inversion, or made by an ``mlflow run`` of the entry point ``main``, which logs its parameters."""
+    return PID in run.data.tags or (
+        MLFLOW_PROJECT_ENTRY_POINT in run.data.tags and {"encoder", "decoder"} <= run.data.params.keys())
 
 
 def _judge(run: Run, uri: str) -> tuple[Verdict, str]:
@@ -60,7 +90,7 @@ def _judge(run: Run, uri: str) -> tuple[Verdict, str]:
         if alive is None:
             return "unknown", f"{where}: look there, with inversion doctor"
         return ("alive", f"{where} works on it") if alive else ("dead", f"{where} is gone")
-    if MLFLOW_PROJECT_ENTRY_POINT not in tags:
+    if not _is_ours(run):
         return "unknown", "not begun by inversion"
     if uri.startswith(("http://", "https://")):
         return "unknown", "begun by an `mlflow run`, perhaps of another machine, whose command never started"

@@ -1,0 +1,115 @@
+"""The command line run in this process, and one whole run that several tests look at."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from mlflow.entities import Run, ViewType
+from mlflow.tracking import MlflowClient
+
+from inversion.cli.group import cli, run_command
+
+
+class Outcome(NamedTuple):
+    """What a command left: exit code and both outputs."""
+
+    code: int
+    out: str
+    err: str
+
+
+def options(**parameters: object) -> list[str]:
+    """The small run's parameters with changes, as options: ``options(epochs=2)``."""
+    small = {"encoder": "vgg16:block1", "weights": "random", "lpips_weights": "off", "image_size": 32, "epochs": 1,
+             "lr": 1e-3, "threads": 2}
+    values = {name: value for name, value in (small | parameters).items() if value is not None}
+    return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+@pytest.fixture
+def inversion(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """``inversion("train", ...)``: the command in this process."""
+
+    def run(*words: str) -> Outcome:
+        capsys.readouterr()
+        code = run_command(cli, list(words))
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def train(inversion: Callable[..., Outcome], workplace: Path, photo_folder: Path) -> Callable[..., Outcome]:
+    """``train(epochs=2)``: ``inversion train`` of the small run with these changes; None leaves an option out."""
+
+    def run(*more: str, **parameters: object) -> Outcome:
+        return inversion("train", *options(**{"data": photo_folder} | parameters), *more)
+
+    return run
+
+
+@pytest.fixture
+def train_words(photo_folder: Path) -> Callable[..., list[str]]:
+    """The same as words, for a process of its own."""
+    return lambda **parameters: [sys.executable, "-m", "inversion", "train",
+                                 *options(**{"data": photo_folder} | parameters)]
+
+
+@pytest.fixture
+def all_runs(workplace: Path) -> Callable[[], list[Run]]:
+    """Every run in the workplace's store, whatever its experiment."""
+
+    def search() -> list[Run]:
+        client = MlflowClient(f"sqlite:///{workplace}/mlflow.db")
+        experiments = client.search_experiments(view_type=ViewType.ALL)
+        return list(client.search_runs([e.experiment_id for e in experiments], run_view_type=ViewType.ALL))
+
+    return search
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run of two epochs with LPIPS that a process of its own did, and what that process printed."""
+
+    folder: Path
+    run: Run
+    printed: subprocess.CompletedProcess[str]
+    client: MlflowClient
+
+    @property
+    def artifacts(self) -> Path:
+        return Path(self.run.info.artifact_uri)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The resolved configuration."""
+        content: dict[str, Any] = json.loads((self.artifacts / "config.json").read_text())
+        return content
+
+
+@pytest.fixture(scope="session")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, enter_workplace: Callable[[Path, pytest.MonkeyPatch], None],
+    photo_folder: Path, random_trunk: dict[str, torch.Tensor],
+) -> Iterator[FinishedRun]:
+    """A whole run with LPIPS on, in its own process so that what it prints is what a user sees."""
+    folder = tmp_path_factory.mktemp("finished")
+    torch.save(random_trunk, folder / "alexnet.pth")
+    with pytest.MonkeyPatch.context() as patch:
+        enter_workplace(folder, patch)
+        words = options(data=photo_folder, lpips_weights=folder / "alexnet.pth", epochs=2)
+        printed = subprocess.run([sys.executable, "-m", "inversion", "train", *words], text=True, capture_output=True,
+                                 check=False)
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("inversion")
+    assert experiment is not None, printed.stderr
+    run, = client.search_runs([experiment.experiment_id])
+    yield FinishedRun(folder, run, printed, client)

@@ -1,0 +1,107 @@
+"""What a model costs, and on what it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from inversion.config import RunConfig
+from inversion.encoders.build import Encoder
+from inversion.errors import RequestError
+from inversion.model import build_model
+from inversion.training.device import choose_device, choose_precision, make_engine, usable_cores, use_threads
+from inversion.training.measure import PeakMemory, gflops_per_image
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be restarted on Linux only")
+def test_peak_memory_sees_a_large_allocation_and_a_later_object_starts_anew() -> None:
+    peak = PeakMemory(CPU)
+    if not peak.counter_restarted:
+        pytest.skip("this system does not let a process restart its peak")
+    before = peak.read_mb()
+    large = torch.ones(200 * 2**20 // 4)
+    del large
+    after = peak.read_mb()
+    assert after - before > 150
+    assert PeakMemory(CPU).read_mb() < after - 100
+
+
+def test_where_the_peak_cannot_be_restarted_the_present_size_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    peak = PeakMemory(CPU)
+    assert not peak.counter_restarted
+    before = peak.read_mb()
+    large = torch.ones(100 * 2**20 // 4)
+    assert peak.read_mb() - before > 80
+    assert large.all()
+
+
+def test_a_convolution_costs_two_operations_a_multiply_add() -> None:
+    convolution = nn.Conv2d(3, 8, kernel_size=5, stride=2, padding=2)
+    assert gflops_per_image(convolution, torch.zeros(1, 3, 32, 32)) == pytest.approx(2 * 16 * 16 * 8 * 3 * 25 / 1e9)
+
+
+def test_attention_is_counted_on_the_cpu_too() -> None:
+    class Attention(nn.Module):
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(tokens, tokens[:, :, :10], tokens[:, :, :10])
+
+    assert gflops_per_image(Attention(), torch.rand(1, 4, 64, 16)) == pytest.approx(2 * 2 * 4 * 64 * 10 * 16 / 1e9)
+
+
+def test_a_whole_model_costs_what_encoder_and_decoder_cost(frozen: Callable[..., Encoder]) -> None:
+    model = build_model([frozen("vgg16:block1", 64)], "transposed_conv", {}, None, 64, seed=0).eval()
+    encoder = 64 * 64 * 9 * (3 * 64 + 64 * 64)
+    decoder = 32 * 32 * 16 * 64 * 32 + 64 * 64 * 9 * 32 * 3
+    assert gflops_per_image(model, torch.zeros(1, 3, 64, 64)) == pytest.approx(2 * (encoder + decoder) / 1e9)
+
+
+def test_counting_leaves_the_model_as_it_is(frozen: Callable[..., Encoder]) -> None:
+    model = build_model([frozen("vgg16:block1", 64)], "wavelet", {}, None, 64, seed=0).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    gflops_per_image(model, torch.zeros(1, 3, 64, 64))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_auto_is_cuda_where_there_is_one_and_else_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == "cpu"
+    assert choose_device("cpu") == "cpu"
+    with pytest.raises(RequestError, match="device: cuda is asked for, but PyTorch sees no CUDA device here"):
+        choose_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("auto") == "cuda"
+    assert choose_device("cuda:1") == "cuda:1"
+    with pytest.raises(RequestError, match="device: cuda:2 is asked for, but there are only 2: cuda:0 to cuda:1"):
+        choose_device("cuda:2")
+
+
+@pytest.mark.parametrize(("name", "device", "precision"), [
+    ("auto", "cpu", "fp32"), ("auto", "cuda:1", "bf16"), ("fp32", "cuda", "fp32"), ("bf16", "cpu", "bf16"),
+])
+def test_precision_is_bf16_on_cuda_unless_asked_otherwise(name: str, device: str, precision: str) -> None:
+    assert choose_precision(name, device) == precision
+
+
+def test_threads_are_set_as_asked_and_by_default_one_a_usable_core() -> None:
+    assert use_threads(1) == torch.get_num_threads() == 1
+    assert use_threads(0) == torch.get_num_threads() == usable_cores() >= 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_engine_computes_in_its_precision(precision: str) -> None:
+    engine = make_engine(RunConfig.model_validate({"device": "cpu", "precision": precision, "protocol": "published"}))
+    assert (engine.device, engine.protocol) == (CPU, "published")
+    with engine.autocast():
+        product = torch.rand(2, 2) @ torch.rand(2, 2)
+    assert product.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)

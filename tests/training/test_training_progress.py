@@ -1,0 +1,42 @@
+"""Where a run stands."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from inversion.training.progress import Progress
+
+
+def test_sums_are_weighted_by_images_and_begin_anew_with_each_epoch() -> None:
+    progress = Progress()
+    progress.add_step(4, loss=1.0, mse=0.5, lpips=2.0)
+    progress.add_step(2, loss=4.0, mse=1.0, lpips=None)
+    assert (progress.step, progress.images) == (2, 6)
+    assert (progress.loss_sum, progress.mse_sum, progress.lpips_sum) == (12, 4, 8)
+    assert progress.finish_epoch(0.5, 20.0)
+    assert (progress.epoch, progress.step, progress.images) == (1, 0, 0)
+    assert (progress.loss_sum, progress.mse_sum, progress.lpips_sum, progress.seconds_in_epoch) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(("losses", "best"), [([3, 2, 1], 3), ([1, 2, 3], 1), ([2, 1, 1], 2), ([2, math.nan, 3], 1)])
+def test_the_best_epoch_is_the_first_with_the_lowest_loss(losses: list[float], best: int) -> None:
+    progress = Progress()
+    better = [progress.finish_epoch(loss, 10 * loss) for loss in losses]
+    assert (progress.best_epoch, progress.best_loss) == (best, losses[best - 1])
+    assert progress.best_psnr == 10 * losses[best - 1]
+    assert better[0]
+    assert [index for index, flag in enumerate(better, start=1) if flag][-1] == best
+
+
+@pytest.mark.parametrize(("epoch", "best", "done"), [
+    (0, 0, False), (9, 9, False), (10, 10, True), (5, 3, False), (6, 3, True), (3, 0, True),
+])
+def test_a_run_is_done_after_all_epochs_or_when_patience_has_ended(epoch: int, best: int, done: bool) -> None:
+    assert Progress(epoch=epoch, best_epoch=best).is_done(epochs=10, patience=3) == done
+
+
+def test_progress_comes_back_from_plain_data() -> None:
+    progress = Progress(epoch=3, step=2, loss_sum=1.5, best_epoch=1, last_metrics={"val/loss": 0.1}, best_psnr=20.0)
+    assert Progress(**progress.to_dict()) == progress

@@ -17,7 +17,7 @@ from inversion.encoders.build import build_encoder
 from inversion.images import IMAGENET, from_stored
 from inversion.losses import ReconstructionLoss
 from inversion.model import InversionModel, build_model
-from inversion.resolve import Plan, resolve
+from inversion.resolve import Fallback, Plan, resolve
 from inversion.training.device import make_engine
 from inversion.training.evaluate import Scores, evaluate
 from inversion.training.interrupt import StopRequest
@@ -35,13 +35,13 @@ class Prepared:
     digest: str
 
 
-def prepare(config: RunConfig, progress: Progress = quiet) -> Prepared:
+def prepare(config: RunConfig, progress: Progress = quiet, inherited: Sequence[Fallback] = ()) -> Prepared:
     """Resolves a request and reads its photographs; nothing is tracked yet.
 
     Raises:
         RequestError: anything that cannot be run, unusable photographs included.
     """
-    plan = resolve(config, progress)
+    plan = resolve(config, progress, inherited)
     limits = {"train": plan.config.train_limit, "val": plan.config.val_limit, "test": plan.config.test_limit}
     photos = load_cached(plan.photos, plan.config.image_size, cache_folder(plan.data_dir), progress, limits)
     return Prepared(plan, photos, plan.digest(photos.digest))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,10 @@ def _layer_is_in_encoder(config: RunConfig) -> bool:
     return config.layer == ("none" if several else layer)
 
 
-def resolve(config: RunConfig, progress: Progress = quiet) -> Plan:
+def resolve(config: RunConfig, progress: Progress = quiet, inherited: Sequence[Fallback] = ()) -> Plan:
     """The plan of a run: data located, sources of weights found, device and precision chosen.
+
+    ``inherited`` are the fallbacks of the run that is resumed: its values are resolved, and no longer say ``auto``.
 
     Raises:
         RequestError: anything that cannot be run; with ``strict``, also every fallback.
@@ -123,7 +126,7 @@ def resolve(config: RunConfig, progress: Progress = quiet) -> Plan:
     config = check(config)
     cuts = parse_encoders(config.encoder)
     data_dir = (default_data_dir() if config.data_dir == "auto" else Path(config.data_dir).expanduser()).resolve()
-    fallbacks: list[Fallback] = []
+    fallbacks = list(inherited)
     data = _resolve_data(config, data_dir, fallbacks)
     weights = _resolve_weights(config, cuts, fallbacks)
     sources = parse_weights(weights, cuts)
@@ -137,7 +140,8 @@ def resolve(config: RunConfig, progress: Progress = quiet) -> Plan:
     photos = find_photo_set(data, data_dir, progress)
     config = config.model_copy(update={
         "data": data if data in ("sample", "div2k") else str(Path(data).expanduser().resolve()),
-        "data_dir": str(data_dir), "weights": weights, "lpips_weights": str(lpips) if lpips else "off",
+        "data_dir": str(data_dir), "weights": _weights_from_anywhere(weights, sources),
+        "lpips_weights": str(lpips) if lpips else "off",
         "lpips_weight": config.lpips_weight if lpips else 0.0, **engine,
     })
     if config.objective_is_empty():
@@ -175,6 +179,15 @@ def _resolve_weights(config: RunConfig, cuts: tuple[EncoderCut, ...], fallbacks:
     fallbacks.append(Fallback("random weights", f"ImageNet weights of {', '.join(absent)} are neither cached nor "
                               "reachable: connect once, or give weights=FILE"))
     return "random"
+
+
+def _weights_from_anywhere(text: str, sources: dict[str, WeightsSource]) -> str:
+    """The same weights as a text that means them in every folder: a run may be resumed from another one."""
+    if all(source.path is None for source in sources.values()):
+        return text
+    if Path(text).expanduser().exists():
+        return str(Path(text).expanduser().resolve())
+    return ",".join(f"{name}={source}" for name, source in sources.items())
 
 
 def _resolve_lpips(config: RunConfig, fallbacks: list[Fallback]) -> TrunkSource | None:

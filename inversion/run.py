@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -107,7 +108,7 @@ def document_of(prepared: Prepared) -> dict[str, Any]:
         "parameters": plan.config.model_dump(),
         "data": {"name": plan.photos.name, "digest": photos.digest, "images": splits},
         "weights": {name: str(source) for name, source in plan.weights.items()},
-        "fallbacks": [fallback.short for fallback in plan.fallbacks],
+        "fallbacks": [dataclasses.asdict(fallback) for fallback in plan.fallbacks],
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from inversion import resolve as module
@@ -327,3 +328,22 @@ def test_the_44_combinations_have_44_digests_and_names() -> None:
 def test_a_runs_name_has_the_seed_and_the_fallbacks_where_they_matter(
         given: dict[str, Any], fallbacks: list[str], name: str) -> None:
     assert run_name(checked(**given), [Fallback(short, "") for short in fallbacks]) == name
+
+
+def test_files_of_weights_are_named_so_that_every_folder_finds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.pth", "b.pth"):
+        torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    single = resolve(parse_config({"data": "sample", "weights": "a.pth", "lpips_weights": "off"}))
+    several = resolve(parse_config({"encoder": "vgg16+resnet34", "data": "sample", "lpips_weights": "off",
+                                    "weights": "vgg16=a.pth,resnet34=b.pth"}))
+    assert single.config.weights == str(tmp_path / "a.pth")
+    assert several.config.weights == f"vgg16={tmp_path / 'a.pth'},resnet34={tmp_path / 'b.pth'}"
+
+
+def test_a_resumed_run_keeps_the_fallbacks_it_was_begun_with() -> None:
+    begun = [Fallback("sample photographs", "get DIV2K")]
+    plan = resolve(parse_config({"data": "sample", "weights": "random", "lpips_weights": "off"}), inherited=begun)
+    assert plan.name == "vgg16:block1+transposed_conv (sample photographs)"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 
@@ -10,7 +13,7 @@ from inversion.config import RunConfig, parse_config
 from inversion.data.progress import Progress, progress_bars
 from inversion.errors import InterruptedRunError, RequestError
 from inversion.experiment import Prepared, prepare
-from inversion.resolve import Plan, check
+from inversion.resolve import Fallback, Plan, check
 from inversion.run import RunResult
 from inversion.run import train as train_prepared
 from inversion.tracking.connection import Connection, connect, without_password
@@ -31,10 +34,13 @@ def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, r
     check(config)
     with stop_on_signals() as stop:
         connection = connect(tracking_uri, experiment)
+        inherited: list[Fallback] = []
         if resume:
-            config = config_of(connection, resume)
+            document = resumable(connection, resume)
+            config = parse_config(document["parameters"])
+            inherited = [Fallback(**fallback) for fallback in document["fallbacks"]]
         with progress_bars() as report:
-            prepared = prepare(config, interruptible(report, stop))
+            prepared = prepare(config, interruptible(report, stop), inherited)
         show_plan(console, prepared)
         with ProgressBar(console, prepared.plan.config.epochs) as bar:
             result = train_prepared(prepared, connection, [bar], stop, resume)
@@ -52,8 +58,8 @@ def interruptible(report: Progress, stop: StopRequest) -> Progress:
     return report_or_stop
 
 
-def config_of(connection: Connection, run_id: str) -> RunConfig:
-    """The configuration of a run that is to be resumed.
+def resumable(connection: Connection, run_id: str) -> dict[str, Any]:
+    """The resolved configuration of a run that can be resumed.
 
     Raises:
         RequestError: no such run, none of ours, or one that is finished or being worked on.
@@ -63,7 +69,7 @@ def config_of(connection: Connection, run_id: str) -> RunConfig:
         raise RequestError(f"run {run_id} is FINISHED; there is nothing to go on with")
     if run.info.status == "RUNNING" and owner_is_alive(run.data.tags):
         raise RequestError(f"run {run_id} is being worked on by process {run.data.tags[PID]}. Stop that first.")
-    return parse_config(document_of(run)["parameters"])
+    return document_of(run)
 
 
 def show_plan(console: Console, prepared: Prepared) -> None:
@@ -99,17 +105,24 @@ def show_result(console: Console, plan: Plan, result: RunResult, connection: Con
     console.print(f"[bold]{plan.name}[/]: {', '.join(scores)} on {plan.photos.name}'s test images "
                   f"(best epoch {result.metrics['best_epoch']:.0f}, "
                   f"{result.metrics['train_seconds']:.0f} s of training)", soft_wrap=True)
-    console.print(f"reconstructions: {_place(result.artifact_uri)}/reconstructions", soft_wrap=True)
-    console.print(f"look at the run: {_ui_command(without_password(connection.uri))}  (run {result.run_id})", soft_wrap=True)
+    console.print(f"reconstructions: {_place(result)}", soft_wrap=True)
+    console.print(f"look at the run: {_address(connection, result.run_id)}", soft_wrap=True)
     if plan.fallbacks:
         remedies = "; ".join(fallback.remedy for fallback in plan.fallbacks)
         console.print(f"{', '.join(fallback.short for fallback in plan.fallbacks)}: not comparable with DIV2K and "
                       f"ImageNet; {remedies}", soft_wrap=True)
 
 
-def _place(uri: str) -> str:
-    return uri.removeprefix("file://")
+def _place(result: RunResult) -> str:
+    folder = result.artifact_uri.removeprefix("file://")
+    if folder.startswith("/"):
+        return f"{folder}/reconstructions"
+    return f"mlflow artifacts download --run-id {result.run_id} --artifact-path reconstructions"
 
 
-def _ui_command(uri: str) -> str:
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+def _address(connection: Connection, run_id: str) -> str:
+    uri = without_password(connection.uri)
+    if uri.startswith("http"):
+        experiment_id = connection.client.get_run(run_id).info.experiment_id
+        return f"{uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}  (run {run_id})"

@@ -21,6 +21,8 @@ from inversion.errors import RequestError
 
 DEFAULT_EXPERIMENT = "inversion"
 ANSWER_SECONDS = 10
+QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+"""MLflow's bars for small files, and addresses that it prints twice a run."""
 
 
 class NoTrackingError(RequestError):
@@ -47,7 +49,8 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None) -> C
     Raises:
         NoTrackingError: the server does not answer, or refuses.
     """
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     if tracking_uri:
         mlflow.set_tracking_uri(tracking_uri)
     uri = mlflow.get_tracking_uri()

@@ -24,7 +24,7 @@ import inversion
 from inversion.model import InversionModel
 from inversion.packing import pack_model
 from inversion.resolve import Plan
-from inversion.tracking.run import TrackedRun, strip
+from inversion.tracking.run import TrackedRun, safe_name, strip
 from inversion.training.evaluate import Scores
 from inversion.training.listener import Picture
 
@@ -64,8 +64,8 @@ def log_reconstructions(run: TrackedRun, pictures: Sequence[Picture]) -> list[st
     """Test images beside what the best epoch's decoder made of them, in ``reconstructions/``; returns file names."""
     with tempfile.TemporaryDirectory() as folder:
         files = []
-        for picture in pictures:
-            file = Path(folder) / f"{Path(picture.name).with_suffix('').as_posix().replace('/', '_')}.png"
+        for number, picture in enumerate(pictures, start=1):
+            file = Path(folder) / f"{number}_{safe_name(str(Path(picture.name).with_suffix('')))}.png"
             Image.fromarray(strip(picture)).save(file)
             files.append(file)
         run.upload(files, "reconstructions")

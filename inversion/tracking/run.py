@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,7 +80,7 @@ class TrackedRun(Listener):
 
     def on_pictures(self, epoch: int, pictures: Sequence[Picture]) -> None:
         for number, picture in enumerate(pictures, start=1):
-            key = f"val_{number}_{Path(picture.name).stem}"
+            key = f"reconstructions/{number}_{safe_name(Path(picture.name).stem)}"  # MLflow's charts make it a section
             self.client.log_image(self.run_id, strip(picture), key=key, step=epoch, synchronous=True)
 
     def on_checkpoint(self, files: Sequence[Path], final: bool) -> None:
@@ -196,6 +197,11 @@ def text_of(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def safe_name(name: str) -> str:
+    """A photograph's name with only the characters that MLflow takes in keys and in artifact paths."""
+    return re.sub(r"[^A-Za-z0-9_. -]", "_", name)
+
+
 def strip(picture: Picture) -> np.ndarray[Any, Any]:
     """Original, reconstruction and absolute difference side by side, ``uint8 (S, 3·S, 3)``."""
     original, reconstruction = picture.original.float(), picture.reconstruction.float()
@@ -204,7 +210,12 @@ def strip(picture: Picture) -> np.ndarray[Any, Any]:
 
 
 def _means(name: str, raw: str, value: object) -> bool:
-    words = shlex.split(raw) if raw else []
+    if raw == text_of(value):  # as inversion logged it, before this run was resumed
+        return True
+    try:
+        words = shlex.split(raw)
+    except ValueError:  # a quotation mark in a text that nobody quoted
+        return False
     text = words[0] if len(words) == 1 else raw
     if text == text_of(value):
         return True

@@ -16,8 +16,7 @@ from mlflow.pyfunc.model import PythonModel
 BATCH = 8
 
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # MLflow advises type hints, which would make it take images for a table
+with warnings.catch_warnings(record=True):  # MLflow advises type hints; a filter would not do, it sets its own
 
     class ReconstructionModel(PythonModel):
         """Images ``float32 (N, 3, S, S)`` in [0, 1] to reconstructions of the same shape and range."""

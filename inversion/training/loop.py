@@ -117,7 +117,8 @@ class Trainer:
         self.best_state = content["best_model"]
         self.progress = Progress(**content["progress"])
         if self.progress.epoch:  # the process may have died between saving this epoch and telling of it
-            self._tell_epoch(self.progress.last_metrics)
+            for listener in self.listeners:
+                listener.on_epoch(self.progress.epoch, self.progress.last_metrics)
 
     def _calibrate(self) -> None:
         """Measures the features' scale; the model is in eval mode and no seed is involved."""

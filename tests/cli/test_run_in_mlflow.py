@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -99,18 +100,18 @@ def test_exactly_these_files_are_left(finished: Any) -> None:
     files = {str(file.relative_to(finished.artifacts)) for file in finished.artifacts.rglob("*") if file.is_file()}
     assert {file for file in files if not file.startswith("images/")} == {
         "config.json", "checkpoints/best.pt", "checkpoints/last.pt", "metrics/test_per_image.parquet",
-        "reconstructions/test_test0.png", "reconstructions/test_test1.png", "reconstructions/test_test2.png",
+        "reconstructions/1_test_test0.png", "reconstructions/2_test_test1.png", "reconstructions/3_test_test2.png",
     }
 
 
 def test_reconstructions_are_mlflow_images_of_each_epoch(finished: Any) -> None:
     found = set()
     for file in (finished.artifacts / "images").iterdir():
-        match = re.fullmatch(r"(val_\d_val\d)\+step\+(\d)\+timestamp\+\d+\+[0-9a-f-]{36}(\+compressed)?\.(png|webp)",
+        match = re.fullmatch(r"(reconstructions~\d_val\d)\+step\+(\d)\+timestamp\+\d+\+[0-9a-f-]{36}(\+compressed)?\.(png|webp)",
                              file.name)
         assert match, file.name
         found.add((match[1], int(match[2]), match[4]))
-    keys = ("val_1_val0", "val_2_val1")
+    keys = ("reconstructions~1_val0", "reconstructions~2_val1")
     assert found == {(key, step, kind) for key in keys for step in (1, 2) for kind in ("png", "webp")}
 
 
@@ -219,6 +220,22 @@ def test_without_lpips_no_metric_of_it_is_logged_and_its_column_is_empty(
     assert not table["psnr"].isna().any()
 
 
+def test_photographs_with_odd_names_are_logged_too(
+        train: Callable[..., Any], all_runs: Callable[[], list[Run]], photo_folder: Path, workplace: Path) -> None:
+    photos = shutil.copytree(photo_folder, workplace / "photos")
+    odd = "é (1)#50%+a:b"
+    for split in ("val", "test"):
+        (photos / split / f"{split}0.png").rename(photos / split / f"{odd}.png")
+        shutil.copy(photos / split / f"{split}1.png", photos / split / f"{odd.replace('#', '?')}.png")
+    outcome = train(data=photos)
+    assert outcome.code == 0, outcome.err
+    artifacts = Path(all_runs()[0].info.artifact_uri)
+    assert len(list((artifacts / "reconstructions").iterdir())) == 4
+    assert len(list((artifacts / "images").iterdir())) == 2 * 3
+    names = pd.read_parquet(artifacts / "metrics" / "test_per_image.parquet")["image"]
+    assert f"test/{odd}.png" in set(names)
+
+
 def test_what_was_fallen_back_on_stands_in_name_and_last_line(
         train: Callable[..., Any], all_runs: Callable[[], list[Run]], workplace: Path) -> None:
     outcome = train(data=None, data_dir=workplace / "empty", train_limit=1, test_limit=1, val_limit=1, seed=3)
@@ -227,4 +244,4 @@ def test_what_was_fallen_back_on_stands_in_name_and_last_line(
     assert run.info.run_name == "vgg16:block1+transposed_conv seed=3 (sample photographs)"
     assert outcome.out.splitlines()[-1].startswith("sample photographs: not comparable with DIV2K and ImageNet; get ")
     assert run.data.params["data"] == "sample"
-    assert json.loads(run.data.tags["inversion.config"])["fallbacks"] == ["sample photographs"]
+    assert json.loads(run.data.tags["inversion.config"])["fallbacks"][0]["short"] == "sample photographs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -106,7 +107,7 @@ def wait_for(condition: Callable[[], object], seconds: float) -> float:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_when_mlflow_run_is_killed_its_training_stops_safely_and_can_be_resumed(
         number: signal.Signals, mlflow_run: Begin, all_runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
-    process = mlflow_run("--experiment-name", "inversion", epochs="300")
+    process = mlflow_run("--experiment-name", "inversion", epochs="60")
     client = MlflowClient()
 
     def epochs() -> int:
@@ -125,27 +126,27 @@ def test_when_mlflow_run_is_killed_its_training_stops_safely_and_can_be_resumed(
     assert f"`mlflow run` that started it (process {process.pid}) was killed" in run.data.tags["inversion.failure_message"]
     saved = torch.load(Path(run.info.artifact_uri) / "checkpoints" / "last.pt", weights_only=True)["progress"]
     stopped_after = epochs()
-    assert saved["epoch"] == stopped_after < 300
+    assert saved["epoch"] == stopped_after < 60
 
     assert run_command(cli, ["train", "--resume", run.info.run_id]) == 0, capsys.readouterr().err
     run, = all_runs()
     assert run.info.status == "FINISHED"
     assert "inversion.failure" not in run.data.tags
     steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "val/loss")]
-    assert steps == list(range(1, 301))
-    assert run.data.metrics["epochs_run"] == 300
+    assert steps == list(range(1, 61))
+    assert run.data.metrics["epochs_run"] == 60
 
 
 @pytest.mark.acceptance
 def test_ctrl_c_ends_mlflow_run_and_its_training(mlflow_run: Begin, all_runs: Runs) -> None:
-    import os
-
-    process = mlflow_run(epochs="300")
+    process = mlflow_run(epochs="60")
     client = MlflowClient()
     wait_for(lambda: any(client.get_metric_history(run.info.run_id, "val/loss") for run in all_runs()), 90)
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
     _, err = process.communicate(timeout=30)
     assert len(errors(err)) == 1
     run, = all_runs()
-    assert run.info.status == "KILLED"
+    # MLflow 3.17 overwrites KILLED with FAILED when its command ends with another code than 0; the tag stays.
+    assert run.info.status in ("KILLED", "FAILED")
+    assert run.data.tags["inversion.failure"] == "interrupted"
     assert run.data.tags["inversion.failure_message"].startswith("stopped after step ")

@@ -1,0 +1,103 @@
+"""The store is reached once, told apart, and made by one process at a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from inversion.tracking.connection import NoTrackingError, connect, without_password
+
+Start = Callable[..., subprocess.Popen[str]]
+
+CONNECT = """
+import pathlib, time
+from inversion.tracking.connection import connect
+pathlib.Path(f"ready{__import__('os').getpid()}").touch()
+while not pathlib.Path("go").exists():
+    time.sleep(0.005)
+print(connect().experiment_id)
+"""
+
+
+def test_processes_that_meet_a_fresh_store_at_once_all_get_the_same_experiment(start: Start, workplace: Path) -> None:
+    (workplace / "mlflow.db").unlink()
+    processes = [start(sys.executable, "-c", CONNECT) for _ in range(4)]
+    end = time.monotonic() + 90
+    while len(list(workplace.glob("ready*"))) < len(processes):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    (workplace / "go").touch()
+    told = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, told
+    assert len({out.strip() for out, _ in told}) == 1
+    assert [e.name for e in MlflowClient(f"sqlite:///{workplace}/mlflow.db").search_experiments()].count("inversion") == 1
+
+
+@pytest.mark.acceptance
+def test_four_first_runs_at_once_all_succeed(start: Start, workplace: Path, photo_folder: Path) -> None:
+    (workplace / "mlflow.db").unlink()
+    words = [sys.executable, "-m", "inversion", "train", "--encoder", "vgg16:block1", "--weights", "random",
+             "--lpips-weights", "off", "--image-size", "32", "--threads", "1", "--epochs", "1",
+             "--data", str(photo_folder)]
+    processes = [start(*words, "--seed", str(seed)) for seed in range(4)]
+    told = [process.communicate(timeout=240) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, told
+    assert [err for _, err in told] == [""] * 4
+    client = MlflowClient(f"sqlite:///{workplace}/mlflow.db")
+    experiment = client.get_experiment_by_name("inversion")
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 4
+    assert {run.data.params["seed"] for run in runs} == {"0", "1", "2", "3"}
+
+
+def test_the_given_store_goes_before_the_environments(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////dev/null/unusable.db")
+    assert connect(f"sqlite:///{workplace}/mlflow.db").uri == f"sqlite:///{workplace}/mlflow.db"
+
+
+def test_without_any_word_the_store_is_the_folders_and_the_experiment_ours(workplace: Path) -> None:
+    connection = connect()
+    assert (connection.uri, connection.experiment) == (f"sqlite:///{workplace}/mlflow.db", "inversion")
+    assert connect().experiment_id == connection.experiment_id
+
+
+def test_experiments_are_named_by_option_then_by_mlflows_variables(
+        workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from environment")
+    assert connect().experiment == "from environment"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")  # as `mlflow run` sets it
+    assert (connect().experiment, connect().experiment_id) == ("Default", "0")
+    assert connect(experiment="mine").experiment == "mine"
+
+
+def test_an_experiment_that_mlflows_variable_only_thinks_of_is_told(
+        workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "777")
+    with pytest.raises(NoTrackingError, match="777"):
+        connect()
+
+
+def test_mlflows_own_settings_are_left_to_whoever_made_them(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "true")
+    connect()
+    assert os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] == "true"
+
+
+@pytest.mark.parametrize(("uri", "shown"), [
+    ("postgresql://me:secret@host:5432/runs", "postgresql://me:***@host:5432/runs"),
+    ("postgresql+psycopg://me:se:c@ret@host/runs", "postgresql+psycopg://me:***@host/runs"),
+    ("https://me:secret@host/mlflow", "https://me:***@host/mlflow"),
+    ("http://host:5000", "http://host:5000"),
+    ("sqlite:////tmp/a:b@c/mlflow.db", "sqlite:////tmp/a:b@c/mlflow.db"),
+    ("postgresql://me@host/runs", "postgresql://me@host/runs"),
+])
+def test_passwords_are_hidden_and_nothing_else(uri: str, shown: str) -> None:
+    assert without_password(uri) == shown

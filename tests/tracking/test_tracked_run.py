@@ -1,0 +1,250 @@
+"""What goes into MLflow under which name, and how a run begins and ends."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mlflow.exceptions import MlflowException
+
+from inversion.config import RunConfig, parse_config
+from inversion.errors import InterruptedRunError, NonFiniteError, RequestError
+from inversion.tracking.connection import Connection, connect
+from inversion.tracking.owner import HOST, PID, STARTED, owner_is_alive, owner_tags
+from inversion.tracking.run import (
+    MissingArtifactError,
+    begin_run,
+    ending_truthfully,
+    fail_adopted_run,
+    params_to_log,
+    safe_name,
+    strip,
+)
+from inversion.tracking.stale import find_running
+from inversion.training.listener import Picture
+
+
+@pytest.fixture
+def connection(workplace: Path) -> Connection:
+    return connect()
+
+
+def test_without_mlflow_run_every_parameter_is_logged_under_its_name() -> None:
+    assert params_to_log(RunConfig(), {}) == {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in RunConfig().model_dump().items()}
+
+
+@pytest.mark.parametrize(("name", "raw", "resolved"), [
+    ("lr", "1e-3", 0.001), ("lr", "0.001", 0.001), ("strict", "True", True), ("epochs", "3.0", 3),
+    ("data", "'my photos'", "my photos"), ("data", "''", "auto"), ("weights", "''\"'\"'x'", "'x"),
+])
+def test_a_raw_text_that_means_the_value_is_left_alone(name: str, raw: str, resolved: object) -> None:
+    config = parse_config({name: resolved})
+    known = {other: str(value) for other, value in config.model_dump().items()} | {name: raw}
+    expected = {} if raw != "''" else {"resolved.data": "auto"}
+    assert params_to_log(config, known) == expected
+
+
+@pytest.mark.parametrize(("name", "raw", "resolved"), [
+    ("layer", "auto", "block1"), ("threads", "0", 4), ("data", "'my photos'", "/home/me/my photos"),
+    ("data", "it's", "its"),
+])
+def test_a_raw_text_that_means_something_else_stays_beside_the_resolved_value(
+        name: str, raw: str, resolved: object) -> None:
+    config = parse_config({name: resolved})
+    known = {other: str(value) for other, value in config.model_dump().items()} | {name: raw}
+    assert params_to_log(config, known) == {f"resolved.{name}": str(resolved)}
+
+
+def test_quoting_is_undone_as_mlflow_does_it() -> None:
+    text = "a 'quoted' \"name\" $HOME"
+    assert params_to_log(RunConfig(data=text), {"data": shlex.quote(text)} | {
+        name: str(value) for name, value in RunConfig().model_dump().items() if name != "data"}) == {}
+
+
+@pytest.mark.parametrize("data", ["photos", "it's mine", "a 'b' c", "back\\slash"])
+def test_a_resumed_run_logs_no_parameter_again(data: str) -> None:
+    config = parse_config({"layer": "block1", "data": data})
+    known = {"layer": "auto"} | params_to_log(config, {"layer": "auto"})
+    assert params_to_log(config, known) == {}
+
+
+def test_a_run_begun_here_names_its_process_from_the_first_moment(connection: Connection) -> None:
+    run = begin_run(connection, "name")
+    tags = connection.client.get_run(run.run_id).data.tags
+    assert tags.items() >= owner_tags().items()
+    assert tags["mlflow.source.name"] == "inversion train"
+    assert [found.verdict for found in find_running(connection)] == ["alive"]
+
+
+def test_a_resumed_run_is_never_running_under_its_dead_process(
+        connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = owner_tags() | {STARTED: "1.0"}
+    run_id = connection.client.create_run(connection.experiment_id, tags=dead).info.run_id
+    connection.client.set_terminated(run_id, "KILLED")
+    seen = []
+    update = connection.client.update_run
+
+    def spy(run_id: str, **changes: str) -> None:
+        seen.append(owner_is_alive(connection.client.get_run(run_id).data.tags))
+        update(run_id, **changes)
+
+    monkeypatch.setattr(connection.client, "update_run", spy)
+    begin_run(connection, "name", resume=run_id)
+    assert seen == [True]
+    assert connection.client.get_run(run_id).info.status == "RUNNING"
+
+
+@pytest.mark.parametrize(("error", "status", "kind"), [
+    (NonFiniteError("mse is not finite"), "FAILED", "nonfinite"),
+    (InterruptedRunError("stopped"), "KILLED", "interrupted"),
+    (KeyboardInterrupt(), "KILLED", "interrupted"),
+    (ValueError("what"), "FAILED", "error"),
+    (SystemExit(0), "FAILED", "error"),
+])
+def test_an_error_ends_the_run_with_its_reason(
+        error: BaseException, status: str, kind: str, connection: Connection) -> None:
+    run = begin_run(connection, "name")
+    with pytest.raises(type(error)), ending_truthfully(run):
+        raise error
+    left = connection.client.get_run(run.run_id)
+    assert (left.info.status, left.data.tags["inversion.failure"]) == (status, kind)
+    assert left.data.tags["inversion.failure_message"]
+
+
+def test_a_run_is_finished_only_when_its_block_is_done(connection: Connection) -> None:
+    run = begin_run(connection, "name")
+    with ending_truthfully(run):
+        assert connection.client.get_run(run.run_id).info.status == "RUNNING"
+    left = connection.client.get_run(run.run_id)
+    assert left.info.status == "FINISHED"
+    assert "inversion.failure" not in left.data.tags
+
+
+def test_a_store_that_is_gone_does_not_hide_the_first_error(
+        connection: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    run = begin_run(connection, "name")
+
+    def refuse(*_: object) -> None:
+        raise MlflowException("gone")
+
+    monkeypatch.setattr(run, "end", refuse)
+    with pytest.raises(NonFiniteError, match="first"), ending_truthfully(run):
+        raise NonFiniteError("first")
+    assert f"run {run.run_id} could not be ended as FAILED" in caplog.text
+
+
+def test_a_message_of_any_length_is_kept_as_far_as_mlflow_takes_it(connection: Connection) -> None:
+    run = begin_run(connection, "name")
+    run.end("FAILED", "error", "x" * 20_000)
+    assert set(connection.client.get_run(run.run_id).data.tags["inversion.failure_message"]) == {"x"}
+
+
+def test_an_epoch_that_is_told_again_is_logged_once(connection: Connection) -> None:
+    run = begin_run(connection, "name")
+    run.on_epoch(1, {"val/loss": 0.5})
+    run.on_epoch(1, {"val/loss": 0.5})
+    resumed = begin_run(connection, "name", resume=run.run_id)
+    resumed.on_epoch(1, {"val/loss": 0.5})
+    resumed.on_epoch(2, {"val/loss": 0.25})
+    history = connection.client.get_metric_history(run.run_id, "val/loss")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.5), (2, 0.25)]
+
+
+def test_checkpoints_are_uploaded_first_then_once_a_minute_and_last(
+        connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, now, file = begin_run(connection, "name"), [1000.0], tmp_path / "last.pt"
+    monkeypatch.setattr("inversion.tracking.run.time.monotonic", lambda: now[0])
+
+    def uploaded(content: str, seconds: float, final: bool = False) -> str:
+        now[0] += seconds
+        file.write_text(content)
+        run.on_checkpoint([file], final)
+        return run.download("checkpoints/last.pt", tmp_path / "back").read_text()
+
+    assert uploaded("a", 0) == "a"
+    assert uploaded("b", 59) == "a"
+    assert uploaded("c", 1) == "c"
+    assert uploaded("d", 1) == "c"
+    assert uploaded("e", 1, final=True) == "e"
+
+
+def test_an_artifact_that_is_not_there_is_named(connection: Connection, tmp_path: Path) -> None:
+    run = begin_run(connection, "name")
+    with pytest.raises(MissingArtifactError, match=r"no artifact checkpoints/last\.pt"):
+        run.download("checkpoints/last.pt", tmp_path)
+
+
+def test_a_run_that_mlflow_run_made_is_failed_once_and_only_while_it_runs(
+        connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = connection.client.create_run(connection.experiment_id).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    fail_adopted_run(RequestError("unknown encoder"))
+    fail_adopted_run(RequestError("something later"))
+    left = connection.client.get_run(run_id)
+    assert (left.info.status, left.data.tags["inversion.failure"]) == ("FAILED", "request")
+    assert left.data.tags["inversion.failure_message"] == "unknown encoder"
+
+
+def test_a_picture_is_original_reconstruction_and_difference_side_by_side() -> None:
+    original, reconstruction = torch.full((3, 4, 4), 0.75), torch.full((3, 4, 4), 0.25)
+    picture = strip(Picture("x", original, reconstruction))
+    assert (picture.shape, picture.dtype) == ((4, 12, 3), np.uint8)
+    assert [int(picture[0, column, 0]) for column in (0, 4, 8)] == [191, 64, 128]
+
+
+@pytest.mark.parametrize(("name", "safe"), [("IMG_1.2-a b", "IMG_1.2-a b"), ("é(1)#%+:/", "__1______")])
+def test_names_keep_only_what_mlflow_takes(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+
+
+def test_a_process_is_known_by_host_number_and_start() -> None:
+    tags = owner_tags()
+    assert owner_is_alive(tags) is True
+    assert owner_is_alive(tags | {STARTED: "1.0"}) is False
+    assert owner_is_alive(tags | {PID: "4194305"}) is False  # above Linux's largest number
+    assert owner_is_alive(tags | {HOST: "elsewhere"}) is None
+    assert owner_is_alive({}) is None
+
+
+@pytest.mark.parametrize("server", [True, False])
+def test_a_projects_run_without_a_process_is_dead_only_where_nobody_else_could_be_at_work(
+        server: bool, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inversion.tracking.stale._mlflow_run_is_alive", lambda: False)
+    run_id = connection.client.create_run(
+        connection.experiment_id, tags={"mlflow.project.entryPoint": "main"}).info.run_id
+    for name in ("encoder", "decoder"):
+        connection.client.log_param(run_id, name, "auto")
+    uri = "http://somewhere" if server else connection.uri
+    run, = find_running(Connection(uri, connection.client, connection.experiment_id, connection.experiment))
+    assert run.verdict == ("unknown" if server else "dead")
+
+
+def test_a_projects_run_is_alive_while_an_mlflow_run_is_at_work(
+        connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inversion.tracking.stale._mlflow_run_is_alive", lambda: True)
+    run_id = connection.client.create_run(
+        connection.experiment_id, tags={"mlflow.project.entryPoint": "main"}).info.run_id
+    for name in ("encoder", "decoder"):
+        connection.client.log_param(run_id, name, "auto")
+    assert [run.verdict for run in find_running(connection)] == ["alive"]
+
+
+@pytest.fixture
+def project_process(start: Callable[..., object], tmp_path: Path) -> None:
+    """A process that looks like ``mlflow run``."""
+    program = tmp_path / "mlflow"
+    program.write_text("#!/bin/sh\nsleep 60\n")
+    start("sh", str(program), "run", ".")
+
+
+@pytest.mark.usefixtures("project_process")
+def test_an_mlflow_run_at_work_is_seen_among_the_processes() -> None:
+    from inversion.tracking.stale import _mlflow_run_is_alive
+
+    assert _mlflow_run_is_alive()

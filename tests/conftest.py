@@ -104,7 +104,7 @@ def enter_workplace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path,
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     template, data = tmp_path_factory.mktemp("template"), tmp_path_factory.mktemp("inversion")
-    SqlAlchemyStore(  # type: ignore[no-untyped-call]
+    SqlAlchemyStore(
         f"sqlite:///{template}/mlflow.db", str(template / "mlruns"))
 
     def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:

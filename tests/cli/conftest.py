@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,7 +99,7 @@ class FinishedRun:
 def finished(
     tmp_path_factory: pytest.TempPathFactory, enter_workplace: Callable[[Path, pytest.MonkeyPatch], None],
     photo_folder: Path, random_trunk: dict[str, torch.Tensor],
-) -> Iterator[FinishedRun]:
+) -> FinishedRun:
     """A whole run with LPIPS on, in its own process so that what it prints is what a user sees."""
     folder = tmp_path_factory.mktemp("finished")
     torch.save(random_trunk, folder / "alexnet.pth")
@@ -112,4 +112,4 @@ def finished(
     experiment = client.get_experiment_by_name("inversion")
     assert experiment is not None, printed.stderr
     run, = client.search_runs([experiment.experiment_id])
-    yield FinishedRun(folder, run, printed, client)
+    return FinishedRun(folder, run, printed, client)

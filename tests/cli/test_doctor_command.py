@@ -47,7 +47,7 @@ def test_it_shows_the_machine_and_the_store(doctor: Callable[..., str], workplac
     assert "no run is RUNNING" in told
 
 
-def test_a_store_that_does_not_answer_is_told_in_one_line_after_the_machine(inversion: Command, workplace: Path) -> None:
+def test_a_store_that_does_not_answer_is_told_after_the_machine(inversion: Command, workplace: Path) -> None:
     outcome = inversion("doctor", "--tracking-uri", "http://127.0.0.1:1")
     assert outcome.code == 2
     assert "This machine" in outcome.out
@@ -99,7 +99,8 @@ def test_a_process_that_has_the_number_of_a_dead_one_is_not_taken_for_it(
     assert "ended as KILLED" in doctor()
     run, = all_runs()
     assert run.info.status == "KILLED"
-    assert run.data.tags["inversion.failure_message"] == f"found dead: process {os.getpid()} on {platform.node()} is gone"
+    why = f"process {os.getpid()} on {platform.node()} is gone"
+    assert run.data.tags["inversion.failure_message"] == f"found dead: {why}"
 
 
 def test_a_clock_that_was_set_does_not_kill_a_living_run(

@@ -20,8 +20,8 @@ import torch
 from mlflow.entities import Run
 
 from inversion.config import RunConfig
-from inversion.resolve import resolve
 from inversion.experiment import build
+from inversion.resolve import resolve
 
 PARAMETERS = {
     "encoder", "layer", "decoder", "fusion", "data", "data_dir", "weights", "lpips_weights", "protocol", "image_size",
@@ -107,8 +107,8 @@ def test_exactly_these_files_are_left(finished: Any) -> None:
 def test_reconstructions_are_mlflow_images_of_each_epoch(finished: Any) -> None:
     found = set()
     for file in (finished.artifacts / "images").iterdir():
-        match = re.fullmatch(r"(reconstructions~\d_val\d)\+step\+(\d)\+timestamp\+\d+\+[0-9a-f-]{36}(\+compressed)?\.(png|webp)",
-                             file.name)
+        match = re.fullmatch(r"(reconstructions~\d_val\d)\+step\+(\d)\+timestamp\+\d+\+[0-9a-f-]{36}"
+                             r"(\+compressed)?\.(png|webp)", file.name)
         assert match, file.name
         found.add((match[1], int(match[2]), match[4]))
     keys = ("reconstructions~1_val0", "reconstructions~2_val1")

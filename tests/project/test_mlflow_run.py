@@ -123,7 +123,8 @@ def test_when_mlflow_run_is_killed_its_training_stops_safely_and_can_be_resumed(
     run, = all_runs()
     assert run.info.status == "KILLED"
     assert run.data.tags["inversion.failure"] == "interrupted"
-    assert f"`mlflow run` that started it (process {process.pid}) was killed" in run.data.tags["inversion.failure_message"]
+    why = f"`mlflow run` that started it (process {process.pid}) was killed"
+    assert why in run.data.tags["inversion.failure_message"]
     saved = torch.load(Path(run.info.artifact_uri) / "checkpoints" / "last.pt", weights_only=True)["progress"]
     stopped_after = epochs()
     assert saved["epoch"] == stopped_after < 60

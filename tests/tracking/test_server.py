@@ -1,4 +1,4 @@
-"""A run against ``mlflow server`` over HTTP, with PostgreSQL and artifacts behind the server, and its page in the UI."""
+"""A run against ``mlflow server`` over HTTP, PostgreSQL and artifacts behind the server, and its page in the UI."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def test_a_run_against_a_server_prints_nothing_of_mlflows(served: Any) -> None:
     assert (served.printed.returncode, served.printed.stderr) == (0, "")
     lines = [line for line in served.printed.stdout.splitlines() if not line.startswith(("│", "┌", "└"))]
     run_id = served.run.info.run_id
-    assert [line.partition(":")[0].strip() for line in lines] == ["vgg16", "vgg16", "reconstructions", "look at the run"]
+    assert [line.partition(":")[0].strip() for line in lines] == [
+        "vgg16", "vgg16", "reconstructions", "look at the run"]
     assert lines[-1] == f"look at the run: {served.address}/#/experiments/1/runs/{run_id}"
     assert lines[-2].endswith(f"mlflow artifacts download --run-id {run_id} --artifact-path reconstructions")
 
@@ -113,13 +114,23 @@ def test_the_page_of_the_run_shows_curves_and_reconstructions(served: Any, page:
     page.get_by_role("heading", name="vgg16:block1+transposed_conv").wait_for()
     page.get_by_text("best/val_psnr", exact=True).first.wait_for()
     page.goto(f"{address}/model-metrics")
-    pictures = page.locator("img[src*='artifact'], img[src^='blob:']")
-    page.get_by_text("val_psnr").first.wait_for()
-    page.wait_for_timeout(5000)  # curves and pictures come one after another
+    card = page.locator('[data-testid="experiment-view-compare-runs-card"]').filter(has_text="reconstructions/1_val0")
+    card.wait_for()
+    page.locator(".js-plotly-plot").nth(7).wait_for()
     page.screenshot(path=tmp_path / "run.png")
     told = " ".join(page.inner_text("body").split())
     for section in ("best (2)", "reconstructions (2)", "test (4)", "train (2)", "val (4)"):
         assert section in told
-    sizes = pictures.evaluate_all("all => all.map(one => [one.naturalWidth, one.naturalHeight])")
-    assert len(sizes) == 2
-    assert all(width == 3 * height > 0 for width, height in sizes)
+
+    card.get_by_role("button").first.click()  # full screen
+    dialog = page.get_by_role("dialog")
+    slider = dialog.get_by_role("slider")
+    for epoch in range(1, EPOCHS + 1):  # it begins at 0
+        slider.press("ArrowRight")
+        assert slider.get_attribute("aria-valuenow") == str(epoch)
+    picture = dialog.locator(f"img[src*='step%2B{EPOCHS}%2B']")
+    picture.wait_for()
+    page.screenshot(path=tmp_path / "reconstruction.png")
+    width, height = picture.evaluate("one => [one.naturalWidth, one.naturalHeight]")
+    assert width == pytest.approx(3 * height, abs=2)
+    assert width > 90

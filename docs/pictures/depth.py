@@ -19,7 +19,7 @@ CAPTION = 18
 
 
 @click.command()
-@click.option("--epochs", default=20, show_default=True)
+@click.option("--epochs", default=16, show_default=True)
 @click.option("--decoder", default="wavelet", show_default=True)
 def main(epochs: int, decoder: str) -> None:
     """Trains a decoder for each layer on the sample photographs, with random encoder weights, and pastes the rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -61,24 +61,28 @@ def parse_decoder_options(name: str, decoder: type[Decoder], values: Mapping[str
         ) from None
 
 
-class _ClampKeepingGradient(torch.autograd.Function):
-    """Clamps to [0, 1]; its gradient is the identity's."""
+class _ClampPulledBack(torch.autograd.Function):
+    """Clamps to [0, 1]; outside, the gradient passes only where following it leads back inside."""
 
     @staticmethod
-    def forward(ctx: object, values: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
         return values.clamp(0, 1)
 
     @staticmethod
-    def backward(ctx: object, *gradients: Tensor) -> Tensor:
-        return gradients[0]
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors
+        outwards = ((values > 1) & (gradients[0] < 0)) | ((values < 0) & (gradients[0] > 0))
+        return gradients[0].masked_fill(outwards, 0)
 
 
 def clamp_to_image(values: Tensor) -> Tensor:
     """Synthesised pixels to the image range [0, 1], for decoders that predict an image's coefficients.
 
     A sigmoid would make the coefficients those of the logits, not of the image. A plain clamp has no gradient outside
-    the range, and a pixel that starts there would stay; so the gradient passes straight through (Bengio, Léonard and
-    Courville 2013, https://arxiv.org/abs/1308.3432): the loss still sees the clamped value and pulls it back.
+    the range, and a pixel that starts there would stay. So the gradient passes straight through (Bengio, Léonard and
+    Courville 2013, https://arxiv.org/abs/1308.3432) where it pulls a pixel back; where it pushes further out, which
+    targets beyond the range do (``protocol=published``), it would only let coefficients grow without an effect.
     """
-    result: Tensor = _ClampKeepingGradient.apply(values.float())
+    result: Tensor = _ClampPulledBack.apply(values.float())
     return result

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from inversion.decoders import decoders
-from inversion.decoders._base import Decoder, clamp_to_image, parse_decoder_options
+from inversion.decoders._base import Decoder, parse_decoder_options
 from inversion.errors import RequestError, UnknownNameError
 from inversion.features import FeatureShape
 
@@ -137,15 +137,6 @@ def test_a_wrong_option_is_refused_with_its_description(name: str, option: str, 
     assert message.startswith(f"decoder_options: {option}={value} of decoder {name!r}: ")
     assert described in message
     assert "\n" not in message
-
-
-def test_the_clamp_of_synthesised_pixels_lets_the_gradient_through_on_both_sides() -> None:
-    values = torch.tensor([-0.5, 0.0, 0.3, 1.0, 1.8], requires_grad=True)
-    pixels = clamp_to_image(values)
-    (pixels * torch.arange(1.0, 6)).sum().backward()
-    assert pixels.tolist() == pytest.approx([0, 0, 0.3, 1, 1])
-    assert values.grad is not None
-    assert values.grad.tolist() == [1, 2, 3, 4, 5]
 
 
 def test_transposed_conv_has_exactly_33731_parameters_at_vgg16_block1() -> None:

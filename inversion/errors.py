@@ -46,12 +46,6 @@ class WeightsError(RequestError):
     kind = "weights"
 
 
-class TrackingError(InversionError):
-    """The tracking server cannot be reached, or refused a request."""
-
-    kind = "tracking"
-
-
 class NonFiniteError(InversionError):
     """A loss term or a gradient became infinite or NaN."""
 

@@ -76,8 +76,8 @@ def train(
         folder = work_folder(plan.data_dir, run.run_id)
         trainer = make_trainer(prepared, folder, [run, *listeners], stop)
         run.log_metrics(size_metrics(trainer))
-        if resume:
-            trainer.resume(checkpoint_to_resume(run, folder))
+        if resume and (checkpoint := checkpoint_to_resume(run, folder)):
+            trainer.resume(checkpoint)
         trainer.fit()
         metrics, pictures = finish(run, prepared, trainer)
     shutil.rmtree(folder, ignore_errors=True)
@@ -125,18 +125,21 @@ def work_folder(data_dir: Path, run_id: str) -> Path:
     return data_dir / "runs" / run_id
 
 
-def checkpoint_to_resume(run: TrackedRun, folder: Path) -> Path:
+def checkpoint_to_resume(run: TrackedRun, folder: Path) -> Path | None:
     """The checkpoint that is furthest on: this machine's, or the uploaded one of whoever worked on the run last.
 
+    None if the run was killed before its first: it begins anew then, which gives the same numbers.
+
     Raises:
-        CheckpointError: there is none that can be read.
+        CheckpointError: there are some, and none can be read.
     """
     candidates = [folder / LAST]
     try:
         candidates.append(run.download(f"checkpoints/{LAST}", folder / "uploaded"))
     except MissingArtifactError as error:
         _logger.info("%s", error)
-    return furthest_checkpoint([path for path in candidates if path.is_file()])
+    existing = [path for path in candidates if path.is_file()]
+    return furthest_checkpoint(existing) if existing else None
 
 
 @contextlib.contextmanager

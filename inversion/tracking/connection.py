@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
 
-from inversion.errors import RequestError
+from inversion.errors import InversionError, RequestError
 
 DEFAULT_EXPERIMENT = "inversion"
 ANSWER_SECONDS = 10
@@ -29,6 +29,12 @@ class NoTrackingError(RequestError):
     """The tracking store cannot be reached; nothing was started."""
 
     kind = "tracking"
+
+
+class TrackingLostError(InversionError):
+    """The tracking store stopped answering in the middle of a run; the checkpoints on this machine are safe."""
+
+    kind = "tracking_lost"
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None) -> C
             client.search_experiments(view_type=ViewType.ALL, max_results=1)
             experiment_id, name = _experiment(client, experiment)
     except MlflowException as error:
-        raise NoTrackingError(f"tracking store {without_password(uri)}: {_first_line(error)}") from error
+        raise NoTrackingError(f"tracking store {without_password(uri)}: {first_line(error)}") from error
     return Connection(uri, client, experiment_id, name)
 
 
@@ -101,7 +107,7 @@ def _require_database(uri: str) -> None:
             Path(uri.removeprefix("sqlite:///").partition("?")[0]).parent.mkdir(parents=True, exist_ok=True)
         create_engine(uri, connect_args=limit, poolclass=NullPool).connect().close()
     except (SQLAlchemyError, OSError, ImportError) as error:  # ImportError: the database's driver is not installed
-        raise NoTrackingError(f"tracking store {without_password(uri)} cannot be opened: {_first_line(error)}. "
+        raise NoTrackingError(f"tracking store {without_password(uri)} cannot be opened: {first_line(error)}. "
                               "Give another --tracking-uri.") from error
 
 
@@ -125,5 +131,6 @@ def _experiment(client: MlflowClient, name: str | None) -> tuple[str, str]:
     return existing.experiment_id, name
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """An error of another library on one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

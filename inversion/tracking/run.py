@@ -22,7 +22,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_SOURCE_NAME, MLFLOW
 from inversion.config import RunConfig
 from inversion.errors import InterruptedRunError, InversionError, RequestError
 from inversion.images import to_uint8
-from inversion.tracking.connection import Connection
+from inversion.tracking.connection import Connection, TrackingLostError, first_line
 from inversion.tracking.owner import owner_tags
 from inversion.training.listener import Listener, Picture
 
@@ -81,7 +81,7 @@ class TrackedRun(Listener):
     def on_pictures(self, epoch: int, pictures: Sequence[Picture]) -> None:
         for number, picture in enumerate(pictures, start=1):
             key = f"reconstructions/{number}_{safe_name(Path(picture.name).stem)}"  # MLflow's charts make it a section
-            self.client.log_image(self.run_id, strip(picture), key=key, step=epoch, synchronous=True)
+            self.client.log_image(self.run_id, square(picture), key=key, step=epoch, synchronous=True)
 
     def on_checkpoint(self, files: Sequence[Path], final: bool) -> None:
         if final or time.monotonic() - self._uploaded_at >= UPLOAD_SECONDS:
@@ -149,6 +149,10 @@ def ending_truthfully(run: TrackedRun) -> Iterator[TrackedRun]:
             run.end(status, kind, message)
         except Exception:  # the first error is the one to show
             _logger.warning("run %s could not be ended as %s: the tracking store does not answer", run.run_id, status)
+        if isinstance(error, MlflowException):
+            raise TrackingLostError(f"the tracking store gave up on run {run.run_id}: {first_line(error)} "
+                                    "The checkpoint on this machine is safe: go on with --resume when it answers."
+                                    ) from error
         raise
     run.end("FINISHED")
 
@@ -207,6 +211,17 @@ def strip(picture: Picture) -> np.ndarray[Any, Any]:
     original, reconstruction = picture.original.float(), picture.reconstruction.float()
     parts = (original, reconstruction, (original - reconstruction).abs())
     return np.concatenate([to_uint8(part) for part in parts], axis=1)
+
+
+def square(picture: Picture) -> np.ndarray[Any, Any]:
+    """Original and reconstruction, below them the absolute difference and white: ``uint8 (2·S, 2·S, 3)``.
+
+    MLflow's slider shows pictures scaled down to 256 pixels, which leaves little of a strip.
+    """
+    original, reconstruction, difference = np.split(strip(picture), 3, axis=1)
+    upper = np.concatenate([original, reconstruction], axis=1)
+    lower = np.concatenate([difference, np.full_like(difference, 255)], axis=1)
+    return np.concatenate([upper, lower])
 
 
 def _means(name: str, raw: str, value: object) -> bool:

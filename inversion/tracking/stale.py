@@ -94,14 +94,16 @@ def _judge(run: Run, uri: str) -> tuple[Verdict, str]:
         return "unknown", "not begun by inversion"
     if uri.startswith(("http://", "https://")):
         return "unknown", "begun by an `mlflow run`, perhaps of another machine, whose command never started"
-    if _mlflow_run_is_alive():
-        return "alive", "an `mlflow run` is at work on this machine"
+    if _maker_may_be_alive(run):
+        return "alive", "an `mlflow run` that may have made it is at work on this machine"
     return "dead", "the `mlflow run` that made it ended before its command started"
 
 
-def _mlflow_run_is_alive() -> bool:
-    for process in psutil.process_iter(["cmdline"]):
+def _maker_may_be_alive(run: Run) -> bool:
+    """Whether an ``mlflow run`` that is older than the run is at work here: it may be making its environment."""
+    for process in psutil.process_iter(["cmdline", "create_time"]):
         words = process.info["cmdline"] or []
-        if "run" in words and any(word.endswith("mlflow") or word == "mlflow.cli" for word in words):
+        is_mlflow_run = "run" in words and any(word.endswith("mlflow") or word == "mlflow.cli" for word in words)
+        if is_mlflow_run and process.info["create_time"] * 1000 <= run.info.start_time:
             return True
     return False

@@ -27,7 +27,7 @@ class Listener:
         """An epoch is done, validated and saved. After a resume the last one before it is told again."""
 
     def on_pictures(self, epoch: int, pictures: Sequence[Picture]) -> None:
-        """Reconstructions of a few validation images after an epoch."""
+        """Reconstructions of a few validation images after an epoch; 0 is before training."""
 
     def on_checkpoint(self, files: Sequence[Path], final: bool) -> None:
         """Checkpoints were written; ``final`` says that none will follow."""

@@ -95,6 +95,7 @@ class Trainer:
         """
         if self.progress.epoch == 0 and self.progress.step == 0:
             self._calibrate()
+            self._tell_pictures()
         memory = PeakMemory(self.engine.device)
         while not self.progress.is_done(self.config.epochs, self.config.patience):
             self._train_epoch()
@@ -207,9 +208,12 @@ class Trainer:
         for listener in self.listeners:
             listener.on_epoch(epoch, metrics)
         if epoch == 1 or epoch % max(1, self.config.epochs // SNAPSHOTS) == 0:
-            pictures = self._pictures()
-            for listener in self.listeners:
-                listener.on_pictures(epoch, pictures)
+            self._tell_pictures()
+
+    def _tell_pictures(self) -> None:
+        pictures = self._pictures()
+        for listener in self.listeners:
+            listener.on_pictures(self.progress.epoch, pictures)
 
     @torch.no_grad()
     def _pictures(self) -> list[Picture]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,8 @@ from mlflow.exceptions import MlflowException
 
 from inversion.config import RunConfig, parse_config
 from inversion.errors import InterruptedRunError, NonFiniteError, RequestError
-from inversion.tracking.connection import Connection, connect
+from inversion.run import checkpoint_to_resume
+from inversion.tracking.connection import Connection, TrackingLostError, connect
 from inversion.tracking.owner import HOST, PID, STARTED, owner_is_alive, owner_tags
 from inversion.tracking.run import (
     MissingArtifactError,
@@ -22,9 +26,11 @@ from inversion.tracking.run import (
     fail_adopted_run,
     params_to_log,
     safe_name,
+    square,
     strip,
 )
 from inversion.tracking.stale import find_running
+from inversion.training.checkpoint import CheckpointError
 from inversion.training.listener import Picture
 
 
@@ -139,6 +145,31 @@ def test_a_store_that_is_gone_does_not_hide_the_first_error(
     assert f"run {run.run_id} could not be ended as FAILED" in caplog.text
 
 
+def test_a_store_that_gives_up_in_the_middle_ends_in_one_line_that_says_how_to_go_on(connection: Connection) -> None:
+    run = begin_run(connection, "name")
+    with pytest.raises(TrackingLostError, match=r"API request failed. .*go on with --resume") as caught, \
+            ending_truthfully(run):
+        raise MlflowException("API request failed.\nwith much more to say")
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(connection: Connection, tmp_path: Path) -> None:
+    run = begin_run(connection, "name")
+    assert checkpoint_to_resume(run, tmp_path) is None
+    (tmp_path / "last.pt").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError):
+        checkpoint_to_resume(run, tmp_path)
+
+
+def test_the_sliders_picture_has_the_difference_below_the_original() -> None:
+    original, reconstruction = torch.zeros(3, 2, 2), torch.ones(3, 2, 2)
+    original[:, 0, 0] = 1
+    picture = square(Picture("x", original, reconstruction))
+    assert picture.shape == (4, 4, 3)
+    assert picture[..., 0].tolist() == [[255, 0, 255, 255], [0, 0, 255, 255], [0, 255, 255, 255], [255, 255, 255, 255]]
+
+
 def test_a_message_of_any_length_is_kept_as_far_as_mlflow_takes_it(connection: Connection) -> None:
     run = begin_run(connection, "name")
     run.end("FAILED", "error", "x" * 20_000)
@@ -215,7 +246,7 @@ def test_a_process_is_known_by_host_number_and_start() -> None:
 @pytest.mark.parametrize("server", [True, False])
 def test_a_projects_run_without_a_process_is_dead_only_where_nobody_else_could_be_at_work(
         server: bool, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inversion.tracking.stale._mlflow_run_is_alive", lambda: False)
+    monkeypatch.setattr("inversion.tracking.stale._maker_may_be_alive", lambda run: False)
     run_id = connection.client.create_run(
         connection.experiment_id, tags={"mlflow.project.entryPoint": "main"}).info.run_id
     for name in ("encoder", "decoder"):
@@ -227,7 +258,7 @@ def test_a_projects_run_without_a_process_is_dead_only_where_nobody_else_could_b
 
 def test_a_projects_run_is_alive_while_an_mlflow_run_is_at_work(
         connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inversion.tracking.stale._mlflow_run_is_alive", lambda: True)
+    monkeypatch.setattr("inversion.tracking.stale._maker_may_be_alive", lambda run: True)
     run_id = connection.client.create_run(
         connection.experiment_id, tags={"mlflow.project.entryPoint": "main"}).info.run_id
     for name in ("encoder", "decoder"):
@@ -245,6 +276,10 @@ def project_process(start: Callable[..., object], tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("project_process")
 def test_an_mlflow_run_at_work_is_seen_among_the_processes() -> None:
-    from inversion.tracking.stale import _mlflow_run_is_alive
+    from inversion.tracking.stale import _maker_may_be_alive
 
-    assert _mlflow_run_is_alive()
+    def run_begun_at(seconds: float) -> Any:
+        return SimpleNamespace(info=SimpleNamespace(start_time=int(seconds * 1000)))
+
+    assert _maker_may_be_alive(run_begun_at(time.time() + 1))
+    assert not _maker_may_be_alive(run_begun_at(1e9)), "a run that is older than the process was not made by it"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -125,4 +127,7 @@ def _address(connection: Connection, run_id: str) -> str:
     if uri.startswith("http"):
         experiment_id = connection.client.get_run(run_id).info.experiment_id
         return f"{uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
-    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}  (run {run_id})"
+    # with its folder: after `make quickstart` the environment is not activated, and the command is to be pasted
+    beside_python = Path(sys.executable).with_name("mlflow")
+    mlflow = str(beside_python) if beside_python.exists() else "mlflow"
+    return f"{shlex.join([mlflow, 'ui', '--backend-store-uri', uri])}  (run {run_id})"

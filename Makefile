@@ -9,7 +9,7 @@ ON_PATH := PATH="$(abspath $(BIN)):$$PATH"
 quickstart: $(VENV)/installed  ## train resnet34 + wavelet on the bundled photographs, without any download
 	$(ON_PATH) mlflow run . --env-manager local --experiment-name inversion \
 	  -P encoder=resnet34 -P decoder=wavelet -P data=sample -P weights=random -P lpips_weights=off \
-	  -P epochs=8 -P lr=1e-3
+	  -P epochs=15 -P lr=1e-3
 
 test: $(VENV)/installed-dev  ## the tests: under 12 minutes on 2 cores
 	$(ON_PATH) pytest

@@ -8,6 +8,10 @@ from typing import Any, TypeVar
 import click
 
 from inversion.config import RunConfig, allowed_values
+from inversion.decoders import decoders
+from inversion.fusion import fusions
+
+REGISTRIES = {"decoder": decoders, "fusion": fusions}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,6 +28,8 @@ def parameter_options(command: F) -> F:
     for name, field in reversed(RunConfig.model_fields.items()):
         default = str(field.default).lower() if isinstance(field.default, bool) else field.default
         allowed = "" if field.annotation is str else f" ({allowed_values(name)})"
+        if name in REGISTRIES:
+            allowed = f" ({', '.join(REGISTRIES[name].names())})"
         help_text = f"{field.description}{allowed} [default: {default}]"
         command = click.option(f"--{name.replace('_', '-')}", f"{name}", metavar="VALUE", help=help_text)(command)
     return command

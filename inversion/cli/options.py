@@ -10,8 +10,9 @@ import click
 from inversion.config import RunConfig, allowed_values
 from inversion.decoders import decoders
 from inversion.fusion import fusions
+from inversion.registry import Registry
 
-REGISTRIES = {"decoder": decoders, "fusion": fusions}
+REGISTRIES: dict[str, Registry[Any]] = {"decoder": decoders, "fusion": fusions}
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,6 +14,7 @@ from inversion.errors import RequestError
 from inversion.tracking.connection import Connection
 from inversion.tracking.lookup import find_run
 from inversion.tracking.owner import HOST, PID, owner_is_alive
+from inversion.training.interrupt import is_mlflow_run
 
 T = TypeVar("T")
 Verdict = Literal["alive", "dead", "unknown"]
@@ -102,8 +103,6 @@ def _judge(run: Run, uri: str) -> tuple[Verdict, str]:
 def _maker_may_be_alive(run: Run) -> bool:
     """Whether an ``mlflow run`` that is older than the run is at work here: it may be making its environment."""
     for process in psutil.process_iter(["cmdline", "create_time"]):
-        words = process.info["cmdline"] or []
-        is_mlflow_run = "run" in words and any(word.endswith("mlflow") or word == "mlflow.cli" for word in words)
-        if is_mlflow_run and process.info["create_time"] * 1000 <= run.info.start_time:
+        if is_mlflow_run(process.info["cmdline"] or []) and process.info["create_time"] * 1000 <= run.info.start_time:
             return True
     return False

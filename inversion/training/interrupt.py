@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -55,6 +55,11 @@ def stop_on_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
+def is_mlflow_run(words: Sequence[str]) -> bool:
+    """Whether a command line is that of an ``mlflow run``."""
+    return "run" in words and any(os.path.basename(word) == "mlflow" or word == "mlflow.cli" for word in words)
+
+
 def find_mlflow_run() -> psutil.Process | None:
     """The ``mlflow run`` that started this process, if one did.
 
@@ -65,8 +70,7 @@ def find_mlflow_run() -> psutil.Process | None:
         return None
     try:
         for ancestor in psutil.Process().parents():
-            words = ancestor.cmdline()
-            if "run" in words and any(os.path.basename(word) == "mlflow" or word == "mlflow.cli" for word in words):
+            if is_mlflow_run(ancestor.cmdline()):
                 return ancestor
     except psutil.Error:  # an ancestor ended or belongs to somebody else: there is nothing to watch
         return None

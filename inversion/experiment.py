@@ -14,14 +14,14 @@ from inversion.data.cache import PhotoCache, load_cached
 from inversion.data.catalog import cache_folder
 from inversion.data.progress import Progress, quiet
 from inversion.encoders.build import build_encoder
-from inversion.images import IMAGENET, from_stored
+from inversion.images import IMAGENET
 from inversion.losses import ReconstructionLoss
 from inversion.model import InversionModel, build_model
 from inversion.resolve import Fallback, Plan, resolve
 from inversion.training.device import make_engine
 from inversion.training.evaluate import Scores, evaluate
 from inversion.training.interrupt import StopRequest
-from inversion.training.listener import Listener, Picture
+from inversion.training.listener import Listener
 from inversion.training.loop import CALIBRATION_IMAGES, Trainer, TrainingData
 from inversion.training.measure import gflops_per_image
 
@@ -88,16 +88,6 @@ def test_scores(prepared: Prepared, trainer: Trainer) -> Scores:
 def test_crops(prepared: Prepared) -> torch.Tensor:
     """Stored centre crops of the test images: ``uint8 (N, S, S, 3)``."""
     return center_crops(prepared.photos.pixels("test"), prepared.plan.config.image_size)
-
-
-@torch.no_grad()
-def reconstruct(trainer: Trainer, stored: torch.Tensor, names: Sequence[str]) -> list[Picture]:
-    """Stored crops ``uint8 (N, S, S, 3)`` beside their reconstructions."""
-    trainer.model.eval()
-    images = from_stored(stored.to(trainer.engine.device))
-    with trainer.engine.autocast():
-        reconstructions = trainer.model(images).float()
-    return [Picture(*row) for row in zip(names, images, reconstructions, strict=False)]
 
 
 def size_metrics(trainer: Trainer) -> dict[str, float]:

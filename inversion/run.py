@@ -18,7 +18,6 @@ from inversion.experiment import (
     Prepared,
     make_trainer,
     progress_metrics,
-    reconstruct,
     size_metrics,
     test_crops,
     test_scores,
@@ -91,7 +90,7 @@ def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer) -> tuple[dict[
     scores = test_scores(prepared, trainer)
     metrics = test_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()} | progress_metrics(trainer)
     results.log_scores(run, names, scores)
-    pictures = reconstruct(trainer, test_crops(prepared)[:TEST_PICTURES], names)
+    pictures = trainer.reconstruct(test_crops(prepared)[:TEST_PICTURES], names)
     files = results.log_reconstructions(run, pictures)
     results.log_model(run, prepared.plan, trainer.model.to("cpu"))
     run.log_metrics(metrics)

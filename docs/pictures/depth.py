@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
 from inversion.config import parse_config
-from inversion.experiment import make_trainer, prepare, reconstruct, test_crops, test_scores
+from inversion.experiment import make_trainer, prepare, test_crops, test_scores
 from inversion.images import to_uint8
 
 LAYERS = ("vgg16:block1", "resnet34:layer1", "resnet34:layer2", "vgg16:block4")
@@ -34,7 +34,7 @@ def main(epochs: int, decoder: str) -> None:
             trainer = make_trainer(prepared, Path(folder))
             trainer.fit()
         psnr = test_scores(prepared, trainer).mean("psnr")
-        pictures = reconstruct(trainer, test_crops(prepared), prepared.photos.names("test"))
+        pictures = trainer.reconstruct(test_crops(prepared), prepared.photos.names("test"))
         if not columns:
             columns.append(np.concatenate([to_uint8(picture.original) for picture in pictures]))
             captions.append("original")

@@ -211,17 +211,18 @@ class Trainer:
             self._tell_pictures()
 
     def _tell_pictures(self) -> None:
-        pictures = self._pictures()
+        pictures = self.reconstruct(self.data.validation[:PICTURES], self.data.validation_names)
         for listener in self.listeners:
             listener.on_pictures(self.progress.epoch, pictures)
 
     @torch.no_grad()
-    def _pictures(self) -> list[Picture]:
+    def reconstruct(self, stored: Tensor, names: Sequence[str]) -> list[Picture]:
+        """Stored crops ``uint8 (N, S, S, 3)`` beside their reconstructions; the model is in eval mode afterwards."""
         self.model.eval()
-        images = from_stored(self.data.validation[:PICTURES].to(self.engine.device))
+        images = from_stored(stored.to(self.engine.device))
         with self.engine.autocast():
             reconstructions = self.model(images).float()
-        return [Picture(*row) for row in zip(self.data.validation_names, images, reconstructions, strict=False)]
+        return [Picture(*row) for row in zip(names, images, reconstructions, strict=False)]
 
     def stop_if_asked(self) -> None:
         """Saves and ends the run if somebody asked for it; called where the state is consistent.

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_PATH := PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: quickstart test acceptance lint clean
+.PHONY: quickstart test acceptance lint bench clean
 
 quickstart: $(VENV)/installed  ## train resnet34 + wavelet on the bundled photographs, without any download
 	$(ON_PATH) mlflow run . --env-manager local --experiment-name inversion \
@@ -20,6 +20,9 @@ acceptance: $(VENV)/installed-dev  ## what takes longer: real servers, browsers,
 lint: $(VENV)/installed-dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: $(VENV)/installed-dev  ## this project beside a plain reference: half an hour, on a machine that does nothing else
+	$(BIN)/python -m benchmarks.bench
 
 clean:  ## remove the virtual environment and caches; keeps mlflow.db and mlruns
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

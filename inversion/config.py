@@ -58,7 +58,8 @@ class RunConfig(BaseModel):
     decoder_options: str = Field("auto", description="the decoder's own options, as depth=4,heads=4")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of initialisation, order, crops and flips")
     device: str = Field("auto", description="cpu, cuda or cuda:N; auto: CUDA when there is one")
-    precision: Precision = Field("auto", description="auto: bf16 autocast on CUDA, fp32 on the CPU")
+    precision: Precision = Field("auto", description="auto: bf16 autocast on CUDA and on CPUs with "
+                                 "AVX512-BF16, else fp32")
     threads: Limit = Field(0, description="CPU threads of PyTorch; 0: one per core")
     strict: bool = Field(False, description="refuse every fallback instead of naming it")
 
@@ -89,18 +90,22 @@ def parse_config(values: Mapping[str, Any]) -> RunConfig:
         UnknownNameError: a parameter that does not exist.
         RequestError: a value of the wrong type or out of range; the message names the parameter and what is allowed.
     """
-    for name in values:
-        if name not in RunConfig.model_fields:
-            raise UnknownNameError("unknown parameter", name, RunConfig.model_fields)
-    try:
-        config = RunConfig.model_validate(dict(values))
-    except ValidationError as error:
-        raise RequestError("; ".join(_explain(detail) for detail in error.errors())) from None
+    config = _validate(values)
     if config.objective_is_empty():
         raise RequestError("mse_weight and lpips_weight are both 0: there is nothing to train for. Set one above 0.")
     if config.min_lr > config.lr:
         raise RequestError(f"min_lr {config.min_lr:g} is above lr {config.lr:g}: the rate can only be cut.")
     return config
+
+
+def parse_value(name: str, value: Any) -> Any:
+    """One parameter's value in its type, checked on its own: whether it goes with the others is not looked at.
+
+    Raises:
+        UnknownNameError: a parameter that does not exist.
+        RequestError: a value of the wrong type or out of range.
+    """
+    return getattr(_validate({name: value}), name)
 
 
 def allowed_values(name: str) -> str:
@@ -136,6 +141,16 @@ def parse_options(text: str) -> dict[str, str]:
             raise RequestError(f"decoder_options: {name} is given twice")
         options[name] = value
     return options
+
+
+def _validate(values: Mapping[str, Any]) -> RunConfig:
+    for name in values:
+        if name not in RunConfig.model_fields:
+            raise UnknownNameError("unknown parameter", name, RunConfig.model_fields)
+    try:
+        return RunConfig.model_validate(dict(values))
+    except ValidationError as error:
+        raise RequestError("; ".join(_explain(detail) for detail in error.errors())) from None
 
 
 def _explain(detail: ErrorDetails) -> str:

@@ -10,10 +10,14 @@ from collections.abc import Iterable
 
 
 class InversionError(Exception):
-    """Something ran and failed (exit code 1). ``kind`` is what the MLflow tag ``inversion.failure`` says."""
+    """Something ran and failed (exit code 1).
+
+    ``kind`` is what the MLflow tag ``inversion.failure`` says of a run that it ended, ``status`` that run's status.
+    """
 
     exit_code = 1
     kind = "error"
+    status = "FAILED"
 
 
 class RequestError(InversionError):
@@ -34,6 +38,14 @@ class UnknownNameError(RequestError):
         super().__init__(message)
 
 
+class SeveralErrors(RequestError):  # noqa: N818
+    """Everything that is wrong with a request, told together: ``lines`` holds one line for each error."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.lines = list(lines)
+        super().__init__("\n".join(self.lines))
+
+
 class DataError(RequestError):
     """Photographs that are missing or cannot be used."""
 
@@ -44,6 +56,10 @@ class WeightsError(RequestError):
     """Encoder or LPIPS weights that are missing or do not fit."""
 
     kind = "weights"
+
+
+class FallbackRefusedError(RequestError):
+    """What was asked for is out of reach, and ``strict`` allows nothing else in its place."""
 
 
 class NonFiniteError(InversionError):
@@ -63,3 +79,17 @@ class InterruptedRunError(InversionError):
 
     exit_code = 130
     kind = "interrupted"
+    status = "KILLED"
+
+
+class PrunedRunError(InversionError):
+    """A search gave the run up as not promising."""
+
+    kind = "pruned"
+    status = "KILLED"
+
+
+class AbandonedRunError(InversionError):
+    """Another process has taken the run over, because this one was silent for too long: it writes nothing more."""
+
+    kind = "abandoned"

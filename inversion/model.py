@@ -42,11 +42,12 @@ class UnitScale(nn.Module):
     @torch.no_grad()
     def calibrate(self, features: Sequence[Tensor]) -> None:
         """Sets the scale from feature maps ``(B, C, h, w)``."""
-        values = torch.cat([part.double().flatten() for part in features])
-        self.scale.fill_(values.square().mean().sqrt().clamp_min(1e-6))
+        # part by part: in double precision, all of them at once were the peak of a whole run's memory
+        squares = torch.stack([part.double().square().sum() for part in features]).sum()
+        self.scale.fill_((squares / sum(part.numel() for part in features)).sqrt().clamp_min(1e-6))
 
     def forward(self, features: Tensor) -> Tensor:
-        return features.float() / self.scale
+        return features / self.scale  # in the type that the encoder computed them in
 
 
 class InversionModel(nn.Module):
@@ -75,13 +76,18 @@ class InversionModel(nn.Module):
         images: Tensor = self.decoder(fused)
         return images
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.decode(self.encode(images))
+    def forward(self, images: Tensor, features: Sequence[Tensor] | None = None) -> Tensor:
+        """Images to reconstructions; ``features`` are the raw maps, where they were computed before."""
+        return self.decode(self.encode(images) if features is None else features)
 
     @torch.no_grad()
     def calibrate(self, batches: Sequence[Tensor]) -> None:
-        """Measures the features' scale on images ``(B, 3, S, S)`` in [0, 1]."""
-        maps = [self.encode(batch) for batch in batches]
+        """Measures the features' scale on images ``(B, 3, S, S)`` in [0, 1].
+
+        The maps of all images together can be more than a device holds that trains on a few of them: they are kept on
+        the CPU.
+        """
+        maps = [[features.cpu() for features in self.encode(batch)] for batch in batches]
         for index, layer in enumerate(self.scales):
             cast(UnitScale, layer).calibrate([features[index] for features in maps])
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from inversion.decoders import decoders
 from inversion.encoders.catalog import ENSEMBLE, EncoderCut, parse_encoders
 from inversion.encoders.imagenet import imagenet_status, require_imagenet
 from inversion.encoders.weights import WeightsSource, parse_weights
-from inversion.errors import RequestError
+from inversion.errors import FallbackRefusedError, RequestError
 from inversion.fusion import fusions
 from inversion.perceptual_weights import TrunkSource, find_trunk
 
-RECIPE = 1
+RECIPE = 2
 """Version of the training recipe, part of every digest: raised when the same parameters give other numbers."""
 
 NOT_SCIENTIFIC = frozenset({"data_dir", "device", "threads", "strict", "data", "weights", "lpips_weights"})
@@ -115,17 +115,23 @@ def _layer_is_in_encoder(config: RunConfig) -> bool:
     return config.layer == ("none" if several else layer)
 
 
-def resolve(config: RunConfig, progress: Progress = quiet, inherited: Sequence[Fallback] = ()) -> Plan:
+def resolve(
+    config: RunConfig,
+    progress: Progress = quiet,
+    inherited: Sequence[Fallback] = (),
+    find: Callable[[str, Path, Progress], PhotoSet] = find_photo_set,
+) -> Plan:
     """The plan of a run: data located, sources of weights found, device and precision chosen.
 
     ``inherited`` are the fallbacks of the run that is resumed: its values are resolved, and no longer say ``auto``.
+    Who resolves many runs can give a ``find`` that remembers.
 
     Raises:
         RequestError: anything that cannot be run; with ``strict``, also every fallback.
     """
     config = check(config)
     cuts = parse_encoders(config.encoder)
-    data_dir = (default_data_dir() if config.data_dir == "auto" else Path(config.data_dir).expanduser()).resolve()
+    data_dir = data_folder(config.data_dir)
     fallbacks = list(inherited)
     data = _resolve_data(config, data_dir, fallbacks)
     weights = _resolve_weights(config, cuts, fallbacks)
@@ -135,9 +141,9 @@ def resolve(config: RunConfig, progress: Progress = quiet, inherited: Sequence[F
             require_imagenet(cut)
     lpips = _resolve_lpips(config, fallbacks)
     if config.strict and fallbacks:
-        raise RequestError("strict=true refuses " + "; ".join(f"{f.short} ({f.remedy})" for f in fallbacks))
+        raise FallbackRefusedError("strict=true refuses " + "; ".join(f"{f.short} ({f.remedy})" for f in fallbacks))
     engine = _resolve_engine(config)
-    photos = find_photo_set(data, data_dir, progress)
+    photos = find(data, data_dir, progress)
     config = config.model_copy(update={
         "data": data if data in ("sample", "div2k") else str(Path(data).expanduser().resolve()),
         "data_dir": str(data_dir), "weights": _weights_from_anywhere(weights, sources),
@@ -147,6 +153,11 @@ def resolve(config: RunConfig, progress: Progress = quiet, inherited: Sequence[F
     if config.objective_is_empty():
         raise RequestError("mse_weight is 0 and LPIPS is off: there is nothing to train for. Give lpips_weights=FILE.")
     return Plan(config, cuts, sources, photos, data_dir, lpips, fallbacks)
+
+
+def data_folder(data_dir: str) -> Path:
+    """The folder that the parameter ``data_dir`` stands for."""
+    return (default_data_dir() if data_dir == "auto" else Path(data_dir).expanduser()).resolve()
 
 
 def run_name(config: RunConfig, fallbacks: list[Fallback]) -> str:

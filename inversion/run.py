@@ -13,32 +13,33 @@ from typing import Any
 
 import torch
 
-from inversion.errors import OutOfMemoryError
+from inversion.errors import OutOfMemoryError, PrunedRunError
 from inversion.experiment import (
     Prepared,
     make_trainer,
     progress_metrics,
     size_metrics,
     test_crops,
-    test_scores,
 )
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
-from inversion.tracking.run import (
-    MissingArtifactError,
-    TrackedRun,
-    begin_run,
-    ending_truthfully,
-    require_same_digest,
-)
+from inversion.tracking.lifecycle import require_same_digest
+from inversion.tracking.run import MissingArtifactError, TrackedRun, begin_run, ending_truthfully
+from inversion.tracking.study import StudyRun
 from inversion.training.checkpoint import LAST, furthest_checkpoint
 from inversion.training.evaluate import test_metrics
 from inversion.training.interrupt import StopRequest
 from inversion.training.listener import Listener
 from inversion.training.loop import Trainer
 from inversion.training.measure import PeakMemory
+from inversion.training.together import Company
+
+SIDE_BY_SIDE = "inversion.side_by_side"
+"""Tag: how many runs trained on one encoder pass; the times are what each would have taken alone."""
 
 TEST_PICTURES = 8
+MOST_PICTURES = 200
+"""Test images whose reconstruction is kept beside its scores: a report picks the best and the worst out of them."""
 
 _logger = logging.getLogger(__name__)
 
@@ -59,8 +60,14 @@ def train(
     listeners: Sequence[Listener] = (),
     stop: StopRequest | None = None,
     resume: str | None = None,
+    study: StudyRun | None = None,
+    company: Company | None = None,
 ) -> RunResult:
-    """Trains, tests and tracks one prepared run; ``resume`` is the id of an interrupted run to go on with.
+    """Trains, tests and tracks one prepared run.
+
+    ``resume`` is the id of an interrupted run to go on with, ``study`` the parent run of a sweep, ``company`` the runs
+    that it trains side by side with. Listeners hear of everything before the tracking store does, so that what they
+    raise keeps it from being logged.
 
     Raises:
         InversionError: the run failed or was interrupted; its MLflow run says so.
@@ -68,18 +75,26 @@ def train(
     plan = prepared.plan
     if resume:
         require_same_digest(connection, resume, prepared.digest)
-    run = begin_run(connection, plan.name, resume)
-    with ending_truthfully(run), out_of_memory_by_name():
-        run.describe(plan.name, plan.config, tags_of(prepared), document_of(prepared))
-        results.log_data_set(run, plan, prepared.photos.digest)
-        folder = work_folder(plan.data_dir, run.run_id)
-        trainer = make_trainer(prepared, folder, [run, *listeners], stop)
-        run.log_metrics(size_metrics(trainer))
+    tags = tags_of(prepared) | (study.child_tags() if study else {})
+    if company and company.size > 1:
+        tags[SIDE_BY_SIDE] = str(company.size)
+    run = begin_run(connection, plan.name, resume, tags)
+    folder = work_folder(plan.data_dir, run.run_id)
+    with _forgetting_if_pruned(plan.data_dir, run), ending_truthfully(run), out_of_memory_by_name():
+        for listener in listeners:
+            listener.on_begin(run.run_id)
+        run.describe(plan.name, plan.config, tags, document_of(prepared))
+        counts = {split: len(photos) for split, photos in plan.photos.splits.items()}
+        results.log_data_set(run, plan.photos, prepared.photos.digest, counts, "training")
+        trainer = make_trainer(prepared, folder, [*listeners, run], stop, company)
+        run.log_once(size_metrics(trainer))
         if resume and (checkpoint := checkpoint_to_resume(run, folder)):
             trainer.resume(checkpoint)
         trainer.fit()
         metrics, pictures = finish(run, prepared, trainer)
-    shutil.rmtree(folder, ignore_errors=True)
+        for listener in listeners:
+            listener.on_commit()
+    forget_checkpoints(plan.data_dir, run.run_id)
     return RunResult(run.run_id, run.uri, metrics, pictures)
 
 
@@ -87,13 +102,13 @@ def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer) -> tuple[dict[
     """Scores the best epoch's model on the test set and logs everything final; returns metrics and picture names."""
     names = prepared.photos.names("test")
     memory = PeakMemory(trainer.engine.device)
-    scores = test_scores(prepared, trainer)
+    scores, pictures = trainer.score_and_show(test_crops(prepared), names, MOST_PICTURES)
     metrics = test_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()} | progress_metrics(trainer)
     results.log_scores(run, names, scores)
-    pictures = trainer.reconstruct(test_crops(prepared)[:TEST_PICTURES], names)
-    files = results.log_reconstructions(run, pictures)
+    files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
+    results.log_all_pictures(run, pictures)
     results.log_model(run, prepared.plan, trainer.model.to("cpu"))
-    run.log_metrics(metrics)
+    run.log_once(metrics)
     return metrics, files
 
 
@@ -124,6 +139,21 @@ def work_folder(data_dir: Path, run_id: str) -> Path:
     return data_dir / "runs" / run_id
 
 
+def forget_checkpoints(data_dir: Path, run_id: str) -> None:
+    """Removes what a run left on this machine that needs it no more: the tracking store has it."""
+    shutil.rmtree(work_folder(data_dir, run_id), ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _forgetting_if_pruned(data_dir: Path, run: TrackedRun) -> Iterator[None]:
+    """A run that was given up is not gone on with; its checkpoints are with the tracking store."""
+    try:
+        yield
+    except PrunedRunError:
+        forget_checkpoints(data_dir, run.run_id)
+        raise
+
+
 def checkpoint_to_resume(run: TrackedRun, folder: Path) -> Path | None:
     """The checkpoint that is furthest on: this machine's, or the uploaded one of whoever worked on the run last.
 
@@ -143,9 +173,10 @@ def checkpoint_to_resume(run: TrackedRun, folder: Path) -> Path | None:
 
 @contextlib.contextmanager
 def out_of_memory_by_name() -> Iterator[None]:
-    """Turns the device's out-of-memory error into ours, which the run's failure kind ``oom`` comes from."""
+    """Turns the device's out-of-memory error into ours, outside the steps that are tried again with fewer images."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         first = str(error).splitlines()[0]
-        raise OutOfMemoryError(f"out of memory: {first}. Try a smaller batch_size or image_size.") from error
+        raise OutOfMemoryError(f"out of memory: {first}. Try a smaller image_size, another decoder, "
+                               "or fewer runs per GPU.") from error

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+import requests
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -24,6 +28,13 @@ from inversion.data.sample import photo_set
 from inversion.encoders import parse_encoders, parse_weights
 from inversion.encoders.build import Encoder, build_encoder
 from inversion.losses import LPIPS
+
+POSTGRES = os.environ.get("INVERSION_TEST_POSTGRES", "postgresql://127.0.0.1:5432/postgres")
+"""A PostgreSQL server on which databases may be made."""
+START_SECONDS = 90
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture(autouse=True)
@@ -151,3 +162,116 @@ def start(workplace: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def unavailable(what: str) -> NoReturn:
+    """Skips the test; where everything has to be tested it fails instead."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is needed in CI")
+    pytest.skip(f"{what} is needed")
+
+
+@pytest.fixture(scope="session")
+def make_postgres() -> Iterator[Callable[[], str]]:
+    """``make_postgres()``: the address of a new database, which is dropped at the end."""
+    psycopg = pytest.importorskip("psycopg")
+    try:
+        admin = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=5)
+    except psycopg.OperationalError:
+        unavailable(f"PostgreSQL at {POSTGRES} (or in INVERSION_TEST_POSTGRES)")
+    names: list[str] = []
+
+    def make() -> str:
+        names.append(f"inversion_test_{uuid.uuid4().hex[:12]}")
+        admin.execute(f"create database {names[-1]}")
+        return f"{POSTGRES.rpartition('/')[0]}/{names[-1]}"
+
+    with admin:
+        yield make
+        for name in names:
+            admin.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="module")
+def postgres(make_postgres: Callable[[], str]) -> str:
+    """The address of a new database."""
+    return make_postgres()
+
+
+class TrackingServer:
+    """``mlflow server`` on a database, which keeps artifacts itself; it can be killed and started again."""
+
+    def __init__(self, database: str, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.database = database
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it and waits until it answers."""
+        words = ["mlflow", "server", "--backend-store-uri", self.database, "--artifacts-destination",
+                 str(self.folder / "artifacts"), "--serve-artifacts", "--host", "127.0.0.1", "--port", str(self.port),
+                 "--workers", "1"]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen(words, cwd=self.folder, env=environment, stdout=log, stderr=log,
+                                            start_new_session=True)
+        end = time.monotonic() + START_SECONDS
+        while not _answers(self.address):
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < end, (self.folder / "log").read_text()
+            time.sleep(0.2)
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Ends it, at once unless another signal is given."""
+        assert self.process is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        return requests.get(f"{address}/health", timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+@pytest.fixture(scope="module")
+def tracking_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
+    """A tracking server with PostgreSQL behind it."""
+    server = TrackingServer(postgres, tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.kill(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def server(tracking_server: TrackingServer) -> str:
+    """The address of a tracking server."""
+    return tracking_server.address
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    """A page of the installed chromium."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        unavailable("playwright")
+    if not CHROMIUM.exists():
+        unavailable(f"a browser at {CHROMIUM}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1400, "height": 2400})
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inversion.config import RunConfig, allowed_values, parse_config, parse_options
+from inversion.config import RunConfig, allowed_values, parse_config, parse_options, parse_value
 from inversion.errors import RequestError, UnknownNameError
 
 NAMES = list(RunConfig.model_fields)
@@ -112,6 +112,16 @@ def test_a_floor_of_the_rate_above_the_rate_is_refused() -> None:
 def test_texts_are_read_as_numbers_and_booleans_and_stripped() -> None:
     config = parse_config({"lr": "2e-4", "seed": "7", "strict": "yes", "encoder": " vgg16:block3 "})
     assert (config.lr, config.seed, config.strict, config.encoder) == (2e-4, 7, True, "vgg16:block3")
+
+
+def test_one_value_is_checked_without_looking_at_the_others() -> None:
+    assert parse_value("min_lr", "1e-3") == 1e-3  # above the default of lr
+    assert parse_value("lpips_weight", "0") == 0
+    assert parse_value("strict", "yes") is True
+    with pytest.raises(RequestError, match=r"^epochs: '0' is not allowed"):
+        parse_value("epochs", "0")
+    with pytest.raises(UnknownNameError, match="Did you mean 'epochs'"):
+        parse_value("epoch", "3")
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])

@@ -2,18 +2,78 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import click
+import pytest
 import torch
+import yaml
 
+from inversion.cli.group import cli as inversion
 from inversion.decoders import decoders
 from inversion.decoders._base import parse_decoder_options
 from inversion.features import FeatureShape
+from sweeps.cli import cli as inversion_sweep
+from sweeps.cli import require_one_request
+from sweeps.report.cli import cli as inversion_report
+from sweeps.spec import load_spec
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("benchmarks/*.md"))]
+
+
+NOT_RUN = {
+    "what .ci/run does": r"git clone|make |pip install|python3 -m venv|source ",
+    "a server that stays open; real ones are tested in tests/serving, tests/tracking and tests/sweeps":
+        r"mlflow ui|mlflow server|mlflow models serve|optuna-dashboard|ray start|createdb",
+    "settings of a shell": r"export |echo ",
+    "an environment of MLflow's, tested in tests/project/test_mlflow_run.py and test_mlproject.py": r"mlflow run ",
+    "DIV2K, which has to be fetched, and a GPU":
+        r"inversion data div2k|inversion-sweep (grid|published)\.yaml|.*--data div2k|.*--study ablation",
+    "reports of those studies": r"inversion-report (ablation|published) ",
+    "names that a reader fills in; tested in tests/cli": r".*RUN_ID|.*\./photos|.*--weights \S*(\.pth|/weights)",
+    "photographs that are no part of the project": r".*bsds300",
+    "weights from the network": r".*--weights imagenet|inversion train --encoder resnet34 --decoder wavelet$",
+    "what make quickstart does": r"inversion train --encoder resnet34 --decoder wavelet --data sample .*--epochs 15",
+    "trains what a picture of the documentation shows": r"python docs/pictures/",
+    "measurements, with the numbers that they gave": r"python (-m benchmarks\.|benchmarks/)",
+    "shown twice on its page, run once": r"inversion-sweep --status --study smoke$|inversion doctor$",
+}
+"""Commands of the documentation that no test runs as they stand there, by the reason; their options are checked."""
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    """The code blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", document.read_text(), flags=re.DOTALL)
+
+
+def commands(program: str) -> list[tuple[str, list[str]]]:
+    """Every command line of a program in the documentation: where it stands, and its words."""
+    found = [(document.name, shlex.split(line, comments=True)) for document in DOCUMENTS
+             for block in blocks(document, "console")
+             for line in re.findall(r"^\$ (.*)$", block.replace("\\\n", ""), flags=re.MULTILINE)]
+    return [(document, words) for document, words in found if words[:1] == [program]]
+
+
+def unmarked() -> list[str]:
+    """Every command line outside the blocks that a page marks as run."""
+    texts = [re.sub(r"<!-- run -->\n```console\n.*?```", "", document.read_text(), flags=re.DOTALL)
+             for document in DOCUMENTS]
+    found = [block for text in texts for block in re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL)]
+    return [line.strip() for block in found
+            for line in re.findall(r"^\$ (.*)$", re.sub(r"\\\n\s*", "", block), flags=re.MULTILINE)]
+
+
+def test_every_command_is_run_by_a_test_or_is_one_of_the_exceptions() -> None:
+    lines = unmarked()
+    assert [line for line in lines if not any(re.match(pattern, line) for pattern in NOT_RUN.values())] == []
+    assert [why for why, pattern in NOT_RUN.items() if not any(re.match(pattern, line) for line in lines)] == []
 
 
 def test_the_decoder_in_the_guide_is_one_file_and_one_decorator() -> None:
@@ -35,8 +95,53 @@ def test_the_decoder_in_the_guide_is_one_file_and_one_decorator() -> None:
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
-    assert len(documents) > 8
-    for document in documents:
+    assert len(DOCUMENTS) > 8
+    for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.parametrize(("document", "words"), commands("inversion"))
+def test_an_inversion_command_has_the_options_that_are_shown(document: str, words: list[str]) -> None:
+    command = inversion.get_command(click.Context(inversion), words[1])
+    assert command is not None
+    command.make_context(words[1], words[2:])
+
+
+@pytest.mark.parametrize(("document", "words"), commands("inversion-sweep"))
+def test_a_sweep_can_be_asked_for_as_it_is_shown(document: str, words: list[str]) -> None:
+    asked = dict(inversion_sweep.make_context("inversion-sweep", words[1:]).params)
+    asked.pop("verbose")
+    given = {name: asked.pop(name) for name in ("spec", "sets", "wheres", "study", "dry_run")}
+    require_one_request(**given, options=asked)
+    if given["spec"]:
+        load_spec(given["spec"], given["sets"], given["wheres"], given["study"])
+
+
+@pytest.mark.parametrize(("document", "words"), commands("inversion-report"))
+def test_a_report_can_be_asked_for_as_it_is_shown(document: str, words: list[str]) -> None:
+    inversion_report.make_context("inversion-report", words[1:])
+
+
+@pytest.mark.parametrize(("document", "words"), [(document, words) for document, words in commands("mlflow")
+                                                 if words[1:2] == ["run"]])
+def test_an_entry_point_has_the_parameters_that_are_shown(document: str, words: list[str]) -> None:
+    entry_points = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+    entry = words[words.index("-e") + 1] if "-e" in words else "main"
+    given = {word.partition("=")[0] for before, word in itertools.pairwise(words) if before == "-P"}
+    assert given <= set(entry_points[entry]["parameters"])
+
+
+@pytest.mark.parametrize("text", blocks(ROOT / "docs" / "sweeps.md", "yaml"))
+def test_a_spec_in_the_guide_is_right(text: str, tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(text)
+    spec = load_spec(str(tmp_path / "spec.yaml"))
+    assert spec.search or len(spec.configurations) == 18
+
+
+def test_the_slurm_script_is_one() -> None:
+    script, = blocks(ROOT / "docs" / "clusters.md", "bash")
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    join, = (line for line in script.splitlines() if "inversion-sweep" in line)
+    assert shlex.split(join)[0] == "srun"
+    inversion_sweep.make_context("inversion-sweep", shlex.split(join)[2:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import inversion
 
 ROOT = Path(inversion.__file__).parent
+SWEEPS = ROOT.parent / "sweeps"
 
 LEAVES = {"inversion", "errors", "registry", "images", "config", "features", "seeds"}
 PARTS = {"encoders", "decoders", "fusion", "losses", "metrics", "data"}
@@ -92,6 +94,26 @@ def test_the_units_form_no_circle() -> None:
 
 def test_inversion_never_knows_sweeps() -> None:
     assert not {module for module in files() if any(name.partition(".")[0] == "sweeps" for name in imports(module))}
+
+
+SPEC_PART = {"spec", "dry_run", "yaml_marks", "problems", "sections", "values", "grid", "choose", "search",
+             "search_section", "space", "engines"}
+"""The modules of ``sweeps`` that read a spec, which takes well under a second."""
+
+
+@pytest.mark.parametrize("name", sorted(SPEC_PART))
+def test_reading_a_spec_needs_nothing_slow_and_no_queue(name: str) -> None:
+    tree = ast.parse((SWEEPS / f"{name}.py").read_text("utf-8"))
+    tops = {top for top in imported_at_once(tree) if top.partition(".")[0] not in sys.stdlib_module_names}
+    ours = {top for top in tops if top.partition(".")[0] == "sweeps"}
+    assert ours <= {f"sweeps.{module}" for module in SPEC_PART}
+    assert {top.partition(".")[0] for top in tops - ours} <= {"inversion", "pydantic", "rich", "yaml"}
+
+
+def imported_at_once(tree: ast.Module) -> set[str]:
+    """What a module imports when it is imported itself: not in functions, and not for types alone."""
+    found = {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module}
+    return found | {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
 
 
 def test_only_tracking_knows_mlflow() -> None:

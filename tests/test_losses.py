@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inversion.errors import WeightsError
-from inversion.losses import LPIPS, ReconstructionLoss, _unit_length, make_targets
+from inversion.losses import LPIPS, ReconstructionLoss, make_targets
+from inversion.losses.perceptual import _unit_length
 
 Trunk = dict[str, Tensor]
 
@@ -41,7 +42,7 @@ def pairs(seed: int = 0, size: int = 64) -> tuple[Tensor, Tensor]:
     return torch.rand(3, 3, size, size, generator=chance), torch.rand(3, 3, size, size, generator=chance)
 
 
-@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("size", [32, 33, 34, 35, 47, 64])
 def test_lpips_is_the_packages_own_on_images_scaled_to_minus_1_to_1(
         package: lpips.LPIPS, ours: LPIPS, size: int) -> None:
     images, targets = pairs(size=size)
@@ -70,6 +71,25 @@ def test_lpips_has_the_packages_gradient(package: lpips.LPIPS, ours: LPIPS) -> N
     assert one.grad is not None
     assert one.grad.abs().max() > 1e-6
     torch.testing.assert_close(one.grad, other.grad, atol=1e-7, rtol=1e-4)
+
+
+def test_under_autocast_the_features_are_bf16_and_their_distance_is_not(ours: LPIPS) -> None:
+    images, targets = pairs()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        features, wanted = ours.features(images), ours.wanted(targets)
+        distance = ours.distance(features, wanted)
+    assert {level.dtype for level in features} == {torch.bfloat16}
+    assert distance.dtype == torch.float32
+    exact = ours.distance([level.float() for level in features], [level.float() for level in wanted])
+    assert torch.equal(distance, exact)
+
+
+def test_a_distance_to_targets_seen_before_is_the_distance_to_the_targets(ours: LPIPS) -> None:
+    images, targets = pairs()
+    with torch.no_grad():
+        assert torch.equal(ours.distance(ours.features(images), ours.wanted(targets)), ours(images, targets))
+    loss = ReconstructionLoss(0.5, 0.5, ours)
+    assert loss(images, targets, ours.wanted(targets)).total.item() == loss(images, targets).total.item()
 
 
 def test_lpips_of_equal_images_is_exactly_0(ours: LPIPS) -> None:

@@ -21,6 +21,7 @@ from inversion.errors import DataError, RequestError, UnknownNameError, WeightsE
 from inversion.perceptual_weights import TrunkSource
 from inversion.perceptual_weights import find_trunk as find_real_trunk
 from inversion.resolve import NOT_SCIENTIFIC, Fallback, Plan, check, resolve, run_name
+from inversion.training.device import choose_precision
 
 STUDY_ENCODERS = ["resnet34:layer1", "resnet34:layer2", "vgg16:block1", "vgg16:block3", "vit_small:block1",
                   "vit_small:block3", "pvt_v2_b2:stage1", "pvt_v2_b2:stage2"]
@@ -208,7 +209,7 @@ def test_what_is_not_there_is_refused_by_name(
 
 def test_device_precision_and_threads_are_resolved_to_what_is_used() -> None:
     config = plan(device="cpu", threads=1).config
-    assert (config.device, config.precision, config.threads) == ("cpu", "fp32", 1)
+    assert (config.device, config.precision, config.threads) == ("cpu", choose_precision("auto", "cpu"), 1)
     assert plan(device="cpu").config.threads >= 1
     assert plan(device="cpu", precision="bf16").config.precision == "bf16"
 
@@ -255,8 +256,8 @@ def test_every_parameter_either_moves_the_digest_or_is_known_not_to_be_scientifi
 
 @pytest.mark.parametrize("name", sorted(OTHERWISE))
 def test_each_scientific_parameter_moves_the_digest(name: str, trunk: Path) -> None:
-    base = {"lpips_weights": str(trunk), "device": "cpu"} | COMPANIONS.get(name, {})
-    assert plan(**base).digest("d") != plan(**base, **{name: OTHERWISE[name]}).digest("d")
+    base = {"lpips_weights": str(trunk), "device": "cpu", "precision": "fp32"} | COMPANIONS.get(name, {})
+    assert plan(**base).digest("d") != plan(**(base | {name: OTHERWISE[name]})).digest("d")
 
 
 def test_device_folders_threads_and_strictness_leave_the_digest_alone(tmp_path: Path) -> None:

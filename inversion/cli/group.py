@@ -10,10 +10,13 @@ import sys
 import click
 
 import inversion
-from inversion.errors import InterruptedRunError, InversionError, RequestError, UnknownNameError
+from inversion.errors import InterruptedRunError, InversionError, RequestError, SeveralErrors, UnknownNameError
 
 COMMANDS = {
     "train": "Train a decoder for one encoder layer and score it.",
+    "evaluate": "Score a finished run again, on its own photographs or others.",
+    "reconstruct": "Send your own pictures through trained runs.",
+    "optimize": "Invert a layer without training: a lower bound beside the decoders.",
     "list": "Show encoders, layers, decoders and fusions.",
     "data": "Fetch, verify and cache a data set.",
     "doctor": "Check this machine; end runs nobody works on.",
@@ -58,6 +61,11 @@ def cli(verbose: bool) -> None:
     A first run, without any download, on the photographs that come with this package:
       inversion train --encoder resnet34 --decoder wavelet --data sample --weights random --epochs 3
     """
+    set_up_logging(verbose)
+
+
+def set_up_logging(verbose: bool) -> None:
+    """Warnings go to the terminal, with ``verbose`` also what is being done."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s",
                         level=logging.INFO if verbose else logging.WARNING)
     # MLflow tells of every database table it makes; its warnings stay.
@@ -70,7 +78,7 @@ def main() -> None:
 
 
 def run_command(command: click.Command, arguments: list[str] | None = None) -> int:
-    """Runs a click command; prints an error as one line and returns the exit code."""
+    """Runs a click command; prints each error as one line and returns the exit code."""
     try:
         code = command.main(arguments, standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -86,7 +94,8 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> i
 
 
 def _report(error: InversionError) -> int:
-    click.echo(f"error: {' '.join(str(error).split())}", err=True)
+    for line in error.lines if isinstance(error, SeveralErrors) else [str(error)]:
+        click.echo(f"error: {' '.join(line.split())}", err=True)
     if "MLFLOW_RUN_ID" in os.environ:
         from inversion.tracking.run import fail_adopted_run
 

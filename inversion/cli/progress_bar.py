@@ -35,9 +35,10 @@ class ProgressBar(Listener):
                  trace: TracebackType | None) -> None:
         self.bars.stop()
 
-    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+    def on_step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
+        numbers = self.psnr if loss is None else f"loss {loss:.4f} {self.psnr}"
         self.bars.update(self.task, description=f"epoch {epoch}/{self.epochs}", total=self.epochs * steps,
-                         completed=(epoch - 1) * steps + step, numbers=f"loss {loss:.4f} {self.psnr}")
+                         completed=(epoch - 1) * steps + step, numbers=numbers)
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self.psnr = f"val {metrics['val/psnr']:.2f} dB  {metrics['images_per_second']:.1f} images/s"

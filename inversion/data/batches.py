@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from inversion.seeds import generator
 
 _DRAW = 2**40  # taken modulo at most a few thousand positions: no position is favoured by more than one in 10⁸
+
+Pixels = TypeVar("Pixels", NDArray[np.uint8], torch.Tensor)
 
 
 class TrainBatches:
@@ -41,6 +44,7 @@ class TrainBatches:
             seed: the run's seed.
         """
         self._pixels = pixels
+        self._moved: list[torch.Tensor] = []
         self._image_size = image_size
         self._batch_size = batch_size
         self._crops_per_image = crops_per_image
@@ -50,28 +54,46 @@ class TrainBatches:
         """Batches in an epoch."""
         return math.ceil(self._crops() / self._batch_size)
 
+    def move_to(self, device: torch.device) -> None:
+        """Copies the photographs to a device once, so that the batches are cut there and nothing is sent any more."""
+        self._moved = [torch.tensor(photo, device=device) for photo in self._pixels]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all photographs."""
+        return sum(photo.nbytes for photo in self._pixels)
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[torch.Tensor]:
-        """The batches of an epoch from batch ``start`` on: ``uint8 (B, S, S, 3)``."""
+        """The batches of an epoch from batch ``start`` on: ``uint8 (B, S, S, 3)``, on the photographs' device."""
         crops = self._crops()
         order = torch.randperm(crops, generator=generator(self._seed, "order", epoch)).tolist()
         corners = torch.randint(_DRAW, (crops, 2), generator=generator(self._seed, "crops", epoch)).tolist()
         mirrored = torch.randint(2, (crops,), generator=generator(self._seed, "flips", epoch)).tolist()
         for first in range(start * self._batch_size, crops, self._batch_size):
             places = range(first, min(first + self._batch_size, crops))
-            batch = _empty(len(places), self._image_size)
-            for row, place in zip(batch.numpy(), places, strict=True):
-                photo = self._pixels[order[place] // self._crops_per_image]
-                row[:] = self._crop(photo, corners[place], bool(mirrored[place]))
+            batch = self._cut([order[place] // self._crops_per_image for place in places],
+                              [corners[place] for place in places])
+            for row, place in zip(batch, places, strict=True):
+                if mirrored[place]:
+                    row.copy_(row.flip(1))  # a twentieth of the time of numpy's reversed copy
             yield batch
+
+    def _cut(self, photos: Sequence[int], corners: Sequence[list[int]]) -> torch.Tensor:
+        if self._moved:
+            return torch.stack([self._crop(self._moved[photo], corner)
+                                for photo, corner in zip(photos, corners, strict=True)])
+        batch = _empty(len(photos), self._image_size)
+        for row, photo, corner in zip(batch.numpy(), photos, corners, strict=True):
+            row[:] = self._crop(self._pixels[photo], corner)
+        return batch
 
     def _crops(self) -> int:
         return len(self._pixels) * self._crops_per_image
 
-    def _crop(self, photo: NDArray[np.uint8], corner: list[int], mirrored: bool) -> NDArray[np.uint8]:
+    def _crop(self, photo: Pixels, corner: list[int]) -> Pixels:
         size = self._image_size
         top, left = (draw % (side - size + 1) for draw, side in zip(corner, photo.shape[:2], strict=True))
-        crop = photo[top : top + size, left : left + size]
-        return crop[:, ::-1] if mirrored else crop
+        return photo[top : top + size, left : left + size]
 
 
 def center_crops(pixels: Sequence[NDArray[np.uint8]], image_size: int) -> torch.Tensor:

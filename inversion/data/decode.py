@@ -50,13 +50,27 @@ def decode_photo(path: Path, shorter_side: int) -> NDArray[np.uint8]:
             values, more than 100 megapixels, or a shorter side below the crop that ``shorter_side`` belongs to
             (scaling up by more than 256/224 would invent detail). The message names the file and the reason.
     """
+    return scaled_pixels(decode_whole(path, round(shorter_side / RESIZE_RATIO)), shorter_side)
+
+
+def decode_whole(path: Path, smallest: int) -> NDArray[np.uint8]:
+    """The same without scaling: ``uint8 (H, W, 3)``, upright, at the photograph's own size.
+
+    Raises:
+        DataError: as ``decode_photo`` does; too small is what has a side of fewer than ``smallest`` pixels.
+    """
     try:
         with path.open("rb") as file, _open(file) as image:
-            _check(image, round(shorter_side / RESIZE_RATIO))
-            rgb = _to_rgb(image)
-        return np.asarray(rgb.resize(_scaled(rgb.size, shorter_side), Image.Resampling.BILINEAR))
+            _check(image, smallest)
+            return np.asarray(_to_rgb(image))
     except Exception as error:  # a damaged file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error…
         raise DataError(f"{shown(path)}: {_reason(error)}") from error
+
+
+def scaled_pixels(pixels: NDArray[np.uint8], shorter_side: int) -> NDArray[np.uint8]:
+    """Pixels ``uint8 (H, W, 3)`` with the shorter side scaled to ``shorter_side``, up or down."""
+    image = Image.fromarray(pixels)
+    return np.asarray(image.resize(_scaled(image.size, shorter_side), Image.Resampling.BILINEAR))
 
 
 def _open(file: BinaryIO) -> Image.Image:

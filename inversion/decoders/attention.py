@@ -23,12 +23,14 @@ from inversion.features import FeatureShape
 FEW_TOKENS = 1024
 """Up to so many tokens the blocks are as wide as the features; beyond, at most 128 wide."""
 
+HEAD_CHANNELS = 64
+
 
 class AttentionOptions(Options):
     depth: int = Field(2, ge=1, le=24)
     """transformer blocks"""
-    heads: int = Field(4, ge=1, le=64)
-    """attention heads; they divide the width"""
+    heads: int = Field(0, ge=0, le=64)
+    """attention heads; they divide the width; 0: one for every 64 channels of it"""
     width: int = Field(0, ge=0, le=2048)
     """channels of a token; 0: those of the features as far as heads divide them, at most 128 beyond 1,024 tokens"""
     mlp_ratio: float = Field(2.0, gt=0, le=8)
@@ -38,7 +40,7 @@ class AttentionOptions(Options):
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:
-        if self.width % self.heads:
+        if self.heads and self.width % self.heads:
             raise ValueError(f"heads={self.heads} does not divide width={self.width}")
         return self
 
@@ -52,7 +54,7 @@ class AttentionDecoder(Decoder):
     def __init__(self, features: FeatureShape, image_size: int, options: AttentionOptions) -> None:
         super().__init__(features, image_size, options)
         widest = features.channels if features.locations <= FEW_TOKENS else 128
-        width = options.width or max(1, min(features.channels, widest) // options.heads) * options.heads
+        width = options.width or _multiple(options.heads, min(features.channels, widest))
         self.embed = nn.Conv2d(features.channels, width, kernel_size=1)
         self.blocks = nn.Sequential(*(TransformerBlock(width, options) for _ in range(options.depth)))
         self.head = UpsamplingHead(features._replace(channels=width), image_size)
@@ -62,6 +64,20 @@ class AttentionDecoder(Decoder):
         return image
 
 
+def heads_of(width: int) -> int:
+    """One for every 64 channels, as in ViT and PVT, as far as they divide the width.
+
+    More and smaller ones cost in proportion: each has a softmax of its own over all queries and keys, and of the
+    products of 16 channels little is gained (docs/log.md).
+    """
+    return max(heads for heads in range(1, max(1, width // HEAD_CHANNELS) + 1) if width % heads == 0)
+
+
+def _multiple(heads: int, most: int) -> int:
+    """The largest width up to ``most`` that so many heads divide."""
+    return max(1, most // heads) * heads if heads else most
+
+
 class TransformerBlock(nn.Module):
     """Pre-norm block on a map ``(B, C, H, W)``: positions, attention and MLP, each added to its input."""
 
@@ -69,7 +85,7 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.position = nn.Conv2d(width, width, kernel_size=3, padding=1, groups=width)
         self.norm_attention = nn.LayerNorm(width)
-        self.attention = PooledAttention(width, options.heads, options.pooled)
+        self.attention = PooledAttention(width, options.heads or heads_of(width), options.pooled)
         self.norm_mlp = nn.LayerNorm(width)
         hidden = int(width * options.mlp_ratio)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))

@@ -35,7 +35,25 @@ def build_trunk(cut: EncoderCut, source: WeightsSource) -> nn.Module:
     else:
         state = random_state(trunk, cut.encoder, source.seed)
     trunk.load_state_dict(state, assign=True)
+    for name, module in list(trunk.named_modules()):
+        if isinstance(module, nn.MaxPool2d) and (module.kernel_size, module.stride, module.padding) == (2, 2, 0):
+            trunk.set_submodule(name, PairwiseMaxPool())
     return trunk
+
+
+class PairwiseMaxPool(nn.Module):
+    """MaxPool2d(2, 2) as maxima of neighbours: the same values, without the places of the maxima.
+
+    PyTorch's own also writes those, four times the bytes of a bf16 result's input, for a backward pass that a frozen
+    encoder does not have. Where there is one (inversion by optimisation) it is PyTorch's: at ties the gradients differ.
+    """
+
+    def forward(self, values: Tensor) -> Tensor:
+        if values.requires_grad:
+            return nn.functional.max_pool2d(values, 2)
+        height, width = (2 * (side // 2) for side in values.shape[-2:])
+        rows = torch.maximum(values[:, :, 0:height:2], values[:, :, 1:height:2])
+        return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
 
 
 def run_trunk(trunk: nn.Module, images: Tensor) -> Tensor:

@@ -6,7 +6,9 @@ Nothing here imports PyTorch; timm is imported only for ``timm/NAME``. The loadi
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import urlsplit
@@ -17,6 +19,7 @@ from inversion.errors import WeightsError
 Status = Literal["cached", "downloadable", "unreachable"]
 
 PROBE_SECONDS = 3.0
+REMEMBERED_SECONDS = 60.0
 
 TORCHVISION_URLS = {
     "VGG16_Weights.IMAGENET1K_V1": "https://download.pytorch.org/models/vgg16-397923af.pth",
@@ -80,7 +83,7 @@ def location_status(location: Location) -> Status:
     """The same for any location of weights."""
     if cached_file(location):
         return "cached"
-    return _probe(_urls(location))
+    return _probe(tuple(_urls(location)), int(time.monotonic() / REMEMBERED_SECONDS))
 
 
 def require_imagenet(cut: EncoderCut) -> None:
@@ -129,8 +132,12 @@ def _urls(location: Location) -> list[str]:
     return [huggingface_hub.hf_hub_url(repo, name, revision=revision or None) for name in names]
 
 
-def _probe(urls: list[str]) -> Status:
-    """Asks for the first of the files, and for the next only where the server does not have it."""
+@cache
+def _probe(urls: tuple[str, ...], minute: int) -> Status:
+    """Asks for the first of the files, and for the next only where the server does not have it.
+
+    An answer is good for the ``minute``: a sweep asks for every one of its runs, and each may take seconds.
+    """
     import requests
 
     if not urls:
@@ -145,7 +152,7 @@ def _probe(urls: list[str]) -> Status:
     except requests.exceptions.RequestException as error:
         raise WeightsError(f"{url} cannot be asked for the weights: {error}") from error
     if answer.status_code == 404 and len(urls) > 1:
-        return _probe(urls[1:])
+        return _probe(urls[1:], minute)
     if answer.status_code >= 400:
         raise WeightsError(f"{url} answered with HTTP status {answer.status_code} where ImageNet weights should be: "
                            "put the file into the cache by hand, or give weights=FILE")

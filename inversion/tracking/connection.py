@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
 import requests
-from filelock import FileLock
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
 
-from inversion.errors import InversionError, RequestError
+from inversion.errors import InversionError, RequestError, UnknownNameError
+from inversion.tracking.locks import alone_at, sqlite_file
 
 DEFAULT_EXPERIMENT = "inversion"
 ANSWER_SECONDS = 10
@@ -37,23 +35,36 @@ class TrackingLostError(InversionError):
     kind = "tracking_lost"
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that the store is away, and not that it refuses.
+
+    MLflow's client tries again by itself, but not when the server dies in the middle of an answer.
+    """
+    if isinstance(error, MlflowException):
+        return bool(error.get_http_status_code() >= 500)
+    return isinstance(error, requests.RequestException)
+
+
 @dataclass(frozen=True)
 class Connection:
-    """A tracking store that answers, and the experiment in it."""
+    """A tracking store that answers, and the experiment in it; ``is_given``: by whoever asked, not by default."""
 
     uri: str
     client: MlflowClient
     experiment_id: str
     experiment: str
+    is_given: bool = False
 
 
-def connect(tracking_uri: str | None = None, experiment: str | None = None) -> Connection:
+def connect(tracking_uri: str | None = None, experiment: str | None = None, *, create: bool = True) -> Connection:
     """Connects MLflow to a store: the given one, else ``MLFLOW_TRACKING_URI``, else the folder's ``mlflow.db``.
 
-    The experiment is the given one, else MLflow's environment variables say, else ``inversion``; made if need be.
+    The experiment is the given one, else MLflow's environment variables say, else ``inversion``; made if need be,
+    unless ``create`` is false: who only reads must not leave an experiment behind for a name that was mistyped.
 
     Raises:
         NoTrackingError: the server does not answer, or refuses.
+        UnknownNameError: there is no such experiment, and none is to be made.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -62,13 +73,26 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None) -> C
     uri = mlflow.get_tracking_uri()
     require_answer(uri)
     try:
-        with initialisation_lock(uri):
+        with alone_at(uri):  # several processes at once break a fresh database in MLflow's migrations
             client = MlflowClient()  # makes the tables of a fresh database
             client.search_experiments(view_type=ViewType.ALL, max_results=1)
-            experiment_id, name = _experiment(client, experiment)
-    except MlflowException as error:
+            experiment_id, name = _experiment(client, uri, experiment, create)
+    except (MlflowException, OSError) as error:  # OSError: of the connection, or of the lock
         raise NoTrackingError(f"tracking store {without_password(uri)}: {first_line(error)}") from error
-    return Connection(uri, client, experiment_id, name)
+    return Connection(uri, client, experiment_id, name, bool(experiment))
+
+
+def require_file(tracking_uri: str | None) -> None:
+    """For who is to make nothing: raises a NoTrackingError if a store is a file that is not there."""
+    uri = tracking_uri or mlflow.get_tracking_uri()
+    file = sqlite_file(uri)
+    if file is not None and not file.exists():
+        raise NoTrackingError(f"tracking store {without_password(uri)} is not there. Give another --tracking-uri.")
+
+
+def is_server(uri: str) -> bool:
+    """Whether a tracking store is a server, which other machines reach too, and no file or folder."""
+    return "://" in uri and not uri.startswith(("file:", "sqlite:"))
 
 
 def require_answer(uri: str) -> None:
@@ -85,7 +109,8 @@ def require_answer(uri: str) -> None:
 
 def without_password(uri: str) -> str:
     """An address that can be shown: ``postgresql://me:***@host/runs``."""
-    return re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", uri)
+    uri = re.sub(r"(://[^:/@]*):(?:[^/]*|[^@]*)@", r"\1:***@", uri)  # SQLAlchemy allows a slash in a password
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", uri)
 
 
 def _require_server(uri: str) -> None:
@@ -106,23 +131,19 @@ def _require_database(uri: str) -> None:
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///").partition("?")[0]).parent.mkdir(parents=True, exist_ok=True)
         create_engine(uri, connect_args=limit, poolclass=NullPool).connect().close()
-    except (SQLAlchemyError, OSError, ImportError) as error:  # ImportError: the database's driver is not installed
+    except (SQLAlchemyError, OSError, ImportError, ValueError) as error:  # no driver, or a port that is no number
         raise NoTrackingError(f"tracking store {without_password(uri)} cannot be opened: {first_line(error)}. "
                               "Give another --tracking-uri.") from error
 
 
-def initialisation_lock(uri: str) -> FileLock:
-    """Lets one process at a time meet a fresh database: several at once break it in MLflow's migrations."""
-    key = hashlib.sha256(str(Path.cwd() if ":///" in uri else "").encode() + uri.encode()).hexdigest()[:16]
-    user = getattr(os, "getuid", int)()  # nobody may open another user's file in the folder of temporary files
-    return FileLock(Path(tempfile.gettempdir()) / f"inversion-tracking-{user}-{key}.lock")
-
-
-def _experiment(client: MlflowClient, name: str | None) -> tuple[str, str]:
+def _experiment(client: MlflowClient, uri: str, name: str | None, create: bool) -> tuple[str, str]:
     if not name and (experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID")):
         return experiment_id, client.get_experiment(experiment_id).name
     name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
     existing = client.get_experiment_by_name(name)
+    if existing is None and not create:
+        known = [each.name for each in client.search_experiments()]
+        raise UnknownNameError(f"tracking store {without_password(uri)} has no experiment", name, known)
     if existing is None:
         return client.create_experiment(name), name
     if existing.lifecycle_stage == "deleted":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -19,8 +20,11 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.models.signature import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from PIL import Image
+from torch import Tensor
 
 import inversion
+from inversion.data.splits import PhotoSet
+from inversion.images import to_uint8
 from inversion.model import InversionModel
 from inversion.packing import pack_model
 from inversion.resolve import Plan
@@ -29,24 +33,22 @@ from inversion.training.evaluate import Scores
 from inversion.training.listener import Picture
 
 PER_IMAGE = "test_per_image.parquet"
+ALL_PICTURES = "test.parquet"
+JPEG_QUALITY = 95
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
 REQUIREMENTS = ("mlflow", "torch", "torchvision", "timm", "numpy", "ptwt", "PyWavelets", "pydantic", "safetensors",
                 "requests", "huggingface_hub")
 """What a logged model imports when it is loaded; inversion's own code travels with it."""
 
 
-def log_data_set(run: TrackedRun, plan: Plan, digest: str) -> None:
-    """The photographs as an MLflow input; MLflow takes digests of at most 36 characters."""
-    counts = {split: len(photos) for split, photos in plan.photos.splits.items()}
-    data_set = Dataset(
-        name=plan.photos.name,
-        digest=digest[:32],
-        source_type="local",
-        source=json.dumps({"uri": str(plan.photos.root)}),
-        profile=json.dumps(counts),
-    )
-    tags = [InputTag("mlflow.data.context", "training")]
-    run.client.log_inputs(run.run_id, [DatasetInput(data_set, tags)])
+def log_data_set(run: TrackedRun, photos: PhotoSet, digest: str, counts: Mapping[str, int], context: str) -> None:
+    """The photographs as an MLflow input; ``context`` is ``training`` or ``evaluation``.
+
+    MLflow takes digests of at most 36 characters.
+    """
+    data_set = Dataset(name=photos.name, digest=digest[:32], source_type="local",
+                       source=json.dumps({"uri": str(photos.root)}), profile=json.dumps(counts))
+    run.client.log_inputs(run.run_id, [DatasetInput(data_set, [InputTag("mlflow.data.context", context)])])
 
 
 def log_scores(run: TrackedRun, names: Sequence[str], scores: Scores) -> None:
@@ -70,6 +72,29 @@ def log_reconstructions(run: TrackedRun, pictures: Sequence[Picture]) -> list[st
             files.append(file)
         run.upload(files, "reconstructions")
         return [file.name for file in files]
+
+
+def log_all_pictures(run: TrackedRun, pictures: Sequence[Picture]) -> None:
+    """Test images and reconstructions as ``reconstructions/test.parquet``: what a report chooses its pictures from.
+
+    Columns ``image``, ``original``, ``reconstruction``; the last two are JPEG files, about 20 kB each at 224 pixels.
+    They are for looking at: the scores are those of the exact values.
+    """
+    columns = {"image": [picture.name for picture in pictures],
+               "original": [_jpeg(picture.original) for picture in pictures],
+               "reconstruction": [_jpeg(picture.reconstruction) for picture in pictures]}
+    schema = pa.schema([("image", pa.string()), ("original", pa.binary()), ("reconstruction", pa.binary())])
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / ALL_PICTURES
+        pq.write_table(pa.table(columns, schema=schema), file)
+        run.upload([file], "reconstructions")
+
+
+def _jpeg(image: Tensor) -> bytes:
+    """An image ``(3, H, W)`` in [0, 1] as a JPEG file without chroma subsampling."""
+    buffer = io.BytesIO()
+    Image.fromarray(to_uint8(image)).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return buffer.getvalue()
 
 
 def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> None:

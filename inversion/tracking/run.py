@@ -17,20 +17,18 @@ import numpy as np
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from inversion.config import RunConfig
-from inversion.errors import InterruptedRunError, InversionError, RequestError
+from inversion.errors import AbandonedRunError, InversionError
 from inversion.images import to_uint8
-from inversion.tracking.connection import Connection, TrackingLostError, first_line
+from inversion.tracking.connection import Connection, TrackingLostError, first_line, is_lost
+from inversion.tracking.lifecycle import MICRO_BATCH, create_run, describe_failure, end_run, take_over
 from inversion.tracking.owner import owner_tags
 from inversion.training.listener import Listener, Picture
 
 UPLOAD_SECONDS = 60.0
 """Checkpoints lie on this machine after every epoch, and are uploaded this often and at the end."""
-
-MESSAGE_LENGTH = 5000
-"""MLflow takes tags of at most so many characters."""
 
 _logger = logging.getLogger(__name__)
 
@@ -49,6 +47,7 @@ class TrackedRun(Listener):
         self._uploaded_at = 0.0
         history = self.client.get_metric_history(run_id, "val/loss")
         self._epochs_logged = {metric.step for metric in history}
+        self._pictures_logged = self._find_pictures()
 
     @property
     def uri(self) -> str:
@@ -78,10 +77,25 @@ class TrackedRun(Listener):
         now = int(time.time() * 1000)
         self.client.log_batch(self.run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
 
+    def log_once(self, metrics: Mapping[str, float]) -> None:
+        """Logs those that the run does not have yet: what is logged again at the same step stays twice."""
+        known = self.client.get_run(self.run_id).data.metrics
+        self.log_metrics({key: value for key, value in metrics.items() if key not in known})
+
     def on_pictures(self, epoch: int, pictures: Sequence[Picture]) -> None:
         for number, picture in enumerate(pictures, start=1):
             key = f"reconstructions/{number}_{safe_name(Path(picture.name).stem)}"  # MLflow's charts make it a section
-            self.client.log_image(self.run_id, square(picture), key=key, step=epoch, synchronous=True)
+            if (key, epoch) not in self._pictures_logged:  # they are there if the run died before its first checkpoint
+                self.client.log_image(self.run_id, square(picture), key=key, step=epoch, synchronous=True)
+
+    def _find_pictures(self) -> set[tuple[str, int]]:
+        """Keys and steps of the pictures that are there: MLflow writes the small version of each last."""
+        names = [Path(file.path).name for file in self.client.list_artifacts(self.run_id, "images")]
+        found = [re.fullmatch(r"(.+)\+step\+(\d+)\+timestamp\+.+\+compressed\.webp", name) for name in names]
+        return {(re.sub("[~#]", "/", match[1]), int(match[2])) for match in found if match}
+
+    def on_micro_batch(self, size: int) -> None:
+        self.client.set_tag(self.run_id, MICRO_BATCH, str(size))
 
     def on_checkpoint(self, files: Sequence[Path], final: bool) -> None:
         if final or time.monotonic() - self._uploaded_at >= UPLOAD_SECONDS:
@@ -94,75 +108,56 @@ class TrackedRun(Listener):
             self.client.log_artifact(self.run_id, str(file), folder)
 
     def download(self, artifact: str, folder: Path) -> Path:
-        """Fetches one artifact into a folder.
+        """Fetches one artifact into a folder; what keeps a store from giving what it has is raised as it comes.
 
         Raises:
             MissingArtifactError: the run has no such artifact.
         """
+        beside = self.client.list_artifacts(self.run_id, artifact.rpartition("/")[0] or None)
+        if artifact not in {file.path for file in beside}:
+            raise MissingArtifactError(f"run {self.run_id} has no artifact {artifact}")
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            return Path(self.client.download_artifacts(self.run_id, artifact, str(folder)))
-        except (MlflowException, OSError) as error:
-            raise MissingArtifactError(f"run {self.run_id} has no artifact {artifact}") from error
+        return Path(self.client.download_artifacts(self.run_id, artifact, str(folder)))
 
     def end(self, status: str, failure: str = "", message: str = "") -> None:
         """Ends the run; a failure's kind and message become tags."""
-        if failure:
-            self.client.set_tag(self.run_id, "inversion.failure", failure)
-            self.client.set_tag(self.run_id, "inversion.failure_message", message[:MESSAGE_LENGTH])
-        self.client.set_terminated(self.run_id, status)
+        end_run(self.client, self.run_id, status, failure, message)
 
 
-def begin_run(connection: Connection, name: str, resume: str | None = None, parent: str | None = None) -> TrackedRun:
-    """The run to log into: the one to resume, or the one that ``mlflow run`` made, or a new one."""
+def begin_run(
+    connection: Connection, name: str, resume: str | None = None, tags: Mapping[str, str] | None = None
+) -> TrackedRun:
+    """The run to log into: the one to resume, or the one that ``mlflow run`` made, or a new one with these tags."""
     run_id = resume or os.environ.get("MLFLOW_RUN_ID")
     if run_id is None:
-        tags = {MLFLOW_SOURCE_NAME: "inversion train", MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_USER: _user(),
-                **owner_tags()}
-        if parent:
-            tags["mlflow.parentRunId"] = parent
-        run_id = connection.client.create_run(connection.experiment_id, tags=tags, run_name=name).info.run_id
-    else:  # first the owner: a RUNNING run of the process that was killed would be ended by `inversion doctor`
-        connection.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in owner_tags().items()])
-        connection.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
-        for tag in ("inversion.failure", "inversion.failure_message"):
-            _delete_tag(connection, run_id, tag)
+        run_id = create_run(connection, name, tags or {}, "inversion train")
+    else:
+        take_over(connection.client, run_id)
     return TrackedRun(connection, run_id)
-
-
-def require_same_digest(connection: Connection, run_id: str, digest: str) -> None:
-    """Raises a RequestError if the run to resume was made from something else than what lies there now."""
-    before = connection.client.get_run(run_id).data.tags.get("inversion.digest")
-    if before != digest:
-        raise RequestError(f"run {run_id} cannot be resumed: its photographs, weights or version are not those it was "
-                           f"begun with (digest {before}, now {digest})")
 
 
 @contextmanager
 def ending_truthfully(run: TrackedRun) -> Iterator[TrackedRun]:
-    """Ends the run: FINISHED if the block ends, KILLED if it was interrupted, FAILED with the reason otherwise."""
+    """Ends the run: FINISHED if the block ends, KILLED if it was interrupted, FAILED with the reason otherwise.
+
+    A run that another process has taken over is left to that one.
+    """
     try:
         yield run
+    except AbandonedRunError:
+        raise
     except BaseException as error:
         status, kind, message = describe_failure(error)
         try:
             run.end(status, kind, message)
         except Exception:  # the first error is the one to show
             _logger.warning("run %s could not be ended as %s: the tracking store does not answer", run.run_id, status)
-        if isinstance(error, MlflowException):
+        if isinstance(error, Exception) and is_lost(error):
             raise TrackingLostError(f"the tracking store gave up on run {run.run_id}: {first_line(error)} "
                                     "The checkpoint on this machine is safe: go on with --resume when it answers."
                                     ) from error
         raise
     run.end("FINISHED")
-
-
-def describe_failure(error: BaseException) -> tuple[str, str, str]:
-    """Status, failure kind and message of a run that an error ended."""
-    if isinstance(error, InterruptedRunError | KeyboardInterrupt):
-        return "KILLED", "interrupted", str(error) or "interrupted"
-    kind = error.kind if isinstance(error, InversionError) else "error"
-    return "FAILED", kind, str(error) or type(error).__name__
 
 
 def fail_adopted_run(error: BaseException) -> None:
@@ -174,9 +169,7 @@ def fail_adopted_run(error: BaseException) -> None:
     client = MlflowClient()
     try:
         if client.get_run(run_id).info.status == RunStatus.to_string(RunStatus.RUNNING):
-            client.set_tag(run_id, "inversion.failure", kind)
-            client.set_tag(run_id, "inversion.failure_message", message[:MESSAGE_LENGTH])
-            client.set_terminated(run_id, status)
+            end_run(client, run_id, status, kind, message)
     except MlflowException as unreachable:
         _logger.warning("run %s could not be marked %s: %s", run_id, status, unreachable)
 
@@ -240,17 +233,3 @@ def _means(name: str, raw: str, value: object) -> bool:
         return bool(RunConfig.model_validate({name: text}).model_dump()[name] == value)
     except ValueError:  # the raw text is no value at all, so it is not this one
         return False
-
-
-def _delete_tag(connection: Connection, run_id: str, tag: str) -> None:
-    if tag in connection.client.get_run(run_id).data.tags:
-        connection.client.delete_tag(run_id, tag)
-
-
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in some containers
-        return str(os.getuid())

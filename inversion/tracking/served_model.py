@@ -11,6 +11,8 @@ from typing import Any
 
 import mlflow
 import numpy as np
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 
 BATCH = 8
@@ -33,6 +35,9 @@ with warnings.catch_warnings(record=True):  # MLflow advises type hints; a filte
             import torch
 
             images = torch.as_tensor(np.asarray(model_input, dtype=np.float32))
+            if len(images) and not (images.min() >= 0 and images.max() <= 1):  # NaN is in no range either
+                raise MlflowException("images are float32 in [0, 1], and these are not: divide 8-bit pixels by 255",
+                                      INVALID_PARAMETER_VALUE)
             with torch.no_grad():
                 batches = [self.model(batch).float() for batch in images.split(BATCH)]
             return torch.cat(batches).numpy()

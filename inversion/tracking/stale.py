@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple, TypeVar
+import platform
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple
 
 import psutil
 from mlflow.entities import Run
-from mlflow.store.entities import PagedList
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
 from inversion.errors import RequestError
-from inversion.tracking.connection import Connection
-from inversion.tracking.lookup import find_run
-from inversion.tracking.owner import HOST, PID, owner_is_alive
+from inversion.tracking.connection import Connection, is_server
+from inversion.tracking.lifecycle import end_run
+from inversion.tracking.lookup import PAGE, find_run, pages
+from inversion.tracking.owner import HOST, PID, owner_is_alive, same_owner
 from inversion.training.interrupt import is_mlflow_run
 
-T = TypeVar("T")
+ENTRY_POINTS = ({"encoder", "decoder"}, {"spec", "workers", "storage"}, {"study", "output", "memory_budget"})
+"""Parameters by which a run of MLproject's entry points is known: ``main``, ``sweep`` and ``report``."""
+
 Verdict = Literal["alive", "dead", "unknown"]
-PAGE = 1000
 
 
 class RunningRun(NamedTuple):
-    """A run with status RUNNING, and whether anybody works on it."""
+    """A run with status RUNNING, whether anybody works on it, and its tags when that was seen."""
 
     run_id: str
     name: str
     verdict: Verdict
     why: str
+    tags: Mapping[str, str]
 
 
 def find_running(connection: Connection, everywhere: bool = False) -> list[RunningRun]:
@@ -37,11 +40,11 @@ def find_running(connection: Connection, everywhere: bool = False) -> list[Runni
     """
     experiments = [connection.experiment_id]
     if everywhere:
-        experiments = [experiment.experiment_id for experiment in _pages(
+        experiments = [experiment.experiment_id for experiment in pages(
             lambda token: connection.client.search_experiments(max_results=PAGE, page_token=token))]
-    runs: Iterator[Run] = _pages(lambda token: connection.client.search_runs(
+    runs: Iterator[Run] = pages(lambda token: connection.client.search_runs(
         experiments, "attributes.status = 'RUNNING'", max_results=PAGE, page_token=token))
-    return [RunningRun(run.info.run_id, run.info.run_name or "", *_judge(run, connection.uri))
+    return [RunningRun(run.info.run_id, run.info.run_name or "", *_judge(run, connection.uri), run.data.tags)
             for run in runs if _is_ours(run) or run.info.experiment_id == connection.experiment_id]
 
 
@@ -54,40 +57,39 @@ def declared_dead(connection: Connection, run_id: str) -> RunningRun:
     run = find_run(connection, run_id)
     if run.info.status != "RUNNING":
         raise RequestError(f"--end {run_id}: this run is {run.info.status}, not RUNNING")
-    return RunningRun(run_id, run.info.run_name or "", "dead", "ended by inversion doctor --end")
+    return RunningRun(run_id, run.info.run_name or "", "dead", "ended by inversion doctor --end", run.data.tags)
 
 
 def end_dead(connection: Connection, runs: list[RunningRun]) -> list[RunningRun]:
     """Ends those that are dead as KILLED, with the reason as a tag; returns them."""
-    dead = [run for run in runs if run.verdict == "dead"]
-    for run in dead:
-        connection.client.set_tag(run.run_id, "inversion.failure", "interrupted")
-        connection.client.set_tag(run.run_id, "inversion.failure_message", f"found dead: {run.why}")
-        connection.client.set_terminated(run.run_id, "KILLED")
-    return dead
+    ended = []
+    for run in runs:
+        if run.verdict == "dead" and is_unchanged(connection, run.run_id, run.tags):
+            end_run(connection.client, run.run_id, "KILLED", "interrupted", f"found dead: {run.why}")
+            ended.append(run)
+    return ended
 
 
-def _pages(search: Callable[[str | None], PagedList[T]]) -> Iterator[T]:
-    token = None
-    while True:
-        page = search(token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+def is_unchanged(connection: Connection, run_id: str, tags: Mapping[str, str]) -> bool:
+    """Whether a run is RUNNING still and its process the one of these tags: it may have been ended or taken over."""
+    now = connection.client.get_run(run_id)
+    return now.info.status == "RUNNING" and same_owner(now.data.tags, tags)
 
 
 def _is_ours(run: Run) -> bool:
-    """Trained by inversion, or made by an ``mlflow run`` of the entry point ``main``, which logs its parameters."""
+    """Made by inversion, or by an ``mlflow run`` of one of MLproject's entry points, which logs its parameters."""
+    logged = run.data.params.keys()
     return PID in run.data.tags or (
-        MLFLOW_PROJECT_ENTRY_POINT in run.data.tags and {"encoder", "decoder"} <= run.data.params.keys())
+        MLFLOW_PROJECT_ENTRY_POINT in run.data.tags and any(names <= logged for names in ENTRY_POINTS))
 
 
 def _judge(run: Run, uri: str) -> tuple[Verdict, str]:
     tags = run.data.tags
     if PID in tags:
-        alive = owner_is_alive(tags)
+        alive = owner_is_alive(tags, local=not is_server(uri))
         where = f"process {tags[PID]} on {tags.get(HOST)}"
+        if alive is None and tags.get(HOST) == platform.node():
+            return "unknown", f"{where}, in another container or another machine of that name: --end if it is gone"
         if alive is None:
             return "unknown", f"{where}: look there, with inversion doctor"
         return ("alive", f"{where} works on it") if alive else ("dead", f"{where} is gone")

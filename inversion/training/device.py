@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from inversion.config import Protocol, RunConfig
 from inversion.errors import RequestError
+from inversion.training.allocator import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,12 @@ class Engine:
     device: torch.device
     precision: Literal["fp32", "bf16"]
     protocol: Protocol
+
+    def send(self, stored: Tensor) -> Tensor:
+        """A batch to the device, without waiting where it is a GPU: from pinned memory, unless it is there already."""
+        if self.device.type == "cuda" and not stored.is_cuda:
+            return stored.pin_memory().to(self.device, non_blocking=True)
+        return stored.to(self.device)
 
     def autocast(self) -> AbstractContextManager[None]:
         """bf16 where the precision says so; weights, losses and scores stay fp32 or better."""
@@ -44,10 +52,19 @@ def choose_device(name: str) -> str:
 
 
 def choose_precision(name: str, device: str) -> Literal["fp32", "bf16"]:
-    """``auto`` is bf16 autocast on CUDA and fp32 on the CPU."""
+    """``auto`` is bf16 autocast on CUDA and on CPUs that compute in it, else fp32.
+
+    What that does to test scores stands in docs/performance.md.
+    """
     if name == "auto":
-        return "bf16" if device.startswith("cuda") else "fp32"
+        return "bf16" if device.startswith("cuda") or cpu_computes_in_bf16() else "fp32"
     return "bf16" if name == "bf16" else "fp32"
+
+
+def cpu_computes_in_bf16() -> bool:
+    """Whether this CPU has AVX512-BF16: others only imitate it, slower than fp32."""
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return bool(supported())
 
 
 def use_threads(threads: int) -> int:
@@ -70,5 +87,6 @@ def usable_cores() -> int:
 def make_engine(config: RunConfig) -> Engine:
     """The engine of a resolved configuration."""
     torch.backends.cudnn.benchmark = False  # its choice of algorithm may differ from run to run
+    keep_freed_memory()
     precision: Literal["fp32", "bf16"] = "bf16" if config.precision == "bf16" else "fp32"
     return Engine(torch.device(config.device), precision, config.protocol)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ from inversion.images import from_stored
 from inversion.losses import LPIPS, ReconstructionLoss, Targets, make_targets
 from inversion.model import InversionModel
 from inversion.training.device import Engine
+from inversion.training.kept import Kept
 from inversion.training.measure import synchronised_time
+from inversion.training.memory import BatchSize
 
 BATCH = 8
 
@@ -31,6 +33,11 @@ class Scores:
     loss_lpips: list[float] = field(default_factory=list)
     forward_seconds: float = 0.0
     seconds: float = 0.0
+
+    def add(self, other: Scores) -> None:
+        """Appends the scores of further images and adds what they took."""
+        for item in fields(self):
+            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
     def mean(self, name: str) -> float:
         """Mean over the images of one list of scores."""
@@ -55,34 +62,72 @@ def evaluate(
     loss: ReconstructionLoss,
     engine: Engine,
     between: Callable[[], None] = lambda: None,
+    batch: BatchSize | None = None,
+    kept: Kept | None = None,
+    watch: Callable[[Tensor, Tensor], None] = lambda images, reconstructions: None,
 ) -> Scores:
-    """Scores stored crops ``uint8 (N, S, S, 3)`` in batches; ``between`` is called before each and may raise."""
-    scores = Scores()
+    """Scores stored crops ``uint8 (N, S, S, 3)`` in batches; ``between`` is called before each and may raise.
+
+    ``batch`` remembers the size that fits from one call to the next, and ``kept`` what was encoded; ``watch`` is given
+    the images and reconstructions of each batch. What an attempt that did not fit took is not part of the times.
+
+    Raises:
+        OutOfMemoryError: not even one image fits.
+    """
     model.eval()
-    start = synchronised_time(engine.device)
-    for stored in crops.split(BATCH):
+    batch = batch or BatchSize(BATCH, f"image_size {crops.shape[1]}")
+    kept = kept or Kept(room=0)
+    scores = Scores()
+
+    def score(stored: Tensor) -> tuple[Scores, Tensor, Tensor]:
         between()
-        images = from_stored(stored.to(engine.device))
-        targets = make_targets(images, engine.protocol)
-        forward_start = synchronised_time(engine.device)
-        with engine.autocast():
-            reconstructions = model(images)
-        scores.forward_seconds += synchronised_time(engine.device) - forward_start
-        _add(scores, reconstructions.float(), targets, loss.lpips, engine)
-    scores.seconds = synchronised_time(engine.device) - start
+        return _score(model, stored, loss, engine, kept, first=len(scores.psnr))
+
+    for part, images, reconstructions in batch.map(score, crops):
+        scores.add(part)
+        watch(images, reconstructions)
     return scores
 
 
-def _add(scores: Scores, images: Tensor, targets: Targets, lpips: LPIPS | None, engine: Engine) -> None:
-    scores.psnr += metrics.psnr(images, targets.score).tolist()
-    scores.ssim += metrics.ssim(images, targets.score).tolist()
-    scores.mse += metrics.mse(images, targets.score).tolist()
+def _score(model: InversionModel, stored: Tensor, loss: ReconstructionLoss, engine: Engine, kept: Kept,
+           first: int) -> tuple[Scores, Tensor, Tensor]:
+    """Scores, images and reconstructions. ``first`` is the place of the first crop: with their number it says which
+    crops these are.
+    """
+    scores, crops = Scores(), (first, len(stored))
+    start = synchronised_time(engine.device)
+    images = from_stored(stored.to(engine.device))
+    targets = make_targets(images, engine.protocol)
+    forward_start = synchronised_time(engine.device)
+    with engine.autocast():
+        features = kept.get(("features", crops), lambda: model.encode(images))
+        reconstructions = model(images, features).float()
+    scores.forward_seconds = synchronised_time(engine.device) - forward_start
+    _compare(scores, reconstructions, targets)
+    if loss.lpips is not None:
+        _compare_perceptually(scores, reconstructions, targets, loss.lpips, engine, kept, crops)
+    scores.seconds = synchronised_time(engine.device) - start
+    return scores, images, reconstructions
+
+
+def _compare_perceptually(scores: Scores, images: Tensor, targets: Targets, lpips: LPIPS, engine: Engine, kept: Kept,
+                          crops: tuple[int, int]) -> None:
+    with engine.autocast():
+        levels = lpips.features(images)
+        wanted = kept.get(("score", crops), lambda: lpips.wanted(targets.score))
+        scores.lpips = lpips.distance(levels, wanted).tolist()
+        scores.loss_lpips = scores.lpips
+        if targets.loss is not targets.score:
+            wanted = kept.get(("loss", crops), lambda: lpips.wanted(targets.loss))
+            scores.loss_lpips = lpips.distance(levels, wanted).tolist()
+
+
+def _compare(scores: Scores, images: Tensor, targets: Targets) -> None:
+    scores.psnr = metrics.psnr(images, targets.score).tolist()
+    scores.ssim = metrics.ssim(images, targets.score).tolist()
+    scores.mse = metrics.mse(images, targets.score).tolist()
     same = targets.loss is targets.score
-    scores.loss_mse += scores.mse[-len(images):] if same else metrics.mse(images, targets.loss).tolist()
-    if lpips is not None:
-        with engine.autocast():
-            scores.lpips += lpips(images, targets.score).tolist()
-            scores.loss_lpips += scores.lpips[-len(images):] if same else lpips(images, targets.loss).tolist()
+    scores.loss_mse = scores.mse if same else metrics.mse(images, targets.loss).tolist()
 
 
 def validation_metrics(scores: Scores, loss: ReconstructionLoss) -> dict[str, float]:

@@ -5,32 +5,71 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 import psutil
 
+from inversion.data.progress import Progress
+from inversion.errors import InterruptedRunError, InversionError
+
 POLL_SECONDS = 1.0
 
 
 class StopRequest:
-    """Set once, by whatever asks first; training looks at it after every step and stops at a safe point."""
+    """Set once, by whatever asks first; training looks at it after every step and stops at a safe point.
 
-    def __init__(self) -> None:
-        self.reason: str | None = None
+    A request with a ``parent`` is also set when that is: a worker's request stops the run it is at, while one that is
+    made for a run does not stop the worker.
+    """
 
-    def set(self, reason: str) -> None:
-        """Asks to stop; a later reason does not replace the first."""
-        self.reason = self.reason or reason
+    def __init__(self, parent: StopRequest | None = None) -> None:
+        self._parent = parent
+        self._reason: str | None = None
+        self._error: type[InversionError] = InterruptedRunError
+
+    @property
+    def reason(self) -> str | None:
+        """Why, or None as long as nobody has asked."""
+        return self._reason or (self._parent.reason if self._parent else None)
+
+    @property
+    def error(self) -> type[InversionError]:
+        """What the run that stops is ended with."""
+        return self._error if self._reason or not self._parent else self._parent.error
+
+    def set(self, reason: str, error: type[InversionError] = InterruptedRunError) -> None:
+        """Asks to stop; a later request does not replace the first."""
+        if self._reason is None:
+            self._error = error
+            self._reason = reason
+
+    def wait(self, seconds: float) -> None:
+        """Sleeps, but not on when somebody asks to stop. An event would do, were it safe to set in a signal handler."""
+        deadline = time.monotonic() + seconds
+        while self.reason is None and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+
+
+def interruptible(report: Progress, stop: StopRequest) -> Progress:
+    """The same report, which ends the work when somebody asked to stop."""
+
+    def report_or_stop(what: str, done: int, total: int) -> None:
+        if stop.reason is not None:
+            raise InterruptedRunError(f"stopped before training: {stop.reason}")
+        report(what, done, total)
+
+    return report_or_stop
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
+def stop_on_signals(launcher: psutil.Process | None = None) -> Iterator[StopRequest]:
     """A request that SIGINT, SIGTERM and the end of the parent ``mlflow run`` set, while the block runs.
 
-    A second Ctrl-C does not wait for the safe point. Outside the main thread only the parent is watched: Python
-    allows signal handlers nowhere else.
+    ``launcher`` is another process whose end stops this one. A second Ctrl-C does not wait for the safe point. Outside
+    the main thread only the parent is watched: Python allows signal handlers nowhere else.
     """
     request = StopRequest()
 
@@ -43,9 +82,11 @@ def stop_on_signals() -> Iterator[StopRequest]:
     if threading.current_thread() is threading.main_thread():
         previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     finished = threading.Event()
-    launcher = find_mlflow_run()
+    what = "the process"
+    if launcher is None:
+        what, launcher = "the `mlflow run`", find_mlflow_run()
     if launcher is not None:
-        watcher = threading.Thread(target=_watch, args=(launcher, request, finished), daemon=True)
+        watcher = threading.Thread(target=_watch, args=(what, launcher, request, finished), daemon=True)
         watcher.start()
     try:
         yield request
@@ -77,10 +118,10 @@ def find_mlflow_run() -> psutil.Process | None:
     return None
 
 
-def _watch(launcher: psutil.Process, request: StopRequest, finished: threading.Event) -> None:
+def _watch(what: str, launcher: psutil.Process, request: StopRequest, finished: threading.Event) -> None:
     while not finished.wait(POLL_SECONDS):
         if not _is_alive(launcher):
-            request.set(f"the `mlflow run` that started it (process {launcher.pid}) was killed")
+            request.set(f"{what} that started it (process {launcher.pid}) was killed")
             return
 
 

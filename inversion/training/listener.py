@@ -18,13 +18,28 @@ class Picture(NamedTuple):
 
 
 class Listener:
-    """Overrides what it wants to hear of; the rest goes unheard."""
+    """Overrides what it wants to hear of; the rest goes unheard. What a method raises ends the run."""
 
-    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
-        """Optimiser step ``step`` of ``steps`` in ``epoch`` (all from 1) is done."""
+    def on_begin(self, run_id: str) -> None:
+        """The run is about to begin, or to go on, under this id."""
+
+    def on_commit(self) -> None:
+        """Everything of the run is logged, and it is about to be called FINISHED."""
+
+    def on_step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
+        """Optimiser step ``step`` of ``steps`` in ``epoch`` (all from 1) is done, or queued on a GPU.
+
+        ``loss`` is None where reading it would make the device wait.
+        """
+
+    def on_micro_batch(self, size: int) -> None:
+        """Memory was short: steps compute ``size`` images at a time from here on. Told again after a resume."""
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """An epoch is done, validated and saved. After a resume the last one before it is told again."""
+
+    def on_next_epoch(self, epoch: int) -> None:
+        """Epoch ``epoch`` is about to begin, and is not the first. A PrunedRunError gives the run up."""
 
     def on_pictures(self, epoch: int, pictures: Sequence[Picture]) -> None:
         """Reconstructions of a few validation images after an epoch; 0 is before training."""

@@ -2,13 +2,16 @@
 
 Everything random is drawn from the seed, the purpose and the epoch, and a checkpoint holds the position inside an
 epoch, so a run that was stopped anywhere and resumed gives the same numbers, to the bit on a CPU, as one that was not.
+
+A batch that does not fit into the device's memory is computed in parts, whose gradients are accumulated.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,22 +22,28 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from inversion.config import RunConfig
 from inversion.data.batches import TrainBatches
-from inversion.errors import InterruptedRunError, NonFiniteError
+from inversion.errors import AbandonedRunError, InversionError, NonFiniteError, PrunedRunError
 from inversion.images import from_stored
 from inversion.losses import LossTerms, ReconstructionLoss, make_targets
 from inversion.model import InversionModel
 from inversion.training.checkpoint import BEST, LAST, CheckpointError, load_checkpoint, save_checkpoint
 from inversion.training.device import Engine
-from inversion.training.evaluate import evaluate, validation_metrics
+from inversion.training.evaluate import BATCH, Scores, evaluate, validation_metrics
+from inversion.training.finite import FiniteCheck
 from inversion.training.interrupt import StopRequest
+from inversion.training.kept import Kept
 from inversion.training.listener import Listener, Picture
 from inversion.training.measure import PeakMemory
+from inversion.training.memory import BatchSize, split_evenly, until_it_fits
 from inversion.training.progress import Progress
+from inversion.training.together import Alone, Company
 
 CALIBRATION_IMAGES = 32
 PICTURES = 4
 SNAPSHOTS = 10
 """About how many times in a run pictures are made: they cost more than an epoch of numbers."""
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,7 @@ class Trainer:
         digest: str,
         listeners: Sequence[Listener] = (),
         stop: StopRequest | None = None,
+        company: Company | None = None,
     ) -> None:
         self.model = model.to(engine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = loss.to(engine.device)
@@ -77,13 +87,18 @@ class Trainer:
         self.stop = stop or StopRequest()
         self.progress = Progress()
         self.best_state: dict[str, Tensor] = {}
-        self.optimizer = torch.optim.Adam(model.trainable(), lr=config.lr)
+        self.optimizer = torch.optim.Adam(model.trainable(), lr=config.lr, fused=True)
         self.schedule = ReduceLROnPlateau(
             self.optimizer, factor=config.lr_factor, patience=config.lr_patience, min_lr=config.min_lr
         )
         learned = model.learned_state()
         self.statistics = [buffer for name, buffer in model.named_buffers() if name in learned]
-        self.names = {id(parameter): name for name, parameter in model.named_parameters()}
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self.finite = FiniteCheck(self.optimizer, trained, self.statistics, engine.device)
+        self.sums = torch.zeros(3, dtype=torch.float64, device=engine.device)
+        self.company = company or Alone()
+        self.subject = f"image_size {config.image_size} with encoder {config.encoder} and decoder {config.decoder}"
+        self.evaluation_batch = BatchSize(BATCH, self.subject)
 
     def fit(self) -> Progress:
         """Trains until all epochs are done or patience ends, then puts the best epoch's weights into the model.
@@ -91,6 +106,10 @@ class Trainer:
         Raises:
             NonFiniteError: a loss term or gradient is not finite; the weights of the last good step are saved.
             InterruptedRunError: a stop was asked for; the last checkpoint is the present state.
+            PrunedRunError: a listener gave the run up; the same.
+            AbandonedRunError: the run is another process's now.
+            OutOfMemoryError: not even one image fits into the device's memory.
+            InversionError: a single image with a 1×1 map is left to BatchNorm, which cannot train on it.
             CheckpointError: a checkpoint could not be written.
         """
         if self.progress.epoch == 0 and self.progress.step == 0:
@@ -98,6 +117,7 @@ class Trainer:
             self._tell_pictures()
         memory = PeakMemory(self.engine.device)
         while not self.progress.is_done(self.config.epochs, self.config.patience):
+            self._ask_to_go_on()
             self._train_epoch()
             self._close_epoch(memory)
         self.model.load_learned_state(self.best_state)
@@ -116,7 +136,10 @@ class Trainer:
         self.optimizer.load_state_dict(content["optimizer"])
         self.schedule.load_state_dict(content["schedule"])
         self.best_state = content["best_model"]
-        self.progress = Progress(**content["progress"])
+        self.progress = progress = Progress(**content["progress"])
+        self.sums.copy_(torch.tensor([progress.loss_sum, progress.mse_sum, progress.lpips_sum], dtype=torch.float64))
+        if self.progress.micro_batch:
+            self._tell_micro_batch()
         if self.progress.epoch:  # the process may have died between saving this epoch and telling of it
             for listener in self.listeners:
                 listener.on_epoch(self.progress.epoch, self.progress.last_metrics)
@@ -124,54 +147,151 @@ class Trainer:
     def _calibrate(self) -> None:
         """Measures the features' scale; the model is in eval mode and no seed is involved."""
         stored = self.data.calibration.to(self.engine.device)
-        with self.engine.autocast():
-            self.model.calibrate([from_stored(part) for part in stored.split(self.config.batch_size)])
+
+        def calibrate(size: int) -> None:
+            with self.engine.autocast():
+                self.model.calibrate([from_stored(part) for part in stored.split(size)])
+
+        until_it_fits(calibrate, min(self.config.batch_size, len(stored)), self.subject)
+
+    def _ask_to_go_on(self) -> None:
+        """Before every epoch but the first: a search may give the run up, and never after its last epoch."""
+        if not self.progress.epoch or self.progress.step:
+            return
+        try:
+            for listener in self.listeners:
+                listener.on_next_epoch(self.progress.epoch + 1)
+        except PrunedRunError:
+            self._save(final=True)
+            raise
 
     def _train_epoch(self) -> None:
-        epoch, steps = self.progress.epoch + 1, len(self.data.batches)
+        progress, steps, on_cpu = self.progress, len(self.data.batches), self.engine.device.type == "cpu"
+        epoch = progress.epoch + 1
         self.model.train()
-        for stored in self.data.batches.epoch(epoch, start=self.progress.step):
+        for stored in self.data.batches.epoch(epoch, start=progress.step):
+            self.company.turn((epoch, progress.step))
             started = time.perf_counter()
-            images = from_stored(stored.to(self.engine.device, non_blocking=True))
-            terms = self._step(images, epoch)
-            loss, mse = terms.total.item(), terms.mse.item()
-            self.progress.add_step(len(images), loss, mse, None if terms.lpips is None else terms.lpips.item())
-            self.progress.seconds_in_epoch += time.perf_counter() - started
+            images = from_stored(self.engine.send(stored))
+            terms = self._step(images)
+            if on_cpu:  # elsewhere, asking would make the device wait for the host, at every step
+                self._raise_if_broken()
+            progress.step += 1
+            progress.images += len(images)
+            self._add(terms, len(images))
+            progress.seconds_in_epoch += time.perf_counter() - started + self.company.spared_seconds()
             for listener in self.listeners:
-                listener.on_step(epoch, self.progress.step, steps, loss)
+                listener.on_step(epoch, progress.step, steps, terms.total.item() if on_cpu else None)
             self.stop_if_asked()
+        started = time.perf_counter()
+        self._settle()
+        progress.seconds_in_epoch += time.perf_counter() - started
 
-    def _step(self, images: Tensor, epoch: int) -> LossTerms:
-        targets = make_targets(images, self.engine.protocol)
+    def _step(self, images: Tensor) -> LossTerms:
         statistics = [buffer.clone() for buffer in self.statistics]
-        with self.engine.autocast():
-            terms: LossTerms = self.loss(self.model(images), targets.loss)
-        self.optimizer.zero_grad(set_to_none=True)
-        terms.total.backward()
-        self._check_finite(terms, epoch, statistics)
+        terms = until_it_fits(
+            lambda size: self._accumulate(images, size, statistics),
+            min(self.progress.micro_batch or len(images), len(images)), self.subject, self._halve_micro_batch,
+        )
+        self.finite.look(self.progress.step + 1, terms, statistics)
+        # Not tried again if it runs out of memory: it needs the same whatever the micro-batch, and may be half done.
         self.optimizer.step()
         return terms
 
-    def _check_finite(self, terms: LossTerms, epoch: int, statistics: list[Tensor]) -> None:
-        """Looks at the gradients too: a finite loss can have a NaN gradient, and one step with it ruins the run.
+    def _add(self, terms: LossTerms, images: int) -> None:
+        """Adds a step's terms to the epoch's sums, on the device; those of a step that changed nothing are left out."""
+        perceptual = torch.zeros_like(terms.mse) if terms.lpips is None else terms.lpips
+        values = torch.stack([terms.total, terms.mse, perceptual]).double() * images
+        self.sums += torch.where(self.finite.broken, 0.0, values)
 
-        ``statistics`` are BatchNorm's from before this step, whose forward pass has already moved them.
+    def _settle(self) -> None:
+        """Reads what the steps so far have come to: waits for the device."""
+        self._raise_if_broken()
+        self._read_sums()
+
+    def _read_sums(self) -> None:
+        self.progress.loss_sum, self.progress.mse_sum, self.progress.lpips_sum = self.sums.tolist()
+
+    def _raise_if_broken(self) -> None:
+        """Saves the state of the last good step and ends the run if a later one was not finite.
+
+        Raises:
+            NonFiniteError: the message names the step and what was not finite.
         """
-        parameters = self.model.trainable()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if torch.isfinite(terms.total) and torch.isfinite(norm):
+        fault, progress = self.finite.read(), self.progress
+        if fault is None:
             return
-        values = {"mse": terms.mse, "lpips": terms.lpips}
-        broken = [name for name, value in values.items() if value is not None and not torch.isfinite(value)]
-        broken = broken or [f"gradient of {self.names[id(p)]}" for p in parameters
-                            if p.grad is not None and not torch.isfinite(p.grad).all()][:1]
-        for buffer, before in zip(self.statistics, statistics, strict=True):
-            buffer.copy_(before)
+        progress.step = fault.step - 1
+        progress.images = min(progress.images, progress.step * self.config.batch_size)
+        self._read_sums()
         self._save()
         raise NonFiniteError(
-            f"step {self.progress.step + 1} of epoch {epoch}: {' and '.join(broken) or 'the gradient norm'} is not "
-            f"finite. Try a lower lr (now {self.optimizer.param_groups[0]['lr']:g}) or precision=fp32."
+            f"step {fault.step} of epoch {progress.epoch + 1}: {fault.what} is not finite. Try a lower lr "
+            f"(now {self.optimizer.param_groups[0]['lr']:g}) or precision=fp32."
         )
+
+    def _accumulate(self, images: Tensor, size: int, statistics: list[Tensor]) -> LossTerms:
+        """Gradients of a batch's mean loss, computed with at most ``size`` images at a time.
+
+        When memory runs out, there are no gradients, and BatchNorm's ``statistics`` are those from before this step.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = split_evenly(images, size)
+        shares = [len(part) / len(images) for part in parts]
+        try:
+            terms = [self._backward(part, share, (self.progress.epoch, self.progress.step, size, place))
+                     for place, (part, share) in enumerate(zip(parts, shares, strict=True))]
+        except RuntimeError:  # most likely out of memory; the caller knows
+            self.optimizer.zero_grad(set_to_none=True)
+            self._put_back(statistics)
+            self.company.forget()
+            raise
+        return _weighted_mean(terms, shares)
+
+    def _backward(self, images: Tensor, share: float, which: tuple[int, ...]) -> LossTerms:
+        """Adds the gradients of these images' mean loss, times their share of the batch.
+
+        ``which`` says which images of the training these are, for those who share what does not depend on the decoder.
+        """
+        targets = make_targets(images, self.engine.protocol)
+        lpips = self.loss.used_lpips
+        with self.engine.autocast():
+            features = self.company.get(("features", which), lambda: self.model.encode(images))
+            wanted = self.company.get(("wanted", which), lambda: lpips.wanted(targets.loss)) if lpips else None
+            terms: LossTerms = self.loss(self._reconstruct(images, features), targets.loss, wanted)
+        terms.total.backward(torch.full_like(terms.total, share))
+        perceptual = None if terms.lpips is None else terms.lpips.detach()
+        return LossTerms(terms.total.detach(), terms.mse.detach(), perceptual)
+
+    def _reconstruct(self, images: Tensor, features: Sequence[Tensor]) -> Tensor:
+        """The model's output; what BatchNorm cannot train on is told in the run's own terms."""
+        try:
+            reconstructions: Tensor = self.model(images, features)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise InversionError(
+                f"step {self.progress.step + 1} of epoch {self.progress.epoch + 1}: BatchNorm needs more than one "
+                "value a channel, and this is a single image with a 1×1 map. Try a larger image_size, an earlier "
+                "layer, another decoder, or a batch_size that leaves no single image over."
+            ) from error
+        return reconstructions
+
+    def _put_back(self, statistics: list[Tensor]) -> None:
+        for buffer, before in zip(self.statistics, statistics, strict=True):
+            buffer.copy_(before)
+
+    def _halve_micro_batch(self, size: int, smaller: int) -> None:
+        self.progress.micro_batch = smaller
+        _logger.warning(
+            "out of memory: %d images at a time do not fit into a training step. %d at a time are tried, and their "
+            "gradients accumulated to the same effective batch of %d. BatchNorm sees the smaller batches, so this run "
+            "is not bit-identical to one with memory enough.", size, smaller, self.config.batch_size)
+        self._tell_micro_batch()
+
+    def _tell_micro_batch(self) -> None:
+        for listener in self.listeners:
+            listener.on_micro_batch(self.progress.micro_batch)
 
     def _check_validation(self, loss: float) -> None:
         """The last step of an epoch can ruin the weights and no later step would tell."""
@@ -187,7 +307,7 @@ class Trainer:
         if self.loss.lpips is not None and self.loss.lpips_weight:
             metrics["train/lpips"] = progress.lpips_sum / progress.images
         started = time.perf_counter()
-        scores = evaluate(self.model, self.data.validation, self.loss, self.engine, between=self.stop_if_asked)
+        scores = self.score(self.data.validation, self.company.kept)
         metrics |= validation_metrics(scores, self.loss)
         validated = time.perf_counter() - started
         progress.validation_seconds += validated
@@ -195,6 +315,7 @@ class Trainer:
         self._check_validation(metrics["val/loss"])
         progress.peak_memory_mb = max(progress.peak_memory_mb, memory.read_mb())
         progress.last_metrics = metrics
+        self.sums.zero_()
         if progress.finish_epoch(metrics["val/loss"], metrics["val/psnr"]):
             self.best_state = {name: value.cpu().clone() for name, value in self.model.learned_state().items()}
             save_checkpoint(self.folder / BEST, {"digest": self.digest, "epoch": progress.epoch,
@@ -217,23 +338,66 @@ class Trainer:
 
     @torch.no_grad()
     def reconstruct(self, stored: Tensor, names: Sequence[str]) -> list[Picture]:
-        """Stored crops ``uint8 (N, S, S, 3)`` beside their reconstructions; the model is in eval mode afterwards."""
+        """Stored crops ``uint8 (N, S, S, 3)`` beside their reconstructions; the model is in eval mode afterwards.
+
+        Raises:
+            OutOfMemoryError: not even one image fits into the device's memory.
+        """
         self.model.eval()
-        images = from_stored(stored.to(self.engine.device))
-        with self.engine.autocast():
-            reconstructions = self.model(images).float()
-        return [Picture(*row) for row in zip(names, images, reconstructions, strict=False)]
+
+        def pairs(stored: Tensor) -> list[tuple[Tensor, Tensor]]:
+            images = from_stored(stored.to(self.engine.device))
+            with self.engine.autocast():
+                return list(zip(images, self.model(images).float(), strict=True))
+
+        rows = [row for batch in self.evaluation_batch.map(pairs, stored) for row in batch]
+        return [Picture(name, *row) for name, row in zip(names, rows, strict=False)]
+
+    def score_and_show(self, stored: Tensor, names: Sequence[str], most: int) -> tuple[Scores, list[Picture]]:
+        """Scores of stored crops, and the first ``most`` of them beside their reconstructions, in one pass.
+
+        Raises:
+            InterruptedRunError: a stop was asked for.
+            OutOfMemoryError: not even one image fits into the device's memory.
+        """
+        pictures: list[Picture] = []
+
+        def watch(images: Tensor, reconstructions: Tensor) -> None:
+            shown = names[len(pictures):most]
+            pictures.extend(Picture(name, *row) for name, *row in zip(
+                shown, images.cpu(), reconstructions.cpu(), strict=False))
+
+        return self.score(stored, watch=watch), pictures
+
+    def score(self, stored: Tensor, kept: Kept | None = None,
+              watch: Callable[[Tensor, Tensor], None] = lambda images, reconstructions: None) -> Scores:
+        """Scores of stored crops ``uint8 (N, S, S, 3)``; the model is in eval mode afterwards.
+
+        ``kept`` belongs to these very crops, where they are scored more than once; ``watch`` is given the images and
+        reconstructions of each batch.
+
+        Raises:
+            InterruptedRunError: a stop was asked for.
+            OutOfMemoryError: not even one image fits into the device's memory.
+        """
+        return evaluate(self.model, stored, self.loss, self.engine, self.stop_if_asked, self.evaluation_batch, kept,
+                        watch)
 
     def stop_if_asked(self) -> None:
         """Saves and ends the run if somebody asked for it; called where the state is consistent.
 
         Raises:
             InterruptedRunError: it was asked for.
+            AbandonedRunError: the run is another process's now, and so are its checkpoints.
         """
-        if self.stop.reason is not None:
-            self._save(final=True)
-            where = f"after step {self.progress.step} of epoch {self.progress.epoch + 1}"
-            raise InterruptedRunError(f"stopped {where}: {self.stop.reason}. The checkpoint is safe.")
+        if self.stop.reason is None:
+            return
+        if self.stop.error is AbandonedRunError:
+            raise AbandonedRunError(self.stop.reason)
+        self._settle()
+        self._save(final=True)
+        where = f"after step {self.progress.step} of epoch {self.progress.epoch + 1}"
+        raise self.stop.error(f"stopped {where}: {self.stop.reason}. The checkpoint is safe.")
 
     def _save(self, final: bool = False) -> None:
         content: dict[str, Any] = {
@@ -248,3 +412,16 @@ class Trainer:
         files = [path for path in (self.folder / LAST, self.folder / BEST) if path.is_file()]
         for listener in self.listeners:
             listener.on_checkpoint(files, final)
+
+
+def _weighted_mean(terms: Sequence[LossTerms], shares: Sequence[float]) -> LossTerms:
+    """The terms of a batch out of those of its parts, whose ``shares`` of its images add up to 1."""
+    if len(terms) == 1:
+        return terms[0]
+
+    def mean(values: Iterable[Tensor]) -> Tensor:
+        return torch.stack([share * value for share, value in zip(shares, values, strict=True)]).sum()
+
+    perceptual = [part.lpips for part in terms if part.lpips is not None]
+    return LossTerms(mean(part.total for part in terms), mean(part.mse for part in terms),
+                     mean(perceptual) if perceptual else None)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from inversion.training.allocator import give_back_freed_memory
+
 MEGABYTE = 1024**2
 
 
@@ -28,6 +30,7 @@ class PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return
+        give_back_freed_memory()
         try:
             Path("/proc/self/clear_refs").write_text("5")
             self.counter_restarted = True
@@ -47,17 +50,28 @@ class PeakMemory:
 
 def gflops_per_image(model: nn.Module, image: Tensor) -> float:
     """10⁹ floating-point operations (a multiply-add is two) of one image ``(1, 3, S, S)`` through the whole model."""
-    # PyTorch's counter knows the attention kernels of CUDA only, and takes the CPU's for free.
-    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping={attention: _attention_flops}) as counter:
+    with torch.no_grad(), flop_counter() as counter:
         model(image)
     total: int = counter.get_total_flops()
     return total / 1e9
 
 
+def flop_counter() -> FlopCounterMode:
+    """PyTorch's counter, which knows the attention kernels of CUDA only, and would take the CPU's for free."""
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+    return FlopCounterMode(display=False, custom_mapping={
+        attention: _attention_flops, backward: _attention_backward_flops})
+
+
 def _attention_flops(query: Sequence[int], key: Sequence[int], *_: object, **__: object) -> int:
     """Queries times keys, then the weights times values: shapes are ``(B, heads, tokens, channels)``."""
     return 2 * 2 * math.prod(query) * key[-2]
+
+
+def _attention_backward_flops(_: object, query: Sequence[int], key: Sequence[int], *__: object, **___: object) -> int:
+    """The weights once more, and the gradients of weights, queries, keys and values: five products."""
+    return 5 * 2 * math.prod(query) * key[-2]
 
 
 def synchronised_time(device: torch.device) -> float:

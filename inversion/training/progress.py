@@ -25,14 +25,8 @@ class Progress:
     best_loss: float = math.inf
     best_psnr: float = math.nan
     last_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
-
-    def add_step(self, images: int, loss: float, mse: float, lpips: float | None) -> None:
-        """Counts one optimiser step whose terms are means over ``images`` images."""
-        self.step += 1
-        self.images += images
-        self.loss_sum += loss * images
-        self.mse_sum += mse * images
-        self.lpips_sum += (lpips or 0.0) * images
+    micro_batch: int = 0
+    """images that a step computes at a time, accumulating their gradients; 0: its whole batch"""
 
     def finish_epoch(self, val_loss: float, val_psnr: float) -> bool:
         """Closes the epoch; True if it has the lowest validation loss so far."""

@@ -100,12 +100,15 @@ def finished(
     tmp_path_factory: pytest.TempPathFactory, enter_workplace: Callable[[Path, pytest.MonkeyPatch], None],
     photo_folder: Path, random_trunk: dict[str, torch.Tensor],
 ) -> FinishedRun:
-    """A whole run with LPIPS on, in its own process so that what it prints is what a user sees."""
+    """A whole run with LPIPS on, in its own process so that what it prints is what a user sees.
+
+    In fp32, as the model that it logs computes: what that gives is compared with what was scored.
+    """
     folder = tmp_path_factory.mktemp("finished")
     torch.save(random_trunk, folder / "alexnet.pth")
     with pytest.MonkeyPatch.context() as patch:
         enter_workplace(folder, patch)
-        words = options(data=photo_folder, lpips_weights=folder / "alexnet.pth", epochs=2)
+        words = options(data=photo_folder, lpips_weights=folder / "alexnet.pth", epochs=2, precision="fp32")
         printed = subprocess.run([sys.executable, "-m", "inversion", "train", *words], text=True, capture_output=True,
                                  check=False)
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")

@@ -219,13 +219,20 @@ class Broken:
 
     def at(self, call: int, action: Callable[[LossTerms], LossTerms]) -> None:
         """Replaces what the loss gives at its ``call``-th call, counted from 1, by what ``action`` makes of it."""
+        self._replace(action, lambda number: number == call)
+
+    def always(self, action: Callable[[LossTerms], LossTerms]) -> None:
+        """The same at every call."""
+        self._replace(action, lambda number: True)
+
+    def _replace(self, action: Callable[[LossTerms], LossTerms], when: Callable[[int], bool]) -> None:
         calls = 0
 
         def forward(loss: ReconstructionLoss, *arguments: Any) -> LossTerms:
             nonlocal calls
             calls += 1
             terms = self.original(loss, *arguments)
-            return action(terms) if calls == call else terms
+            return action(terms) if when(calls) else terms
 
         self.monkeypatch.setattr(ReconstructionLoss, "forward", forward)
 
@@ -277,10 +284,18 @@ def test_a_loss_that_is_not_finite_fails_the_run(train: Command, all_runs: Runs,
 
 
 def test_memory_that_runs_out_is_told_without_a_traceback(train: Command, all_runs: Runs, loss: Broken) -> None:
-    loss.at(1, raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nmore")))
+    loss.always(raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nmore")))
     text = failed(train(), all_runs, 1, "FAILED", "oom")
-    assert text.startswith("out of memory: CUDA out of memory. Tried to allocate 9 GiB.")
-    assert "batch_size" in text
+    assert text.startswith("out of memory: not even one image fits at image_size 32 with encoder vgg16:block1 and ")
+    assert "CUDA out of memory. Tried to allocate 9 GiB. Try a smaller image_size" in text
+
+
+def test_memory_that_runs_out_once_halves_the_micro_batch_and_the_run_is_tagged(
+        train: Command, all_runs: Runs, loss: Broken) -> None:
+    loss.at(1, raising(torch.OutOfMemoryError("CUDA out of memory.")))
+    assert train(batch_size=4).code == 0
+    run, = all_runs()
+    assert (run.info.status, run.data.tags["inversion.micro_batch"]) == ("FINISHED", "2")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -318,7 +333,8 @@ def test_an_error_of_ours_that_nobody_foresaw_fails_the_run_and_is_not_hidden(
         train()
     run, = all_runs()
     assert run.info.status == "FAILED"
-    assert (run.data.tags["inversion.failure"], run.data.tags["inversion.failure_message"]) == ("error", "a bug")
+    tags = run.data.tags
+    assert (tags["inversion.failure"], tags["inversion.failure_message"]) == ("error", "ZeroDivisionError: a bug")
 
 
 def test_a_broken_photograph_is_named_and_nothing_is_tracked(

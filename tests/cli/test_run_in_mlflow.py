@@ -22,6 +22,7 @@ from mlflow.entities import Run
 from inversion.config import RunConfig
 from inversion.experiment import build
 from inversion.resolve import resolve
+from inversion.tracking.owner import place_tags
 
 PARAMETERS = {
     "encoder", "layer", "decoder", "fusion", "data", "data_dir", "weights", "lpips_weights", "protocol", "image_size",
@@ -83,8 +84,13 @@ def test_metrics_by_epoch_have_a_value_a_step_from_1(finished: Any) -> None:
 
 
 def test_exactly_these_tags_are_set(finished: Any) -> None:
+    root = Path(__file__).parents[2]
     tags = finished.run.data.tags
-    assert set(tags) == TAGS
+    checked_out = (root / ".git").exists()
+    assert set(tags) == TAGS | set(place_tags()) | ({"inversion.commit"} if checked_out else set())
+    if checked_out:
+        done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        assert tags["inversion.commit"].removesuffix("-dirty") == done.stdout.strip()
     assert (tags["inversion.kind"], tags["inversion.protocol"], tags["inversion.data"]) == ("run", "image", "my photos")
     assert re.fullmatch("[0-9a-f]{32}", tags["inversion.digest"])
 
@@ -101,6 +107,7 @@ def test_exactly_these_files_are_left(finished: Any) -> None:
     assert {file for file in files if not file.startswith("images/")} == {
         "config.json", "checkpoints/best.pt", "checkpoints/last.pt", "metrics/test_per_image.parquet",
         "reconstructions/1_test_test0.png", "reconstructions/2_test_test1.png", "reconstructions/3_test_test2.png",
+        "reconstructions/test.parquet",
     }
 
 
@@ -230,7 +237,9 @@ def test_photographs_with_odd_names_are_logged_too(
     outcome = train(data=photos)
     assert outcome.code == 0, outcome.err
     artifacts = Path(all_runs()[0].info.artifact_uri)
-    assert len(list((artifacts / "reconstructions").iterdir())) == 4
+    assert len(list((artifacts / "reconstructions").glob("*.png"))) == 4
+    kept = pd.read_parquet(artifacts / "reconstructions" / "test.parquet")
+    assert f"test/{odd}.png" in set(kept["image"])
     assert len(list((artifacts / "images").iterdir())) == 2 * 2 * 3
     names = pd.read_parquet(artifacts / "metrics" / "test_per_image.parquet")["image"]
     assert f"test/{odd}.png" in set(names)

@@ -112,3 +112,11 @@ def test_centre_crops_are_torchvisions(height: int, width: int) -> None:
     assert crops.shape == (2, SIZE, SIZE, 3)
     assert crops.dtype == torch.uint8
     assert torch.equal(crops[1], expected)
+
+
+def test_batches_cut_on_a_device_are_those_cut_on_the_host() -> None:
+    here, there = batches(), batches()
+    there.move_to(torch.device("cpu"))  # the way of a GPU, which is the same on any device
+    assert there.size == sum(photo.nbytes for photo in PHOTOS)
+    for one, other in zip(here.epoch(2, start=1), there.epoch(2, start=1), strict=True):
+        assert torch.equal(one, other)

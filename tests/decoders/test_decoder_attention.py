@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from inversion.decoders._base import parse_decoder_options
-from inversion.decoders.attention import AttentionDecoder, AttentionOptions, PooledAttention, TransformerBlock
+from inversion.decoders.attention import (
+    AttentionDecoder,
+    AttentionOptions,
+    PooledAttention,
+    TransformerBlock,
+    heads_of,
+)
 from inversion.errors import RequestError
 from inversion.features import FeatureShape
 from inversion.training.measure import gflops_per_image
@@ -75,11 +81,23 @@ def test_without_pooling_they_cost_far_more() -> None:
 
 @pytest.mark.parametrize(("shape", "width"), [
     (FeatureShape(64, 112, 112), 64), (FeatureShape(256, 56, 56), 128), (FeatureShape(256, 28, 28), 256),
-    (FeatureShape(384, 14, 14), 384), (FeatureShape(90, 14, 14), 88), (FeatureShape(3, 64, 64), 4),
+    (FeatureShape(384, 14, 14), 384), (FeatureShape(90, 14, 14), 90), (FeatureShape(3, 64, 64), 3),
 ])
 def test_by_default_tokens_are_as_wide_as_the_features_and_at_most_128_where_they_are_many(
         shape: FeatureShape, width: int) -> None:
     assert AttentionDecoder(shape, 224, options(depth=1)).embed.out_channels == width
+
+
+@pytest.mark.parametrize(("width", "heads"), [(1, 1), (64, 1), (100, 1), (128, 2), (200, 2), (320, 5), (384, 6)])
+def test_by_default_there_is_a_head_for_every_64_channels_as_far_as_they_divide_the_width(
+        width: int, heads: int) -> None:
+    assert heads_of(width) == heads
+    assert TransformerBlock(width, options()).attention.heads == heads
+    assert TransformerBlock(width, options(heads=1)).attention.heads == 1
+
+
+def test_features_that_no_number_of_heads_divides_become_tokens_that_it_does() -> None:
+    assert AttentionDecoder(FeatureShape(90, 14, 14), 224, options(depth=1, heads=4)).embed.out_channels == 88
 
 
 @pytest.mark.parametrize(("width", "heads"), [(64, 5), (6, 4), (2, 4)])

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from inversion.encoders import ENCODERS, EncoderCut, WeightsSource
+from inversion.encoders._torchvision import PairwiseMaxPool
 from inversion.encoders.build import Encoder, build_encoder
 from inversion.errors import RequestError, WeightsError
 from inversion.images import IMAGENET, normalise
@@ -226,3 +227,15 @@ def test_encoders_own_their_weights_not_the_file(random_encoder: Build, from_fil
 def test_an_image_size_the_encoder_cannot_have_is_refused() -> None:
     with pytest.raises(RequestError, match="image_size 100: vit_small:block1 needs a multiple of 32"):
         build_encoder(EncoderCut("vit_small", "block1"), WeightsSource("vit_small", "random"), 100)
+
+
+def test_a_pairwise_maximum_is_pytorchs_pooling_with_and_without_a_gradient() -> None:
+    values = torch.randn(2, 3, 9, 10)
+    expected = torch.nn.functional.max_pool2d(values, 2)
+    assert torch.equal(PairwiseMaxPool()(values), expected)
+    one, other = values.clone().requires_grad_(), values.clone().requires_grad_()
+    PairwiseMaxPool()(one).square().sum().backward()
+    torch.nn.functional.max_pool2d(other, 2).square().sum().backward()
+    assert one.grad is not None
+    assert other.grad is not None
+    assert torch.equal(one.grad, other.grad)

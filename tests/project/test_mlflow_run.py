@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from inversion.cli.group import cli, run_command
 from inversion.config import RunConfig
+from inversion.training.device import choose_precision
 
 Begin = Callable[..., subprocess.Popen[str]]
 Runs = Callable[[], list[Run]]
@@ -48,8 +49,8 @@ def test_the_run_of_mlflow_run_is_adopted_and_raw_and_resolved_values_stand_in_i
     assert {name for name in params if not name.startswith("resolved.")} == set(RunConfig.model_fields)
     assert (params["layer"], params["lr"], params["threads"]) == ("auto", "1e-3", "2")
     resolved = {name.removeprefix("resolved."): value for name, value in params.items() if "resolved." in name}
-    assert resolved == {"layer": "block1", "fusion": "none", "device": "cpu", "precision": "fp32",
-                        "data_dir": resolved["data_dir"], "lpips_weight": "0.0"}
+    assert resolved == {"layer": "block1", "fusion": "none", "device": "cpu", "lpips_weight": "0.0",
+                        "precision": choose_precision("auto", "cpu"), "data_dir": resolved["data_dir"]}
     assert params["data"] == f"'{photo_folder}'"  # as MLflow quotes it
     assert params["weights"] == f"'vgg16={odd_weights}'"
     history = MlflowClient().get_metric_history(run.info.run_id, "val/loss")

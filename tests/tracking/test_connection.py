@@ -92,9 +92,16 @@ def test_mlflows_own_settings_are_left_to_whoever_made_them(workplace: Path, mon
     assert os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] == "true"
 
 
+def test_an_address_that_is_none_is_one_clear_line(workplace: Path) -> None:
+    with pytest.raises(NoTrackingError, match=r"store postgresql://me:\*\*\*@host:port/runs cannot be opened: "):
+        connect("postgresql://me:secret@host:port/runs")
+
+
 @pytest.mark.parametrize(("uri", "shown"), [
     ("postgresql://me:secret@host:5432/runs", "postgresql://me:***@host:5432/runs"),
     ("postgresql+psycopg://me:se:c@ret@host/runs", "postgresql+psycopg://me:***@host/runs"),
+    ("postgresql://me:se/cret@host:5432/runs", "postgresql://me:***@host:5432/runs"),
+    ("postgresql://host/runs?user=me&password=secret&x=1", "postgresql://host/runs?user=me&password=***&x=1"),
     ("https://me:secret@host/mlflow", "https://me:***@host/mlflow"),
     ("http://host:5000", "http://host:5000"),
     ("sqlite:////tmp/a:b@c/mlflow.db", "sqlite:////tmp/a:b@c/mlflow.db"),

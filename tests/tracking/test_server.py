@@ -53,7 +53,8 @@ def test_a_run_against_a_server_logs_everything(served: Any, tmp_path: Path) -> 
     found = set(files(client, run.info.run_id))
     assert {file for file in found if not file.startswith("images/")} == {
         "config.json", "checkpoints/best.pt", "checkpoints/last.pt", "metrics/test_per_image.parquet",
-        "reconstructions/1_test_test0.png", "reconstructions/2_test_test1.png", "reconstructions/3_test_test2.png"}
+        "reconstructions/1_test_test0.png", "reconstructions/2_test_test1.png", "reconstructions/3_test_test2.png",
+        "reconstructions/test.parquet"}
     assert len([file for file in found if file.startswith("images/")]) == 2 * 2 * (EPOCHS + 1)  # and before training
     assert run.inputs.dataset_inputs[0].dataset.name == "my photos"
     table = pd.read_parquet(client.download_artifacts(run.info.run_id, "metrics/test_per_image.parquet", str(tmp_path)))

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
+import requests
 import torch
 from mlflow.exceptions import MlflowException
 
@@ -18,7 +20,8 @@ from inversion.config import RunConfig, parse_config
 from inversion.errors import InterruptedRunError, NonFiniteError, RequestError
 from inversion.run import checkpoint_to_resume
 from inversion.tracking.connection import Connection, TrackingLostError, connect
-from inversion.tracking.owner import HOST, PID, STARTED, owner_is_alive, owner_tags
+from inversion.tracking.lifecycle import end_run
+from inversion.tracking.owner import BOOT, HOST, NAMESPACE, PID, STARTED, owner_is_alive, owner_tags, same_owner
 from inversion.tracking.run import (
     MissingArtifactError,
     begin_run,
@@ -29,7 +32,7 @@ from inversion.tracking.run import (
     square,
     strip,
 )
-from inversion.tracking.stale import find_running
+from inversion.tracking.stale import end_dead, find_running
 from inversion.training.checkpoint import CheckpointError
 from inversion.training.listener import Picture
 
@@ -211,6 +214,40 @@ def test_an_artifact_that_is_not_there_is_named(connection: Connection, tmp_path
         run.download("checkpoints/last.pt", tmp_path)
 
 
+def test_a_checkpoint_that_cannot_be_fetched_now_is_not_taken_for_none(
+        connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beginning anew would throw away what was trained."""
+    run = begin_run(connection, "name")
+    (tmp_path / "last.pt").write_bytes(b"a checkpoint")
+    run.upload([tmp_path / "last.pt"], "checkpoints")
+
+    def lose(*_: object) -> None:
+        raise requests.ConnectionError("reset by peer")
+
+    monkeypatch.setattr(connection.client, "download_artifacts", lose)
+    with pytest.raises(requests.ConnectionError):
+        checkpoint_to_resume(run, tmp_path / "work")
+
+
+def test_a_run_that_was_taken_for_dead_and_finishes_is_told_as_finished(connection: Connection) -> None:
+    run = begin_run(connection, "name")
+    with ending_truthfully(run):
+        end_run(connection.client, run.run_id, "KILLED", "interrupted", "found dead")
+    left = connection.client.get_run(run.run_id)
+    assert left.info.status == "FINISHED"
+    assert not {"inversion.failure", "inversion.failure_message"} & left.data.tags.keys()
+
+
+def test_a_run_that_goes_on_by_the_time_it_is_to_be_ended_is_left_alone(
+        connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = owner_tags() | {STARTED: "1.0"}
+    run_id, other = (connection.client.create_run(connection.experiment_id, tags=dead).info.run_id for _ in range(2))
+    found = find_running(connection)
+    begin_run(connection, "name", resume=run_id)
+    assert [run.run_id for run in end_dead(connection, found)] == [other]
+    assert connection.client.get_run(run_id).info.status == "RUNNING"
+
+
 def test_a_run_that_mlflow_run_made_is_failed_once_and_only_while_it_runs(
         connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = connection.client.create_run(connection.experiment_id).info.run_id
@@ -241,6 +278,50 @@ def test_a_process_is_known_by_host_number_and_start() -> None:
     assert owner_is_alive(tags | {PID: "4194305"}) is False  # above Linux's largest number
     assert owner_is_alive(tags | {HOST: "elsewhere"}) is None
     assert owner_is_alive({}) is None
+    early = {key: tags[key] for key in (HOST, PID, STARTED)}
+    assert owner_is_alive(early) is True
+    assert owner_is_alive(early | {PID: "4194305"}) is False
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="process numbers have no namespaces here")
+@pytest.mark.parametrize("key", [BOOT, NAMESPACE])
+def test_what_another_machine_or_container_of_the_same_name_works_on_is_not_called_dead(key: str) -> None:
+    tags = owner_tags()
+    assert tags[key]
+    assert owner_is_alive(tags | {key: "another", PID: "4194305"}) is None
+    assert owner_is_alive(tags | {key: "another"}) is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="boots are not numbered here")
+def test_what_this_machine_worked_on_before_it_was_started_anew_is_dead(connection: Connection) -> None:
+    before = owner_tags() | {BOOT: "the one before"}
+    assert owner_is_alive(before, local=True) is False
+    assert owner_is_alive(before | {HOST: "elsewhere"}, local=True) is None
+    assert owner_is_alive(owner_tags(), local=True) is True
+    connection.client.create_run(connection.experiment_id, tags=before)
+    assert [run.verdict for run in find_running(connection)] == ["dead"]
+    server = Connection("http://somewhere", connection.client, connection.experiment_id, connection.experiment)
+    assert [run.verdict for run in find_running(server)] == ["unknown"]
+
+
+def test_two_runs_are_the_same_process_s_if_place_and_number_and_start_agree() -> None:
+    tags = owner_tags()
+    moved = f"{float(tags[STARTED]) + 4:.2f}"
+    assert same_owner(tags, tags | {"inversion.kind": "run", STARTED: moved}), "the clock was set"
+    for other in ({HOST: "elsewhere"}, {PID: "1"}, {STARTED: "1.0"}, {BOOT: "another"}, {NAMESPACE: "another"}):
+        assert not same_owner(tags, tags | other)
+
+
+def test_a_killed_process_that_nobody_has_waited_for_is_dead() -> None:
+    """A container's first process often waits for nobody: what is killed there stays a zombie."""
+    process = psutil.Popen(["sleep", "60"])
+    tags = owner_tags() | {PID: str(process.pid), STARTED: f"{process.create_time():.2f}"}
+    assert owner_is_alive(tags) is True
+    process.kill()
+    while process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert owner_is_alive(tags) is False
+    process.wait()
 
 
 @pytest.mark.parametrize("server", [True, False])

@@ -30,12 +30,12 @@ class Recorder(Listener):
     """Remembers all it is told."""
 
     def __init__(self) -> None:
-        self.steps: list[tuple[int, int, int, float]] = []
+        self.steps: list[tuple[int, int, int, float | None]] = []
         self.epochs: dict[int, dict[str, float]] = {}
         self.pictures: dict[int, list[Picture]] = {}
         self.checkpoints: list[tuple[list[str], bool]] = []
 
-    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+    def on_step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
         self.steps.append((epoch, step, steps, loss))
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:

@@ -34,11 +34,11 @@ def ruin_batch(trainer: Trainer, step: int) -> None:
 
     def ruin(module: torch.nn.Module, inputs: tuple[Tensor]) -> None:
         nonlocal count
-        count += module.training
-        if module.training and count == step:
+        count += torch.is_grad_enabled()  # in training alone
+        if torch.is_grad_enabled() and count == step:
             inputs[0][0, 0, 5, 5] = torch.nan
 
-    trainer.model.register_forward_pre_hook(ruin)
+    trainer.model.frozen[0].register_forward_pre_hook(ruin)
 
 
 def ruin_gradient(trainer: Trainer, name: str, step: int, value: float = torch.nan) -> None:
@@ -63,7 +63,7 @@ def weights_after(make: Make, steps: int, **values: Any) -> dict[str, Tensor]:
     class Counter(Listener):
         count = 0
 
-        def on_step(self, epoch: int, step: int, steps_of_epoch: int, loss: float) -> None:
+        def on_step(self, epoch: int, step: int, steps_of_epoch: int, loss: float | None) -> None:
             self.count += 1
             if self.count == steps:
                 stop.set("enough")

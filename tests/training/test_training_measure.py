@@ -13,7 +13,15 @@ from inversion.config import RunConfig
 from inversion.encoders.build import Encoder
 from inversion.errors import RequestError
 from inversion.model import build_model
-from inversion.training.device import choose_device, choose_precision, make_engine, usable_cores, use_threads
+from inversion.training import device as device_module
+from inversion.training.device import (
+    choose_device,
+    choose_precision,
+    cpu_computes_in_bf16,
+    make_engine,
+    usable_cores,
+    use_threads,
+)
 from inversion.training.measure import PeakMemory, gflops_per_image
 
 CPU = torch.device("cpu")
@@ -86,11 +94,19 @@ def test_auto_is_cuda_where_there_is_one_and_else_the_cpu(monkeypatch: pytest.Mo
         choose_device("cuda:2")
 
 
-@pytest.mark.parametrize(("name", "device", "precision"), [
-    ("auto", "cpu", "fp32"), ("auto", "cuda:1", "bf16"), ("fp32", "cuda", "fp32"), ("bf16", "cpu", "bf16"),
+@pytest.mark.parametrize(("name", "device", "has_bf16", "precision"), [
+    ("auto", "cpu", False, "fp32"), ("auto", "cpu", True, "bf16"), ("auto", "cuda:1", False, "bf16"),
+    ("fp32", "cuda", False, "fp32"), ("fp32", "cpu", True, "fp32"), ("bf16", "cpu", False, "bf16"),
 ])
-def test_precision_is_bf16_on_cuda_unless_asked_otherwise(name: str, device: str, precision: str) -> None:
+def test_precision_is_bf16_where_the_device_computes_in_it_unless_asked_otherwise(
+        name: str, device: str, has_bf16: bool, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "cpu_computes_in_bf16", lambda: has_bf16)
     assert choose_precision(name, device) == precision
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="Linux lists what a CPU can do")
+def test_a_cpu_computes_in_bf16_if_linux_says_so() -> None:
+    assert cpu_computes_in_bf16() == ("avx512_bf16" in Path("/proc/cpuinfo").read_text())
 
 
 def test_threads_are_set_as_asked_and_by_default_one_a_usable_core() -> None:

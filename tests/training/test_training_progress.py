@@ -9,12 +9,8 @@ import pytest
 from inversion.training.progress import Progress
 
 
-def test_sums_are_weighted_by_images_and_begin_anew_with_each_epoch() -> None:
-    progress = Progress()
-    progress.add_step(4, loss=1.0, mse=0.5, lpips=2.0)
-    progress.add_step(2, loss=4.0, mse=1.0, lpips=None)
-    assert (progress.step, progress.images) == (2, 6)
-    assert (progress.loss_sum, progress.mse_sum, progress.lpips_sum) == (12, 4, 8)
+def test_a_finished_epoch_leaves_nothing_to_the_next() -> None:
+    progress = Progress(step=2, images=6, loss_sum=12.0, mse_sum=4.0, lpips_sum=8.0, seconds_in_epoch=1.0)
     assert progress.finish_epoch(0.5, 20.0)
     assert (progress.epoch, progress.step, progress.images) == (1, 0, 0)
     assert (progress.loss_sum, progress.mse_sum, progress.lpips_sum, progress.seconds_in_epoch) == (0, 0, 0, 0)

@@ -1,0 +1,230 @@
+"""``make bench``: this project beside the plain reference, one row a piece of work, the ratio last.
+
+Each figure is the median of several processes, the two sides in turns, so that a slow minute of the machine meets both.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.photographs import make_photographs
+
+ROOT = Path(__file__).parent.parent
+ENCODERS = ("vgg16:block1", "resnet34:layer1", "vit_small:block3", "pvt_v2_b2:stage1")
+COMMANDS = (("inversion", "--help"), ("inversion", "list"), ("inversion-sweep", "grid.yaml", "--dry-run"))
+SPLITS = {"train": 64, "val": 16, "test": 100, "few": 2}
+QUALITY = (("vgg16:block1", "transposed_conv"), ("resnet34:layer1", "transposed_conv"),
+           ("pvt_v2_b2:stage1", "transposed_conv"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table, as texts."""
+
+    what: str
+    plain: str
+    ours: str
+    ratio: str
+    target: str
+    note: str = ""
+
+
+class Bench:
+    """Runs tasks in processes of their own on one folder of photographs."""
+
+    def __init__(self, folder: Path, repeats: int, console: Console) -> None:
+        self.folder = folder
+        self.repeats = repeats
+        self.console = console
+
+    def run(self, side: str, task: str, argument: str = "") -> dict[str, float]:
+        """One measurement."""
+        command = [sys.executable, "-m", "benchmarks.work", side, task, str(self.folder), argument]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        if done.returncode:
+            said = done.stderr.strip().splitlines()
+            raise click.ClickException(f"{side} {task} {argument} failed: {said[-1] if said else done.returncode}")
+        result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        self.console.log(f"{side} {task} {argument}: {result['value']:.5g}")
+        return result
+
+    def pair(self, task: str, argument: str = "") -> tuple[float, float, float, float]:
+        """Medians of the plain and of our value, then of their peaks in MB."""
+        results = [(self.run("plain", task, argument), self.run("ours", task, argument)) for _ in range(self.repeats)]
+        plain, ours = zip(*results, strict=True)
+        return (median(one["value"] for one in plain), median(one["value"] for one in ours),
+                median(one["peak_mb"] for one in plain), median(one["peak_mb"] for one in ours))
+
+    def compare(self, what: str, task: str, target: float, argument: str = "", note: str = "") -> Row:
+        """A row of milliseconds an image."""
+        plain, ours, plain_peak, our_peak = self.pair(task, argument)
+        memory = f"peak {plain_peak:,.0f} → {our_peak:,.0f} MB"
+        return Row(what, f"{1000 * plain:.4g} ms", f"{1000 * ours:.4g} ms", f"{plain / ours:.3g}×", f"{target:g}×",
+                   f"{memory}; {note}" if note else memory)
+
+
+def machine(bench: Bench) -> Iterator[Row]:
+    """The rate that all else is a fraction of."""
+    for precision in ("fp32", "bf16"):
+        rate = bench.run("ours", "gemm", precision)["value"]
+        yield Row(f"matrix product, {precision}", "", f"{rate:.0f} GFLOP/s", "", "")
+
+
+def data(bench: Bench) -> Iterator[Row]:
+    """Reading 2K PNGs, from the second epoch on."""
+    yield bench.compare("data, an image", "data", 200)
+
+
+def steps(bench: Bench) -> Iterator[Row]:
+    """A training step of every encoder with transposed_conv."""
+    for encoder in ENCODERS:
+        rates = {precision: bench.run("ours", "gemm", precision)["value"] for precision in ("fp32", "bf16")}
+        plain, ours, plain_peak, our_peak = bench.pair("step", encoder)
+        count = gflops_of_step(encoder)
+        note = (f"{1 / plain:.1f} → {1 / ours:.1f} images/s; {count:.1f} GFLOP an image: "
+                f"{count / plain / rates['fp32']:.0%} → {count / ours / rates['bf16']:.0%} of the matrix product; "
+                f"peak {plain_peak:,.0f} → {our_peak:,.0f} MB")
+        yield Row(f"training step, an image: {encoder}", f"{1000 * plain:.4g} ms", f"{1000 * ours:.4g} ms",
+                  f"{plain / ours:.3g}×", "2.5×" if encoder == "vgg16:block1" else "2×", note)
+
+
+def gflops_of_step(encoder: str) -> float:
+    """Arithmetic of a training step, an image: encoder, LPIPS of both images, decoder, and backward to its weights."""
+    import torch
+
+    from benchmarks import plain
+    from inversion.training.measure import flop_counter
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_alexnet(Path(folder))
+        run = plain.Plain(encoder, Path(folder) / "alexnet.pth")
+    with flop_counter() as counter:
+        run.step(torch.rand(2, 3, 224, 224))
+    return float(counter.get_total_flops()) / 2e9
+
+
+def attention(bench: Bench) -> Iterator[Row]:
+    """The attention decoder at 56×56 and its kernel."""
+    yield bench.compare("attention decoder at 56×56, an image", "attention", 8)
+    plain, ours = (bench.run(side, "attention-quality")["value"] for side in ("plain", "ours"))
+    yield Row("its PSNR after 16 steps of 2 images", f"{plain:.2f} dB", f"{ours:.2f} dB", f"{ours - plain:+.2f} dB",
+              "≥ 0 dB", "the same plain loop around both decoders")
+    for heads in ("4", "8"):
+        yield bench.compare(f"attention kernel, 3,136 tokens: {heads} heads by matmul, ours 4", "kernel", 3, heads)
+
+
+def evaluation(bench: Bench) -> Iterator[Row]:
+    """100 test images: scores and pictures."""
+    yield bench.compare("evaluation of 100 images, an image", "evaluate", 10, "vgg16:block1",
+                        "ours: decoded before, all that a run logs at its end but the packed model")
+
+
+def whole(bench: Bench) -> Iterator[Row]:
+    """A fiftieth of a run: 6 epochs of 64 + 16 images, 2 test images, with tracking."""
+    plain, ours, plain_peak, our_peak = bench.pair("run", "vgg16:block1")
+    yield Row("a whole run, scaled down", f"{plain:.1f} s", f"{ours:.1f} s", f"{plain / ours:.3g}×", "4×",
+              "6 epochs, 64 + 16 + 2 images; ours with tracking; without starting Python")
+    yield Row("peak memory of that run", f"{plain_peak:,.0f} MB", f"{our_peak:,.0f} MB",
+              f"{plain_peak / our_peak:.3g}×", "1×", "plain: without its two loading processes")
+
+
+def company(bench: Bench) -> Iterator[Row]:
+    """Four decoders on one encoder pass, beside one after the other."""
+    for encoder in ("vgg16:block1", "vit_small:block3"):
+        plain, ours, plain_peak, our_peak = bench.pair("company", encoder)
+        yield Row(f"4 decoders of {encoder}, side by side", f"alone {plain:.1f} s", f"{ours:.1f} s",
+                  f"{plain / ours:.3g}×", "", f"peak {plain_peak:,.0f} → {our_peak:,.0f} MB")
+
+
+def tracking(bench: Bench) -> Iterator[Row]:
+    """MLflow's share of an epoch of 640 + 160 images."""
+    an_epoch = 640 * bench.run("ours", "step", "vgg16:block1")["value"]
+    spent = bench.run("ours", "tracking", "vgg16:block1")["value"]
+    yield Row("tracking, an epoch", f"{an_epoch:.1f} s of training", f"{spent:.2f} s", f"{spent / an_epoch:.1%}",
+              "≤ 2 %", "training alone, without validation")
+
+
+def start_up(bench: Bench) -> Iterator[Row]:
+    """How long the first answer of a command takes."""
+    for command in COMMANDS:
+        program = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            subprocess.run(program, capture_output=True, check=True)
+            times.append(time.perf_counter() - began)
+        yield Row(f"start-up: {' '.join(command)}", "", f"{median(times):.2f} s", "", "≤ 1.5 s")
+
+
+def quality(bench: Bench) -> Iterator[Row]:
+    """Test PSNR after the same training in bf16 and in fp32."""
+    for encoder, decoder in QUALITY:
+        exact, fast = (bench.run("ours", "quality", f"{encoder}/{decoder}/{precision}")["value"]
+                       for precision in ("fp32", "bf16"))
+        yield Row(f"test PSNR, {encoder} + {decoder}", f"fp32 {exact:.3f} dB", f"bf16 {fast:.3f} dB",
+                  f"{fast - exact:+.3f} dB", "±0.1 dB")
+
+
+GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "machine": machine, "data": data, "step": steps, "attention": attention, "evaluate": evaluation, "run": whole,
+    "company": company, "tracking": tracking, "start-up": start_up, "quality": quality}
+
+
+def write_alexnet(folder: Path) -> None:
+    """The same random AlexNet for both sides' LPIPS: ImageNet's cannot be fetched everywhere."""
+    import torch
+    import torchvision  # type: ignore[import-untyped]
+
+    torch.manual_seed(0)
+    torch.save(torchvision.models.alexnet().state_dict(), folder / "alexnet.pth")
+
+
+def table_of(rows: Sequence[Row]) -> Table:
+    table = Table("work", "plain", "ours", "ratio", "target", "note", title="plain reference / ours",
+                  title_justify="left")
+    for row in rows:
+        table.add_row(row.what, row.plain, row.ours, row.ratio, row.target, row.note)
+    return table
+
+
+def markdown_of(rows: Sequence[Row]) -> str:
+    """The table as docs/performance.md has it."""
+    lines = ["| work | plain | ours | ratio | target | note |", "|---|---|---|---|---|---|"]
+    lines += [f"| {row.what} | {row.plain} | {row.ours} | {row.ratio} | {row.target} | {row.note} |" for row in rows]
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--only", multiple=True, type=click.Choice(list(GROUPS)), help="Only these groups of rows.")
+@click.option("--repeats", default=3, show_default=True, help="Processes a side and row; the median counts.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the photographs are made, or lie from before.")
+@click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
+def main(only: tuple[str, ...], repeats: int, folder: Path | None, markdown: bool) -> None:
+    """Measures on two CPU threads, and prints the table."""
+    console = Console(width=200, log_path=False)
+    with tempfile.TemporaryDirectory() as temporary:
+        place = folder or Path(temporary)
+        make_photographs(place / "photographs", SPLITS)
+        write_alexnet(place)
+        bench = Bench(place.resolve(), repeats, console)
+        rows = [row for name, group in GROUPS.items() if not only or name in only for row in group(bench)]
+    if markdown:
+        click.echo(markdown_of(rows))
+    else:
+        console.print(table_of(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""``inversion reconstruct``: one's own pictures through trained runs."""
+
+from __future__ import annotations
+
+import click
+
+from inversion.cli.options import tracking_options
+
+
+@click.command("reconstruct")
+@click.argument("run", metavar="RUN")
+@click.argument("pictures", metavar="PICTURE...", nargs=-1, required=True)
+@click.option("--output", metavar="DIR", required=True, help="Folder for the results; made if need be.")
+@click.option("--size", type=click.Choice(["fit", "tiles"]), default="fit", show_default=True,
+              help="fit: scaled and cropped to the run's image size, as its test images are; tiles: the whole picture "
+              "at its own size, cut into overlapping tiles that are blended.")
+@click.option("--compare", metavar="RUN", multiple=True, help="Another run beside the first; can be given repeatedly.")
+@click.option("--lpips-weights", metavar="FILE", help="AlexNet trunk of LPIPS: imagenet, a file, or off "
+              "[default: each run's]")
+@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N [default: the run's, where this machine has it]")
+@tracking_options
+def command(run: str, pictures: tuple[str, ...], output: str, size: str, compare: tuple[str, ...],
+            lpips_weights: str | None, device: str | None, tracking_uri: str | None, experiment: str | None) -> None:
+    """Send your own pictures through a trained run: original, reconstruction, difference, scores.
+
+    RUN is a run's id, the beginning of one, or a run's name. A PICTURE is a file, a folder of pictures or a pattern,
+    of any size and mode. DIR gets PNG files, scores.csv and contact-sheet.png; files in it that this command did not
+    make are never replaced.
+
+    \b
+    Examples:
+      inversion reconstruct 4fbe0d1c cat.jpg dog.png --output out
+      inversion reconstruct vgg16:block1+wavelet ./holiday --output out --size tiles
+      inversion reconstruct 4fbe0d1c cat.jpg --output out --compare 77ab02 --compare ensemble+concat+wavelet
+    """
+    from inversion.cli import reconstructing
+
+    options = reconstructing.Options(output, "tiles" if size == "tiles" else "fit", lpips_weights, device)
+    reconstructing.reconstruct([run, *compare], pictures, options, tracking_uri, experiment)

@@ -1,0 +1,116 @@
+"""LPIPS: how far apart two images look, by the features of an AlexNet.
+
+Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018
+(https://arxiv.org/abs/1801.03924).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inversion.errors import WeightsError
+
+
+class LPIPS(nn.Module):
+    """Learned perceptual distance of images ``(B, 3, H, W)`` in [0, 1] to targets: ``(B,)``, 0 for equal ones.
+
+    The ``lpips`` package's AlexNet with its linear layers, v0.1. ``trunk`` is an AlexNet state dict in torchvision's
+    naming (``features.N.weight``). Frozen and always in eval mode, without dropout. What the targets are compared by
+    does not depend on the images: ``wanted`` gives it once, and ``distance`` takes it.
+
+    Raises:
+        WeightsError: the state dict is not an AlexNet's; the message names the tensor.
+    """
+
+    def __init__(self, trunk: dict[str, Tensor], source: str) -> None:
+        super().__init__()
+        import lpips  # type: ignore[import-untyped]
+
+        # pnet_rand: the package would otherwise download the trunk, without a time limit
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # it calls torchvision in a deprecated way
+            self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+        for name, tensor in self.network.net.state_dict().items():
+            original = f"features.{name.partition('.')[2]}"  # slice1.0.weight is features.0.weight
+            if original not in trunk:
+                raise WeightsError(f"{source}: tensor {original!r} of AlexNet is missing (needed for LPIPS)")
+            if trunk[original].shape != tensor.shape:
+                raise WeightsError(f"{source}: tensor {original!r} is {tuple(trunk[original].shape)}, "
+                                   f"AlexNet's is {tuple(tensor.shape)}")
+            tensor.copy_(trunk[original])
+        self.network.net.slice1[0] = BlockwiseConvolution(self.network.net.slice1[0])
+        self.to(memory_format=torch.channels_last)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> LPIPS:
+        """Stays in eval mode: ``.train()`` would switch the package's dropout on."""
+        return super().train(False)
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        return self.distance(self.features(images), self.wanted(targets))
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """AlexNet's five activations of images in [0, 1], each ``(B, C, h, w)``."""
+        return list(self.network.net(self.network.scaling_layer(2 * images - 1)))
+
+    @torch.no_grad()
+    def wanted(self, targets: Tensor) -> list[Tensor]:
+        """The features of targets, without a gradient."""
+        return self.features(targets)
+
+    def distance(self, features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+        """``(B,)`` from the ``features`` of images and those of their targets; computed in float32."""
+        distance = features[0].new_zeros(len(features[0]), dtype=torch.float32)
+        with torch.autocast(distance.device.type, enabled=False):  # its linear layers are convolutions
+            for linear, one, other in zip(self.network.lins, features, wanted, strict=True):
+                difference = (_unit_length(one.float()) - _unit_length(other.float())).square()
+                distance = distance + linear(difference).mean(dim=(1, 2, 3))
+        return distance
+
+
+class BlockwiseConvolution(nn.Module):
+    """A convolution of few channels with stride s, as one of stride 1 over blocks of s×s pixels: the same sums.
+
+    AlexNet's first layer takes 3 channels, for which there are no fast routines: gradients to the image take a quarter
+    of the time as 3×3 over 48 channels (docs/log.md). Its 11×11 weights become 12×12, with zeros.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.stride, self.padding = convolution.stride[0], cast(int, convolution.padding[0])
+        outputs, channels, self.size, _ = convolution.weight.shape
+        blocks = -(-self.size // self.stride)
+        missing = blocks * self.stride - self.size
+        weight = F.pad(convolution.weight.detach(), (0, missing, 0, missing))
+        weight = weight.view(outputs, channels, blocks, self.stride, blocks, self.stride).permute(0, 1, 3, 5, 2, 4)
+        self.blocks = blocks
+        self.weight = nn.Parameter(weight.reshape(outputs, channels * self.stride**2, blocks, blocks))
+        self.bias = convolution.bias
+
+    def forward(self, images: Tensor) -> Tensor:
+        padded = F.pad(images, [self.padding, self._after(images.shape[3]),
+                                self.padding, self._after(images.shape[2])])
+        return F.conv2d(F.pixel_unshuffle(padded, self.stride), self.weight, self.bias)
+
+    def _after(self, side: int) -> int:
+        """What to add behind the last pixel (or take away, if negative), so that whole blocks are left."""
+        steps = (side + 2 * self.padding - self.size) // self.stride  # after the first place of the window
+        return (steps + self.blocks) * self.stride - side - self.padding
+
+
+def _unit_length(features: Tensor) -> Tensor:
+    """Each location's channels at unit length, as ``lpips.normalize_tensor``, with a finite gradient where all are 0.
+
+    There the package's square root has an infinite slope, and 0 · ∞ makes every gradient NaN.
+    """
+    squared = features.square().sum(dim=1, keepdim=True)
+    present = squared > 0
+    length = torch.where(present, squared, 1.0).sqrt()
+    return features / torch.where(present, length + 1e-10, 1.0)

@@ -1,0 +1,1 @@
+"""Somebody's own pictures, of any size, through trained runs."""

@@ -1,0 +1,1 @@
+"""Whole studies from one spec file: validated configurations, a queue that survives crashes, workers, reports."""

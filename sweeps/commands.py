@@ -1,0 +1,173 @@
+"""What ``inversion-sweep`` does once it is known what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from inversion.cli.console import make_console
+from inversion.data.catalog import default_data_dir
+from inversion.data.progress import progress_bars
+from inversion.errors import InterruptedRunError, InversionError, RequestError
+from inversion.tracking.connection import (
+    Connection,
+    NoTrackingError,
+    TrackingLostError,
+    connect,
+    first_line,
+    is_lost,
+    require_answer,
+    require_file,
+    without_password,
+)
+from inversion.tracking.locks import absolute, sqlite_file
+from inversion.tracking.study import experiments_of, find_study
+from inversion.training.interrupt import StopRequest, interruptible, stop_on_signals
+from sweeps.drive import Crew, Driver, look, sum_up
+from sweeps.live import render
+from sweeps.processes import Processes, visible_gpus
+from sweeps.reconcile import end_dead_parent, end_others, leave_queued, reconcile
+from sweeps.set_up import locate_queue, set_up
+from sweeps.snapshot import Snapshot
+from sweeps.spec import Spec
+from sweeps.storage import open_storage
+from sweeps.study import Study, in_its_experiment, open_study, require_same_store
+
+Options = Mapping[str, Any]
+
+
+def sweep(name: str, spec: Spec | None, options: Options) -> int:
+    """Queues the spec (none: joins what is there) and works on the study; returns the exit code."""
+    console = make_console()
+    with stop_on_signals() as stop, _lost_in_one_line():
+        connection = _connect(name, options, make=spec is not None)
+        url = locate_queue(options["storage"], connection, name)
+        crew = _crew(name, url, absolute(connection.uri), options) if options["workers"] != 0 else None
+        study = _queue(spec, connection, url, crew, stop, console) if spec else _join(name, connection, url)
+        connection = in_its_experiment(study.queue.study, connection)
+        end_others(connection, name)
+        if options["retry_failed"]:
+            again = study.queue.retry_failed()
+            console.print(f"{len(again)} failed runs are tried again")
+        if crew is None:
+            leave_queued(connection, study.parent.run_id, look(study.queue))
+            console.print(_how_to_join(study, connection, url), soft_wrap=True)
+            return 0
+        snapshot = Driver(study, connection, crew, console, options["side_by_side"]).drive(stop)
+        summed = _sum_up(study, connection, console)
+        if not snapshot.is_done and stop.reason is None:
+            why = "; ".join(crew.troubles()) or "they found nothing to do"
+            raise InversionError(f"the workers ended before the work did: {why}. The same command goes on with it.")
+        snapshot = summed
+        _say_where(study, connection, url, console)
+    return _exit_code(snapshot, stop, study)
+
+
+def status(name: str, options: Options) -> int:
+    """Shows how a study stands, after putting the tracking store in line with what is dead."""
+    console = make_console()
+    with _lost_in_one_line():
+        connection = _connect(name, options, make=False)
+        study = _join(name, connection, locate_queue(options["storage"], connection, name))
+        connection = in_its_experiment(study.queue.study, connection)
+        study.queue.mend(patient=False)
+        reconcile(study.queue, connection, name)
+        snapshot = look(study.queue)
+        end_dead_parent(connection, study.parent.run_id, snapshot)
+        end_others(connection, name)
+    console.print(render(snapshot, f"study {name}", study.metric, len(snapshot.having("running"))))
+    return 0
+
+
+def _connect(name: str, options: Options, make: bool) -> Connection:
+    """The tracking store, with the study's experiment if none was given and the study is not in the default one."""
+    if not make:
+        require_file(options["tracking_uri"])
+    connection = connect(options["tracking_uri"], options["experiment"])
+    if make or connection.is_given or find_study(connection, name):
+        return connection
+    found = experiments_of(connection, name)
+    if len(found) > 1:
+        raise RequestError(f"study {name} is in several experiments: {', '.join(found)}. Give one as --experiment.")
+    return connect(connection.uri, found[0]) if found else connection
+
+
+@contextmanager
+def _lost_in_one_line() -> Iterator[None]:
+    """A tracking store that goes away is told in one line.
+
+    Raises:
+        TrackingLostError: it does not answer any more.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_lost(error):
+            raise
+        raise TrackingLostError(f"the tracking store is lost: {first_line(error)}. "
+                                "The same command goes on when it answers.") from error
+
+
+def _queue(spec: Spec, connection: Connection, url: str, crew: Crew | None, stop: StopRequest,
+           console: Console) -> Study:
+    console.print(f"spec {spec.path}", soft_wrap=True, highlight=False)
+    with progress_bars() as report:
+        study, added = set_up(spec, connection, url, crew.per_machine if crew else 1, interruptible(report, stop))
+    console.print(f"study {spec.study}: {len(study.queue.entries())} runs, {added} of them new; queue "
+                  f"{escape(without_password(url))}, tracking store {escape(without_password(connection.uri))}",
+                  soft_wrap=True, highlight=False)
+    return study
+
+
+def _join(name: str, connection: Connection, url: str) -> Study:
+    file = sqlite_file(url)
+    if file is not None and not file.exists():  # looking and joining make none
+        raise RequestError(f"queue {url} is not there, so it has no study {name!r}: run inversion-sweep with its spec "
+                           "first, or give another --storage")
+    study = open_study(open_storage(url), name)
+    require_same_store(study.queue.study, connection.uri)
+    return study
+
+
+def _sum_up(study: Study, connection: Connection, console: Console) -> Snapshot:
+    try:
+        require_answer(connection.uri)  # MLflow itself would try for minutes
+    except NoTrackingError as error:
+        raise TrackingLostError(f"{error} The same command then sums the study up.") from error
+    return sum_up(study, connection, console)
+
+
+def _crew(name: str, queue: str, tracking: str, options: Options) -> Crew:
+    """Those who are to work; a Ray cluster has to answer before anything is queued."""
+    if options["ray"] is not None:
+        from sweeps.ray_tasks import RayTasks
+
+        return RayTasks(options["ray"], options["workers"], options["gpus_per_run"],
+                        {"--storage": queue, "--tracking-uri": tracking})
+    gpus = visible_gpus()
+    return Processes(options["workers"] or max(1, len(gpus)), gpus, default_data_dir() / "sweeps" / name)
+
+
+def _exit_code(snapshot: Snapshot, stop: StopRequest, study: Study) -> int:
+    if stop.reason is not None and not snapshot.is_done:
+        raise InterruptedRunError(f"{stop.reason}: {len(snapshot.having('queued', 'interrupted', 'running'))} runs of "
+                                  f"study {study.name} are left; the same command goes on with them")
+    return 1 if snapshot.having("failed") else 0
+
+
+def _how_to_join(study: Study, connection: Connection, url: str) -> str:
+    return (f"work on it with: inversion-sweep --join --study {study.name} --storage {without_password(url)} "
+            f"--tracking-uri {without_password(connection.uri)}")
+
+
+def _say_where(study: Study, connection: Connection, url: str, console: Console) -> None:
+    client, run_id = connection.client, study.parent.run_id
+    uri = without_password(absolute(connection.uri))
+    page = (f"{uri.rstrip('/')}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+            if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}")
+    console.print(f"look at the runs: {page}  (study run {run_id})", soft_wrap=True, highlight=False)
+    console.print(f"look at the queue: optuna-dashboard {without_password(url)}", soft_wrap=True, highlight=False)

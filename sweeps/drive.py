@@ -1,0 +1,165 @@
+"""Driving a study: workers are started and kept alive, what they do is shown, and at the end it is summed up."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from inversion.tracking.connection import Connection, NoTrackingError, first_line, is_lost, require_answer
+from inversion.tracking.lifecycle import take_over
+from inversion.tracking.locks import absolute
+from inversion.tracking.study import children
+from inversion.training.interrupt import StopRequest
+from sweeps import leaderboard
+from sweeps.live import View
+from sweeps.parent_files import log_runs
+from sweeps.processes import Order
+from sweeps.queue import Queue
+from sweeps.reconcile import end_parent, reconcile
+from sweeps.snapshot import Snapshot
+from sweeps.storage import open_storage, patiently
+from sweeps.study import Study, open_study
+
+LOOK_SECONDS = 1.0
+MOST_SECONDS = 10.0
+SHARE_OF_LOOKING = 0.2
+"""At most so much of the time goes into reading the queue: 2,000 runs take half a second."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Crew(Protocol):
+    """Workers, wherever they run."""
+
+    @property
+    def per_machine(self) -> int:
+        """How many share the cores of a machine."""
+
+    def start(self, order: Order) -> None:
+        """Starts every worker."""
+
+    def tend(self, count_done: Callable[[], int]) -> list[str]:
+        """Replaces workers that died and tells of each; ``count_done`` says how many runs of the study are done."""
+
+    def working(self) -> int:
+        """How many workers are alive."""
+
+    def troubles(self) -> list[str]:
+        """What the workers said that ended before the work did."""
+
+    def stop(self) -> None:
+        """Lets the workers save their checkpoints and give their runs back."""
+
+
+class Driver:
+    """Keeps a crew at work on a study until nothing is left of it, whoever does it."""
+
+    def __init__(self, study: Study, connection: Connection, crew: Crew, console: Console,
+                 side_by_side: int = 1) -> None:
+        self.study = study
+        self.connection = connection
+        self.crew = crew
+        self.console = console
+        self.side_by_side = side_by_side
+        looking = open_study(open_storage(study.queue.storage.url, reading=True), study.name)
+        self.reading = looking.queue
+        self.reconciled_at = -math.inf
+
+    def drive(self, stop: StopRequest) -> Snapshot:
+        """Works until the study is done, the workers are gone, or somebody asks to stop; returns how it stands."""
+        title, workers = f"study {self.study.name}", 0
+        try:
+            self.crew.start(self._order())
+            with View(self.console, title, self.study.metric, workers) as view:
+                while True:
+                    began = time.monotonic()
+                    snapshot = look(self.reading)
+                    pause = max(LOOK_SECONDS, (time.monotonic() - began) / SHARE_OF_LOOKING)
+                    view.workers = self.crew.working()
+                    view.update(snapshot)
+                    if snapshot.is_done or stop.reason is not None:
+                        break
+                    self._tend()
+                    if self.crew.working() == 0:
+                        break
+                    self._put_in_line()
+                    stop.wait(min(pause, MOST_SECONDS))
+        finally:
+            if stop.reason is not None:
+                self.console.print(f"{escape(stop.reason)}: the workers save their checkpoints", soft_wrap=True)
+            self.crew.stop()
+        return look(self.reading)
+
+    def _order(self) -> Order:
+        study = self.study
+        return Order(study.name, study.queue.storage.url, absolute(self.connection.uri), study.experiment,
+                     side_by_side=self.side_by_side)
+
+    def _tend(self) -> None:
+        """Has dead workers replaced, and what they left put in line at once: it shows, and others can go on with it."""
+        for death in self.crew.tend(self._count_done):
+            self.console.print(escape(death), soft_wrap=True)
+            self.reconciled_at = -math.inf
+
+    def _count_done(self) -> int:
+        """How many runs have nothing left to do, those that are given up now because their workers died too."""
+        patiently(lambda: self.study.queue.mend(patient=False), "looking for dead workers")
+        return len(look(self.reading).having("finished", "pruned", "failed"))
+
+    def _put_in_line(self) -> None:
+        """Now and then, what dead workers of this or other machines have left."""
+        if time.monotonic() - self.reconciled_at < self.study.queue.heartbeat_seconds:
+            return
+        patiently(lambda: self.study.queue.mend(patient=False), "looking for dead workers")
+        try:
+            require_answer(self.connection.uri)  # MLflow itself would try for minutes
+            reconcile(self.study.queue, self.connection, self.study.name)
+            parent = self.connection.client.get_run(self.study.parent.run_id)
+            if parent.info.status != "RUNNING":  # another driver was stopped, or found dead
+                take_over(self.connection.client, parent.info.run_id)
+        except Exception as error:
+            if not (isinstance(error, NoTrackingError) or is_lost(error)):
+                raise
+            _logger.warning("the tracking store does not answer: %s", first_line(error))
+        self.reconciled_at = time.monotonic()
+
+
+def look(queue: Queue) -> Snapshot:
+    """How a study stands now."""
+    return Snapshot(patiently(queue.entries, "reading the queue"), datetime.now())
+
+
+def sum_up(study: Study, connection: Connection, console: Console) -> Snapshot:
+    """Puts MLflow in line, logs the runs and the leaderboard, ends the parent run; returns how the study stands."""
+    patiently(lambda: study.queue.mend(patient=False), "looking for dead workers")
+    reconcile(study.queue, connection, study.name)
+    snapshot = look(study.queue)
+    log_runs(connection, study.parent.run_id, snapshot.entries)
+    rows = leaderboard.leaderboard(children(connection, study.name, "attributes.status = 'FINISHED'"))
+    if rows:
+        connection.client.log_text(study.parent.run_id, leaderboard.as_csv(rows), "leaderboard.csv")
+        if snapshot.is_done:
+            leaderboard.show(rows, console)
+    show_failures(snapshot, console)
+    end_parent(connection, study.parent.run_id, snapshot)
+    return snapshot
+
+
+def show_failures(snapshot: Snapshot, console: Console) -> None:
+    """What failed, and why."""
+    failed = snapshot.having("failed")
+    if not failed:
+        return
+    table = Table("run", "why", title=f"{len(failed)} of {len(snapshot.entries)} runs failed", title_justify="left")
+    for entry in failed:
+        table.add_row(escape(entry.name), escape(entry.failure))
+    console.print(table)
+    console.print("try them again with --retry-failed")

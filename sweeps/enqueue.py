@@ -1,0 +1,156 @@
+"""From a spec to queued runs: every ``auto`` resolved once, every input found, before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from inversion.config import RunConfig
+from inversion.data.cache import PhotoCache, load_cached
+from inversion.data.catalog import cache_folder, find_photo_set
+from inversion.data.progress import Progress
+from inversion.data.splits import PhotoSet
+from inversion.encoders.catalog import parse_encoders
+from inversion.encoders.imagenet import require_imagenet
+from inversion.errors import DataError, FallbackRefusedError, WeightsError
+from inversion.perceptual_weights import find_trunk
+from inversion.resolve import Plan, data_folder, resolve
+from inversion.training.device import usable_cores
+from sweeps.grid import Configuration
+from sweeps.problems import Problems
+from sweeps.queue import Queued
+from sweeps.search import Search
+from sweeps.spec import Spec
+
+OFFLINE = ("nothing was queued. Without any download: inversion-sweep smoke.yaml, or this study on "
+           "the bundled photographs with --set data=sample --set weights=random --set lpips_weights=off")
+"""What to run instead, when weights or photographs are out of reach."""
+
+RESOLVED = ("data", "weights", "lpips_weights", "precision", "threads")
+"""Parameters of a search's trials that are resolved once, when it is queued."""
+
+
+class Resolver:
+    """Resolves the runs of a spec; what they share is looked for and read once."""
+
+    def __init__(self, progress: Progress, workers: int) -> None:
+        self.progress = progress
+        self.threads = max(1, usable_cores() // max(1, workers))
+        self._find = functools.cache(lambda data, folder: find_photo_set(data, folder, progress))
+        self._load: Callable[..., PhotoCache] = functools.cache(self._load_now)
+
+    def queued(self, config: RunConfig) -> Queued:
+        """One run, ready to be queued.
+
+        Raises:
+            RequestError: it cannot be run, or not without a fallback where it is strict.
+        """
+        plan = self.plan(config)
+        return Queued(plan.name, portable(plan.config, config), plan.digest(self.photographs(plan).digest),
+                      [dataclasses.asdict(fallback) for fallback in plan.fallbacks])
+
+    def plan(self, config: RunConfig) -> Plan:
+        """A run resolved; the number of threads is part of what is queued, whoever works on it."""
+        if config.threads == 0:
+            config = config.model_copy(update={"threads": self.threads})
+        return resolve(config, self.progress, find=lambda data, folder, _: self._find(data, folder))
+
+    def require_inputs(self, configs: Iterable[RunConfig]) -> None:
+        """Looks for every set of photographs and of weights, so that all that is missing is told at once.
+
+        Raises:
+            SeveralErrors: some are out of reach.
+        """
+        problems = Problems()
+        data = {(config.data, config.data_dir) for config in configs if config.data != "auto"}
+        imagenet = {cut.encoder: cut for config in configs if config.weights == "imagenet"
+                    for cut in parse_encoders(config.encoder)}
+        trunks = {config.lpips_weights for config in configs}
+        calls: list[Callable[[], object]] = [
+            *(partial(self._find, name, data_folder(folder)) for name, folder in sorted(data)),
+            *(partial(require_imagenet, cut) for cut in imagenet.values()),
+            *(partial(find_trunk, trunk) for trunk in sorted(trunks)),
+        ]
+        for call in calls:
+            with problems.told():
+                call()
+        _raise_any(problems)
+
+    def photographs(self, plan: Plan) -> PhotoCache:
+        """The run's photographs, decoded now if they were not before."""
+        config = plan.config
+        limits = (("train", config.train_limit), ("val", config.val_limit), ("test", config.test_limit))
+        return self._load(config.data, plan.data_dir, config.image_size, limits)
+
+    def _load_now(self, data: str, data_dir: Path, size: int, limits: Iterable[tuple[str, int]]) -> PhotoCache:
+        photos: PhotoSet = self._find(data, data_dir)
+        return load_cached(photos, size, cache_folder(data_dir), self.progress, dict(limits))
+
+
+def portable(resolved: RunConfig, asked: RunConfig) -> dict[str, Any]:
+    """A resolved configuration that every machine can fill in: its own device and folder of data."""
+    return resolved.model_copy(update={"device": asked.device, "data_dir": asked.data_dir}).model_dump()
+
+
+def resolve_grid(spec: Spec, resolver: Resolver, progress: Progress) -> list[Queued]:
+    """Every run of a grid, ready to be queued.
+
+    Raises:
+        SeveralErrors: what is wrong, each thing once.
+    """
+    resolver.require_inputs([configuration.config for configuration in spec.configurations])
+    runs, problems = [], Problems()
+    first: dict[str | None, Configuration] = {}
+    for number, configuration in enumerate(spec.configurations, start=1):
+        with problems.told():
+            run = resolver.queued(configuration.config)
+            runs.append(run)
+            if (other := first.setdefault(run.digest, configuration)) is not configuration:
+                _note_twice(configuration, other, problems)
+        progress("resolving", number, len(spec.configurations))
+    _raise_any(problems)
+    return runs
+
+
+def resolve_search(search: Search, base: dict[str, str], resolver: Resolver) -> dict[str, Any]:
+    """What the trials of a search share: resolved parameters, fallbacks and the digest of the photographs.
+
+    Raises:
+        SeveralErrors: what is wrong, each thing once.
+    """
+    first = search.ends()
+    encoders = search.space["encoder"].ends() if "encoder" in search.space else [None]
+    configs = [search.configure(base, first | ({"encoder": encoder} if encoder else {})) for encoder in encoders]
+    resolver.require_inputs(configs)
+    plans, problems = [], Problems()
+    for config in configs:
+        with problems.told():
+            plans.append(resolver.plan(config))
+    _raise_any(problems)
+    plan = max(plans, key=lambda plan: len(plan.fallbacks))  # weights out of reach for one are out of reach for all
+    shared = {name: str(plan.config.model_dump()[name]) for name in RESOLVED if name not in search.space}
+    return {"config": {**base, **shared}, "data": resolver.photographs(plan).digest,
+            "fallbacks": [dataclasses.asdict(fallback) for fallback in plan.fallbacks]}
+
+
+def _raise_any(problems: Problems) -> None:
+    """Raises what was collected, with what to run instead where an input is out of reach.
+
+    Raises:
+        SeveralErrors: something was.
+    """
+    if any(isinstance(error, DataError | WeightsError | FallbackRefusedError) for error in problems.errors):
+        problems.lines.append(OFFLINE)
+    problems.raise_any()
+
+
+def _note_twice(here: Configuration, there: Configuration, problems: Problems) -> None:
+    """Two configurations of a grid that came to the same run, by what was written differently."""
+    values, others = here.config.model_dump(), there.config.model_dump()
+    changed = [name for name in values if values[name] != others[name]]
+    text, other = (", ".join(f"{name}={side[name]}" for name in changed) for side in (values, others))
+    problems.add(here.where, f"{text} gives the same run as {other} ({there.where})")

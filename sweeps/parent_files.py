@@ -1,0 +1,49 @@
+"""What a study's parent run says of how it was asked for: the spec, its settings, and the runs that it came to."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inversion.tracking.connection import Connection
+
+if TYPE_CHECKING:
+    from sweeps.entry import Entry
+    from sweeps.spec import Spec
+
+RUNS_FILE = "runs.json"
+"""The runs that were queued, by name, digest and parameters: a report can tell from it which are missing."""
+
+SETTINGS_FILE = "settings.json"
+"""How the study was asked for, each time that it was with other ``--set`` or ``--where``."""
+
+
+def log_spec(connection: Connection, run_id: str, spec: Spec) -> None:
+    """The spec as it was written, and what the command line added to it."""
+    connection.client.log_text(run_id, spec.text, spec.path.name)
+    words = [spec.path.name, *(word for text in spec.sets for word in ("--set", text)),
+             *(word for text in spec.wheres for word in ("--where", text))]
+    said = shlex.join(words)
+    before = _settings(connection, run_id)
+    if said not in before:
+        connection.client.log_text(run_id, json.dumps([*before, said], indent=1), SETTINGS_FILE)
+
+
+def log_runs(connection: Connection, run_id: str, entries: Sequence[Entry]) -> None:
+    """The runs of the queue as they stand: a search's trials have a digest only once they have begun."""
+    runs = [{"run": entry.name, "digest": entry.digest, "config": entry.trial.user_attrs.get("config")}
+            for entry in entries]
+    connection.client.log_text(run_id, json.dumps(runs, indent=1), RUNS_FILE)
+
+
+def _settings(connection: Connection, run_id: str) -> list[Any]:
+    if not any(item.path == SETTINGS_FILE for item in connection.client.list_artifacts(run_id)):
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(connection.client.download_artifacts(run_id, SETTINGS_FILE, folder)).read_text(encoding="utf-8")
+    settings: list[Any] = json.loads(text)
+    return settings

@@ -1,0 +1,84 @@
+"""The command ``inversion-report``: what a study shows, from the tracking server alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+
+from inversion.cli.console import make_console
+from inversion.cli.group import run_command, set_up_logging
+from inversion.cli.options import tracking_options
+from inversion.errors import RequestError
+
+
+class Budget(click.FloatRange):
+    """Megabytes, or ``auto`` for none: MLproject has to give every option something."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "auto" else super().convert(value, param, ctx)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("study", metavar="NAME")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True, metavar="DIR",
+              help="Folder for index.html, report.md and tables/; files of an earlier report there are replaced.")
+@click.option("--memory-budget", type=Budget(), metavar="MB",
+              help="Recommend the best configuration that trained on a GPU within so much memory.")
+@tracking_options
+@click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
+def cli(study: str, output: Path, memory_budget: float | None, tracking_uri: str | None, experiment: str | None,
+        verbose: bool) -> None:
+    """Draw the conclusions of the study NAME: tables, paired statistics, charts and pictures.
+
+    Everything is read from the tracking server, and the report is logged to the study's run as well. A study may be
+    half done, or have failures; what is missing is said.
+
+    \b
+    Examples:
+      inversion-report smoke --output report
+      inversion-report ablation --output report --memory-budget 12000 --tracking-uri http://server:5000
+    """
+    set_up_logging(verbose)
+    from inversion.tracking.connection import connect
+    from sweeps.report.collect import collect
+    from sweeps.report.reports import make_report
+    from sweeps.report.write import log, write
+
+    console = make_console()
+    connection = connect(tracking_uri, experiment, create=False)
+    with console.status("reading the tracking server"):
+        data = collect(connection, study)
+    _require_folder(output)
+    with console.status("drawing conclusions"):
+        report = make_report(connection, data, memory_budget)
+        page = write(report, output)
+        log(connection, report, output)
+    for sentence in report.headline:
+        console.print(escape(sentence), soft_wrap=True, highlight=False)
+    console.print(f"report: {escape(str(page))}", soft_wrap=True, highlight=False)
+
+
+def _require_folder(folder: Path) -> None:
+    """Raises a RequestError if the report cannot be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"--output {folder}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise RequestError(f"--output {folder}: Permission denied")
+    for name in ("index.html", "report.md"):
+        if (folder / name).is_dir():
+            raise RequestError(f"--output {folder}: {name} is a folder there, and the report would write a file")
+
+
+def main() -> None:
+    """Runs the command and exits with its code."""
+    sys.exit(run_command(cli))

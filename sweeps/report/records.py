@@ -1,0 +1,32 @@
+"""What the rankings leave out: runs that failed and runs that have not begun."""
+
+from __future__ import annotations
+
+from sweeps.report.study_data import ReportRun, StudyData
+from sweeps.report.table import ReportTable, Shown
+
+RUN_ID = Shown("MLflow run", "{run_id}")
+
+
+def failures(data: StudyData) -> ReportTable:
+    """Runs without scores, and why."""
+    rows = [{"run": run.name, "status": run.status, **_why(run), "run_id": run.run_id}
+            for run in data.runs if not run.is_scored]
+    shown = [Shown("run", "{run}"), Shown("status", "{status}"), Shown("cause", "{cause}"),
+             Shown("message", "{message}"), RUN_ID]
+    return ReportTable("failures", "What has no scores, and why", shown, rows)
+
+
+def _why(run: ReportRun) -> dict[str, str | None]:
+    if run.status == "FINISHED":
+        if run.scores is None:
+            return {"cause": "scores", "message": "metrics/test_per_image.parquet is missing or cannot be read"}
+        return {"cause": "scores", "message": "the PSNR of a test image is not finite: it cannot be ranked"}
+    return {"cause": run.tags.get("inversion.failure"), "message": run.tags.get("inversion.failure_message")}
+
+
+def missing(data: StudyData) -> ReportTable:
+    """Runs that were queued and have not begun."""
+    return ReportTable("missing", "Runs that have not begun", [Shown("run", "{run}")],
+                       [{"run": name} for name in data.missing],
+                       f"inversion-sweep --join --study {data.name} works on them.")

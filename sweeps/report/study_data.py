@@ -1,0 +1,122 @@
+"""A study as the tracking server has it: its runs with their scores, what failed and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.entities import Run
+
+from inversion.tracking.study import DIGEST
+
+
+@dataclass(frozen=True)
+class ReportRun:
+    """One run of the study. ``scores`` has a row for each test image: ``image, psnr, ssim, lpips, mse``."""
+
+    run: Run
+    document: Mapping[str, Any]
+    scores: pd.DataFrame | None = None
+
+    @property
+    def run_id(self) -> str:
+        return str(self.run.info.run_id)
+
+    @property
+    def name(self) -> str:
+        return str(self.run.info.run_name)
+
+    @property
+    def status(self) -> str:
+        return str(self.run.info.status)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        tags: dict[str, str] = self.run.data.tags
+        return tags
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        metrics: dict[str, float] = self.run.data.metrics
+        return metrics
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The resolved parameters."""
+        parameters: Mapping[str, Any] = self.document["parameters"]
+        return parameters
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether it is finished and its test scores are there, each a finite number."""
+        return self.status == "FINISHED" and self.scores is not None and bool(np.isfinite(self.scores["psnr"]).all())
+
+    @property
+    def images(self) -> frozenset[str]:
+        """Names of the test images that it was scored on."""
+        return frozenset() if self.scores is None else frozenset(self.scores["image"])
+
+    @property
+    def hours(self) -> float:
+        """Hours from its beginning to its end, as the tracking server has them."""
+        start, end = self.run.info.start_time, self.run.info.end_time
+        return (end - start) / 3.6e6 if start and end else 0.0
+
+    @property
+    def working_hours(self) -> float | None:
+        """Hours of training and evaluation, waiting and interruptions left out; None where they were not logged."""
+        seconds = [self.metrics.get(name) for name in ("train_seconds", "eval_seconds")]
+        known = [value for value in seconds if value is not None]
+        return sum(known) / 3600 if len(known) == len(seconds) else None
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """All that the tracking server knows of a study."""
+
+    name: str
+    parent: Run
+    runs: Sequence[ReportRun]
+    planned: Sequence[Mapping[str, Any]] = ()
+    references: Sequence[ReportRun] = ()
+    spec: Mapping[str, str] = field(default_factory=dict)
+    settings: Sequence[str] = ()
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the runs that were queued and have not begun.
+
+        A trial of a search has no digest before it begins, and the list of what was queued may be older than that: as
+        many of these have begun as there are runs that the list does not know.
+        """
+        begun = {run.tags.get(DIGEST) for run in self.runs}
+        waiting = [item for item in self.planned if item["digest"] not in begun]
+        unknown = len(begun - {item["digest"] for item in self.planned})
+        begun_since = [item for item in waiting if item["digest"] is None][:unknown]
+        return [str(item["run"]) for item in waiting if not any(item is other for other in begun_since)]
+
+    @property
+    def pruned(self) -> list[ReportRun]:
+        """Runs that the search gave up, as it should."""
+        return [run for run in self.having("KILLED") if run.tags.get("inversion.failure") == "pruned"]
+
+    @property
+    def hours(self) -> float:
+        """Hours of work of all runs: training and evaluation where they were logged, else from beginning to end."""
+        return sum(run.hours if run.working_hours is None else run.working_hours for run in self.runs)
+
+    def having(self, *statuses: str) -> list[ReportRun]:
+        """The runs with one of these statuses in MLflow."""
+        return [run for run in self.runs if run.status in statuses]
+
+
+def shared_parameters(runs: Sequence[ReportRun]) -> dict[str, Any]:
+    """The resolved parameters that have one value in all runs; no run, no parameter."""
+    if not runs:
+        return {}
+    first, *others = (run.parameters for run in runs)
+    return {name: value for name, value in first.items()
+            if all(name in other and other[name] == value for other in others)}

@@ -1,0 +1,164 @@
+"""The Optuna storage that a study's queue lies in: which one, made once, and on SQLite with claims that are atomic."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from inversion.data.catalog import default_data_dir
+from inversion.errors import InversionError, RequestError
+from inversion.tracking.connection import first_line, is_server, without_password
+from inversion.tracking.locks import CONNECT_SECONDS, absolute, alone_at, sqlite_file
+
+FILE_NAME = "inversion-queue.db"
+BUSY_SECONDS = 60
+PATIENCE_SECONDS = 300.0
+"""How long a worker waits for a database that does not answer, as MLflow's client does for its server."""
+
+GRACE_SECONDS = 90
+GRACE_VARIABLE = "INVERSION_GRACE_SECONDS"
+"""How long a worker may be silent before others take its run over; the study keeps what it was begun with."""
+
+T = TypeVar("T")
+_logger = logging.getLogger(__name__)
+
+
+class QueueLostError(InversionError):
+    """The queue's database stopped answering; runs are safe in their checkpoints."""
+
+    kind = "queue_lost"
+
+
+def grace_from_environment() -> int:
+    """Seconds of silence after which a worker counts as dead (90, or what the environment says).
+
+    Raises:
+        RequestError: what the environment says is no number of seconds.
+    """
+    text = os.environ.get(GRACE_VARIABLE, str(GRACE_SECONDS))
+    if not text.isdigit() or int(text) < 3:
+        raise RequestError(f"{GRACE_VARIABLE}: {text!r} is not allowed. Allowed: a whole number of seconds, 3 or more.")
+    return int(text)
+
+
+def set_grace(storage: RDBStorage, seconds: int) -> None:
+    """Heartbeats come so often that several may be lost before a worker counts as dead."""
+    storage.heartbeat_interval = max(1, seconds // 6)
+    storage.grace_period = seconds
+
+
+@contextmanager
+def knowingly_experimental() -> Iterator[None]:
+    """Heartbeats are experimental in Optuna: that is known, and tested here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
+
+
+def storage_url(given: str | None, tracking_uri: str) -> str:
+    """The address of the queue's database: the given one, or a file beside the tracking store.
+
+    A tracking server has no folder: the file is then in the user's data folder, under the server's name.
+
+    Raises:
+        RequestError: a database that Optuna's claims are not known to be atomic on.
+    """
+    if given:
+        return _given_url(given)
+    if file := sqlite_file(tracking_uri):
+        return f"sqlite:///{file.with_name(FILE_NAME)}"
+    if not is_server(tracking_uri):
+        return f"sqlite:///{Path(tracking_uri.removeprefix('file://')).resolve().parent / FILE_NAME}"
+    server = "".join(c if c.isalnum() or c in ".-" else "_" for c in without_password(tracking_uri).partition("://")[2])
+    return f"sqlite:///{default_data_dir().resolve() / 'queues' / server.strip('_') / FILE_NAME}"
+
+
+def open_storage(url: str, reading: bool = False) -> RDBStorage:
+    """Optuna's storage with heartbeats; made if it is not there, by one process at a time.
+
+    ``reading`` opens it for looking only: on SQLite that does not wait for those who write, nor they for it.
+
+    Raises:
+        RequestError: the database cannot be opened; nothing was started.
+    """
+    options: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if _is_sqlite(url) else {
+        "pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        if _is_sqlite(url):
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        with alone_at(url), knowingly_experimental():
+            storage = RDBStorage(url, engine_kwargs=options, heartbeat_interval=1)
+    except (SQLAlchemyError, OSError, RuntimeError, ImportError, ValueError) as error:
+        hint = " Install it with: pip install 'inversion[postgresql]'." if isinstance(error, ImportError) else ""
+        raise RequestError(f"queue {without_password(url)} cannot be opened: {first_line(error)}.{hint} "
+                           "Give another --storage.") from error
+    set_grace(storage, GRACE_SECONDS)
+    if _is_sqlite(url):
+        _make_atomic(storage, "BEGIN" if reading else "BEGIN IMMEDIATE")
+    return storage
+
+
+def patiently(call: Callable[[], T], what: str) -> T:
+    """Tries again while the database does not answer, for some minutes.
+
+    Raises:
+        QueueLostError: it did not come back.
+    """
+    deadline, pause = time.monotonic() + PATIENCE_SECONDS, 1.0
+    while True:
+        try:
+            return call()
+        except (StorageInternalError, DBAPIError) as error:
+            if time.monotonic() + pause > deadline:
+                raise QueueLostError(f"the queue's database does not answer ({what}): {first_line(error)}") from error
+            _logger.warning("the queue's database does not answer (%s): trying again", what)
+            time.sleep(pause)
+            pause = min(2 * pause, 20.0)
+
+
+def _given_url(given: str) -> str:
+    url = given.replace("postgres://", "postgresql://", 1) if given.startswith("postgres://") else given
+    if "://" not in url:
+        url = f"sqlite:///{url}"
+    if url.startswith(("sqlite:///", "postgresql://", "postgresql+")) and ":memory:" not in url:
+        return absolute(url)
+    raise RequestError(f"--storage {without_password(given)}: allowed are a file or sqlite:///FILE for one machine, "
+                       "and postgresql://USER@HOST/DATABASE for several. Other databases are not known to hand out a "
+                       "run only once.")
+
+
+def _is_sqlite(url: str) -> bool:
+    return url.startswith("sqlite:")
+
+
+def _make_atomic(storage: RDBStorage, begin: str) -> None:
+    """Makes Optuna's read-then-write a transaction that excludes others from its beginning.
+
+    Optuna relies on SELECT … FOR UPDATE, which SQLite ignores: two workers then take the same waiting trial.
+    https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#serializable-isolation-savepoints-transactional-ddl
+    """
+
+    @event.listens_for(storage.engine, "connect")
+    def on_connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # Python's driver would begin transactions of its own, too late
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    @event.listens_for(storage.engine, "begin")
+    def on_begin(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    storage.engine.dispose()  # connections that were made before

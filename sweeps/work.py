@@ -1,0 +1,23 @@
+"""What every worker does, whoever started it: a process of this machine, or a task on a Ray cluster."""
+
+from __future__ import annotations
+
+from inversion.tracking.connection import connect
+from inversion.training.interrupt import StopRequest
+from sweeps.processes import Order
+from sweeps.storage import open_storage
+from sweeps.study import open_study, require_same_store
+from sweeps.worker import Worker
+
+
+def work(order: Order, stop: StopRequest) -> None:
+    """Works on a study until nothing is left of it, or until it is asked to stop.
+
+    Raises:
+        RequestError: the study is not there, or logs to another tracking store.
+        InversionError: this machine cannot do the study's runs, or lost the tracking store or the queue.
+    """
+    study = open_study(open_storage(order.storage), order.study)
+    require_same_store(study.queue.study, order.tracking_uri)
+    connection = connect(order.tracking_uri, order.experiment)
+    Worker(study, connection, stop, order.side_by_side).work()

@@ -1,0 +1,170 @@
+"""What is concluded from a study: the answer, the advice, and the numbers, on studies whose answers are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from inversion.tracking.connection import connect
+from sweeps.report import questions, rankings
+from sweeps.report.board import Board, make_boards
+from sweeps.report.collect import collect
+from sweeps.report.conclusions import headline, not_told_apart, recommendations
+from sweeps.report.study_data import StudyData
+from sweeps.report.summary import standing, summary
+
+
+def read(made: Any) -> tuple[StudyData, list[Board]]:
+    data = collect(connect(), made.finish())
+    return data, make_boards(data.runs)
+
+
+def test_the_headline_says_who_won_and_whether_it_is_real(
+    make_study: Callable[..., Any], scores: Callable[..., Any]
+) -> None:
+    made = make_study()
+    made.add(scores(25), decoder="wavelet")
+    made.add(scores(24), decoder="attention")
+    _, (board,) = read(made)
+    text = " ".join(headline(board))
+    assert text.startswith("vgg16:block1+wavelet won with 25.00 dB")
+    assert "1.00 dB" in text
+    assert "the difference holds up" in text
+    assert not_told_apart(board) == []
+
+
+def test_a_winner_by_chance_is_called_that(make_study: Callable[..., Any], scores: Callable[..., Any]) -> None:
+    made = make_study()
+    made.add(scores(25.0, noise=2.0), decoder="wavelet")
+    made.add(scores(24.9, noise=2.0), decoder="attention")
+    _, (board,) = read(made)
+    assert "that may be chance" in " ".join(headline(board))
+    assert [item.label for item in not_told_apart(board)] == ["vgg16:block1+attention"]
+
+
+def test_one_run_of_one_image_is_reported_without_an_interval(make_study: Callable[..., Any]) -> None:
+    made = make_study()
+    made.add([25.0], images=["only.png"])
+    _, (board,) = read(made)
+    assert headline(board)[0] == "vgg16:block1+transposed_conv won with 25.00 dB PSNR, SSIM 0.500."
+    assert [table.key for table in questions.questions(board)] == []
+
+
+def test_the_memory_budget_chooses_the_best_that_fits(
+    make_study: Callable[..., Any], scores: Callable[..., Any]
+) -> None:
+    made = make_study()
+    made.add(scores(25), encoder="ensemble", device="cuda", metrics={"train_peak_memory_mb": 2000.0})
+    made.add(scores(24), encoder="vgg16", device="cuda", metrics={"train_peak_memory_mb": 900.0})
+    made.add(scores(20), encoder="resnet34", device="cuda", metrics={"train_peak_memory_mb": 500.0})
+    _, (board,) = read(made)
+
+    def within(budget: float) -> str:
+        advice, = (item for item in recommendations(board, budget) if item.title.startswith("Within"))
+        return advice.text
+
+    assert within(3000).startswith("ensemble+weighted+transposed_conv")
+    assert within(1000).startswith("vgg16:block1+transposed_conv")
+    assert within(100) == "No configuration trained within this budget."
+
+
+def test_on_a_cpu_no_memory_is_recommended(make_study: Callable[..., Any], scores: Callable[..., Any]) -> None:
+    made = make_study()
+    made.add(scores(25))
+    made.add(scores(24), encoder="resnet34")
+    _, (board,) = read(made)
+    for budget in (None, 5000.0):
+        advice, = (item for item in recommendations(board, budget) if "memory" in item.title or "Within" in item.title)
+        assert advice.text.startswith("Not known: on a CPU")
+    assert "resident set" in rankings.leaderboard(board).note
+
+
+def test_every_sentence_on_the_winner_is_corrected_for_all_comparisons_with_it(
+    make_study: Callable[..., Any], scores: Callable[..., Any]
+) -> None:
+    behind = 0.01 * np.array([1, 2, 3, 4, 5, -6, -7, 8, 9, 10, 11, 12])  # p = 0.042: real on its own
+    made = make_study()
+    base = np.asarray(scores(25.0))
+    made.add(base + 0.001, encoder="ensemble")
+    for number, decoder in enumerate(("wavelet", "attention", "transposed_conv")):
+        made.add(base - np.roll(behind, number), decoder=decoder)
+    _, (board,) = read(made)
+    assert len(board.against_winner) == 3
+    for found in board.against_winner.values():
+        assert found.p < 0.05 < (found.p_corrected or 0)
+    sentences = headline(board)
+    assert "that may be chance (Wilcoxon p = 0.13, corrected for 3 comparisons, 12 test images)" in sentences[1]
+    assert len(not_told_apart(board)) == 3
+    assert "holds up" not in " ".join([*sentences, *(advice.text for advice in recommendations(board, None))])
+    assert "Ensembles: the best gains +0.04 dB" in recommendations(board, None)[-1].text
+    assert "that may be chance (Wilcoxon p = 0.13" in recommendations(board, None)[-1].text
+
+
+def test_advice_against_a_decoder_needs_differences_that_hold_up_among_all_of_their_kind(
+    make_study: Callable[..., Any], scores: Callable[..., Any]
+) -> None:
+    def avoid(noise: float) -> str:
+        made = make_study(f"noise{round(10 * noise)}")
+        for encoder, mean in (("vgg16:block1", 25), ("vgg16:block3", 20), ("ensemble", 25.2)):
+            made.add(scores(mean, seed=1), encoder=encoder, decoder="wavelet")
+            made.add(scores(mean - 0.5, noise, seed=2), encoder=encoder, decoder="attention")
+        _, (board,) = read(made)
+        return recommendations(board, None)[-1].text
+
+    assert "The attention decoder: at every layer another one is better" in avoid(0.1)
+    assert "attention decoder" not in avoid(3.0)
+    assert "Ensembles: the best gains +0.20 dB" in avoid(0.2)
+    assert "the difference holds up (Wilcoxon p =" in avoid(0.3)
+
+
+def test_the_answer_says_what_it_does_not_rest_on(make_study: Callable[..., Any], scores: Callable[..., Any]) -> None:
+    made = make_study()
+    made.add(scores(25), decoder="wavelet")
+    made.add(scores(24), decoder="attention")
+    data, boards = read(made)
+    assert standing(data, boards) == []
+    made.add(scores(20), protocol="published")
+    made.add(None, status="FAILED", decoder="frequency_aware", tags={"inversion.failure": "oom"})
+    made.plan("vgg16:block3+wavelet")
+    data, boards = read(made)
+    assert standing(data, boards) == [
+        "3 of 5 runs are finished; 1 failed; 1 run of another protocol stands apart."]
+
+
+def test_the_summary_counts_what_failed_by_cause_and_what_never_began(
+    make_study: Callable[..., Any], scores: Callable[..., Any]
+) -> None:
+    made = make_study()
+    made.add(scores(25), decoder="wavelet", tags={"inversion.micro_batch": "1"})
+    made.add(None, status="FAILED", decoder="attention", tags={"inversion.failure": "oom"})
+    made.add(None, status="FAILED", decoder="attention", seed=1, tags={"inversion.failure": "oom"})
+    made.add(None, status="KILLED", decoder="transposed_conv", tags={"inversion.failure": "interrupted"})
+    made.plan("vgg16:block1+frequency_aware")
+    data, boards = read(made)
+    numbers = summary(data, boards)
+    assert numbers["attempted"] == "4 of 5 runs"
+    assert (numbers["finished"], numbers["failed"], numbers["interrupted or running"]) == ("1", "2 oom", "1")
+    assert numbers["rescued from out-of-memory"] == "vgg16:block1+wavelet"
+    assert data.missing == ["vgg16:block1+frequency_aware"]
+
+
+def test_hours_are_those_of_work_where_they_were_logged(
+    make_study: Callable[..., Any], scores: Callable[..., Any]
+) -> None:
+    made = make_study()
+    made.add(scores(25), metrics={"train_seconds": 3500.0, "eval_seconds": 100.0})
+    data, boards = read(made)
+    assert summary(data, boards)["total time"] == "1.00 h (training and evaluation of 1 run)"
+
+
+def test_trials_of_a_search_that_have_begun_since_they_were_listed_are_not_missing(
+    make_study: Callable[..., Any], scores: Callable[..., Any]
+) -> None:
+    made = make_study()
+    made.add(scores(25), lr=0.01)
+    made.add(scores(24), lr=0.02)
+    made.planned = [{"run": f"trial {number}", "digest": None, "config": None} for number in range(3)]
+    data, _ = read(made)
+    assert data.missing == ["trial 2"]

@@ -1,0 +1,260 @@
+"""``inversion-sweep`` as a user meets it: from a file to a leaderboard, again, larger, wrong and failing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+from optuna.trial import TrialState
+
+from inversion.run import train
+from inversion.tracking.connection import TrackingLostError, connect
+from sweeps import worker as worker_module
+from sweeps.report.collect import collect
+
+GRID = "grid:\n  - decoder: [transposed_conv, wavelet]"
+Sweep = Callable[..., Any]
+
+
+def test_a_study_goes_from_its_file_to_its_leaderboard(lab: Any, sweep: Sweep) -> None:
+    outcome = sweep(lab.spec(GRID))
+    assert (outcome.code, outcome.err) == (0, ""), outcome.out
+    assert "study tiny: 2 runs, 2 of them new" in outcome.out
+    assert "[2/2] vgg16:block1+wavelet: test PSNR" in outcome.out
+    left = lab.results()
+    parent = left.parent
+    assert {run.info.status for run in left.everything} == {"FINISHED"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in left.runs} == {parent.info.run_id}
+    assert {run.data.tags["inversion.study"] for run in left.everything} == {"tiny"}
+    assert parent.data.tags["inversion.runs"] == "2 finished"
+    files = {item.path for item in left.client.list_artifacts(parent.info.run_id)}
+    assert files == {"tiny.yaml", "settings.json", "runs.json", "leaderboard.csv"}
+    board = Path(left.client.download_artifacts(parent.info.run_id, "leaderboard.csv")).read_text().splitlines()
+    best = max(left.runs, key=lambda run: run.data.metrics["test/psnr"])
+    assert board[1].startswith(f"1,{best.info.run_name},{best.data.metrics['test/psnr']}")
+    runs = json.loads(Path(left.client.download_artifacts(parent.info.run_id, "runs.json")).read_text())
+    assert {run["digest"] for run in runs} == left.by_digest.keys()
+    assert not list((Path(runs[0]["config"]["data_dir"]) / "runs").glob("*"))  # checkpoints are with MLflow
+
+
+def test_what_is_finished_is_not_run_again_and_a_larger_spec_adds_what_is_new(lab: Any, sweep: Sweep) -> None:
+    assert sweep(lab.spec(GRID)).code == 0
+    before = {run.info.run_id: run.info.end_time for run in lab.results().runs}
+    again = sweep(lab.spec(GRID + "\n    seed: [0, 1]"))
+    assert again.code == 0
+    assert "study tiny: 4 runs, 2 of them new" in again.out
+    left = lab.results()
+    assert len(left.by_digest) == 4
+    assert {run.info.run_id: run.info.end_time for run in left.runs if run.info.run_id in before} == before
+    assert [trial.state for trial in left.trials] == [TrialState.COMPLETE] * 4
+
+
+def test_a_queue_that_was_lost_finds_what_is_finished_in_mlflow(
+    lab: Any, sweep: Sweep, work_here: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sweep(lab.spec(GRID)).code == 0
+    for file in lab.folder.glob("inversion-queue.db*"):
+        file.unlink()
+    assert sweep(lab.spec(GRID), "--workers", 0).code == 0
+    monkeypatch.setattr(worker_module, "train", lambda *_: pytest.fail("it was trained again"))
+    work_here()
+    assert [trial.state for trial in lab.results().trials] == [TrialState.COMPLETE] * 2
+    assert len(lab.results().by_digest) == 2
+
+
+def test_a_configuration_s_numbers_do_not_depend_on_order_or_neighbours(
+    lab: Any, queued: Callable[..., None], work_here: Callable[[], None], tmp_path: Path, make_lab: Callable[..., Any],
+    enter_workplace: Callable[..., None],
+) -> None:
+    queued("grid:\n  - decoder: [transposed_conv, wavelet]\n    seed: [0, 1]")
+    work_here()
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path / "alone"
+        folder.mkdir()
+        enter_workplace(folder, patch)
+        alone = make_lab(folder)
+        outcome = alone.finish(alone.spec("grid:\n  - {decoder: wavelet, seed: 1}"))
+    assert outcome.code == 0, outcome.err
+    (digest, run), = alone.results().by_digest.items()
+    other = lab.results().by_digest[digest]
+    assert run.data.metrics["test/psnr"] == other.data.metrics["test/psnr"]
+    assert alone.results().history(run, "val/loss") == lab.results().history(other, "val/loss")
+
+
+def test_one_that_fails_does_not_stop_the_others_and_can_be_tried_again(
+    lab: Any, sweep: Sweep, queued: Callable[..., None], work_here: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued()
+
+    def fail_first(prepared: Any, *rest: Any) -> Any:
+        if prepared.plan.config.decoder == "transposed_conv":
+            raise RuntimeError("the cable was pulled")
+        return train(prepared, *rest)
+
+    monkeypatch.setattr(worker_module, "train", fail_first)
+    work_here()
+    monkeypatch.undo()
+    outcome = sweep("--join", "--study", "tiny", "--tracking-uri", f"sqlite:///{lab.folder}/mlflow.db")
+    assert outcome.code == 1
+    assert "1 of 2 runs failed" in outcome.out
+    assert "RuntimeError: the cable was pulled" in outcome.out
+    assert lab.results().parent.info.status == "FAILED"
+    retried = lab.finish(lab.spec(GRID), "--retry-failed")
+    assert retried.code == 0, retried.err
+    assert "1 failed runs are tried again" in retried.out
+    assert {run.info.status for run in lab.results().everything} == {"FINISHED"}
+
+
+def test_a_tracking_store_that_is_lost_for_a_moment_costs_nothing(
+    lab: Any, queued: Callable[..., None], work_here: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued()
+    losses = 0
+
+    def lose_twice(*arguments: Any) -> Any:
+        nonlocal losses
+        losses += 1
+        if losses <= 2:
+            raise TrackingLostError("died in the middle of an answer")
+        return train(*arguments)
+
+    monkeypatch.setattr(worker_module, "train", lose_twice)
+    work_here()
+    left = lab.results()
+    assert [run.info.status for run in left.runs] == ["FINISHED"] * 2
+    released = [trial for trial in left.trials if "released" in trial.user_attrs]
+    assert len(released) == 2
+
+
+def test_memory_that_runs_out_is_tagged_and_what_never_fits_fails_alone(
+    lab: Any, queued: Callable[..., None], work_here: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from inversion.losses import ReconstructionLoss
+
+    queued("grid:\n  - {decoder: wavelet, seed: 7}\n"
+           "  - decoder: [transposed_conv, wavelet]\n    batch_size: [2, 4]")
+    original, room = ReconstructionLoss.forward, 2
+
+    def train_in_little_room(prepared: Any, *rest: Any) -> Any:
+        nonlocal room
+        room = 0 if prepared.plan.config.seed == 7 else 2
+        return train(prepared, *rest)
+
+    def hungry(loss: ReconstructionLoss, images: torch.Tensor, *rest: Any) -> Any:
+        if len(images) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return original(loss, images, *rest)
+
+    monkeypatch.setattr(ReconstructionLoss, "forward", hungry)
+    monkeypatch.setattr(worker_module, "train", train_in_little_room)
+    work_here()
+    runs = [run for run in lab.results().runs if run.data.params["seed"] != "7"]
+    never, = (run for run in lab.results().runs if run.data.params["seed"] == "7")
+    assert (never.info.status, never.data.tags["inversion.failure"]) == ("FAILED", "oom")
+    assert "out of memory" in never.data.tags["inversion.failure_message"]
+    assert [trial.user_attrs.get("failure") for trial in lab.results().trials] == ["oom", None, None, None, None]
+    assert len(runs) == 4
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {(run.data.params["batch_size"], run.data.tags.get("inversion.micro_batch")) for run in runs} == {
+        ("2", None), ("4", "2")}
+
+
+def test_a_search_optimises_a_validation_metric_prunes_and_grows(lab: Any, sweep: Sweep) -> None:
+    search = ("search:\n  metric: best/val_psnr\n  trials: {}\n  sampler: random\n"
+              "  pruner: {{name: median, n_startup_trials: 1, n_warmup_steps: 0}}\n"
+              "  space:\n    decoder: [transposed_conv, wavelet]\n    lr: {{low: 1e-6, high: 1e-2, log: true}}")
+    assert sweep(lab.spec(search.format(3), epochs=4, lr=None)).code == 0
+    grown = sweep(lab.spec(search.format(6), epochs=4, lr=None))
+    assert grown.code == 0, grown.err
+    assert "study tiny: 6 runs, 3 of them new" in grown.out
+    left = lab.results()
+    done = [trial for trial in left.trials if trial.state == TrialState.COMPLETE]
+    assert len(left.trials) == 6
+    for trial in done:
+        run = left.client.get_run(trial.user_attrs["mlflow_run"])
+        assert trial.value == run.data.metrics["best/val_psnr"]
+        assert float(run.data.params["lr"]) == pytest.approx(trial.params["lr"])
+        assert trial.intermediate_values == dict(left.history(run, "val/psnr"))
+    pruned = [trial for trial in left.trials if trial.state == TrialState.PRUNED]
+    assert len(done) + len(pruned) == 6
+    data = collect(connect(f"sqlite:///{lab.folder}/mlflow.db"), "tiny")
+    assert (len(data.runs), data.missing) == (6, [])
+    assert {item["digest"] for item in data.planned} == {run.tags["inversion.digest"] for run in data.runs}
+    assert data.settings == ["tiny.yaml"]
+    assert pruned, "with this seed some are"
+    for trial in pruned:
+        run = left.client.get_run(trial.user_attrs["mlflow_run"])
+        assert (run.info.status, run.data.tags["inversion.failure"]) == ("KILLED", "pruned")
+        assert trial.last_step < 4
+
+
+def test_the_study_s_run_keeps_how_it_was_asked_for_each_time(lab: Any, queued: Callable[..., None]) -> None:
+    queued(GRID, "--where", "decoder=wavelet")
+    queued(GRID, "--where", "decoder=wavelet")
+    queued(GRID, "--set", "lr=0.01", "--set", "seed=[1, 2]")
+    data = collect(connect(f"sqlite:///{lab.folder}/mlflow.db"), "tiny")
+    assert data.settings == ["tiny.yaml --where decoder=wavelet", "tiny.yaml --set lr=0.01 --set 'seed=[1, 2]'"]
+
+
+def test_a_worker_that_would_log_elsewhere_is_refused(lab: Any, queued: Callable[..., None], sweep: Sweep) -> None:
+    queued()
+    shutil.copy(lab.folder / "mlflow.db", lab.folder / "other.db")
+    outcome = sweep("--join", "--study", "tiny", "--storage", f"{lab.folder}/inversion-queue.db",
+                    "--tracking-uri", f"sqlite:///{lab.folder}/other.db")
+    assert outcome.code == 2
+    assert f"study tiny logs to sqlite:///{lab.folder}/mlflow.db" in outcome.err
+
+
+def test_a_study_keeps_its_queue(lab: Any, queued: Callable[..., None], sweep: Sweep) -> None:
+    queued(GRID, "--storage", f"{lab.folder}/elsewhere.db")
+    assert "2 queued" in sweep("--status", "--study", "tiny").out  # found by its tag in the tracking store
+    outcome = sweep(lab.spec(GRID), "--storage", f"{lab.folder}/second.db", "--workers", 0)
+    assert outcome.code == 2
+    assert "has its queue in" in outcome.err
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ((), "give a SPEC"),
+    (("--status",), "give a SPEC"),
+    (("smok.yaml",), "Did you mean 'smoke.yaml'"),
+    (("smoke.yaml", "--set", "epoch=2"), "Did you mean 'epochs'"),
+    (("smoke.yaml", "--join", "--status"), "give one"),
+    (("smoke.yaml", "--storage", "mysql://root@h/db"), "mysql://root@h/db"),
+    (("--status", "--study", "nothing"), "has no study"),
+    (("--status", "--study", "it's"), "is not a name"),
+    (("--join", "--study", "no/name"), "is not a name"),
+    (("smoke.yaml", "--workers", "-1"), "--workers"),
+])
+def test_what_was_typed_wrong_is_told_in_one_line(words: tuple[str, ...], said: str, sweep: Sweep) -> None:
+    outcome = sweep(*words)
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_a_strict_sweep_tells_everything_that_is_out_of_reach_before_anything_is_queued(
+    lab: Any, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("TORCH_HOME", str(lab.folder / "torch"))
+    monkeypatch.setenv("HF_HOME", str(lab.folder / "hf"))
+    monkeypatch.setenv("INVERSION_DATA", str(lab.folder / "data"))
+    outcome = sweep("grid.yaml")
+    assert outcome.code == 2
+    lines = outcome.err.splitlines()
+    assert all(line.startswith("error: ") for line in lines)
+    for encoder in ("vgg16", "resnet34", "vit_small", "pvt_v2_b2"):
+        assert sum(f"weights of {encoder} " in line for line in lines) == 1
+    assert sum("inversion data div2k" in line for line in lines) == 1
+    assert "inversion-sweep smoke.yaml" in lines[-1]
+    client = connect(f"sqlite:///{lab.folder}/mlflow.db").client
+    assert not MlflowClient(client.tracking_uri).search_runs(["0", "1"])
+    assert not (lab.folder / "inversion-queue.db").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Sequence
@@ -28,16 +29,18 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     Raises:
         CheckpointError: the folder is read-only or full; an earlier file at ``path`` is intact.
     """
+    serialised = io.BytesIO()  # in memory first: written by torch, a full disk is a RuntimeError that need not say so
+    torch.save({"format": FORMAT, **content}, serialised)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
+            file.write(serialised.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+    except OSError as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error

@@ -20,22 +20,17 @@ from rich.table import Table
 
 from benchmarks import plain
 from benchmarks.bench import write_alexnet
+from benchmarks.measuring import timed
+from benchmarks.prepared import prepare_run, trainer_of
 from benchmarks.queue_growth import measure as measure_queue
-from benchmarks.work import timed
-from inversion.config import parse_config
 from inversion.decoders.attention import AttentionDecoder, AttentionOptions
-from inversion.experiment import make_trainer, prepare
 from inversion.features import FeatureShape
 
 Points = dict[str, list[tuple[float, float]]]
 """Lines of a drawing: x and seconds or milliseconds."""
 
 
-def _prepared(folder: Path, cache: Path, **values: Any) -> Any:
-    return prepare(parse_config({
-        "data": str(folder / "photographs"), "data_dir": str(cache), "weights": "random", "epochs": 1,
-        "val_limit": 1, "test_limit": 1,
-        "lpips_weights": str(folder / "alexnet.pth"), "encoder": "vgg16:block1", "patience": 1000} | values))
+ONE = {"encoder": "vgg16:block1", "epochs": 1, "val_limit": 1, "test_limit": 1}
 
 
 def _epoch(trainer: Any) -> Callable[[], None]:
@@ -52,9 +47,9 @@ def images(folder: Path) -> Points:
     for count in (8, 16, 32, 64):
         with tempfile.TemporaryDirectory() as scratch:
             began = time.perf_counter()
-            prepared = _prepared(folder, Path(scratch), train_limit=count)
+            prepared = prepare_run(folder, data_dir=scratch, train_limit=count, **ONE)
             lines["decoding, once"].append((count, time.perf_counter() - began))
-            trainer = make_trainer(prepared, Path(scratch) / "run")
+            trainer = trainer_of(prepared, f"{scratch}/run")
             lines["an epoch of training"].append((count, timed(_epoch(trainer), 2, 1)))
     return lines
 
@@ -64,8 +59,7 @@ def sizes(folder: Path) -> Points:
     lines: Points = {"training step, an image": []}
     for size in (64, 128, 224, 320, 448):
         with tempfile.TemporaryDirectory() as scratch:
-            prepared = _prepared(folder, folder / "cache", train_limit=4, image_size=size)
-            trainer = make_trainer(prepared, Path(scratch))
+            trainer = trainer_of(prepare_run(folder, train_limit=4, image_size=size, **ONE), scratch)
             lines["training step, an image"].append((size**2, 250 * timed(_epoch(trainer), 5)))
     return lines
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.2
 class Photographs(Dataset[Tensor]):
     """Photographs of a folder, decoded, resized and cropped each time they are asked for."""
 
-    def __init__(self, folder: Path, train: bool) -> None:
-        self.paths = sorted(folder.iterdir())
+    def __init__(self, folder: Path, train: bool, limit: int | None = None) -> None:
+        self.paths = sorted(folder.iterdir())[:limit]
         crop = [v2.RandomCrop(224), v2.RandomHorizontalFlip()] if train else [v2.CenterCrop(224)]
         self.transform = v2.Compose([v2.Resize(256), *crop, v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)])
 
@@ -48,8 +48,8 @@ class Photographs(Dataset[Tensor]):
         return pixels
 
 
-def loader(folder: Path, train: bool, batch: int = 4) -> DataLoader[Tensor]:
-    return DataLoader(Photographs(folder, train), batch_size=batch, shuffle=train, num_workers=2)
+def loader(folder: Path, train: bool, batch: int = 4, limit: int | None = None) -> DataLoader[Tensor]:
+    return DataLoader(Photographs(folder, train, limit), batch_size=batch, shuffle=train, num_workers=2)
 
 
 class Tokens(nn.Module):
@@ -84,10 +84,10 @@ def make_encoder(name: str) -> nn.Module:
     return encoder.eval().requires_grad_(False)
 
 
-def make_decoder(channels: int, side: int) -> nn.Sequential:
+def make_decoder(channels: int, side: int, size: int = 224) -> nn.Sequential:
     """``transposed_conv``: stages of ConvTranspose2d → BatchNorm → ReLU, then Conv2d → sigmoid."""
     layers: list[nn.Module] = []
-    while side < 224:
+    while side < size:
         narrower = max(channels // 2, 32)
         layers += [nn.ConvTranspose2d(channels, narrower, 4, 2, 1), nn.BatchNorm2d(narrower), nn.ReLU(inplace=True)]
         channels, side = narrower, 2 * side
@@ -175,12 +175,12 @@ class Plain:
         return loss.item()
 
     @torch.no_grad()
-    def evaluate(self, folder: Path) -> list[float]:
+    def evaluate(self, folder: Path, limit: int | None = None) -> list[float]:
         """PSNR of each test photograph; SSIM, LPIPS and a figure on the way."""
         self.decoder.eval()
         values = []
         with tempfile.TemporaryDirectory() as pictures:
-            for index, batch in enumerate(DataLoader(Photographs(folder, train=False), batch_size=1, num_workers=2)):
+            for index, batch in enumerate(loader(folder, train=False, batch=1, limit=limit)):
                 made = self.reconstruct(batch)
                 one, other = (part[0].permute(1, 2, 0).numpy() for part in (batch, made))
                 values.append(float(peak_signal_noise_ratio(one, other, data_range=1)))  # type: ignore[no-untyped-call]
@@ -202,15 +202,15 @@ def _figure(one: np.ndarray, other: np.ndarray, path: Path) -> None:
     plt.close(figure)
 
 
-def train(run: Plain, folder: Path, epochs: int) -> Iterator[float]:
-    """Epochs of training and validation; yields the seconds of each."""
+def train(run: Plain, folder: Path, epochs: int, limits: Mapping[str, int]) -> Iterator[float]:
+    """Epochs of training and validation on the first photographs of each split; yields the seconds of each."""
     for _ in range(epochs):
         began = time.perf_counter()
         run.decoder.train()
-        for batch in loader(folder / "train", train=True):
+        for batch in loader(folder / "train", train=True, limit=limits["train"]):
             run.step(batch)
         run.decoder.eval()
         with torch.no_grad():
-            losses = [run.loss(batch).item() for batch in loader(folder / "val", train=False)]
+            losses = [run.loss(batch).item() for batch in loader(folder / "val", train=False, limit=limits["val"])]
         np.mean(losses)
         yield time.perf_counter() - began

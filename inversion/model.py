@@ -11,7 +11,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
@@ -39,12 +40,9 @@ class UnitScale(nn.Module):
         self.scale: Tensor
         self.register_buffer("scale", torch.ones(()))
 
-    @torch.no_grad()
-    def calibrate(self, features: Sequence[Tensor]) -> None:
-        """Sets the scale from feature maps ``(B, C, h, w)``."""
-        # part by part: in double precision, all of them at once were the peak of a whole run's memory
-        squares = torch.stack([part.double().square().sum() for part in features]).sum()
-        self.scale.fill_((squares / sum(part.numel() for part in features)).sqrt().clamp_min(1e-6))
+    def fit(self, mean_square: float) -> None:
+        """Sets the scale for features whose squares have this mean."""
+        self.scale.fill_(max(math.sqrt(mean_square), 1e-6))
 
     def forward(self, features: Tensor) -> Tensor:
         return features / self.scale  # in the type that the encoder computed them in
@@ -81,15 +79,15 @@ class InversionModel(nn.Module):
         return self.decode(self.encode(images) if features is None else features)
 
     @torch.no_grad()
-    def calibrate(self, batches: Sequence[Tensor]) -> None:
-        """Measures the features' scale on images ``(B, 3, S, S)`` in [0, 1].
-
-        The maps of all images together can be more than a device holds that trains on a few of them: they are kept on
-        the CPU.
-        """
-        maps = [[features.cpu() for features in self.encode(batch)] for batch in batches]
-        for index, layer in enumerate(self.scales):
-            cast(UnitScale, layer).calibrate([features[index] for features in maps])
+    def calibrate(self, batches: Iterable[Tensor]) -> None:
+        """Measures the features' scale on images ``(B, 3, S, S)`` in [0, 1], of which no map is kept."""
+        squares, numbers = [0.0] * len(self.scales), [0] * len(self.scales)
+        for batch in batches:
+            for index, features in enumerate(self.encode(batch)):
+                squares[index] += float(torch.linalg.vector_norm(features, dtype=torch.float64)) ** 2
+                numbers[index] += features.numel()
+        for layer, square, number in zip(self.scales, squares, numbers, strict=True):
+            cast(UnitScale, layer).fit(square / number)
 
     def trainable(self) -> list[nn.Parameter]:
         """The parameters of decoder and fusion, in a fixed order."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inversion.errors import WeightsError
 from inversion.losses import LPIPS, ReconstructionLoss, make_targets
-from inversion.losses.perceptual import _unit_length
+from inversion.losses.perceptual import LevelDistance
 
 Trunk = dict[str, Tensor]
 
@@ -97,20 +97,36 @@ def test_lpips_of_equal_images_is_exactly_0(ours: LPIPS) -> None:
     assert ours(images, images).tolist() == [0.0] * 3
 
 
-def test_where_all_features_are_0_their_gradient_is_finite_and_the_packages_is_nan() -> None:
-    features = torch.rand(2, 5, 3, 3)
+def levels(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Features with a place where all are 0, wanted ones, and a weight for each channel."""
+    chance = torch.Generator().manual_seed(seed)
+    features, wanted = (torch.rand(2, 5, 3, 4, generator=chance, dtype=torch.float64) for _ in range(2))
     features[:, :, 1, 1] = 0
+    return features, wanted, torch.rand(1, 5, 1, 1, generator=chance, dtype=torch.float64)
+
+
+def test_a_levels_distance_and_gradient_are_those_of_the_packages_steps_but_where_those_are_nan() -> None:
+    features, wanted, weight = levels()
     one, other = features.clone().requires_grad_(), features.clone().requires_grad_()
-    chosen = torch.rand(2, 5, 3, 3)
-    (_unit_length(one) * chosen).sum().backward()
-    (lpips.normalize_tensor(other) * chosen).sum().backward()
+    ours: Tensor = LevelDistance.apply(one, wanted, weight)
+    difference = lpips.normalize_tensor(other) - lpips.normalize_tensor(wanted)
+    theirs = (difference.square() * weight).sum(dim=1).mean(dim=(1, 2))
+    torch.testing.assert_close(ours, theirs)
+    for distance in (ours, theirs):
+        (distance * torch.tensor([2.0, 3.0])).sum().backward()
     assert one.grad is not None
     assert other.grad is not None
     assert torch.isfinite(one.grad).all()
     assert other.grad[:, :, 1, 1].isnan().all()
     there = features > 0
     torch.testing.assert_close(one.grad[there], other.grad[there])
-    assert torch.equal(_unit_length(features), lpips.normalize_tensor(features))
+
+
+def test_a_levels_gradient_is_that_of_finite_differences() -> None:
+    features, wanted, weight = levels()
+    features[:, :, 1, 1] = 0.5
+    assert torch.autograd.gradcheck(lambda values: LevelDistance.apply(values, wanted, weight),
+                                    features.requires_grad_())
 
 
 def test_a_trunk_that_sees_nothing_gives_distance_0_and_finite_gradients(random_trunk: Trunk) -> None:

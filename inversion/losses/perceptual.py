@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -67,12 +67,45 @@ class LPIPS(nn.Module):
 
     def distance(self, features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
         """``(B,)`` from the ``features`` of images and those of their targets; computed in float32."""
-        distance = features[0].new_zeros(len(features[0]), dtype=torch.float32)
-        with torch.autocast(distance.device.type, enabled=False):  # its linear layers are convolutions
-            for linear, one, other in zip(self.network.lins, features, wanted, strict=True):
-                difference = (_unit_length(one.float()) - _unit_length(other.float())).square()
-                distance = distance + linear(difference).mean(dim=(1, 2, 3))
-        return distance
+        levels = zip(self.network.lins, features, wanted, strict=True)
+        with torch.autocast(features[0].device.type, enabled=False):
+            parts = [LevelDistance.apply(one.float(), other.float(), linear.model[-1].weight)
+                     for linear, one, other in levels]
+            return torch.stack(parts).sum(dim=0)
+
+
+class LevelDistance(torch.autograd.Function):
+    """Mean over locations of Σ_c weight_c (u_c - v_c)², where u and v are ``(B, C, h, w)`` at unit length: ``(B,)``.
+
+    The package's ``normalize_tensor``, difference, square, 1×1 convolution and mean, for which autograd would go over
+    the maps some thirty times; by hand it is a dozen (docs/log.md). With e = u - v and t = 2 weight e / (h w), times
+    the gradient of the result, that of the features is (t - u ⟨u, t⟩) / length.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
+        length = _length(features)
+        unit = features / length
+        error = (wanted / _length(wanted)).neg_().add_(unit)
+        ctx.save_for_backward(unit, error, length, weight)
+        return F.conv2d(error.square(), weight).mean(dim=(1, 2, 3))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        unit, error, length, weight = ctx.saved_tensors
+        share = 2 * gradients[0].view(-1, 1, 1, 1) / (error.shape[2] * error.shape[3])
+        to_unit = error * (weight * share)
+        along = (unit * to_unit).sum(dim=1, keepdim=True)
+        return to_unit.addcmul_(unit, along, value=-1).div_(length), None, None
+
+
+def _length(features: Tensor) -> Tensor:
+    """Length of each location's channels ``(B, 1, h, w)``, as in ``lpips.normalize_tensor``, but 1 where all are 0.
+
+    There the package's square root has an infinite slope, and 0 · ∞ makes every gradient NaN.
+    """
+    length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return torch.where(length > 0, length + 1e-10, 1.0)
 
 
 class BlockwiseConvolution(nn.Module):
@@ -103,14 +136,3 @@ class BlockwiseConvolution(nn.Module):
         """What to add behind the last pixel (or take away, if negative), so that whole blocks are left."""
         steps = (side + 2 * self.padding - self.size) // self.stride  # after the first place of the window
         return (steps + self.blocks) * self.stride - side - self.padding
-
-
-def _unit_length(features: Tensor) -> Tensor:
-    """Each location's channels at unit length, as ``lpips.normalize_tensor``, with a finite gradient where all are 0.
-
-    There the package's square root has an infinite slope, and 0 · ∞ makes every gradient NaN.
-    """
-    squared = features.square().sum(dim=1, keepdim=True)
-    present = squared > 0
-    length = torch.where(present, squared, 1.0).sqrt()
-    return features / torch.where(present, length + 1e-10, 1.0)

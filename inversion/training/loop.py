@@ -150,7 +150,7 @@ class Trainer:
 
         def calibrate(size: int) -> None:
             with self.engine.autocast():
-                self.model.calibrate([from_stored(part) for part in stored.split(size)])
+                self.model.calibrate(from_stored(part) for part in stored.split(size))
 
         until_it_fits(calibrate, min(self.config.batch_size, len(stored)), self.subject)
 

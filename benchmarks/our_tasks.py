@@ -1,0 +1,202 @@
+"""The tasks of ``bench``, done by the project."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks import quality
+from benchmarks.measuring import BATCH, EPOCHS, STEPS, TWENTIETH, WARM_UP, Tasks, random_heads, timed
+from benchmarks.plain_tasks import psnr_after
+from benchmarks.prepared import prepare_run, trainer_of
+from inversion import run as run_module
+from inversion.config import RunConfig
+from inversion.decoders import decoders
+from inversion.decoders.attention import AttentionDecoder, AttentionOptions
+from inversion.experiment import size_metrics, training_data
+from inversion.features import FeatureShape
+from inversion.images import from_stored
+from inversion.run import train
+from inversion.tracking import results
+from inversion.tracking.connection import connect
+from inversion.tracking.run import TrackedRun, begin_run
+from inversion.training.device import choose_precision, make_engine
+from inversion.training.listener import Listener
+from inversion.training.together import Alone, side_by_side
+
+TASKS = Tasks()
+
+
+@TASKS.add("gemm")
+def gemm(folder: Path, precision: str) -> dict[str, float]:
+    """The machine's rate of matrix products, in GFLOP/s: what all else is a fraction of."""
+    size = 2048
+    one = torch.rand(size, size, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    return {"value": 2 * size**3 / timed(lambda: one @ one, 9) / 1e9}
+
+
+@TASKS.add("data")
+def data(folder: Path, _: str) -> dict[str, float]:
+    """Seconds an image, of an epoch that does nothing but read."""
+    prepared = prepare_run(folder)
+    make_engine(prepared.plan.config)
+    batches = training_data(prepared).batches
+    images = sum(len(batch) for batch in batches.epoch(1))
+    return {"value": timed(lambda: [from_stored(batch) for batch in batches.epoch(2)], 9) / images}
+
+
+class Clock(Listener):
+    """When each step was done."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
+        self.times.append(time.perf_counter())
+
+
+@TASKS.add("step")
+def step(folder: Path, encoder: str) -> dict[str, float]:
+    """Seconds an image of a training step."""
+    clock, name, _, precision = Clock(), *encoder.partition("/")
+    prepared = prepare_run(folder, encoder=name, precision=precision or "auto", epochs=1, train_limit=BATCH)
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = trainer_of(prepared, scratch, [clock])
+        for _ in range(STEPS + WARM_UP):  # whole steps as in an epoch, of one batch each
+            began = time.perf_counter()
+            trainer._train_epoch()
+            trainer.progress.step = 0
+            clock.times[-1] -= began
+    return {"value": median(clock.times[WARM_UP:]) / BATCH}
+
+
+@TASKS.add("evaluate")
+def evaluate(folder: Path, encoder: str) -> dict[str, float]:
+    """All that a run does at its end, logged to MLflow, but for the packed model, which the reference does not make."""
+    prepared = prepare_run(folder, encoder=encoder, epochs=1)
+    results.log_model = lambda *_: None
+    with tempfile.TemporaryDirectory() as scratch:
+        run = begin_run(connect(f"sqlite:///{scratch}/mlflow.db", "bench"), "evaluation", None, {})
+        trainer = trainer_of(prepared, scratch)
+        trainer._calibrate()
+        size_metrics(trainer)
+        seconds = timed(lambda: run_module.finish(run, prepared, trainer), 1, 0)
+        return {"value": seconds / len(prepared.photos.names("test"))}
+
+
+@TASKS.add("attention")
+def attention(folder: Path, _: str) -> dict[str, float]:
+    """Seconds an image of the attention decoder's forward and backward pass at 64×56×56."""
+    prepared = prepare_run(folder, encoder="resnet34:layer1", decoder="attention", epochs=1)
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = trainer_of(prepared, scratch)
+        features = torch.rand(BATCH, 64, 56, 56).to(memory_format=torch.channels_last)
+
+        def step() -> None:
+            with trainer.engine.autocast():
+                made = trainer.model.decode([features])
+            made.square().mean().backward()
+
+        return {"value": timed(step, 16, 4) / BATCH}
+
+
+@TASKS.add("attention-quality")
+def attention_quality(folder: Path, steps: str) -> dict[str, float]:
+    """PSNR of our attention decoder after so many steps of the plain loop, in dB."""
+    def decoder() -> torch.nn.Module:
+        return AttentionDecoder(FeatureShape(64, 56, 56), 224, AttentionOptions())
+
+    return {"value": psnr_after(folder, int(steps), decoder)}
+
+
+@TASKS.add("kernel")
+def kernel(folder: Path, heads: str) -> dict[str, float]:
+    """Seconds an image of full attention over 56×56 tokens of 128 channels, forward and backward."""
+    engine = make_engine(RunConfig(device="cpu", precision=choose_precision("auto", "cpu")))
+    query, key, value = random_heads(int(heads))
+
+    def attend() -> None:
+        with engine.autocast():
+            attended = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        attended.float().sum().backward()
+
+    return {"value": timed(attend, 5, 1) / 2}
+
+
+@TASKS.add("run")
+def whole_run(folder: Path, encoder: str) -> dict[str, float]:
+    """Seconds of a whole run with everything that it logs, the decoding of its photographs included."""
+    with tempfile.TemporaryDirectory() as scratch:
+        connection = connect(f"sqlite:///{scratch}/mlflow.db", "bench")
+        limits = {f"{split}_limit": count for split, count in TWENTIETH.items()}
+        began = time.perf_counter()
+        prepared = prepare_run(folder, encoder=encoder, epochs=EPOCHS, data_dir=str(Path(scratch) / "cache"), **limits)
+        result = train(prepared, connection, [Listener()])
+        seconds = time.perf_counter() - began
+    return {"value": seconds, "train_seconds": result.metrics["train_seconds"]}
+
+
+@TASKS.add("quality")
+def test_psnr(folder: Path, arguments: str) -> dict[str, float]:
+    """Test PSNR in dB after the same training: ``encoder/decoder/how/seed``, ``how`` being plain, fp32 or bf16."""
+    encoder, decoder, how, seed = arguments.split("/")
+    return {"value": quality.psnr_by(how, folder, encoder, decoder, int(seed))}
+
+
+@TASKS.add("tracking")
+def tracking(folder: Path, encoder: str) -> dict[str, float]:
+    """Seconds an epoch that go into MLflow, without the model and the scores at the end."""
+    spent = 0.0
+
+    def clocked(method: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal spent
+            began = time.perf_counter()
+            try:
+                return method(*arguments, **named)
+            finally:
+                spent += time.perf_counter() - began
+
+        return call
+
+    for name in ("on_epoch", "on_pictures", "on_checkpoint"):
+        setattr(TrackedRun, name, clocked(getattr(TrackedRun, name)))
+    with tempfile.TemporaryDirectory() as scratch:
+        connection = connect(f"sqlite:///{scratch}/mlflow.db", "bench")
+        train(prepare_run(folder, encoder=encoder, epochs=30, train_limit=4, val_limit=4, test_limit=1), connection)
+    return {"value": spent / 30}
+
+
+def _four(folder: Path, encoder: str, scratch: str) -> list[Callable[[Any], Any]]:
+    def job(decoder: str) -> Callable[[Any], Any]:
+        def fit(company: Any) -> Any:
+            prepared = prepare_run(folder, encoder=encoder, decoder=decoder, epochs=2)
+            trainer = trainer_of(prepared, f"{scratch}/{decoder}")
+            trainer.company = company
+            return trainer.fit()
+
+        return fit
+
+    return [job(name) for name in decoders.names()]
+
+
+@TASKS.add("one-by-one")
+def one_after_the_other(folder: Path, encoder: str) -> dict[str, float]:
+    """Seconds of two epochs of the four decoders, one after the other."""
+    with tempfile.TemporaryDirectory() as scratch:
+        jobs = _four(folder, encoder, scratch)
+        return {"value": timed(lambda: [job(Alone()) for job in jobs], 1, 0)}
+
+
+@TASKS.add("side-by-side")
+def on_one_encoder_pass(folder: Path, encoder: str) -> dict[str, float]:
+    """The same on one encoder pass."""
+    with tempfile.TemporaryDirectory() as scratch:
+        jobs = _four(folder, encoder, scratch)
+        return {"value": timed(lambda: [future.result() for future in side_by_side(jobs)], 1, 0)}

@@ -1,0 +1,25 @@
+"""Our runs on the photographs that ``bench`` has made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import THREADS
+from inversion.config import parse_config
+from inversion.experiment import Prepared, make_trainer, prepare
+from inversion.training.listener import Listener
+from inversion.training.loop import Trainer
+
+
+def prepare_run(folder: Path, **values: Any) -> Prepared:
+    """What the project prepares for a run on the folder's photographs, which never ends before its last epoch."""
+    return prepare(parse_config({
+        "data": str(folder / "photographs"), "data_dir": str(folder / "cache"), "weights": "random",
+        "lpips_weights": str(folder / "alexnet.pth"), "patience": 1000, "threads": THREADS} | values))
+
+
+def trainer_of(prepared: Prepared, scratch: str, listeners: Sequence[Listener] = ()) -> Trainer:
+    """A trainer that writes into a folder which is thrown away."""
+    return make_trainer(prepared, Path(scratch), listeners)

@@ -118,8 +118,8 @@ def main(folder: Path, only: str, steps: int) -> None:
     """Prints a row for each configuration of grid.yaml, and what all of them come to."""
     console = Console(width=160)
     write_alexnet(folder)
-    table = Table("configuration", "ms an image, training", "scoring first / again", "hours here", "GFLOP a step", "GB a step",
-                  "operations", "H100, ms a step", "bottleneck there")
+    table = Table("configuration", "ms an image, training", "scoring first / again", "hours here", "GFLOP a step",
+                  "GB a step", "operations", "H100, ms a step", "bottleneck there")
     costs = []
     for configuration in load_spec("grid.yaml", (), (), None).configurations:
         name = run_name(configuration.config, [])
@@ -129,8 +129,8 @@ def main(folder: Path, only: str, steps: int) -> None:
         costs.append(cost)
         there = cost.h100_seconds()
         slowest = max(there, key=lambda name: there[name])
-        table.add_row(name, f"{1000 * cost.step:.1f}", f"{1000 * cost.first:.1f} / {1000 * cost.again:.1f}", f"{cost.hours:.2f}",
-                      f"{cost.flops / 1e9:.0f}", f"{cost.moved / 1e9:.2f}", str(cost.operations),
+        table.add_row(name, f"{1000 * cost.step:.1f}", f"{1000 * cost.first:.1f} / {1000 * cost.again:.1f}",
+                      f"{cost.hours:.2f}", f"{cost.flops / 1e9:.0f}", f"{cost.moved / 1e9:.2f}", str(cost.operations),
                       f"{1000 * there[slowest]:.1f}", slowest)
         console.print(f"{name}: {1000 * cost.step:.1f} ms an image")
     console.print(table)

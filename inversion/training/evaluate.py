@@ -96,7 +96,7 @@ def _score(model: InversionModel, stored: Tensor, loss: ReconstructionLoss, engi
     """
     scores, crops = Scores(), (first, len(stored))
     start = synchronised_time(engine.device)
-    images = from_stored(stored.to(engine.device))
+    images = from_stored(engine.send(stored))
     targets = make_targets(images, engine.protocol)
     forward_start = synchronised_time(engine.device)
     with engine.autocast():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,20 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from inversion.config import RunConfig
 from inversion.data.batches import TrainBatches
-from inversion.errors import AbandonedRunError, InversionError, NonFiniteError, PrunedRunError
+from inversion.errors import AbandonedRunError, NonFiniteError, PrunedRunError
 from inversion.images import from_stored
-from inversion.losses import LossTerms, ReconstructionLoss, make_targets
+from inversion.losses import LossTerms, ReconstructionLoss
 from inversion.model import InversionModel
 from inversion.training.checkpoint import BEST, LAST, CheckpointError, load_checkpoint, save_checkpoint
 from inversion.training.device import Engine
 from inversion.training.evaluate import BATCH, Scores, evaluate, validation_metrics
 from inversion.training.finite import FiniteCheck
+from inversion.training.gradients import BatchGradients
 from inversion.training.interrupt import StopRequest
 from inversion.training.kept import Kept
 from inversion.training.listener import Listener, Picture
 from inversion.training.measure import PeakMemory
-from inversion.training.memory import BatchSize, split_evenly, until_it_fits
+from inversion.training.memory import BatchSize, until_it_fits
 from inversion.training.progress import Progress
 from inversion.training.together import Alone, Company
 
@@ -91,10 +92,9 @@ class Trainer:
         self.schedule = ReduceLROnPlateau(
             self.optimizer, factor=config.lr_factor, patience=config.lr_patience, min_lr=config.min_lr
         )
-        learned = model.learned_state()
-        self.statistics = [buffer for name, buffer in model.named_buffers() if name in learned]
+        self.gradients = BatchGradients(self.model, self.loss, engine, self.optimizer)
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        self.finite = FiniteCheck(self.optimizer, trained, self.statistics, engine.device)
+        self.finite = FiniteCheck(self.optimizer, trained, self.gradients.statistics, engine.device)
         self.sums = torch.zeros(3, dtype=torch.float64, device=engine.device)
         self.company = company or Alone()
         self.subject = f"image_size {config.image_size} with encoder {config.encoder} and decoder {config.decoder}"
@@ -146,7 +146,7 @@ class Trainer:
 
     def _calibrate(self) -> None:
         """Measures the features' scale; the model is in eval mode and no seed is involved."""
-        stored = self.data.calibration.to(self.engine.device)
+        stored = self.engine.send(self.data.calibration)
 
         def calibrate(size: int) -> None:
             with self.engine.autocast():
@@ -188,12 +188,12 @@ class Trainer:
         progress.seconds_in_epoch += time.perf_counter() - started
 
     def _step(self, images: Tensor) -> LossTerms:
-        statistics = [buffer.clone() for buffer in self.statistics]
+        progress, before = self.progress, [buffer.clone() for buffer in self.gradients.statistics]
         terms = until_it_fits(
-            lambda size: self._accumulate(images, size, statistics),
-            min(self.progress.micro_batch or len(images), len(images)), self.subject, self._halve_micro_batch,
+            lambda size: self.gradients.of(images, size, before, (progress.epoch, progress.step), self.company),
+            min(progress.micro_batch or len(images), len(images)), self.subject, self._halve_micro_batch,
         )
-        self.finite.look(self.progress.step + 1, terms, statistics)
+        self.finite.look(progress.step + 1, terms, before)
         # Not tried again if it runs out of memory: it needs the same whatever the micro-batch, and may be half done.
         self.optimizer.step()
         return terms
@@ -229,57 +229,6 @@ class Trainer:
             f"step {fault.step} of epoch {progress.epoch + 1}: {fault.what} is not finite. Try a lower lr "
             f"(now {self.optimizer.param_groups[0]['lr']:g}) or precision=fp32."
         )
-
-    def _accumulate(self, images: Tensor, size: int, statistics: list[Tensor]) -> LossTerms:
-        """Gradients of a batch's mean loss, computed with at most ``size`` images at a time.
-
-        When memory runs out, there are no gradients, and BatchNorm's ``statistics`` are those from before this step.
-        """
-        self.optimizer.zero_grad(set_to_none=True)
-        parts = split_evenly(images, size)
-        shares = [len(part) / len(images) for part in parts]
-        try:
-            terms = [self._backward(part, share, (self.progress.epoch, self.progress.step, size, place))
-                     for place, (part, share) in enumerate(zip(parts, shares, strict=True))]
-        except RuntimeError:  # most likely out of memory; the caller knows
-            self.optimizer.zero_grad(set_to_none=True)
-            self._put_back(statistics)
-            self.company.forget()
-            raise
-        return _weighted_mean(terms, shares)
-
-    def _backward(self, images: Tensor, share: float, which: tuple[int, ...]) -> LossTerms:
-        """Adds the gradients of these images' mean loss, times their share of the batch.
-
-        ``which`` says which images of the training these are, for those who share what does not depend on the decoder.
-        """
-        targets = make_targets(images, self.engine.protocol)
-        lpips = self.loss.used_lpips
-        with self.engine.autocast():
-            features = self.company.get(("features", which), lambda: self.model.encode(images))
-            wanted = self.company.get(("wanted", which), lambda: lpips.wanted(targets.loss)) if lpips else None
-            terms: LossTerms = self.loss(self._reconstruct(images, features), targets.loss, wanted)
-        terms.total.backward(torch.full_like(terms.total, share))
-        perceptual = None if terms.lpips is None else terms.lpips.detach()
-        return LossTerms(terms.total.detach(), terms.mse.detach(), perceptual)
-
-    def _reconstruct(self, images: Tensor, features: Sequence[Tensor]) -> Tensor:
-        """The model's output; what BatchNorm cannot train on is told in the run's own terms."""
-        try:
-            reconstructions: Tensor = self.model(images, features)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise InversionError(
-                f"step {self.progress.step + 1} of epoch {self.progress.epoch + 1}: BatchNorm needs more than one "
-                "value a channel, and this is a single image with a 1×1 map. Try a larger image_size, an earlier "
-                "layer, another decoder, or a batch_size that leaves no single image over."
-            ) from error
-        return reconstructions
-
-    def _put_back(self, statistics: list[Tensor]) -> None:
-        for buffer, before in zip(self.statistics, statistics, strict=True):
-            buffer.copy_(before)
 
     def _halve_micro_batch(self, size: int, smaller: int) -> None:
         self.progress.micro_batch = smaller
@@ -346,7 +295,7 @@ class Trainer:
         self.model.eval()
 
         def pairs(stored: Tensor) -> list[tuple[Tensor, Tensor]]:
-            images = from_stored(stored.to(self.engine.device))
+            images = from_stored(self.engine.send(stored))
             with self.engine.autocast():
                 return list(zip(images, self.model(images).float(), strict=True))
 
@@ -412,16 +361,3 @@ class Trainer:
         files = [path for path in (self.folder / LAST, self.folder / BEST) if path.is_file()]
         for listener in self.listeners:
             listener.on_checkpoint(files, final)
-
-
-def _weighted_mean(terms: Sequence[LossTerms], shares: Sequence[float]) -> LossTerms:
-    """The terms of a batch out of those of its parts, whose ``shares`` of its images add up to 1."""
-    if len(terms) == 1:
-        return terms[0]
-
-    def mean(values: Iterable[Tensor]) -> Tensor:
-        return torch.stack([share * value for share, value in zip(shares, values, strict=True)]).sum()
-
-    perceptual = [part.lpips for part in terms if part.lpips is not None]
-    return LossTerms(mean(part.total for part in terms), mean(part.mse for part in terms),
-                     mean(perceptual) if perceptual else None)

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from inversion.config import parse_config
+from inversion.decoders.attention import AttentionDecoder
 from inversion.run import SIDE_BY_SIDE, train
+from inversion.training.gradients import BatchGradients
 from inversion.training.listener import Listener
-from inversion.training.loop import Trainer
 from sweeps import worker as worker_module
 from sweeps.company import share_a_pass
 from sweeps.queue import Queue, Queued
@@ -58,15 +59,15 @@ def test_the_command_takes_how_many(lab: Any, alone: Any) -> None:
 
 def test_one_that_fails_fails_alone(
         lab: Any, queued: Work, work_here: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Trainer._reconstruct
+    original = BatchGradients.of
 
-    def hungry(trainer: Trainer, *rest: Any) -> Any:
-        if trainer.config.decoder == "attention":
+    def hungry(gradients: BatchGradients, *rest: Any) -> Any:
+        if isinstance(gradients.model.decoder, AttentionDecoder):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return original(trainer, *rest)
+        return original(gradients, *rest)
 
     queued(GRID)
-    monkeypatch.setattr(Trainer, "_reconstruct", hungry)
+    monkeypatch.setattr(BatchGradients, "of", hungry)
     work_here(side_by_side=4)
     ends = {run.data.params["decoder"]: run.info.status for run in lab.results().runs if run.data.params["seed"] == "0"}
     assert ends == dict.fromkeys(DECODERS, "FINISHED") | {"attention": "FAILED"}

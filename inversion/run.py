@@ -25,7 +25,7 @@ from inversion.tracking import results
 from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import require_same_digest
 from inversion.tracking.run import MissingArtifactError, TrackedRun, begin_run, ending_truthfully
-from inversion.tracking.study import StudyRun
+from inversion.tracking.study import SIDE_BY_SIDE, StudyRun
 from inversion.training.checkpoint import LAST, furthest_checkpoint
 from inversion.training.evaluate import test_metrics
 from inversion.training.interrupt import StopRequest
@@ -33,9 +33,6 @@ from inversion.training.listener import Listener
 from inversion.training.loop import Trainer
 from inversion.training.measure import PeakMemory
 from inversion.training.together import Company
-
-SIDE_BY_SIDE = "inversion.side_by_side"
-"""Tag: how many runs trained on one encoder pass; the times are what each would have taken alone."""
 
 TEST_PICTURES = 8
 MOST_PICTURES = 200

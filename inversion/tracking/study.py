@@ -15,6 +15,8 @@ from inversion.tracking.lifecycle import create_run, take_over
 from inversion.tracking.lookup import PAGE, pages, search
 
 KIND, STUDY, DIGEST = "inversion.kind", "inversion.study", "inversion.digest"
+SIDE_BY_SIDE = "inversion.side_by_side"
+"""How many runs trained on one encoder pass: times are what each would have taken alone, memory is that of all."""
 
 
 @dataclass(frozen=True)

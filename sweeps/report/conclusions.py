@@ -19,7 +19,7 @@ FAR_DB = 3.0
 """Twice the squared error."""
 
 NOT_OWN = ("Not known: on a CPU the memory that was measured is that of the whole process, which grows with the runs "
-           "before it.")
+           "before it, and side by side that of all the runs on one encoder pass.")
 
 
 @dataclass(frozen=True)

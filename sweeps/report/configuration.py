@@ -9,6 +9,7 @@ from typing import Any
 
 from inversion.config import RunConfig
 from inversion.resolve import run_name
+from inversion.tracking.study import SIDE_BY_SIDE
 from sweeps.report.statistics import Interval, SeedPool, pool_interval, pool_seeds
 from sweeps.report.study_data import ReportRun
 
@@ -19,7 +20,8 @@ PRECISION = "precision"
 """It changes speed, and the numbers hardly: it is shown where it differs, and parts nothing."""
 
 MEMORY = ("train_peak_memory_mb", "eval_peak_memory_mb")
-"""On a CPU they are the whole process's, which has grown with every run before: not to be compared."""
+"""On a CPU they are the whole process's, which has grown with every run before, and side by side that of all the runs
+on one encoder pass: not to be compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +75,10 @@ class Configuration:
         return self.decoder, str(self.parameters["decoder_options"]), self.settings
 
     @cached_property
-    def on_cuda(self) -> bool:
-        """Whether all its runs trained on a GPU, so that their memory is their own."""
-        return all(str(run.parameters["device"]).startswith("cuda") for run in self.runs.values())
+    def owns_memory(self) -> bool:
+        """Whether all its runs trained on a GPU and by themselves, so that their memory is their own."""
+        return all(str(run.parameters["device"]).startswith("cuda") and SIDE_BY_SIDE not in run.tags
+                   for run in self.runs.values())
 
     def pool(self, metric: str) -> SeedPool | None:
         """Scores of every test image for each seed; None where the metric is off."""
@@ -111,8 +114,8 @@ class Configuration:
         return sum(values) / len(values) if values else None
 
     def own_cost(self, metric: str) -> float | None:
-        """The same, but None for memory on a CPU, which is not the run's own."""
-        return None if metric in MEMORY and not self.on_cuda else self.cost(metric)
+        """The same, but None for memory that is not the run's own."""
+        return None if metric in MEMORY and not self.owns_memory else self.cost(metric)
 
 
 def plain_name(parameters: Mapping[str, Any]) -> str:

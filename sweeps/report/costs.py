@@ -18,8 +18,8 @@ NOTE = (f"Cost per dB is (cost − cost of the reference) / (PSNR − PSNR of th
         f"set, GFLOPs for an image, MB of memory in evaluation. There are two references with the same other "
         f"parameters: {REFERENCE} with the same decoder, and the best single model{{best}}. \"none\" where nothing is "
         "gained, \"not run\" where the reference was not; a negative cost is saved beside the gain. A gain holds up or "
-        "does not as in the tables above (Holm, over all gains in this table). Memory on a CPU is the whole process's "
-        "and is left out (\"CPU\").")
+        "does not as in the tables above (Holm, over all gains in this table). Memory on a CPU is the whole process's, "
+        "and side by side that of all the runs together: it is left out (\"shared\").")
 
 
 def costs(board: Board) -> ReportTable:
@@ -70,6 +70,6 @@ def _fields(name: str, item: Configuration, reference: Configuration | None) -> 
         return {f"{name}_gain": None, f"{name}_why": why, f"{name}_memory_why": why}
     gain = item.psnr.mean - reference.psnr.mean
     why = "none" if gain <= 0 else "not measured"
-    on_cpu = gain > 0 and not (item.on_cuda and reference.on_cuda)
+    shared = gain > 0 and not (item.owns_memory and reference.owns_memory)
     return {f"{name}_gain": gain, **{f"{name}_{metric}": cost_per_db(item, reference, metric) for metric in COSTS},
-            f"{name}_why": why, f"{name}_memory_why": "CPU" if on_cpu else why}
+            f"{name}_why": why, f"{name}_memory_why": "shared" if shared else why}

@@ -32,7 +32,7 @@ class BoardEvidence:
         return self.board.compare(first.label, second.label) if first and second else None
 
     def cost(self, configuration: str, metric: str) -> float | None:
-        """A metric of the whole run; None if it is not known, as the memory of a run on a CPU."""
+        """A metric of the whole run; None if it is not known, as memory that is not the run's own."""
         item = self.board.chosen.get(configuration)
         return item.own_cost(metric) if item else None
 

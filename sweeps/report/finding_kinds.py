@@ -36,7 +36,7 @@ class Evidence(Protocol):
     def cost(self, configuration: str, metric: str) -> float | None:
         """A metric of the whole run (``gflops_per_image``, ``train_peak_memory_mb``); None if it is not known.
 
-        Memory is not known of a run on a CPU.
+        Memory is not known where it is not the run's own, as on a CPU.
         """
 
 

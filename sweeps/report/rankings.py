@@ -26,8 +26,8 @@ SEEDS = [Shown("seeds", "{seeds}"), Shown("between seeds (dB)", "± {seed_spread
 
 NOTE = ("Mean ± standard deviation over the test images (ddof 0); the interval is that of the mean, by bootstrap over "
         "the images{seeds}. Times and memory are those of the machines that trained.")
-ON_CPU = (" Memory on a CPU is the resident set of the whole process, which grows with the runs that it did before: it "
-          "is not to be compared.")
+SHARED_MEMORY = (" Memory on a CPU is the resident set of the whole process, which grows with the runs that it did "
+                 "before, and memory of runs side by side is that of all of them: it is not to be compared.")
 BETWEEN = " Between seeds: standard deviation of their means (n − 1)."
 PRECISIONS = " The precision differs between the runs; it is no reason to rank them apart."
 
@@ -80,7 +80,7 @@ def _ranked(board: Board, key: str, title: str, items: Sequence[Configuration]) 
 def _remarks(items: Sequence[Configuration], several: bool, mixed: bool) -> str:
     """What else has to be known to read a ranking."""
     remarks = (BETWEEN if several else "") + (PRECISIONS if mixed else "")
-    remarks += "" if all(item.on_cuda for item in items) else ON_CPU
+    remarks += "" if all(item.owns_memory for item in items) else SHARED_MEMORY
     accumulated = [item.label for item in items
                    if any("inversion.micro_batch" in run.tags for run in item.runs.values())]
     if accumulated:

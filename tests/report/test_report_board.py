@@ -126,7 +126,7 @@ def test_a_decibel_has_a_cost_only_where_one_is_gained(
     assert "| none |" in text["resnet34:layer1+transposed_conv"]
     assert "| (reference) |" in text["vgg16:block1+transposed_conv"]
     assert "none" not in text["vgg16:block1+transposed_conv"]
-    assert "| CPU |" in text["ensemble+weighted+transposed_conv"]
+    assert "| shared |" in text["ensemble+weighted+transposed_conv"]
 
 
 def test_a_cost_without_its_reference_is_not_called_none(

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 from inversion.tracking.connection import connect
+from inversion.tracking.study import SIDE_BY_SIDE
 from sweeps.report import questions, rankings
 from sweeps.report.board import Board, make_boards
 from sweeps.report.collect import collect
@@ -70,10 +72,14 @@ def test_the_memory_budget_chooses_the_best_that_fits(
     assert within(100) == "No configuration trained within this budget."
 
 
-def test_on_a_cpu_no_memory_is_recommended(make_study: Callable[..., Any], scores: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("how", [{"device": "cpu"}, {"device": "cuda", "tags": {SIDE_BY_SIDE: "4"}}],
+                         ids=["on a cpu", "side by side"])
+def test_memory_that_is_not_the_runs_own_is_not_recommended(
+    how: dict[str, Any], make_study: Callable[..., Any], scores: Callable[..., Any]
+) -> None:
     made = make_study()
-    made.add(scores(25))
-    made.add(scores(24), encoder="resnet34")
+    made.add(scores(25), **how, metrics={"train_peak_memory_mb": 900.0})
+    made.add(scores(24), **how, encoder="resnet34", metrics={"train_peak_memory_mb": 500.0})
     _, (board,) = read(made)
     for budget in (None, 5000.0):
         advice, = (item for item in recommendations(board, budget) if "memory" in item.title or "Within" in item.title)

@@ -11,7 +11,8 @@ import torch
 
 from inversion.config import parse_config
 from inversion.decoders.attention import AttentionDecoder
-from inversion.run import SIDE_BY_SIDE, train
+from inversion.run import train
+from inversion.tracking.study import SIDE_BY_SIDE
 from inversion.training.gradients import BatchGradients
 from inversion.training.listener import Listener
 from sweeps import worker as worker_module

@@ -34,12 +34,12 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
     """
     if min(images.shape[-2:]) < WINDOW:
         raise ValueError(f"SSIM needs images of at least {WINDOW}×{WINDOW} pixels, not {tuple(images.shape[-2:])}")
-    x, y = images.double().contiguous(), targets.double().contiguous()
-    mean_x, mean_y, mean_xx, mean_yy, mean_xy = _window_mean(torch.stack([x, y, x * x, y * y, x * y])).unbind()
+    x, y = (values.to(torch.float64, memory_format=torch.contiguous_format) for values in (images, targets))
+    mean_x, mean_y = _window_mean(x), _window_mean(y)
     unbiased = WINDOW**2 / (WINDOW**2 - 1)
-    variance_x = unbiased * (mean_xx - mean_x * mean_x)
-    variance_y = unbiased * (mean_yy - mean_y * mean_y)
-    covariance = unbiased * (mean_xy - mean_x * mean_y)
+    variance_x = unbiased * (_window_mean(x * x) - mean_x * mean_x)
+    variance_y = unbiased * (_window_mean(y * y) - mean_y * mean_y)
+    covariance = unbiased * (_window_mean(x * y) - mean_x * mean_y)
     c1, c2 = K1**2, K2**2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)

@@ -44,17 +44,21 @@ class BatchGradients:
         parts = split_evenly(images, size)
         shares = [len(part) / len(images) for part in parts]
         try:
-            terms = [self._backward(part, share, (*position, size, place), company)
+            terms = [self.backward(part, share, (*position, size, place), company)
                      for place, (part, share) in enumerate(zip(parts, shares, strict=True))]
         except RuntimeError:  # most likely out of memory; the caller knows
             self.optimizer.zero_grad(set_to_none=True)
-            for buffer, good in zip(self.statistics, before, strict=True):
-                buffer.copy_(good)
+            self.put_back(before)
             company.forget()
             raise
         return _weighted_mean(terms, shares)
 
-    def _backward(self, images: Tensor, share: float, which: tuple[int, ...], company: Company) -> LossTerms:
+    def put_back(self, before: Sequence[Tensor]) -> None:
+        """Makes the statistics what they were."""
+        for buffer, good in zip(self.statistics, before, strict=True):
+            buffer.copy_(good)
+
+    def backward(self, images: Tensor, share: float, which: tuple[int, ...], company: Company) -> LossTerms:
         """Adds the gradients of these images' mean loss, times their share of the batch.
 
         ``which`` says which images of the training these are, for those who share what does not depend on the decoder.

@@ -31,6 +31,7 @@ from inversion.training.device import Engine
 from inversion.training.evaluate import BATCH, Scores, evaluate, validation_metrics
 from inversion.training.finite import FiniteCheck
 from inversion.training.gradients import BatchGradients
+from inversion.training.graphs import GraphedGradients, graphs_are_asked_for
 from inversion.training.interrupt import StopRequest
 from inversion.training.kept import Kept
 from inversion.training.listener import Listener, Picture
@@ -92,7 +93,8 @@ class Trainer:
         self.schedule = ReduceLROnPlateau(
             self.optimizer, factor=config.lr_factor, patience=config.lr_patience, min_lr=config.min_lr
         )
-        self.gradients = BatchGradients(self.model, self.loss, engine, self.optimizer)
+        gradients = GraphedGradients if graphs_are_asked_for(engine.device) else BatchGradients
+        self.gradients = gradients(self.model, self.loss, engine, self.optimizer)
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.finite = FiniteCheck(self.optimizer, trained, self.gradients.statistics, engine.device)
         self.sums = torch.zeros(3, dtype=torch.float64, device=engine.device)

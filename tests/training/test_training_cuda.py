@@ -11,6 +11,7 @@ from torch import Tensor
 from inversion.data.batches import TrainBatches
 from inversion.errors import NonFiniteError
 from inversion.training.checkpoint import LAST, load_checkpoint
+from inversion.training.graphs import GraphedGradients
 from inversion.training.loop import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -70,6 +71,20 @@ def test_numbers_that_are_not_finite_are_found_at_the_end_of_the_epoch_with_the_
     good._step(first.permute(0, 3, 1, 2).float().div(255))
     for name, value in good.model.learned_state().items():
         torch.testing.assert_close(content["model"][name], value.cpu(), atol=1e-5, rtol=1e-4)
+
+
+def test_steps_replayed_from_a_graph_come_to_what_steps_come_to(
+        make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = on_cuda(make_trainer, "plain", epochs=3)
+    monkeypatch.setenv("INVERSION_CUDA_GRAPHS", "1")
+    graphed = on_cuda(make_trainer, "graphed", epochs=3)
+    assert isinstance(graphed.gradients, GraphedGradients)
+    for trainer in (plain, graphed):
+        trainer.fit()
+    assert len(graphed.gradients._captured) == 2  # batches of two, and the last one of one
+    assert graphed.progress.last_metrics["val/loss"] == pytest.approx(plain.progress.last_metrics["val/loss"], rel=1e-3)
+    for name, value in plain.model.learned_state().items():
+        torch.testing.assert_close(graphed.model.learned_state()[name], value, atol=1e-4, rtol=1e-3)
 
 
 def test_batches_cut_on_the_gpu_are_those_cut_on_the_host(make_trainer: Make) -> None:

@@ -1,0 +1,82 @@
+"""A training step's kernels as one CUDA graph: with small batches, launching them takes longer than they do.
+
+Asked for by ``INVERSION_CUDA_GRAPHS=1`` in the environment, since no machine of ours could run it: its tests run where
+CUDA is. See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from inversion.losses import LossTerms, ReconstructionLoss
+from inversion.model import InversionModel
+from inversion.training.device import Engine
+from inversion.training.gradients import BatchGradients
+from inversion.training.together import Company, Position
+
+WARM_UPS = 3
+"""Passes before the capture, in which libraries choose their algorithms and take their workspaces."""
+
+
+def graphs_are_asked_for(device: torch.device) -> bool:
+    """Whether steps are to be captured: on CUDA, and by ``INVERSION_CUDA_GRAPHS=1``."""
+    return device.type == "cuda" and os.environ.get("INVERSION_CUDA_GRAPHS") == "1"
+
+
+@dataclass(frozen=True)
+class Captured:
+    """The pass over batches of one shape; everything in it stays where it is in memory."""
+
+    graph: torch.cuda.CUDAGraph
+    images: Tensor
+    terms: LossTerms
+    gradients: list[Tensor | None]
+
+    def replay(self, images: Tensor, parameters: Sequence[nn.Parameter]) -> LossTerms:
+        """Loss terms of these images; the gradients are the parameters' afterwards."""
+        self.images.copy_(images)
+        self.graph.replay()
+        for parameter, gradient in zip(parameters, self.gradients, strict=True):
+            parameter.grad = gradient
+        total, mse, lpips = self.terms
+        return LossTerms(total.clone(), mse.clone(), None if lpips is None else lpips.clone())
+
+
+class GraphedGradients(BatchGradients):
+    """The same gradients, captured once for each shape of a batch and replayed from then on.
+
+    Parts of a batch (memory was short) and batches of runs side by side are computed as ever.
+    """
+
+    def __init__(self, model: InversionModel, loss: ReconstructionLoss, engine: Engine,
+                 optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(model, loss, engine, optimizer)
+        self._captured: dict[torch.Size, Captured] = {}
+
+    def of(self, images: Tensor, size: int, before: Sequence[Tensor], position: Position,
+           company: Company) -> LossTerms:
+        if size < len(images) or company.size > 1:
+            return super().of(images, size, before, position, company)
+        captured = self._captured.get(images.shape)
+        if captured is None:
+            captured = self._captured[images.shape] = self._capture(images, before, position, company)
+        return captured.replay(images, self.model.trainable())
+
+    def _capture(self, images: Tensor, before: Sequence[Tensor], position: Position, company: Company) -> Captured:
+        images, stream = images.clone(), torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                super().of(images, len(images), before, position, company)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.put_back(before)
+        self.optimizer.zero_grad(set_to_none=True)  # so that the captured pass writes gradients and adds to none
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            terms = self.backward(images, 1.0, (*position, len(images), 0), company)
+        return Captured(graph, images, terms, [parameter.grad for parameter in self.model.trainable()])

@@ -18,7 +18,7 @@ from benchmarks.prepared import prepare_run, trainer_of
 from inversion import run as run_module
 from inversion.config import RunConfig
 from inversion.decoders import decoders
-from inversion.decoders.attention import AttentionDecoder, AttentionOptions
+from inversion.decoders.attention import AttentionDecoder, AttentionOptions, attend
 from inversion.experiment import size_metrics, training_data
 from inversion.features import FeatureShape
 from inversion.images import from_stored
@@ -123,7 +123,7 @@ def kernel(folder: Path, heads: str) -> dict[str, float]:
 
     def attend() -> None:
         with engine.autocast():
-            attended = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+            attended = attend(query, key, value)
         attended.float().sum().backward()
 
     return {"value": timed(attend, 5, 1) / 2}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Self
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -100,6 +101,18 @@ class TransformerBlock(nn.Module):
         return result
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """``softmax(q kᵀ / √d) v`` of heads ``(B, heads, N, d)``, by PyTorch's fused attention.
+
+    On a CPU heads of fewer than 64 channels are computed in fp32 whatever they come in: the backward pass in bf16 takes
+    up to twice as long there (docs/log.md).
+    """
+    if query.device.type == "cpu" and query.shape[-1] < HEAD_CHANNELS:
+        with torch.autocast("cpu", enabled=False):
+            return F.scaled_dot_product_attention(query.float(), key.float(), value.float())
+    return F.scaled_dot_product_attention(query, key, value)
+
+
 class PooledAttention(nn.Module):
     """Multi-head attention of all tokens ``(B, N, C)`` to at most ``pooled²`` averaged ones."""
 
@@ -118,7 +131,7 @@ class PooledAttention(nn.Module):
             context = F.adaptive_avg_pool2d(grid, self.pooled).flatten(2).transpose(1, 2)
         query = self._split(self.query(tokens))
         key, value = (self._split(part) for part in self.key_value(context).chunk(2, dim=-1))
-        attended = F.scaled_dot_product_attention(query, key, value)
+        attended = attend(query, key, value)
         result: Tensor = self.out(attended.transpose(1, 2).flatten(2))
         return result
 

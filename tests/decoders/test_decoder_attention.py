@@ -13,6 +13,7 @@ from inversion.decoders.attention import (
     AttentionOptions,
     PooledAttention,
     TransformerBlock,
+    attend,
     heads_of,
 )
 from inversion.errors import RequestError
@@ -54,6 +55,20 @@ def test_attention_to_pooled_tokens_is_the_explicit_softmax_over_their_averages(
                             for row in range(2) for column in range(2)], dim=1)
     tokens = grid.flatten(2).transpose(1, 2)
     torch.testing.assert_close(attention(tokens, (4, 6)), explicit(attention, tokens, averages), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("channels", "computed_in"), [(32, torch.float32), (64, torch.bfloat16)])
+def test_on_a_cpu_narrow_heads_are_computed_in_fp32_under_autocast(channels: int, computed_in: torch.dtype) -> None:
+    chance = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, 2, 9, channels, generator=chance).bfloat16() for _ in range(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        attended = attend(query, key, value)
+    assert attended.dtype == computed_in
+    exact = torch.nn.functional.scaled_dot_product_attention(query.float(), key.float(), value.float())
+    if computed_in == torch.float32:
+        assert torch.equal(attended, exact)
+    else:
+        torch.testing.assert_close(attended.float(), exact, atol=0.02, rtol=0.02)
 
 
 def test_a_block_keeps_each_token_at_its_place() -> None:

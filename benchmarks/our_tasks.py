@@ -121,12 +121,12 @@ def kernel(folder: Path, heads: str) -> dict[str, float]:
     engine = make_engine(RunConfig(device="cpu", precision=choose_precision("auto", "cpu")))
     query, key, value = random_heads(int(heads))
 
-    def attend() -> None:
+    def both_passes() -> None:
         with engine.autocast():
             attended = attend(query, key, value)
         attended.float().sum().backward()
 
-    return {"value": timed(attend, 5, 1) / 2}
+    return {"value": timed(both_passes, 5, 1) / 2}
 
 
 @TASKS.add("run")

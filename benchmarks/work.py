@@ -18,14 +18,17 @@ import torch
 from benchmarks.measuring import THREADS, Peak
 
 
+MODULES = {"plain": "benchmarks.plain_tasks", "ours": "benchmarks.our_tasks"}
+
+
 @click.command()
-@click.argument("side", type=click.Choice(["plain", "ours"]))
+@click.argument("side", type=click.Choice(list(MODULES)))
 @click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("argument", default="")
 def main(side: str, name: str, folder: Path, argument: str) -> None:
     """Does one task and prints its result."""
-    tasks = importlib.import_module(f"benchmarks.{side}_tasks").TASKS
+    tasks = importlib.import_module(MODULES[side]).TASKS
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     with Peak() as peak:

@@ -11,16 +11,13 @@ from typing import Any
 
 import torch
 
-from benchmarks import quality
 from benchmarks.measuring import BATCH, EPOCHS, STEPS, TWENTIETH, WARM_UP, Tasks, random_heads, timed
-from benchmarks.plain_tasks import psnr_after
 from benchmarks.prepared import prepare_run, trainer_of
 from inversion import run as run_module
 from inversion.config import RunConfig
 from inversion.decoders import decoders
-from inversion.decoders.attention import AttentionDecoder, AttentionOptions, attend
+from inversion.decoders.attention import attend
 from inversion.experiment import size_metrics, training_data
-from inversion.features import FeatureShape
 from inversion.images import from_stored
 from inversion.run import train
 from inversion.tracking import results
@@ -106,15 +103,6 @@ def attention(folder: Path, _: str) -> dict[str, float]:
         return {"value": timed(step, 16, 4) / BATCH}
 
 
-@TASKS.add("attention-quality")
-def attention_quality(folder: Path, steps: str) -> dict[str, float]:
-    """PSNR of our attention decoder after so many steps of the plain loop, in dB."""
-    def decoder() -> torch.nn.Module:
-        return AttentionDecoder(FeatureShape(64, 56, 56), 224, AttentionOptions())
-
-    return {"value": psnr_after(folder, int(steps), decoder)}
-
-
 @TASKS.add("kernel")
 def kernel(folder: Path, heads: str) -> dict[str, float]:
     """Seconds an image of full attention over 56×56 tokens of 128 channels, forward and backward."""
@@ -145,6 +133,8 @@ def whole_run(folder: Path, encoder: str) -> dict[str, float]:
 @TASKS.add("quality")
 def test_psnr(folder: Path, arguments: str) -> dict[str, float]:
     """Test PSNR in dB after the same training: ``encoder/decoder/how/seed``, ``how`` being plain, fp32 or bf16."""
+    from benchmarks import quality  # what the reference imports is no part of our memory
+
     encoder, decoder, how, seed = arguments.split("/")
     return {"value": quality.psnr_by(how, folder, encoder, decoder, int(seed))}
 

@@ -73,9 +73,10 @@ def make_encoder(name: str) -> nn.Module:
     encoder: nn.Module
     if name == "vgg16:block1":
         encoder = torchvision.models.vgg16().features[:5]
-    elif name == "resnet34:layer1":
+    elif name.startswith("resnet34:layer"):
         net = torchvision.models.resnet34()
-        encoder = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1)
+        stages = [net.layer1, net.layer2, net.layer3, net.layer4][:int(name.removeprefix("resnet34:layer"))]
+        encoder = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, *stages)
     elif name.startswith("vit_small:block"):
         encoder = Tokens(int(name.removeprefix("vit_small:block")))
     else:
@@ -119,7 +120,7 @@ def matmul_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 class AttentionDecoder(nn.Module):
     """The published design: 4 blocks with 8 heads over all tokens, then the transposed convolutions."""
 
-    def __init__(self, channels: int, side: int, depth: int = 4, heads: int = 8) -> None:
+    def __init__(self, channels: int, side: int, size: int = 224, depth: int = 4, heads: int = 8) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             nn.ModuleDict({
@@ -127,7 +128,7 @@ class AttentionDecoder(nn.Module):
                 "norm2": nn.LayerNorm(channels),
                 "mlp": nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)),
             }) for _ in range(depth))
-        self.head = make_decoder(channels, side)
+        self.head = make_decoder(channels, side, size)
 
     def forward(self, features: Tensor) -> Tensor:
         tokens = features.flatten(2).transpose(1, 2)

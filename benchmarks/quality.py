@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import plain
 from benchmarks.prepared import prepare_run, trainer_of
@@ -26,8 +26,16 @@ from inversion.training.loop import Trainer
 TRAINING = {"image_size": 128, "epochs": 20, "lr": 1e-3, "lr_patience": 1000}
 
 
+DECODERS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "transposed_conv": plain.make_decoder, "attention": plain.AttentionDecoder}
+
+
 def psnr_by(how: str, folder: Path, encoder: str, decoder: str, seed: int) -> float:
-    """Mean test PSNR in dB after training by ``plain`` (transposed_conv alone), ``fp32`` or ``bf16``."""
+    """Mean test PSNR in dB after training by ``plain``, ``fp32`` or ``bf16``.
+
+    The plain loop has two decoders: transposed_conv, which is ours, and the published design of attention, which is not
+    and starts with weights of its own.
+    """
     precision = "bf16" if how == "bf16" else "fp32"
     prepared = prepare_run(folder, encoder=encoder, decoder=decoder, seed=seed, precision=precision, **TRAINING)
     with tempfile.TemporaryDirectory() as scratch:
@@ -45,10 +53,11 @@ class _SameStart(plain.Plain):
         trainer._calibrate()
         self.model = copy.deepcopy(trainer.model).to(memory_format=torch.contiguous_format)
         shape = self.model.frozen[0].feature_shape
-        decoder = plain.make_decoder(shape.channels, shape.height, trainer.config.image_size)
-        with torch.no_grad():
-            for mine, theirs in zip(decoder.parameters(), self.model.decoder.parameters(), strict=True):
-                mine.copy_(theirs)
+        decoder = DECODERS[trainer.config.decoder](shape.channels, shape.height, trainer.config.image_size)
+        if trainer.config.decoder == "transposed_conv":
+            with torch.no_grad():
+                for mine, theirs in zip(decoder.parameters(), self.model.decoder.parameters(), strict=True):
+                    mine.copy_(theirs)
         super().__init__(encoder, alexnet, decoder)
         self.optimizer.param_groups[0]["lr"] = trainer.config.lr
 

@@ -17,7 +17,6 @@ import torch
 
 from benchmarks.measuring import THREADS, Peak
 
-
 MODULES = {"plain": "benchmarks.plain_tasks", "ours": "benchmarks.our_tasks"}
 
 

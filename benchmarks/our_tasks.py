@@ -165,8 +165,9 @@ def tracking(folder: Path, encoder: str) -> dict[str, float]:
 
 def _four(folder: Path, encoder: str, scratch: str) -> list[Callable[[Any], Any]]:
     def job(decoder: str) -> Callable[[Any], Any]:
+        prepared = prepare_run(folder, encoder=encoder, decoder=decoder, epochs=2)
+
         def fit(company: Any) -> Any:
-            prepared = prepare_run(folder, encoder=encoder, decoder=decoder, epochs=2)
             trainer = trainer_of(prepared, f"{scratch}/{decoder}")
             trainer.company = company
             return trainer.fit()

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -37,9 +38,19 @@ def stored_size(image_size: int) -> int:
 
 def normalise(images: torch.Tensor, normalisation: Normalisation) -> torch.Tensor:
     """Images in [0, 1] ``(B, 3, H, W)`` to the normalised range of the same shape."""
-    mean = images.new_tensor(normalisation.mean).view(3, 1, 1)
-    std = images.new_tensor(normalisation.std).view(3, 1, 1)
+    mean, std = _statistics(normalisation, images.device, images.dtype)
     return (images - mean) / std
+
+
+@functools.cache  # to a GPU they are sent once: each time, the host would wait
+def _statistics(
+    normalisation: Normalisation, device: torch.device, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    with torch.inference_mode(False):  # whoever asks first, training can use them
+        mean, std = (torch.tensor(values, device=device, dtype=dtype).view(3, 1, 1) for values in normalisation)
+    return mean, std
 
 
 def from_stored(pixels: torch.Tensor) -> torch.Tensor:

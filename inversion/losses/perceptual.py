@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from inversion.errors import WeightsError
@@ -91,6 +92,7 @@ class LevelDistance(torch.autograd.Function):
         return F.conv2d(error.square(), weight).mean(dim=(1, 2, 3))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         unit, error, length, weight = ctx.saved_tensors
         share = 2 * gradients[0].view(-1, 1, 1, 1) / (error.shape[2] * error.shape[3])

@@ -6,6 +6,7 @@ CUDA is. See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from inversion.training.together import Company, Position
 
 WARM_UPS = 3
 """Passes before the capture, in which libraries choose their algorithms and take their workspaces."""
+
+
+_logger = logging.getLogger(__name__)
 
 
 def graphs_are_asked_for(device: torch.device) -> bool:
@@ -57,26 +61,48 @@ class GraphedGradients(BatchGradients):
                  optimizer: torch.optim.Optimizer) -> None:
         super().__init__(model, loss, engine, optimizer)
         self._captured: dict[torch.Size, Captured] = {}
+        self._stream = torch.cuda.Stream(engine.device)
+        self._pool = torch.cuda.graph_pool_handle()
+        self._gave_up = False
 
     def of(self, images: Tensor, size: int, before: Sequence[Tensor], position: Position,
            company: Company) -> LossTerms:
-        if size < len(images) or company.size > 1:
+        if self._gave_up or size < len(images) or company.size > 1:
             return super().of(images, size, before, position, company)
-        captured = self._captured.get(images.shape)
-        if captured is None:
-            captured = self._captured[images.shape] = self._capture(images, before, position, company)
-        return captured.replay(images, self.model.trainable())
+        with torch.cuda.device(self.engine.device):
+            try:
+                captured = self._captured.get(images.shape) or self._capture(images, before, position, company)
+            except RuntimeError as error:  # memory that ran out too: without a graph there may be enough
+                self._give_up(error, before)
+                return super().of(images, size, before, position, company)
+            return captured.replay(images, self.model.trainable())
 
     def _capture(self, images: Tensor, before: Sequence[Tensor], position: Position, company: Company) -> Captured:
-        images, stream = images.clone(), torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
-                super().of(images, len(images), before, position, company)
-        torch.cuda.current_stream().wait_stream(stream)
+        images, here = images.clone(), torch.cuda.current_stream()
+        self._stream.wait_stream(here)
+        try:
+            with torch.cuda.stream(self._stream):
+                for _ in range(WARM_UPS):
+                    super().of(images, len(images), before, position, company)
+                self.put_back(before)
+                self.optimizer.zero_grad(set_to_none=True)  # the captured pass writes gradients and adds to none
+                graph = torch.cuda.CUDAGraph()
+                torch.cuda.synchronize()
+                graph.capture_begin(pool=self._pool)
+                try:
+                    terms = self.backward(images, 1.0, (*position, len(images), 0), company)
+                finally:
+                    graph.capture_end()
+        finally:
+            here.wait_stream(self._stream)
+        gradients = [parameter.grad for parameter in self.model.trainable()]
+        self._captured[images.shape] = captured = Captured(graph, images, terms, gradients)
+        return captured
+
+    def _give_up(self, error: RuntimeError, before: Sequence[Tensor]) -> None:
+        _logger.warning("a step could not be captured as a CUDA graph (%s): from here on they are computed without one",
+                        str(error).partition("\n")[0])
+        self._gave_up = True
+        self._captured.clear()
         self.put_back(before)
-        self.optimizer.zero_grad(set_to_none=True)  # so that the captured pass writes gradients and adds to none
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            terms = self.backward(images, 1.0, (*position, len(images), 0), company)
-        return Captured(graph, images, terms, [parameter.grad for parameter in self.model.trainable()])
+        self.optimizer.zero_grad(set_to_none=True)

@@ -73,11 +73,13 @@ def test_numbers_that_are_not_finite_are_found_at_the_end_of_the_epoch_with_the_
         torch.testing.assert_close(content["model"][name], value.cpu(), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("protocol", ["image", "published"])
+@pytest.mark.parametrize("decoder", ["transposed_conv", "attention", "frequency_aware"])
 def test_steps_replayed_from_a_graph_come_to_what_steps_come_to(
-        make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = on_cuda(make_trainer, "plain", epochs=3)
+        protocol: str, decoder: str, make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = on_cuda(make_trainer, "plain", epochs=3, protocol=protocol, decoder=decoder)
     monkeypatch.setenv("INVERSION_CUDA_GRAPHS", "1")
-    graphed = on_cuda(make_trainer, "graphed", epochs=3)
+    graphed = on_cuda(make_trainer, "graphed", epochs=3, protocol=protocol, decoder=decoder)
     assert isinstance(graphed.gradients, GraphedGradients)
     for trainer in (plain, graphed):
         trainer.fit()

@@ -51,7 +51,8 @@ class _SameStart(plain.Plain):
 
     def __init__(self, trainer: Trainer, encoder: str, alexnet: Path) -> None:
         trainer._calibrate()
-        self.model = copy.deepcopy(trainer.model).to(memory_format=torch.contiguous_format)
+        # not a copy: torch.fx puts the copy of a cut encoder into training mode
+        self.model = trainer.model.to(memory_format=torch.contiguous_format)
         shape = self.model.frozen[0].feature_shape
         decoder = DECODERS[trainer.config.decoder](shape.channels, shape.height, trainer.config.image_size)
         if trainer.config.decoder == "transposed_conv":

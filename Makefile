@@ -21,7 +21,7 @@ lint: $(VENV)/installed-dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed-dev  ## this project beside a plain reference: half an hour, on a machine that does nothing else
+bench: $(VENV)/installed-dev  ## this project beside a plain reference: an hour, on a machine that does nothing else
 	$(BIN)/python -m benchmarks.bench
 
 clean:  ## remove the virtual environment and caches; keeps mlflow.db and mlruns

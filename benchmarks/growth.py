@@ -9,8 +9,8 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 import torch
@@ -21,7 +21,7 @@ from rich.table import Table
 from benchmarks import plain
 from benchmarks.bench import write_alexnet
 from benchmarks.measuring import timed
-from benchmarks.prepared import prepare_run, trainer_of
+from benchmarks.prepared import prepare_run, train_an_epoch, trainer_of
 from benchmarks.queue_growth import measure as measure_queue
 from inversion.decoders.attention import AttentionDecoder, AttentionOptions
 from inversion.features import FeatureShape
@@ -33,14 +33,6 @@ Points = dict[str, list[tuple[float, float]]]
 ONE = {"encoder": "vgg16:block1", "epochs": 1, "val_limit": 1, "test_limit": 1}
 
 
-def _epoch(trainer: Any) -> Callable[[], None]:
-    def epoch() -> None:
-        trainer._train_epoch()
-        trainer.progress.step = 0
-
-    return epoch
-
-
 def images(folder: Path) -> Points:
     """Seconds of decoding, and of an epoch of training, against the number of photographs."""
     lines: Points = {"decoding, once": [], "an epoch of training": []}
@@ -50,7 +42,7 @@ def images(folder: Path) -> Points:
             prepared = prepare_run(folder, data_dir=scratch, train_limit=count, **ONE)
             lines["decoding, once"].append((count, time.perf_counter() - began))
             trainer = trainer_of(prepared, f"{scratch}/run")
-            lines["an epoch of training"].append((count, timed(_epoch(trainer), 2, 1)))
+            lines["an epoch of training"].append((count, timed(partial(train_an_epoch, trainer), 2, 1)))
     return lines
 
 
@@ -60,7 +52,7 @@ def sizes(folder: Path) -> Points:
     for size in (64, 128, 224, 320, 448):
         with tempfile.TemporaryDirectory() as scratch:
             trainer = trainer_of(prepare_run(folder, train_limit=4, image_size=size, **ONE), scratch)
-            lines["training step, an image"].append((size**2, 250 * timed(_epoch(trainer), 5)))
+            lines["training step, an image"].append((size**2, 250 * timed(partial(train_an_epoch, trainer), 5)))
     return lines
 
 

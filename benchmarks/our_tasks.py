@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.measuring import BATCH, EPOCHS, STEPS, TWENTIETH, WARM_UP, Tasks, random_heads, timed
-from benchmarks.prepared import prepare_run, trainer_of
+from benchmarks.prepared import prepare_run, train_an_epoch, trainer_of
 from inversion import run as run_module
 from inversion.config import RunConfig
 from inversion.decoders import decoders
@@ -67,8 +67,7 @@ def step(folder: Path, encoder: str) -> dict[str, float]:
         trainer = trainer_of(prepared, scratch, [clock])
         for _ in range(STEPS + WARM_UP):  # whole steps as in an epoch, of one batch each
             began = time.perf_counter()
-            trainer._train_epoch()
-            trainer.progress.step = 0
+            train_an_epoch(trainer)
             clock.times[-1] -= began
     return {"value": median(clock.times[WARM_UP:]) / BATCH}
 

@@ -23,3 +23,9 @@ def prepare_run(folder: Path, **values: Any) -> Prepared:
 def trainer_of(prepared: Prepared, scratch: str, listeners: Sequence[Listener] = ()) -> Trainer:
     """A trainer that writes into a folder which is thrown away."""
     return make_trainer(prepared, Path(scratch), listeners)
+
+
+def train_an_epoch(trainer: Trainer) -> None:
+    """The same epoch's steps again each time, without its validation and checkpoint."""
+    trainer._train_epoch()
+    trainer.progress.step = 0

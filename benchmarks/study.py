@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.bench import write_alexnet
 from benchmarks.measuring import timed
-from benchmarks.prepared import prepare_run, trainer_of
+from benchmarks.prepared import prepare_run, train_an_epoch, trainer_of
 from inversion.resolve import run_name
 from inversion.training.kept import KEPT_BYTES, Kept
 from inversion.training.measure import flop_counter
@@ -93,8 +93,7 @@ def measure(name: str, values: dict[str, Any], folder: Path, steps: int) -> Cost
         trainer._calibrate()
 
         def step() -> None:
-            trainer._train_epoch()
-            trainer.progress.step = 0
+            train_an_epoch(trainer)
 
         def score(kept: Kept) -> None:
             trainer.score(trainer.data.validation, kept)

@@ -13,7 +13,7 @@ from inversion.data.batches import TrainBatches, center_crops
 from inversion.data.cache import PhotoCache, load_cached
 from inversion.data.catalog import cache_folder
 from inversion.data.progress import Progress, quiet
-from inversion.encoders.build import build_encoder
+from inversion.encoders.build import Encoder, build_encoder
 from inversion.images import IMAGENET
 from inversion.losses import ReconstructionLoss
 from inversion.model import InversionModel, build_model
@@ -65,12 +65,18 @@ def make_trainer(
 def build(plan: Plan) -> tuple[InversionModel, ReconstructionLoss]:
     """The network and the loss of a plan, on the CPU; downloads weights that are not cached."""
     config = plan.config
-    normalisation = IMAGENET if config.protocol == "published" else None
-    encoders = [build_encoder(cut, plan.weights[cut.encoder], config.image_size, normalisation) for cut in plan.cuts]
+    encoders = build_encoders(plan)
     fusion = None if config.fusion == "none" else config.fusion
     model = build_model(encoders, config.decoder, plan.options, fusion, config.image_size, config.seed)
     lpips = plan.lpips.load() if plan.lpips else None
     return model, ReconstructionLoss(config.mse_weight, config.lpips_weight, lpips)
+
+
+def build_encoders(plan: Plan) -> list[Encoder]:
+    """The frozen encoders of a plan, on the CPU; downloads weights that are not cached."""
+    config = plan.config
+    normalisation = IMAGENET if config.protocol == "published" else None
+    return [build_encoder(cut, plan.weights[cut.encoder], config.image_size, normalisation) for cut in plan.cuts]
 
 
 def training_data(prepared: Prepared) -> TrainingData:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +14,14 @@ from inversion import metrics
 from inversion.data.cache import load_cached
 from inversion.data.catalog import cache_folder
 from inversion.data.progress import Progress, quiet
-from inversion.encoders.build import Encoder, build_encoder
+from inversion.encoders.build import Encoder
 from inversion.errors import InterruptedRunError
-from inversion.experiment import Prepared, test_crops
-from inversion.images import IMAGENET, from_stored
+from inversion.experiment import Prepared, build_encoders, test_crops
+from inversion.images import from_stored
 from inversion.losses import LPIPS, make_targets
 from inversion.optimize import Inverted, Point, Settings, invert, mean_curve, starting_noise
 from inversion.optimize_config import OptimizeConfig
-from inversion.resolve import NOT_SCIENTIFIC, resolve, run_name
+from inversion.resolve import NOT_SCIENTIFIC, digest_of, resolve, run_name
 from inversion.run import MOST_PICTURES, TEST_PICTURES, RunResult, out_of_memory_by_name, tags_of
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
@@ -91,9 +89,7 @@ def prepare_optimization(config: OptimizeConfig, progress: Progress = quiet) -> 
                          {"test": plan.config.test_limit})
     resolved = config.model_copy(update={"shared": plan.config})
     unnamed = PreparedOptimization(resolved, Prepared(plan, photos, ""))
-    text = json.dumps(unnamed.identity(), sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:32]
-    return PreparedOptimization(resolved, Prepared(plan, photos, digest))
+    return PreparedOptimization(resolved, Prepared(plan, photos, digest_of(unnamed.identity())))
 
 
 def optimize(request: PreparedOptimization, connection: Connection, stop: StopRequest, progress: Progress = quiet,
@@ -109,7 +105,7 @@ def optimize(request: PreparedOptimization, connection: Connection, stop: StopRe
     with ending_truthfully(run), out_of_memory_by_name():
         names = prepared.photos.names("test")
         results.log_data_set(run, prepared.plan.photos, prepared.photos.digest, {"test": len(names)}, "evaluation")
-        encoders = build_encoders(request)
+        encoders = build_encoders(prepared.plan)
         run.log_metrics(_size_metrics(encoders))
         engine = make_engine(prepared.plan.config)
         memory = PeakMemory(engine.device)
@@ -124,13 +120,6 @@ def optimize(request: PreparedOptimization, connection: Connection, stop: StopRe
         files = _log_results(run, names, crops, found, scores)
         run.log_metrics(values)
     return RunResult(run.run_id, run.uri, values, files)
-
-
-def build_encoders(request: PreparedOptimization) -> list[Encoder]:
-    """The frozen encoders, on the CPU; downloads weights that are not cached."""
-    plan = request.prepared.plan
-    normalisation = IMAGENET if plan.config.protocol == "published" else None
-    return [build_encoder(cut, plan.weights[cut.encoder], plan.config.image_size, normalisation) for cut in plan.cuts]
 
 
 def invert_all(request: PreparedOptimization, encoders: list[Encoder], crops: Tensor, engine: Engine,

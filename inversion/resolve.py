@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,11 @@ class Fallback:
 
     short: str
     remedy: str
+
+
+def digest_of(identity: Mapping[str, Any]) -> str:
+    """32 hexadecimal digits of all that decides a run's numbers, as plain data."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,7 @@ class Plan:
 
     def digest(self, data_digest: str) -> str:
         """32 hexadecimal digits that are the same if and only if the run would give the same numbers."""
-        text = json.dumps(self.identity(data_digest), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return digest_of(self.identity(data_digest))
 
 
 def check(config: RunConfig) -> RunConfig:

@@ -127,8 +127,7 @@ def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos
     metrics = test_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
     results.log_scores(logger, scored.names, scores)
     first = scored.crops[:TEST_PICTURES]
-    pictures = [Picture(*row) for row in zip(scored.names, from_stored(first), reconstructor.stored(first),
-                                             strict=False)]
+    pictures = list(map(Picture.of, scored.names, from_stored(first), reconstructor.stored(first)))
     results.log_reconstructions(logger, pictures)
     logger.log_metrics(metrics)
     return scores

@@ -178,7 +178,7 @@ def _score(found: Tensor, crops: Tensor, lpips: LPIPS | None, engine: Engine, ba
 def _log_results(run: TrackedRun, names: list[str], crops: Tensor, found: Tensor, scores: Scores) -> list[str]:
     results.log_scores(run, names, scores)
     originals = from_stored(crops[:MOST_PICTURES])
-    pictures = [Picture(*row) for row in zip(names, originals, found, strict=False)]
+    pictures = list(map(Picture.of, names, originals, found))
     files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
     results.log_all_pictures(run, pictures)
     return files

@@ -20,17 +20,15 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.models.signature import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from PIL import Image
-from torch import Tensor
 
 import inversion
 from inversion.data.splits import PhotoSet
-from inversion.images import to_uint8
 from inversion.model import InversionModel
 from inversion.packing import pack_model
 from inversion.resolve import Plan
 from inversion.tracking.run import TrackedRun, safe_name, strip
 from inversion.training.evaluate import Scores
-from inversion.training.listener import Picture
+from inversion.training.listener import Picture, Pixels
 
 PER_IMAGE = "test_per_image.parquet"
 ALL_PICTURES = "test.parquet"
@@ -90,10 +88,10 @@ def log_all_pictures(run: TrackedRun, pictures: Sequence[Picture]) -> None:
         run.upload([file], "reconstructions")
 
 
-def _jpeg(image: Tensor) -> bytes:
-    """An image ``(3, H, W)`` in [0, 1] as a JPEG file without chroma subsampling."""
+def _jpeg(pixels: Pixels) -> bytes:
+    """As a JPEG file without chroma subsampling."""
     buffer = io.BytesIO()
-    Image.fromarray(to_uint8(image)).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 

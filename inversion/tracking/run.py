@@ -21,7 +21,6 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from inversion.config import RunConfig
 from inversion.errors import AbandonedRunError, InversionError
-from inversion.images import to_uint8
 from inversion.tracking.connection import Connection, TrackingLostError, first_line, is_lost
 from inversion.tracking.lifecycle import MICRO_BATCH, create_run, describe_failure, end_run, take_over
 from inversion.tracking.owner import owner_tags
@@ -201,9 +200,8 @@ def safe_name(name: str) -> str:
 
 def strip(picture: Picture) -> np.ndarray[Any, Any]:
     """Original, reconstruction and absolute difference side by side, ``uint8 (S, 3·S, 3)``."""
-    original, reconstruction = picture.original.float(), picture.reconstruction.float()
-    parts = (original, reconstruction, (original - reconstruction).abs())
-    return np.concatenate([to_uint8(part) for part in parts], axis=1)
+    difference = np.abs(picture.original.astype(np.int16) - picture.reconstruction).astype(np.uint8)
+    return np.concatenate([picture.original, picture.reconstruction, difference], axis=1)
 
 
 def square(picture: Picture) -> np.ndarray[Any, Any]:

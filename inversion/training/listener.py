@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 from torch import Tensor
+
+from inversion.images import to_uint8
+
+Pixels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
+"""``uint8 (S, S, 3)``: a quarter of the memory of the image itself, and two hundred are held at a run's end."""
 
 
 class Picture(NamedTuple):
-    """One image and its reconstruction, each ``(3, S, S)`` in [0, 1]."""
+    """One image and its reconstruction as they are shown."""
 
     name: str
-    original: Tensor
-    reconstruction: Tensor
+    original: Pixels
+    reconstruction: Pixels
+
+    @classmethod
+    def of(cls, name: str, original: Tensor, reconstruction: Tensor) -> Picture:
+        """Of two images ``(3, S, S)`` in [0, 1]."""
+        return cls(name, to_uint8(original), to_uint8(reconstruction))
 
 
 class Listener:

@@ -302,7 +302,7 @@ class Trainer:
                 return list(zip(images, self.model(images).float(), strict=True))
 
         rows = [row for batch in self.evaluation_batch.map(pairs, stored) for row in batch]
-        return [Picture(name, *row) for name, row in zip(names, rows, strict=False)]
+        return [Picture.of(name, *row) for name, row in zip(names, rows, strict=False)]
 
     def score_and_show(self, stored: Tensor, names: Sequence[str], most: int) -> tuple[Scores, list[Picture]]:
         """Scores of stored crops, and the first ``most`` of them beside their reconstructions, in one pass.
@@ -315,8 +315,7 @@ class Trainer:
 
         def watch(images: Tensor, reconstructions: Tensor) -> None:
             shown = names[len(pictures):most]
-            pictures.extend(Picture(name, *row) for name, *row in zip(
-                shown, images.cpu(), reconstructions.cpu(), strict=False))
+            pictures.extend(map(Picture.of, shown, images, reconstructions))
 
         return self.score(stored, watch=watch), pictures
 

@@ -152,7 +152,7 @@ def epochs_logged(all_runs: Runs) -> int:
 def test_a_process_ended_by_sigterm_is_resumed_to_the_same_numbers(
         start: Callable[..., subprocess.Popen[str]], train_words: Command, train: Command, inversion: Command,
         all_runs: Runs, other: Callable[[Run], Run]) -> None:
-    process = start(*train_words(epochs=25))
+    process = start(*train_words(epochs=60))
     wait_for(lambda: epochs_logged(all_runs) >= 3, process)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
@@ -162,17 +162,17 @@ def test_a_process_ended_by_sigterm_is_resumed_to_the_same_numbers(
     assert "Traceback" not in out
     stopped, = all_runs()
     assert stopped.info.status == "KILLED"
-    assert 3 <= epochs_logged(all_runs) < 25
+    assert 3 <= epochs_logged(all_runs) < 60
     assert inversion("train", "--resume", stopped.info.run_id).code == 0
     resumed, = all_runs()
-    assert train(epochs=25).code == 0
+    assert train(epochs=60).code == 0
     assert_same(Numbers(resumed), Numbers(other(resumed)))
 
 
 def test_a_process_that_was_killed_outright_is_found_by_doctor_and_resumed(
         start: Callable[..., subprocess.Popen[str]], train_words: Command, train: Command, inversion: Command,
         all_runs: Runs, other: Callable[[Run], Run]) -> None:
-    process = start(*train_words(epochs=25))
+    process = start(*train_words(epochs=60))
     wait_for(lambda: epochs_logged(all_runs) >= 3, process)
     process.send_signal(signal.SIGSTOP)  # so that it is not done before everybody has looked at it
     run_id = all_runs()[0].info.run_id
@@ -201,7 +201,7 @@ def test_a_process_that_was_killed_outright_is_found_by_doctor_and_resumed(
     outcome = inversion("train", "--resume", run_id)
     assert outcome.code == 0, outcome.err
     resumed, = all_runs()
-    assert train(epochs=25).code == 0
+    assert train(epochs=60).code == 0
     assert_same(Numbers(resumed), Numbers(other(resumed)))
 
 

@@ -168,7 +168,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(connection: Connec
 def test_the_sliders_picture_has_the_difference_below_the_original() -> None:
     original, reconstruction = torch.zeros(3, 2, 2), torch.ones(3, 2, 2)
     original[:, 0, 0] = 1
-    picture = square(Picture("x", original, reconstruction))
+    picture = square(Picture.of("x", original, reconstruction))
     assert picture.shape == (4, 4, 3)
     assert picture[..., 0].tolist() == [[255, 0, 255, 255], [0, 0, 255, 255], [0, 255, 255, 255], [255, 255, 255, 255]]
 
@@ -261,9 +261,9 @@ def test_a_run_that_mlflow_run_made_is_failed_once_and_only_while_it_runs(
 
 def test_a_picture_is_original_reconstruction_and_difference_side_by_side() -> None:
     original, reconstruction = torch.full((3, 4, 4), 0.75), torch.full((3, 4, 4), 0.25)
-    picture = strip(Picture("x", original, reconstruction))
+    picture = strip(Picture.of("x", original, reconstruction))
     assert (picture.shape, picture.dtype) == ((4, 12, 3), np.uint8)
-    assert [int(picture[0, column, 0]) for column in (0, 4, 8)] == [191, 64, 128]
+    assert [int(picture[0, column, 0]) for column in (0, 4, 8)] == [191, 64, 127]
 
 
 @pytest.mark.parametrize(("name", "safe"), [("IMG_1.2-a b", "IMG_1.2-a b"), ("é(1)#%+:/", "__1______")])

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -476,8 +477,8 @@ def test_reconstructions_are_the_same_a_few_at_a_time(make_trainer: Make) -> Non
     assert tried == [3, 2, 1, 1, 1]
     assert [picture.name for picture in pictures] == list(names)
     for picture, expected in zip(pictures, together, strict=True):
-        assert torch.equal(picture.original, expected.original)
-        torch.testing.assert_close(picture.reconstruction, expected.reconstruction)
+        assert np.array_equal(picture.original, expected.original)
+        assert np.abs(picture.reconstruction.astype(int) - expected.reconstruction).max() <= 1
 
 
 def test_one_image_that_cannot_be_reconstructed_fails_the_run_by_name(make_trainer: Make) -> None:

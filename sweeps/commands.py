@@ -27,6 +27,7 @@ from inversion.tracking.connection import (
 from inversion.tracking.locks import absolute, sqlite_file
 from inversion.tracking.study import experiments_of, find_study
 from inversion.training.interrupt import StopRequest, interruptible, stop_on_signals
+from sweeps.company import with_companions
 from sweeps.drive import Crew, Driver, look, sum_up
 from sweeps.live import render
 from sweeps.processes import Processes, visible_gpus
@@ -57,6 +58,8 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
             leave_queued(connection, study.parent.run_id, look(study.queue))
             console.print(_how_to_join(study, connection, url), soft_wrap=True)
             return 0
+        if options["side_by_side"] == 1:
+            _mention_side_by_side(study, console)
         snapshot = Driver(study, connection, crew, console, options["side_by_side"]).drive(stop)
         summed = _sum_up(study, connection, console)
         if not snapshot.is_done and stop.reason is None:
@@ -121,6 +124,16 @@ def _queue(spec: Spec, connection: Connection, url: str, crew: Crew | None, stop
                   f"{escape(without_password(url))}, tracking store {escape(without_password(connection.uri))}",
                   soft_wrap=True, highlight=False)
     return study
+
+
+def _mention_side_by_side(study: Study, console: Console) -> None:
+    """It is not the default because the peak of memory is then not each run's own, and on GPUs it is not measured."""
+    sharing = with_companions([entry for entry in study.queue.entries() if entry.state == "queued"])
+    if sharing and study.search is None and not visible_gpus():
+        console.print(f"{sharing} of them share an encoder pass with others: --side-by-side 4 would train them "
+                      "together, to the same numbers, in about a seventh less time; their memory is then measured "
+                      "together",
+                      soft_wrap=True, highlight=False)
 
 
 def _join(name: str, connection: Connection, url: str) -> Study:

@@ -2,22 +2,22 @@
 
 Features and LPIPS's view of the targets depend on the batch alone. Runs that share encoder, photographs, seed and
 protocol see the same batches, so that what the first of them computes serves the others, to the bit. Each run is
-otherwise what it is alone, with its own optimiser, schedule, early stopping, checkpoints and tracking, in a thread of
-its own. Only one thread computes at a time: two would share the same cores or the same GPU.
+otherwise what it is alone, with its own optimiser, schedule, early stopping, checkpoints and tracking. They take turns
+in one thread, as greenlets: a thread each would bring OpenMP threads of its own, more than there are cores together,
+and OpenMP then sleeps at every barrier instead of waiting for it: a quarter of the time (docs/log.md).
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
+from concurrent.futures import Future
+from functools import partial
 from typing import Protocol, TypeVar
 
+from greenlet import getcurrent, greenlet
 from torch import Tensor
 
-from inversion.training.allocator import keep_freed_memory
 from inversion.training.kept import Kept
 
 T = TypeVar("T")
@@ -70,41 +70,30 @@ class Alone:
 class Together:
     """Runs that take turns, step by step; who is furthest behind goes first, so that all come to the same batch."""
 
-    def __init__(self, runs: int) -> None:
+    def __init__(self, size: int) -> None:
         self.kept = Kept()
-        self._changed = threading.Condition()
-        self._waiting: dict[int, Position] = {}
-        self._working: int | None = None
-        self.size = self._expected = runs
+        self.size = size
         self._at: Position | None = None
         self._made: dict[Hashable, tuple[list[Tensor], float]] = {}
 
-    def members(self) -> list[Member]:
-        """One for each run."""
-        return [Member(self, number) for number in range(self.size)]
+    def do(self, jobs: Sequence[Callable[[Company], T]]) -> list[Future[T]]:
+        """All jobs, each with a place in the company, until they have ended."""
+        futures: list[Future[T]] = [Future() for _ in jobs]
+        runs = [greenlet(partial(_settle, future, job, Member(self, scheduler=getcurrent())))
+                for future, job in zip(futures, jobs, strict=True)]
+        waiting: dict[int, Position] = dict.fromkeys(range(len(runs)), (0, 0))
+        while waiting:
+            number = min(waiting, key=lambda other: (waiting[other], other))
+            self._go_to(waiting.pop(number))
+            wanted = runs[number].switch()
+            if not runs[number].dead:
+                waiting[number] = wanted
+        return futures
 
-    def wait(self, number: int, position: Position) -> None:
-        """Gives the turn up and returns when it has come again, to do this step."""
-        with self._changed:
-            if self._working == number:
-                self._working = None
-            self._waiting[number] = position
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._is_next(number))
-            del self._waiting[number]
-            self._working = number
-            if position != self._at:
-                self._at, self._made = position, {}
-
-    def leave(self, number: int) -> None:
-        """A run that has ended, however it did."""
-        with self._changed:
-            if self._working == number:
-                self._working = None
-            self._expected -= 1
-            if not self._expected:
-                self._made = {}
-            self._changed.notify_all()
+    def _go_to(self, position: Position) -> None:
+        """What there is of another step is of no use at this one."""
+        if position != self._at:
+            self._at, self._made = position, {}
 
     def get(self, key: Hashable, make: Callable[[], list[Tensor]]) -> tuple[list[Tensor], float]:
         """What the key names, and the seconds that it was made in if it was there already."""
@@ -119,32 +108,19 @@ class Together:
         """Drops what there is of the present step."""
         self._made = {}
 
-    def _is_next(self, number: int) -> bool:
-        """Whether all the others wait too, and none of them is further behind."""
-        everyone_waits = self._working is None and len(self._waiting) == self._expected
-        return everyone_waits and min(self._waiting, key=lambda other: (self._waiting[other], other)) == number
-
 
 class Member:
-    """One run's place in the company; a context that holds the turn from its beginning to its end."""
+    """One run's place in the company."""
 
-    def __init__(self, together: Together, number: int) -> None:
+    def __init__(self, together: Together, scheduler: greenlet) -> None:
         self.kept, self.size = together.kept, together.size
         self._together = together
-        self._number = number
+        self._scheduler = scheduler
         self._spared = 0.0
-
-    def __enter__(self) -> Member:
-        self.turn((0, 0))
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self._together.leave(self._number)
 
     def turn(self, position: Position) -> None:
         """Lets those that are further behind go first."""
-        self._together.wait(self._number, position)
+        self._scheduler.switch(position)
 
     def get(self, key: Hashable, make: Callable[[], list[Tensor]]) -> list[Tensor]:
         found, seconds = self._together.get(key, make)
@@ -162,25 +138,18 @@ class Member:
 def side_by_side(jobs: Sequence[Callable[[Company], T]]) -> list[Future[T]]:
     """Does all jobs, each with its place in the company, and returns how they ended: a value or an exception each.
 
-    One alone is done in this thread, with nobody.
+    One alone has nobody to wait for.
     """
-    if len(jobs) == 1:
-        return [_settled(jobs[0])]
-    keep_freed_memory()  # before there are threads, which would get arenas of their own
-    members = Together(len(jobs)).members()
-
-    def do(job: Callable[[Company], T], member: Member) -> T:
-        with member:
-            return job(member)
-
-    with ThreadPoolExecutor(len(jobs), thread_name_prefix="run") as pool:
-        return [pool.submit(do, job, member) for job, member in zip(jobs, members, strict=True)]
+    if len(jobs) > 1:
+        return Together(len(jobs)).do(jobs)
+    futures: list[Future[T]] = [Future() for _ in jobs]
+    for future, job in zip(futures, jobs, strict=True):
+        _settle(future, job, Alone())
+    return futures
 
 
-def _settled(job: Callable[[Company], T]) -> Future[T]:
-    done: Future[T] = Future()
+def _settle(future: Future[T], job: Callable[[Company], T], company: Company) -> None:
     try:
-        done.set_result(job(Alone()))
+        future.set_result(job(company))
     except BaseException as error:
-        done.set_exception(error)
-    return done
+        future.set_exception(error)

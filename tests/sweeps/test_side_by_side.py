@@ -16,7 +16,7 @@ from inversion.tracking.study import SIDE_BY_SIDE
 from inversion.training.gradients import BatchGradients
 from inversion.training.listener import Listener
 from sweeps import worker as worker_module
-from sweeps.company import share_a_pass
+from sweeps.company import share_a_pass, with_companions
 from sweeps.queue import Queue, Queued
 
 DECODERS = ("transposed_conv", "attention", "wavelet", "frequency_aware")
@@ -36,6 +36,7 @@ def alone(
         lab = make_lab(folder)
         outcome = lab.finish(lab.spec(GRID))
     assert outcome.code == 0, outcome.err
+    assert "4 of them share an encoder pass with others: --side-by-side 4" in outcome.out
     return lab.results()
 
 
@@ -107,6 +108,7 @@ def test_only_runs_that_share_a_pass_are_claimed_together_and_only_once(bench: A
         {"decoder": "attention"}, {"batch_size": 2}, {"mse_weight": 1.0}]
     ours, theirs = bench.open(), bench.open()
     ours.add([Queued(str(number), base | other, str(number)) for number, other in enumerate(others)])
+    assert with_companions(ours.entries()) == 5
 
     def claimed(queue: Queue, most: int) -> list[int]:
         entry = queue.claim()

@@ -15,7 +15,7 @@ from inversion.training.interrupt import StopRequest
 from inversion.training.listener import Listener
 from inversion.training.loop import Trainer
 from inversion.training.progress import Progress
-from inversion.training.together import Alone, Company, Together, side_by_side
+from inversion.training.together import Alone, Company, side_by_side
 
 Make = Callable[..., Trainer]
 DECODERS = ("transposed_conv", "attention", "wavelet", "frequency_aware")
@@ -148,4 +148,4 @@ def test_only_one_works_at_a_time_and_who_is_furthest_behind_goes_first() -> Non
 def test_a_job_that_is_alone_has_nobody_to_wait_for() -> None:
     future, = side_by_side([lambda company: company.size])
     assert future.result() == 1
-    assert [member.size for member in Together(3).members()] == [3, 3, 3]
+    assert [future.result() for future in side_by_side([lambda company: company.size] * 3)] == [3, 3, 3]

@@ -1,4 +1,4 @@
-"""The tasks of ``bench``, done by the project."""
+"""The tasks of ``bench`` that log nothing, done by the project."""
 
 from __future__ import annotations
 
@@ -11,18 +11,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring import BATCH, EPOCHS, STEPS, TWENTIETH, WARM_UP, Tasks, random_heads, timed
+from benchmarks.measuring import BATCH, STEPS, WARM_UP, Tasks, random_heads, timed
 from benchmarks.prepared import prepare_run, train_an_epoch, trainer_of
-from inversion import run as run_module
 from inversion.config import RunConfig
 from inversion.decoders import decoders
 from inversion.decoders.attention import attend
-from inversion.experiment import size_metrics, training_data
+from inversion.experiment import training_data
 from inversion.images import from_stored
-from inversion.run import train
-from inversion.tracking import results
-from inversion.tracking.connection import connect
-from inversion.tracking.run import TrackedRun, begin_run
 from inversion.training.device import choose_precision, make_engine
 from inversion.training.listener import Listener
 from inversion.training.together import Alone, side_by_side
@@ -72,20 +67,6 @@ def step(folder: Path, encoder: str) -> dict[str, float]:
     return {"value": median(clock.times[WARM_UP:]) / BATCH}
 
 
-@TASKS.add("evaluate")
-def evaluate(folder: Path, encoder: str) -> dict[str, float]:
-    """All that a run does at its end, logged to MLflow, but for the packed model, which the reference does not make."""
-    prepared = prepare_run(folder, encoder=encoder, epochs=1)
-    results.log_model = lambda *_: None
-    with tempfile.TemporaryDirectory() as scratch:
-        run = begin_run(connect(f"sqlite:///{scratch}/mlflow.db", "bench"), "evaluation", None, {})
-        trainer = trainer_of(prepared, scratch)
-        trainer._calibrate()
-        size_metrics(trainer)
-        seconds = timed(lambda: run_module.finish(run, prepared, trainer), 1, 0)
-        return {"value": seconds / len(prepared.photos.names("test"))}
-
-
 @TASKS.add("attention")
 def attention(folder: Path, _: str) -> dict[str, float]:
     """Seconds an image of the attention decoder's forward and backward pass at 64×56×56."""
@@ -116,19 +97,6 @@ def kernel(folder: Path, heads: str) -> dict[str, float]:
     return {"value": timed(both_passes, 5, 1) / 2}
 
 
-@TASKS.add("run")
-def whole_run(folder: Path, encoder: str) -> dict[str, float]:
-    """Seconds of a whole run with everything that it logs, the decoding of its photographs included."""
-    with tempfile.TemporaryDirectory() as scratch:
-        connection = connect(f"sqlite:///{scratch}/mlflow.db", "bench")
-        limits = {f"{split}_limit": count for split, count in TWENTIETH.items()}
-        began = time.perf_counter()
-        prepared = prepare_run(folder, encoder=encoder, epochs=EPOCHS, data_dir=str(Path(scratch) / "cache"), **limits)
-        result = train(prepared, connection, [Listener()])
-        seconds = time.perf_counter() - began
-    return {"value": seconds, "train_seconds": result.metrics["train_seconds"]}
-
-
 @TASKS.add("quality")
 def test_psnr(folder: Path, arguments: str) -> dict[str, float]:
     """Test PSNR in dB after the same training: ``encoder/decoder/how/seed``, ``how`` being plain, fp32 or bf16."""
@@ -136,30 +104,6 @@ def test_psnr(folder: Path, arguments: str) -> dict[str, float]:
 
     encoder, decoder, how, seed = arguments.split("/")
     return {"value": quality.psnr_by(how, folder, encoder, decoder, int(seed))}
-
-
-@TASKS.add("tracking")
-def tracking(folder: Path, encoder: str) -> dict[str, float]:
-    """Seconds an epoch that go into MLflow, without the model and the scores at the end."""
-    spent = 0.0
-
-    def clocked(method: Any) -> Any:
-        def call(*arguments: Any, **named: Any) -> Any:
-            nonlocal spent
-            began = time.perf_counter()
-            try:
-                return method(*arguments, **named)
-            finally:
-                spent += time.perf_counter() - began
-
-        return call
-
-    for name in ("on_epoch", "on_pictures", "on_checkpoint"):
-        setattr(TrackedRun, name, clocked(getattr(TrackedRun, name)))
-    with tempfile.TemporaryDirectory() as scratch:
-        connection = connect(f"sqlite:///{scratch}/mlflow.db", "bench")
-        train(prepare_run(folder, encoder=encoder, epochs=30, train_limit=4, val_limit=4, test_limit=1), connection)
-    return {"value": spent / 30}
 
 
 def _four(folder: Path, encoder: str, scratch: str) -> list[Callable[[Any], Any]]:

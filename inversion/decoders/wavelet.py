@@ -6,9 +6,11 @@ network works at the sub-bands' resolution and never at the image's: the last do
 
 from __future__ import annotations
 
+import functools
+
 import pywt  # type: ignore[import-untyped]
 import torch
-from ptwt.constants import WaveletDetailTuple2d
+from ptwt.constants import WaveletDetailTuple2d, WaveletTensorTuple
 from ptwt.conv_transform_2 import waverec2
 from pydantic import field_validator
 from torch import Tensor, nn
@@ -81,12 +83,21 @@ def inverse_dwt(approximation: Tensor, details: list[Tensor], wavelet: str) -> T
     ``idwt2`` level by level. A wavelet with L taps needs L/2 − 1 coefficients beyond each border; they repeat the
     last one.
     """
-    beyond = pywt.Wavelet(wavelet).dec_len // 2 - 1
+    filters = _filters(wavelet, approximation.device, approximation.dtype)
+    beyond = filters.dec_len // 2 - 1
     with torch.autocast(approximation.device.type, enabled=False):
         for level in details:
             bands = [approximation, *level.chunk(3, dim=1)]
             before, after = beyond // 2, beyond - beyond // 2
             if beyond:
                 bands = [F.pad(band, (before, after, before, after), mode="replicate") for band in bands]
-            approximation = waverec2((bands[0], WaveletDetailTuple2d(*bands[1:])), wavelet)
+            coefficients = (bands[0], WaveletDetailTuple2d(*bands[1:]))
+            approximation = waverec2(coefficients, filters)  # type: ignore[arg-type]  # its own tuple is not in its types
     return approximation
+
+
+@functools.cache  # given a name, ptwt would send the filters to a GPU at every call, and the host would wait
+def _filters(wavelet: str, device: torch.device, dtype: torch.dtype) -> WaveletTensorTuple:
+    with torch.inference_mode(False):  # whoever asks first, training can use them
+        return WaveletTensorTuple(*(torch.tensor(taps, device=device, dtype=dtype)
+                                    for taps in pywt.Wavelet(wavelet).filter_bank))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from inversion.data.batches import TrainBatches
+from inversion.decoders import decoders
 from inversion.errors import NonFiniteError
 from inversion.training.checkpoint import LAST, load_checkpoint
 from inversion.training.graphs import GraphedGradients
@@ -25,8 +26,9 @@ def on_cuda(make: Make, folder: str = "run", **values: object) -> Trainer:
     return trainer
 
 
-def test_the_host_does_not_wait_for_the_device_inside_an_epoch(make_trainer: Make) -> None:
-    trainer = on_cuda(make_trainer)
+@pytest.mark.parametrize("decoder", decoders.names())
+def test_the_host_does_not_wait_for_the_device_inside_an_epoch(decoder: str, make_trainer: Make) -> None:
+    trainer = on_cuda(make_trainer, decoder=decoder)
     trainer._calibrate()
     trainer._train_epoch()  # what is made once may wait
     trainer.progress.step = trainer.progress.images = 0

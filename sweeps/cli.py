@@ -47,9 +47,9 @@ def unless_auto(ctx: click.Context, param: click.Parameter, value: str | None) -
 @click.option("--ray", metavar="ADDRESS", help="Work as tasks of this Ray cluster (auto: the one of this machine).")
 @click.option("--gpus-per-run", type=click.FloatRange(0, 1), metavar="SHARE",
               help="Share of a GPU for each Ray worker, 0 to 1 [default: 1 where the cluster has GPUs]")
-@click.option("--side-by-side", type=click.IntRange(1, 16), default=1, show_default=True, metavar="N",
+@click.option("--side-by-side", type=click.IntRange(1, 16), metavar="N",
               help="Let each worker train up to N runs at a time that share encoder, photographs and seed: the same "
-              "numbers, sooner, with more memory.")
+              "numbers, sooner [default: 4 for a single worker on a CPU, else 1]")
 @tracking_options
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
 def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study: str | None, dry_run: bool,

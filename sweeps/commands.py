@@ -27,7 +27,6 @@ from inversion.tracking.connection import (
 from inversion.tracking.locks import absolute, sqlite_file
 from inversion.tracking.study import experiments_of, find_study
 from inversion.training.interrupt import StopRequest, interruptible, stop_on_signals
-from sweeps.company import with_companions
 from sweeps.drive import Crew, Driver, look, sum_up
 from sweeps.live import render
 from sweeps.processes import Processes, visible_gpus
@@ -39,6 +38,9 @@ from sweeps.storage import open_storage
 from sweeps.study import Study, in_its_experiment, open_study, require_same_store
 
 Options = Mapping[str, Any]
+
+ON_A_CPU = 4
+"""Runs side by side: the study has as many decoders."""
 
 
 def sweep(name: str, spec: Spec | None, options: Options) -> int:
@@ -58,9 +60,7 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
             leave_queued(connection, study.parent.run_id, look(study.queue))
             console.print(_how_to_join(study, connection, url), soft_wrap=True)
             return 0
-        if options["side_by_side"] == 1:
-            _mention_side_by_side(study, console)
-        snapshot = Driver(study, connection, crew, console, options["side_by_side"]).drive(stop)
+        snapshot = Driver(study, connection, crew, console, _side_by_side(options)).drive(stop)
         summed = _sum_up(study, connection, console)
         if not snapshot.is_done and stop.reason is None:
             why = "; ".join(crew.troubles()) or "they found nothing to do"
@@ -126,16 +126,6 @@ def _queue(spec: Spec, connection: Connection, url: str, crew: Crew | None, stop
     return study
 
 
-def _mention_side_by_side(study: Study, console: Console) -> None:
-    """It is not the default because the peak of memory is then not each run's own, and on GPUs it is not measured."""
-    sharing = with_companions([entry for entry in study.queue.entries() if entry.state == "queued"])
-    if sharing and study.search is None and not visible_gpus():
-        console.print(f"{sharing} of them share an encoder pass with others: --side-by-side 4 would train them "
-                      "together, to the same numbers, in about a seventh less time; their memory is then measured "
-                      "together",
-                      soft_wrap=True, highlight=False)
-
-
 def _join(name: str, connection: Connection, url: str) -> Study:
     file = sqlite_file(url)
     if file is not None and not file.exists():  # looking and joining make none
@@ -163,6 +153,18 @@ def _crew(name: str, queue: str, tracking: str, options: Options) -> Crew:
                         {"--storage": queue, "--tracking-uri": tracking})
     gpus = visible_gpus()
     return Processes(options["workers"] or max(1, len(gpus)), gpus, default_data_dir() / "sweeps" / name)
+
+
+def _side_by_side(options: Options) -> int:
+    """How many runs a worker trains on one encoder pass.
+
+    Unasked only where that is measured to pay and takes nothing from others: a single worker on a CPU. On a GPU the
+    peak of memory would no longer be each run's own, which the report compares.
+    """
+    if options["side_by_side"] is not None:
+        return int(options["side_by_side"])
+    alone = options["workers"] in (None, 1) and not options["join"]
+    return ON_A_CPU if alone and options["ray"] is None and not visible_gpus() else 1
 
 
 def _exit_code(snapshot: Snapshot, stop: StopRequest, study: Study) -> int:

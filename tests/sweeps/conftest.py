@@ -226,12 +226,12 @@ def undisturbed(
     tmp_path_factory: pytest.TempPathFactory, enter_workplace: Callable[[Path, pytest.MonkeyPatch], None],
     make_lab: Callable[..., Lab], epochs: int,
 ) -> Results:
-    """What the study of ``long_spec`` comes to in one process, when nobody touches it."""
+    """What the study of ``long_spec`` comes to one run after the other, when nobody touches it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         enter_workplace(folder, patch)
         lab = make_lab(folder)
-        outcome = lab.finish(lab.spec(GRID, epochs=epochs))
+        outcome = lab.finish(lab.spec(GRID, epochs=epochs), "--side-by-side", 1)
     assert outcome.code == 0, outcome.err
     return lab.results()
 

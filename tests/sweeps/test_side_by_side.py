@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from inversion.tracking.study import SIDE_BY_SIDE
 from inversion.training.gradients import BatchGradients
 from inversion.training.listener import Listener
 from sweeps import worker as worker_module
-from sweeps.company import share_a_pass, with_companions
+from sweeps.company import share_a_pass
 from sweeps.queue import Queue, Queued
 
 DECODERS = ("transposed_conv", "attention", "wavelet", "frequency_aware")
@@ -34,9 +34,8 @@ def alone(
     with pytest.MonkeyPatch.context() as patch:
         enter_workplace(folder, patch)
         lab = make_lab(folder)
-        outcome = lab.finish(lab.spec(GRID))
+        outcome = lab.finish(lab.spec(GRID), "--side-by-side", 1)
     assert outcome.code == 0, outcome.err
-    assert "4 of them share an encoder pass with others: --side-by-side 4" in outcome.out
     return lab.results()
 
 
@@ -52,11 +51,13 @@ def test_a_study_side_by_side_has_the_numbers_of_one_run_after_the_other(
 
 
 @pytest.mark.acceptance
-def test_the_command_takes_how_many(lab: Any, alone: Any) -> None:
-    outcome = lab.finish(lab.spec(GRID), "--side-by-side", 2)
+@pytest.mark.parametrize(("words", "size"), [((), "4"), (("--side-by-side", 2), "2"), (("--workers", 2), "None")])
+def test_a_single_worker_on_a_cpu_takes_four_and_others_what_the_command_says(
+        words: Sequence[object], size: str, lab: Any, alone: Any) -> None:
+    outcome = lab.finish(lab.spec(GRID), *words)
     assert outcome.code == 0, outcome.err
     lab.require_equal(lab.results(), alone)
-    assert sorted(str(run.data.tags.get(SIDE_BY_SIDE)) for run in lab.results().runs) == ["2"] * 4 + ["None"]
+    assert sorted(str(run.data.tags.get(SIDE_BY_SIDE)) for run in lab.results().runs) == [size] * 4 + ["None"]
 
 
 def test_one_that_fails_fails_alone(
@@ -108,7 +109,6 @@ def test_only_runs_that_share_a_pass_are_claimed_together_and_only_once(bench: A
         {"decoder": "attention"}, {"batch_size": 2}, {"mse_weight": 1.0}]
     ours, theirs = bench.open(), bench.open()
     ours.add([Queued(str(number), base | other, str(number)) for number, other in enumerate(others)])
-    assert with_companions(ours.entries()) == 5
 
     def claimed(queue: Queue, most: int) -> list[int]:
         entry = queue.claim()

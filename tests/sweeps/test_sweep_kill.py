@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ import pytest
 from optuna.trial import TrialState
 
 pytestmark = pytest.mark.acceptance
+
+ONE = ("--side-by-side", 1)
+"""A single worker on a CPU has several runs at a time otherwise."""
 
 KILLER = """
 import os, signal, sys
@@ -104,7 +108,7 @@ def test_a_run_that_kills_its_worker_is_given_up_and_the_only_worker_does_the_ot
 def test_a_killed_worker_is_replaced_and_its_run_goes_on_from_the_checkpoint(
     lab: Any, undisturbed: Any, long_spec: Path
 ) -> None:
-    process = lab.start(long_spec, stdout=subprocess.PIPE)
+    process = lab.start(long_spec, *ONE)
     lab.until(lambda: is_running(lab), 90, process)
     worker, = lab.workers(process)
     worker.kill()
@@ -118,11 +122,11 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on_from_the_checkpoint(
     lab.require_equal(left, undisturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("number", "words", "at_work"), [(signal.SIGTERM, ONE, 1), (signal.SIGINT, (), 2)])
 def test_a_signal_to_the_driver_leaves_resumable_runs_within_seconds(
-    lab: Any, undisturbed: Any, number: int, long_spec: Path
+    number: int, words: Sequence[object], at_work: int, lab: Any, undisturbed: Any, long_spec: Path
 ) -> None:
-    process = lab.start(long_spec)
+    process = lab.start(long_spec, *words)
     lab.until(lambda: is_running(lab), 90, process)
     began = time.monotonic()
     process.send_signal(number)
@@ -133,14 +137,14 @@ def test_a_signal_to_the_driver_leaves_resumable_runs_within_seconds(
     left = lab.results()
     assert left.parent.info.status == "KILLED"
     stopped = [run for run in left.runs if run.info.status != "FINISHED"]
-    assert [run.info.status for run in stopped] == ["KILLED"]
-    assert left.client.download_artifacts(stopped[0].info.run_id, "checkpoints/last.pt")
+    assert [run.info.status for run in stopped] == ["KILLED"] * at_work
+    assert all(left.client.download_artifacts(run.info.run_id, "checkpoints/last.pt") for run in stopped)
     assert lab.finish(long_spec).code == 0
     lab.require_equal(lab.results(), undisturbed)
 
 
 def test_a_preempted_worker_gives_its_run_back_within_seconds(lab: Any, long_spec: Path) -> None:
-    process = lab.start(long_spec)
+    process = lab.start(long_spec, *ONE)
     lab.until(lambda: is_running(lab), 90, process)
     worker, = lab.workers(process)
     worker.terminate()
@@ -169,7 +173,7 @@ def test_two_drivers_at_the_same_second_on_fresh_databases_do_nothing_twice(
 
 
 def test_a_dead_study_is_put_in_line_by_looking_at_it(lab: Any, long_spec: Path) -> None:
-    process = lab.start(long_spec)
+    process = lab.start(long_spec, *ONE)
     lab.until(lambda: is_running(lab), 90, process)
     lab.kill_all(process)
     left = lab.results()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, stdev
 
 import click
 from rich.console import Console
@@ -190,10 +190,11 @@ def _psnrs(bench: Bench, encoder: str, decoder: str, how: str) -> list[float]:
 
 def _difference(what: str, one_name: str, one: list[float], other_name: str, other: list[float],
                 target: str = "±0.1 dB") -> Row:
-    """Mean over the seeds, and the difference of each seed."""
+    """Mean over the seeds with its standard error, and the difference of each seed."""
     each = [second - first for first, second in zip(one, other, strict=True)]
+    error = stdev(each) / len(each) ** 0.5
     return Row(f"test PSNR, {what}", f"{one_name} {mean(one):.3f} dB", f"{other_name} {mean(other):.3f} dB",
-               f"{mean(each):+.3f} dB", target, "by seed: " + ", ".join(f"{value:+.3f}" for value in each))
+               f"{mean(each):+.3f} ± {error:.3f} dB", target, "by seed: " + ", ".join(f"{value:+.3f}" for value in each))
 
 
 GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {

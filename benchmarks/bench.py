@@ -193,8 +193,9 @@ def _difference(what: str, one_name: str, one: list[float], other_name: str, oth
     """Mean over the seeds with its standard error, and the difference of each seed."""
     each = [second - first for first, second in zip(one, other, strict=True)]
     error = stdev(each) / len(each) ** 0.5
+    seeds = ", ".join(f"{value:+.3f}" for value in each)
     return Row(f"test PSNR, {what}", f"{one_name} {mean(one):.3f} dB", f"{other_name} {mean(other):.3f} dB",
-               f"{mean(each):+.3f} ± {error:.3f} dB", target, "by seed: " + ", ".join(f"{value:+.3f}" for value in each))
+               f"{mean(each):+.3f} ± {error:.3f} dB", target, f"by seed: {seeds}")
 
 
 GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {

@@ -16,9 +16,6 @@ from sweeps.spec import check_study, load_spec
 class Automatic(click.IntRange):
     """A whole number, or ``auto`` for the default: MLproject has to give every option something."""
 
-    def __init__(self) -> None:
-        super().__init__(min=0)
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return None if value == "auto" else super().convert(value, param, ctx)
 
@@ -30,8 +27,8 @@ def unless_auto(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("spec", required=False)
-@click.option("--workers", type=Automatic(), metavar="N", help="Processes that work on this machine; 0 only queues "
-              "[default: one per GPU, or one]")
+@click.option("--workers", type=Automatic(min=0), metavar="N", help="Processes that work on this machine; 0 only "
+              "queues [default: one per GPU, or one]")
 @click.option("--join", is_flag=True, help="Work on the study, add nothing to it: for more terminals and machines.")
 @click.option("--status", is_flag=True, help="Show how the study stands, running or dead, and start nothing.")
 @click.option("--dry-run", is_flag=True, help="Show what the spec asks for, and start nothing.")
@@ -47,9 +44,9 @@ def unless_auto(ctx: click.Context, param: click.Parameter, value: str | None) -
 @click.option("--ray", metavar="ADDRESS", help="Work as tasks of this Ray cluster (auto: the one of this machine).")
 @click.option("--gpus-per-run", type=click.FloatRange(0, 1), metavar="SHARE",
               help="Share of a GPU for each Ray worker, 0 to 1 [default: 1 where the cluster has GPUs]")
-@click.option("--side-by-side", type=click.IntRange(1, 16), metavar="N",
+@click.option("--side-by-side", type=Automatic(1, 16), metavar="N",
               help="Let each worker train up to N runs at a time that share encoder, photographs and seed: the same "
-              "numbers, sooner [default: 4 for a single worker on a CPU, else 1]")
+              "numbers, sooner [default: 4 for the only worker of this command on a CPU, else 1]")
 @tracking_options
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
 def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study: str | None, dry_run: bool,

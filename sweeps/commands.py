@@ -158,8 +158,8 @@ def _crew(name: str, queue: str, tracking: str, options: Options) -> Crew:
 def _side_by_side(options: Options) -> int:
     """How many runs a worker trains on one encoder pass.
 
-    Unasked only where that is measured to pay and takes nothing from others: a single worker on a CPU. On a GPU the
-    peak of memory would no longer be each run's own, which the report compares.
+    Unasked only where that is measured to pay and takes nothing from other workers of this command: for a single one on
+    a CPU. On a GPU the peak of memory would no longer be each run's own, which the report compares.
     """
     if options["side_by_side"] is not None:
         return int(options["side_by_side"])

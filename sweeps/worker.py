@@ -113,6 +113,8 @@ class Worker:
         trial_id = lease.trial_id
         try:
             with self._settled(trial_id):
+                if self.stop.reason is not None:  # one that was claimed with this one has ended the worker
+                    raise InterruptedRunError(f"stopped before training: {self.stop.reason}")
                 prepared = self._prepare(entry)
                 self.not_begun = 0
                 run = self._run_of(trial_id, prepared, lease.stop)
@@ -120,8 +122,8 @@ class Worker:
                     run = self._train(prepared, run, lease, company)
                 forget_checkpoints(prepared.plan.data_dir, run.info.run_id)
                 self._complete(trial_id, run)
-        except InversionError as error:  # it ends the worker: those beside it save and give their runs back
-            self.stop.set(str(error))
+        except Exception as error:  # it ends the worker: those beside it save and give their runs back
+            self.stop.set(str(error) or type(error).__name__)
             raise
 
     def _prepare(self, entry: Entry) -> Prepared:

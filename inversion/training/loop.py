@@ -173,6 +173,7 @@ class Trainer:
         self.model.train()
         for stored in self.data.batches.epoch(epoch, start=progress.step):
             self.company.turn((epoch, progress.step))
+            self.stop_if_asked()  # before a step too: where several take turns, all are to stop within seconds
             started = time.perf_counter()
             images = from_stored(self.engine.send(stored))
             terms = self._step(images)

@@ -82,12 +82,18 @@ class Together:
         runs = [greenlet(partial(_settle, future, job, Member(self, scheduler=getcurrent())))
                 for future, job in zip(futures, jobs, strict=True)]
         waiting: dict[int, Position] = dict.fromkeys(range(len(runs)), (0, 0))
-        while waiting:
-            number = min(waiting, key=lambda other: (waiting[other], other))
-            self._go_to(waiting.pop(number))
-            wanted = runs[number].switch()
-            if not runs[number].dead:
-                waiting[number] = wanted
+        try:
+            while waiting:
+                number = min(waiting, key=lambda other: (waiting[other], other))
+                self._go_to(waiting.pop(number))
+                wanted = runs[number].switch()
+                if not runs[number].dead:
+                    waiting[number] = wanted
+        except KeyboardInterrupt:  # between two turns: those that have begun are told where they are
+            for run in runs:
+                if run:
+                    run.throw(KeyboardInterrupt)
+            raise
         return futures
 
     def _go_to(self, position: Position) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import torch
 
 from inversion.config import parse_config
 from inversion.decoders.attention import AttentionDecoder
+from inversion.errors import InversionError, RequestError
 from inversion.run import train
 from inversion.tracking.study import SIDE_BY_SIDE
 from inversion.training.gradients import BatchGradients
 from inversion.training.listener import Listener
+from sweeps import commands
 from sweeps import worker as worker_module
 from sweeps.company import share_a_pass
 from sweeps.queue import Queue, Queued
@@ -54,8 +57,9 @@ def test_a_study_side_by_side_has_the_numbers_of_one_run_after_the_other(
 @pytest.mark.parametrize(("words", "size"), [((), "4"), (("--side-by-side", 2), "2"), (("--workers", 2), "None")])
 def test_a_single_worker_on_a_cpu_takes_four_and_others_what_the_command_says(
         words: Sequence[object], size: str, lab: Any, alone: Any) -> None:
-    outcome = lab.finish(lab.spec(GRID), *words)
-    assert outcome.code == 0, outcome.err
+    process = lab.start(lab.spec(GRID), *words, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
     lab.require_equal(lab.results(), alone)
     assert sorted(str(run.data.tags.get(SIDE_BY_SIDE)) for run in lab.results().runs) == [size] * 4 + ["None"]
 
@@ -75,6 +79,31 @@ def test_one_that_fails_fails_alone(
     ends = {run.data.params["decoder"]: run.info.status for run in lab.results().runs if run.data.params["seed"] == "0"}
     assert ends == dict.fromkeys(DECODERS, "FINISHED") | {"attention": "FAILED"}
     assert [trial.user_attrs.get("failure") for trial in lab.results().trials] == [None, "oom", None, None, None]
+
+
+def test_a_machine_that_can_begin_none_leaves_what_it_has_claimed_besides_alone(
+        lab: Any, queued: Work, work_here: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RequestError("no photographs here")
+
+    queued(GRID)
+    monkeypatch.setattr(worker_module, "prepare", refuse)
+    with pytest.raises(InversionError, match="3 runs in a row could not be begun"):
+        work_here(side_by_side=4)
+    attributes = [trial.user_attrs for trial in lab.results().trials]
+    assert [values.get("failure") for values in attributes[:4]] == ["request"] * 3 + [None]
+    assert attributes[3]["released"].startswith("stopped before training: 3 runs in a row")
+
+
+@pytest.mark.parametrize(("gpus", "options", "number"), [
+    ([], {}, 4), ([], {"workers": 1}, 4), ([], {"workers": 2}, 1), ([], {"join": True}, 1), ([], {"ray": "auto"}, 1),
+    (["0"], {}, 1), (["0"], {"side_by_side": 3}, 3), ([], {"side_by_side": 1}, 1),
+])
+def test_unasked_only_the_single_worker_of_a_command_on_a_cpu_does_it(
+        gpus: list[str], options: dict[str, Any], number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "visible_gpus", lambda: gpus)
+    given = {"side_by_side": None, "workers": None, "join": False, "ray": None} | options
+    assert commands._side_by_side(given) == number
 
 
 def test_a_worker_that_is_stopped_gives_all_of_them_back_and_they_end_as_if_it_had_not_been(

@@ -19,8 +19,8 @@ from optuna.trial import TrialState
 
 pytestmark = pytest.mark.acceptance
 
-ONE = ("--side-by-side", 1)
-"""A single worker on a CPU has several runs at a time otherwise."""
+ONE, FOUR = ("--workers", 1, "--side-by-side", 1), ("--workers", 1, "--side-by-side", 4)
+"""A single worker on a CPU has four runs at a time if it is not told otherwise."""
 
 KILLER = """
 import os, signal, sys
@@ -122,7 +122,7 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on_from_the_checkpoint(
     lab.require_equal(left, undisturbed)
 
 
-@pytest.mark.parametrize(("number", "words", "at_work"), [(signal.SIGTERM, ONE, 1), (signal.SIGINT, (), 2)])
+@pytest.mark.parametrize(("number", "words", "at_work"), [(signal.SIGTERM, ONE, 1), (signal.SIGINT, FOUR, 2)])
 def test_a_signal_to_the_driver_leaves_resumable_runs_within_seconds(
     number: int, words: Sequence[object], at_work: int, lab: Any, undisturbed: Any, long_spec: Path
 ) -> None:

@@ -15,7 +15,7 @@ from inversion.training.interrupt import StopRequest
 from inversion.training.listener import Listener
 from inversion.training.loop import Trainer
 from inversion.training.progress import Progress
-from inversion.training.together import Alone, Company, side_by_side
+from inversion.training.together import Alone, Company, Together, side_by_side
 
 Make = Callable[..., Trainer]
 DECODERS = ("transposed_conv", "attention", "wavelet", "frequency_aware")
@@ -143,6 +143,42 @@ def test_only_one_works_at_a_time_and_who_is_furthest_behind_goes_first() -> Non
         future.result()
     assert order == sorted(order)
     assert len(order) == 2 + 4 + 3
+
+
+def test_all_heed_a_stop_before_their_next_step(make_trainer: Make) -> None:
+    class Stop(Listener):
+        def on_step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
+            if (epoch, step) == (2, 1):
+                stop.set("asked by a test")
+
+    stop = StopRequest()
+    futures = side_by_side([job(make_trainer, decoder, decoder=decoder, listeners=[Stop()], stop=stop)
+                            for decoder in DECODERS])
+    assert [type(future.exception()) for future in futures] == [InterruptedRunError] * 4
+    assert [outcome(make_trainer, decoder)[LAST]["progress"]["step"] for decoder in DECODERS] == [1, 0, 0, 0]
+
+
+def test_an_interruption_between_two_turns_reaches_those_that_have_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached: list[str] = []
+
+    def work(name: str) -> Callable[[Company], None]:
+        def do(company: Company) -> None:
+            try:
+                company.turn((1, 0))
+            except KeyboardInterrupt:
+                reached.append(name)
+                raise
+
+        return do
+
+    def interrupt(together: Together, position: tuple[int, int]) -> None:
+        if position == (1, 0):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Together, "_go_to", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side([work("one"), work("other")])
+    assert reached == ["one", "other"]
 
 
 def test_a_job_that_is_alone_has_nobody_to_wait_for() -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 import click
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 from rich.console import Console
 from rich.table import Table
 
@@ -94,6 +96,20 @@ def rows(lines: Points, unit: str) -> Iterator[tuple[str, str, str, str]]:
             before = x, value
 
 
+def draw(axis: Axes, lines: Points) -> None:
+    """Lines in logarithmic axes, with plain numbers: below at what was measured, beside at one, two and five."""
+    for name, points in lines.items():
+        axis.loglog(*zip(*points, strict=True), marker="o", label=name)
+    places = sorted({x for points in lines.values() for x, _ in points})
+    axis.set_xticks(places, [f"{x:,.0f}" for x in places], fontsize=8)
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.legend(fontsize=7)
+    axis.grid(alpha=0.3)
+
+
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path), required=True)
 @click.option("--picture", type=click.Path(path_type=Path), default=Path("growth.png"), show_default=True)
@@ -110,11 +126,8 @@ def main(folder: Path, picture: Path, only: tuple[str, ...]) -> None:
         for row in rows(lines, unit):
             table.add_row(*row)
         Console(width=120).print(table)
-        for name, points in lines.items():
-            axis.loglog(*zip(*points, strict=True), marker="o", label=name)
+        draw(axis, lines)
         axis.set(title=title, xlabel=x_name, ylabel=unit)
-        axis.legend(fontsize=7)
-        axis.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(picture, dpi=110)
 

@@ -16,7 +16,7 @@ from typing import Any
 import click
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -115,9 +115,9 @@ def measure(name: str, values: dict[str, Any], folder: Path, steps: int) -> Cost
 @click.option("--steps", default=7, show_default=True)
 def main(folder: Path, only: str, steps: int) -> None:
     """Prints a row for each configuration of grid.yaml, and what all of them come to."""
-    console = Console(width=160)
+    console = Console(width=200)
     write_alexnet(folder)
-    table = Table("configuration", "ms an image, training", "scoring first / again", "hours here", "GFLOP a step",
+    table = Table(Column("configuration", no_wrap=True), "ms an image, training", "scoring first / again", "hours here", "GFLOP a step",
                   "GB a step", "operations", "H100, ms a step", "bottleneck there")
     costs = []
     for configuration in load_spec("grid.yaml", (), (), None).configurations:

@@ -117,8 +117,8 @@ def main(folder: Path, only: str, steps: int) -> None:
     """Prints a row for each configuration of grid.yaml, and what all of them come to."""
     console = Console(width=200)
     write_alexnet(folder)
-    table = Table(Column("configuration", no_wrap=True), "ms an image, training", "scoring first / again", "hours here", "GFLOP a step",
-                  "GB a step", "operations", "H100, ms a step", "bottleneck there")
+    table = Table(Column("configuration", no_wrap=True), "ms an image, training", "scoring first / again", "hours here",
+                  "GFLOP a step", "GB a step", "operations", "H100, ms a step", "bottleneck there")
     costs = []
     for configuration in load_spec("grid.yaml", (), (), None).configurations:
         name = run_name(configuration.config, [])

@@ -12,13 +12,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def in_order(function: Callable[[T], R], items: Iterable[T], workers: int = os.cpu_count() or 1) -> Iterator[R]:
     """The function's results in the order of the items, made by as many threads as there are cores.
 
-    Threads are enough: Pillow decodes and ``hashlib`` hashes without Python's lock. They work only a few items ahead,
-    so that a slow reader does not fill the memory and an interruption does not wait for all the rest.
+    Threads are enough: Pillow decodes and ``hashlib`` hashes without Python's lock (measured in docs/log.md). They work
+    only a few items ahead, so that a slow reader does not fill the memory and an interruption does not wait for all
+    the rest.
     """
-    workers = os.cpu_count() or 1
     pool = ThreadPoolExecutor(workers)
     try:
         waiting: deque[Future[R]] = deque()

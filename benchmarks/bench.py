@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median
 
 import click
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import sem  # type: ignore[import-untyped]
 
 from benchmarks.measuring import EPOCHS, TWENTIETH
 from benchmarks.photographs import make_photographs
@@ -192,10 +193,9 @@ def _difference(what: str, one_name: str, one: list[float], other_name: str, oth
                 target: str = "±0.1 dB") -> Row:
     """Mean over the seeds with its standard error, and the difference of each seed."""
     each = [second - first for first, second in zip(one, other, strict=True)]
-    error = stdev(each) / len(each) ** 0.5
     seeds = ", ".join(f"{value:+.3f}" for value in each)
     return Row(f"test PSNR, {what}", f"{one_name} {mean(one):.3f} dB", f"{other_name} {mean(other):.3f} dB",
-               f"{mean(each):+.3f} ± {error:.3f} dB", target, f"by seed: {seeds}")
+               f"{mean(each):+.3f} ± {sem(each):.3f} dB", target, f"by seed: {seeds}")
 
 
 GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {

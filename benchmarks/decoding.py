@@ -6,7 +6,6 @@ Usage: ``python -m benchmarks.decoding FOLDER [FOLDER]``. Prints milliseconds an
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -17,6 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.measuring import timed
 from inversion.data.decode import decode_photo
 from inversion.data.parallel import in_order
 
@@ -27,10 +27,7 @@ decode = partial(decode_photo, shorter_side=SHORTER_SIDE)
 
 def milliseconds(results: Callable[[Sequence[Path]], Iterable[object]], files: Sequence[Path]) -> float:
     """An image's share of decoding all files."""
-    began = time.perf_counter()
-    for _ in results(files):
-        pass
-    return 1000 * (time.perf_counter() - began) / len(files)
+    return 1000 * timed(lambda: list(results(files)), 1, 0) / len(files)
 
 
 def by_processes(files: Sequence[Path]) -> float:

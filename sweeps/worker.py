@@ -113,8 +113,7 @@ class Worker:
         trial_id = lease.trial_id
         try:
             with self._settled(trial_id):
-                if self.stop.reason is not None:  # one that was claimed with this one has ended the worker
-                    raise InterruptedRunError(f"stopped before training: {self.stop.reason}")
+                self.stop.raise_before_training()  # one that was claimed with this one may have ended the worker
                 prepared = self._prepare(entry)
                 self.not_begun = 0
                 run = self._run_of(trial_id, prepared, lease.stop)
@@ -155,8 +154,7 @@ class Worker:
             if holds and not self._is_any_taken(runs):
                 return runs[0] if runs else None
             stop.wait(IDLE_SECONDS)
-            if stop.reason is not None:
-                raise stop.error(f"stopped before training: {stop.reason}")
+            stop.raise_before_training()
 
     def _is_any_taken(self, runs: list[Run]) -> bool:
         """Whether a worker that this queue does not know of is at one of the runs, or may be: its queue was lost."""

@@ -46,6 +46,15 @@ class StopRequest:
             self._error = error
             self._reason = reason
 
+    def raise_before_training(self) -> None:
+        """Ends the work on a run that has not begun to train, if somebody asked to stop.
+
+        Raises:
+            InterruptedRunError: it was asked for; or another error that was set with the request.
+        """
+        if self.reason is not None:
+            raise self.error(f"stopped before training: {self.reason}")
+
     def wait(self, seconds: float) -> None:
         """Sleeps, but not on when somebody asks to stop. An event would do, were it safe to set in a signal handler."""
         deadline = time.monotonic() + seconds
@@ -57,8 +66,7 @@ def interruptible(report: Progress, stop: StopRequest) -> Progress:
     """The same report, which ends the work when somebody asked to stop."""
 
     def report_or_stop(what: str, done: int, total: int) -> None:
-        if stop.reason is not None:
-            raise InterruptedRunError(f"stopped before training: {stop.reason}")
+        stop.raise_before_training()
         report(what, done, total)
 
     return report_or_stop

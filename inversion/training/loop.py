@@ -173,7 +173,7 @@ class Trainer:
         self.model.train()
         for stored in self.data.batches.epoch(epoch, start=progress.step):
             self.company.turn((epoch, progress.step))
-            self.stop_if_asked()  # before a step too: where several take turns, all are to stop within seconds
+            self.stop_if_asked()  # before a step and not after it: where several take turns, each stops at its next
             started = time.perf_counter()
             images = from_stored(self.engine.send(stored))
             terms = self._step(images)
@@ -185,7 +185,6 @@ class Trainer:
             progress.seconds_in_epoch += time.perf_counter() - started + self.company.spared_seconds()
             for listener in self.listeners:
                 listener.on_step(epoch, progress.step, steps, terms.total.item() if on_cpu else None)
-            self.stop_if_asked()
         started = time.perf_counter()
         self._settle()
         progress.seconds_in_epoch += time.perf_counter() - started

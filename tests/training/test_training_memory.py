@@ -478,7 +478,9 @@ def test_reconstructions_are_the_same_a_few_at_a_time(make_trainer: Make) -> Non
     assert [picture.name for picture in pictures] == list(names)
     for picture, expected in zip(pictures, together, strict=True):
         assert np.array_equal(picture.original, expected.original)
-        assert np.abs(picture.reconstruction.astype(int) - expected.reconstruction).max() <= 1
+        apart = np.abs(picture.reconstruction.astype(int) - expected.reconstruction)
+        assert apart.max() <= 1
+        assert apart.mean() < 1e-3  # only what lies between two levels can be rounded differently
 
 
 def test_one_image_that_cannot_be_reconstructed_fails_the_run_by_name(make_trainer: Make) -> None:

@@ -145,10 +145,10 @@ def test_a_run_stopped_during_validation_goes_on_as_if_it_had_not_been_and_count
     stopped = make_trainer("stopped", [told], stop, layers=("vgg16:block1", "resnet34:layer1"))
     looks, look = 0, stopped.stop_if_asked
 
-    def at_the_second_validation() -> None:  # before and after each step, and before each batch of validation
+    def at_the_second_validation() -> None:  # looked before each step, and before each batch of validation
         nonlocal looks
         looks += 1
-        if looks == 2 * (2 * STEPS + 1):
+        if looks == 2 * (STEPS + 1):
             stop.set("asked by a test")
         look()
 

@@ -87,8 +87,7 @@ def invert(encoders: Sequence[Differentiable], images: Tensor, start: Tensor, se
     for step in range(settings.steps):
         decay = (1 + math.cos(math.pi * step / settings.steps)) / 2
         optimizer.param_groups[0]["lr"] = settings.lr * decay
-        errors = feature_errors(encoders, found, wanted)
-        losses = errors + settings.tv_weight * decay**2 * total_variation(found)
+        losses, errors = objective(encoders, found, wanted, settings.tv_weight * decay**2)
         found.grad, = torch.autograd.grad(losses.sum(), found)
         if step in noted:
             curve.append(_point(step, losses, errors, found.grad))
@@ -101,6 +100,13 @@ def invert(encoders: Sequence[Differentiable], images: Tensor, start: Tensor, se
         errors = feature_errors(encoders, found, wanted)
         curve.append(_point(settings.steps, errors, errors, found))
     return Inverted(found, curve)
+
+
+def objective(encoders: Sequence[Differentiable], images: Tensor, wanted: Sequence[Tensor],
+              tv_weight: float) -> tuple[Tensor, Tensor]:
+    """What the descent minimises for each image, ``(B,)``, and its first term, the feature error, ``(B,)``."""
+    errors = feature_errors(encoders, images, wanted)
+    return errors + tv_weight * total_variation(images), errors
 
 
 def feature_errors(encoders: Sequence[Differentiable], images: Tensor, wanted: Sequence[Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,11 @@ class Encoder(nn.Module):
     def train(self, mode: bool = True) -> Encoder:
         """Stays in eval mode, whatever is asked."""
         return super().train(False)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy stays in eval mode too: torchvision's cut model is in train mode after ``copy.deepcopy``."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.train(False)
 
     # Not inference mode: its tensors cannot be saved for a backward pass, as the decoder's first layer has to.
     @torch.no_grad()

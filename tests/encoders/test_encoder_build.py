@@ -132,6 +132,14 @@ def test_ten_training_steps_leave_the_encoder_as_it_was(text: str, original: Get
     assert not any(module.training for module in encoder.modules())
 
 
+@pytest.mark.parametrize("text", ["vgg16:block1", "resnet34:layer2", "vit_small:block1", "pvt_v2_b2:stage1"])
+def test_a_copy_is_as_frozen_as_the_encoder(text: str, random_encoder: Build) -> None:
+    encoder = random_encoder(text)
+    copied, images = copy.deepcopy(encoder), torch.rand(2, 3, IMAGE_SIZE, IMAGE_SIZE)
+    assert not any(module.training for module in copied.modules())
+    assert torch.equal(copied(images), encoder(images))
+
+
 def test_features_carry_no_gradient_unless_asked_for(random_encoder: Build) -> None:
     encoder = random_encoder("vgg16:block1")
     images = torch.rand(1, 3, IMAGE_SIZE, IMAGE_SIZE, requires_grad=True)

@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_PATH := PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: quickstart test acceptance lint bench clean
+.PHONY: quickstart test avx2 acceptance lint wheel lowest bench clean
+
+NUMERIC := tests/decoders tests/encoders tests/fusion tests/pictures tests/training tests/test_*.py
+SHORT := tests/cli tests/report tests/sweeps/test_queue_*.py tests/sweeps/test_spec_*.py tests/test_*.py
 
 quickstart: $(VENV)/installed  ## train resnet34 + wavelet on the bundled photographs, without any download
 	$(ON_PATH) mlflow run . --env-manager local --experiment-name inversion \
@@ -14,6 +17,9 @@ quickstart: $(VENV)/installed  ## train resnet34 + wavelet on the bundled photog
 test: $(VENV)/installed-dev  ## the tests: under 12 minutes on 2 cores
 	$(ON_PATH) pytest
 
+avx2: $(VENV)/installed-dev  ## the tests of numbers once more, as on a CPU without AVX-512
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(ON_PATH) pytest $(NUMERIC)
+
 acceptance: $(VENV)/installed-dev  ## what takes longer: real servers, browsers, environments, kill tests
 	$(ON_PATH) pytest -m acceptance
 
@@ -21,11 +27,20 @@ lint: $(VENV)/installed-dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+wheel: $(VENV)/installed-dev  ## the wheel, installed and used in an empty environment outside this folder
+	PYTHON=$(PYTHON) .ci/wheel
+
+lowest: $(VENV)/installed-dev  ## a short set of tests with the lowest versions that pyproject.toml admits
+	$(BIN)/uv venv --clear --python $(PYTHON) .venv-lowest
+	$(BIN)/uv pip install --python .venv-lowest/bin/python --resolution lowest-direct \
+	  --editable '.[cmaes,postgresql]' 'pytest>=8'
+	PATH="$(abspath .venv-lowest/bin):$$PATH" pytest -p no:cacheprovider $(SHORT)
+
 bench: $(VENV)/installed-dev  ## this project beside a plain reference: an hour, on a machine that does nothing else
 	$(BIN)/python -m benchmarks.bench
 
 clean:  ## remove the virtual environment and caches; keeps mlflow.db and mlruns
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest build .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import ErrorDetails
 
 from inversion.errors import RequestError, UnknownNameError
 
@@ -150,16 +149,16 @@ def _validate(values: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(dict(values))
     except ValidationError as error:
-        raise RequestError("; ".join(_explain(detail) for detail in error.errors())) from None
+        raise RequestError("; ".join(_explain(str(detail["loc"][0]), detail["input"])
+                                     for detail in error.errors())) from None
 
 
-def _explain(detail: ErrorDetails) -> str:
-    name = str(detail["loc"][0])
-    message = f"{name}: {str(detail['input'])!r} is not allowed. Allowed: {allowed_values(name)}."
+def _explain(name: str, given: object) -> str:
+    message = f"{name}: {str(given)!r} is not allowed. Allowed: {allowed_values(name)}."
     choices = get_args(RunConfig.model_fields[name].annotation)
-    if choices and isinstance(detail["input"], str):
+    if choices and isinstance(given, str):
         import difflib
 
-        if nearest := difflib.get_close_matches(detail["input"], choices, n=1):
+        if nearest := difflib.get_close_matches(given, choices, n=1):
             message += f" Did you mean {nearest[0]!r}?"
     return message

@@ -6,8 +6,8 @@ import sys
 from typing import Any
 
 import click
-from rich.console import Console
 
+from inversion.cli.console import make_console
 from inversion.cli.group import run_command, set_up_logging
 from inversion.cli.options import tracking_options
 from sweeps.spec import check_study, load_spec
@@ -74,7 +74,7 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
     if loaded and dry_run:
         from sweeps.dry_run import show
 
-        show(loaded, Console())
+        show(loaded, make_console())
         return 0
     from sweeps import commands
 

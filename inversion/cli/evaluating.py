@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from inversion.cli.console import make_console
+from inversion.cli.console import Console, make_console, make_table, progress_bars
 from inversion.config import parse_value
-from inversion.data.progress import progress_bars
 from inversion.evaluation import SCORES, Evaluation, evaluate_run, find_target
 from inversion.tracking.connection import connect
 from inversion.trained import TrainedRun, find_lpips, find_trained, load_reconstructor
@@ -50,7 +47,7 @@ def evaluate(text: str, options: Options, tracking_uri: str | None, experiment: 
         evaluation = evaluate_run(connection, where, run, reconstructor, target, lpips, stop)
     show(console, run, evaluation)
     for line in (*target.scored.photos.warnings, *filter(None, [target.scored.photos.note, note, _elsewhere(run)])):
-        console.print(f"[yellow]note:[/] {line}", soft_wrap=True)
+        console.note(line)
     console.print(f"logged as run {evaluation.run_id}, below run {run.run_id}", soft_wrap=True)
 
 
@@ -59,8 +56,7 @@ def show(console: Console, run: TrainedRun, evaluation: Evaluation) -> None:
     target, scores = evaluation.target, evaluation.scores
     images = f"{len(scores.psnr)} images"
     logged_on = images if evaluation.logged else f"its test images, {run.document['data']['name']}"
-    table = Table("score", f"now: {target.name}, {images}", f"logged: {logged_on}", "difference",
-                  title=run.name, title_justify="left")
+    table = make_table("score", f"now: {target.name}, {images}", f"logged: {logged_on}", "difference", title=run.name)
     for name in SCORES:
         now = getattr(scores, name)
         before = _logged(run, evaluation, name)

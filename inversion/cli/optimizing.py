@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
-from inversion.cli.console import make_console
+from inversion.cli.console import Console, make_console, progress_bars
 from inversion.cli.showing import encoder_rows, engine_row, say_where, show_rows, show_scores
-from inversion.data.progress import progress_bars
 from inversion.optimize_config import OptimizeConfig
 from inversion.optimize_run import PreparedOptimization, prepare_optimization
 from inversion.optimize_run import optimize as optimize_prepared

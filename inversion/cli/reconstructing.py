@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from inversion.cli.console import make_console
+from inversion.cli.console import Console, make_console, make_table, progress_bars
 from inversion.config import parse_value
-from inversion.data.progress import progress_bars
 from inversion.pictures.contact_sheet import MOST_PICTURES
 from inversion.pictures.output import SHEET, TABLE, OutputFolder
 from inversion.pictures.reconstruct import Size
@@ -59,17 +56,15 @@ def reconstruct(texts: Sequence[str], pictures: Sequence[str], options: Options,
             results = write_all(sources, loaded, options.size, names, output, report)
     show(console, results, loaded, options.size)
     for line in notes:
-        console.print(f"[yellow]note:[/] {line}", soft_wrap=True)
+        console.note(line)
     beyond = f" (the first {MOST_PICTURES} pictures)" if len(sources) > MOST_PICTURES else ""
-    console.print(f"{output.path / SHEET}{beyond}\n{output.path / TABLE}", soft_wrap=True)
+    console.print(f"{output.path / SHEET}{beyond}", soft_wrap=True)
+    console.print(f"{output.path / TABLE}", soft_wrap=True)
 
 
 def show(console: Console, results: Sequence[PictureResult], runs: Sequence[LoadedRun], size: Size) -> None:
     """A row a picture and run, and each run's means."""
-    title = f"Pictures {SIZES[size]}"
-    table = Table(title=title, title_justify="left")
-    for column in ("picture", "size", "run"):
-        table.add_column(column, overflow="fold")
+    table = make_table("picture", "size", "run", title=f"Pictures {SIZES[size]}")
     for column in ("PSNR (dB)", "SSIM", "LPIPS"):
         table.add_column(column, justify="right", no_wrap=True)
     image_sizes = {loaded.label: loaded.image_size for loaded in runs}

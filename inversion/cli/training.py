@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
-
+from inversion.cli.console import Console, make_console, progress_bars
 from inversion.cli.progress_bar import ProgressBar
 from inversion.cli.showing import encoder_rows, engine_row, say_where, show_rows, show_scores
 from inversion.config import RunConfig, parse_config
-from inversion.data.progress import progress_bars
 from inversion.errors import RequestError
 from inversion.experiment import Prepared, prepare
 from inversion.resolve import Fallback, Plan, check
@@ -27,7 +25,7 @@ def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, r
     Raises:
         InversionError: the request was wrong, or the run failed.
     """
-    console = Console()
+    console = make_console()
     check(config)
     with stop_on_signals() as stop:
         connection = connect(tracking_uri, experiment)

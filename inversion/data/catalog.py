@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from inversion.data import div2k, folder, sample
+from inversion.data.files import shown
 from inversion.data.progress import Progress, quiet
 from inversion.data.splits import PhotoSet
 from inversion.errors import DataError, UnknownNameError
@@ -52,4 +53,5 @@ def find_photo_set(data: str, data_dir: Path, progress: Progress = quiet) -> Pho
         return folder.photo_set(root, cache_folder(data_dir), progress)
     if os.path.exists(root):
         raise DataError(f"data: {data!r} is a file; a folder of photographs is needed, or {' or '.join(NAMES)}.")
-    raise UnknownNameError(f"data: no folder {root.absolute()} and no data set", data, (*NAMES, "a folder that exists"))
+    raise UnknownNameError(f"data: no folder {shown(root.absolute())} and no data set", data,
+                           (*NAMES, "a folder that exists"))

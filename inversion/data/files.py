@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from inversion.text import visible
+
 ABANDONED_AFTER_SECONDS = 24 * 3600
 """Temporary files this old belong to processes that were killed."""
 
@@ -71,8 +73,11 @@ def file_sha256(path: Path) -> str:
 
 
 def shown(path: Path | str) -> str:
-    """A path as text that any terminal and file format can hold: bytes that are not UTF-8 become question marks."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    """A path as text that any terminal and file format can hold.
+
+    Bytes that are not UTF-8 become question marks, control characters escapes.
+    """
+    return visible(os.fsencode(path).decode("utf-8", "replace"))
 
 
 def _remove_abandoned(path: Path) -> None:

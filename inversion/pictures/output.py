@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from inversion.data.files import shown
 from inversion.errors import RequestError
 from inversion.images import to_uint8
 
@@ -33,12 +34,12 @@ class OutputFolder:
             manifest = path / MANIFEST
             made = manifest.read_text().splitlines() if manifest.exists() else []
             if foreign := [name for name in names if name not in made and (path / name).exists()]:
-                raise RequestError(f"--output {path} already has {foreign[0]}"
+                raise RequestError(f"--output {shown(path)} already has {foreign[0]}"
                                    f"{f' and {len(foreign) - 1} more' if len(foreign) > 1 else ''}, which this command "
                                    "did not make: choose another folder, or move them away")
             manifest.write_text("".join(f"{name}\n" for name in sorted({*made, *names})))
         except OSError as error:
-            raise RequestError(f"--output {path} cannot be written: {error.strerror or error}") from error
+            raise RequestError(f"--output {shown(path)} cannot be written: {error.strerror or error}") from error
 
     def write_image(self, name: str, image: Tensor) -> None:
         """An image ``(3, H, W)`` in [0, 1] as PNG."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.markup import escape
 
 from inversion.cli.console import make_console
 from inversion.cli.group import run_command, set_up_logging
 from inversion.cli.options import tracking_options
+from inversion.data.files import shown
 from inversion.errors import RequestError
 
 
@@ -62,8 +62,8 @@ def cli(study: str, output: Path, memory_budget: float | None, tracking_uri: str
         page = write(report, output)
         log(connection, report, output)
     for sentence in report.headline:
-        console.print(escape(sentence), soft_wrap=True, highlight=False)
-    console.print(f"report: {escape(str(page))}", soft_wrap=True, highlight=False)
+        console.print(sentence, soft_wrap=True)
+    console.print(f"report: {page}", soft_wrap=True)
 
 
 def _require_folder(folder: Path) -> None:
@@ -71,12 +71,12 @@ def _require_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"--output {folder}: {error.strerror}") from error
+        raise RequestError(f"--output {shown(folder)}: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
-        raise RequestError(f"--output {folder}: Permission denied")
+        raise RequestError(f"--output {shown(folder)}: Permission denied")
     for name in ("index.html", "report.md"):
         if (folder / name).is_dir():
-            raise RequestError(f"--output {folder}: {name} is a folder there, and the report would write a file")
+            raise RequestError(f"--output {shown(folder)}: {name} is a folder there, and the report would write a file")
 
 
 def main() -> None:

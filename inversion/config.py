@@ -155,6 +155,8 @@ def _validate(values: Mapping[str, Any]) -> RunConfig:
 
 def _explain(detail: ErrorDetails) -> str:
     name = str(detail["loc"][0])
+    if detail["type"] == "string_unicode":
+        return f"{name}: {str(detail['input'])!r} is no UTF-8, and MLflow keeps nothing else: rename it, or link to it."
     message = f"{name}: {str(detail['input'])!r} is not allowed. Allowed: {allowed_values(name)}."
     choices = get_args(RunConfig.model_fields[name].annotation)
     if choices and isinstance(detail["input"], str):

@@ -12,6 +12,7 @@ from torch import Tensor
 from inversion.data.files import shown
 from inversion.errors import RequestError
 from inversion.images import to_uint8
+from inversion.text import visible
 
 SHEET, TABLE = "contact-sheet.png", "scores.csv"
 MANIFEST = ".made-by-inversion"
@@ -46,8 +47,10 @@ class OutputFolder:
         Image.fromarray(to_uint8(image)).save(self.path / name, format="PNG")
 
     def write_table(self, rows: Sequence[Mapping[str, object]]) -> None:
-        """Rows of equal keys as ``scores.csv``; None is empty."""
+        """Rows of equal keys as ``scores.csv``; None is empty. People look at it in terminals, so texts are escaped."""
         with (self.path / TABLE).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
-            writer.writerows(rows)
+            for row in rows:
+                writer.writerow({key: visible(value) if isinstance(value, str) else value
+                                 for key, value in row.items()})

@@ -6,7 +6,6 @@ import re
 
 from inversion.text import visible
 
-
 _MARKUP = re.compile(r"[\\`*|]"  # escapes, code, emphasis, cells of tables
                      r"|(?<!\w)_|_(?!\w)"  # emphasis; within a word it is none
                      r"|<(?=[A-Za-z/!?])"  # HTML

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich import box
-from rich.table import Table
 
 from inversion.cli.console import Console, make_table
 from inversion.config import RunConfig
@@ -13,6 +13,9 @@ from inversion.resolve import run_name
 from sweeps.search import Search
 from sweeps.spec import Spec
 from sweeps.values import checked, shown
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def show(spec: Spec, console: Console) -> None:

@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
+import click
 import rich.console
 from rich.table import Column, Table
 from rich.text import Text
 
 from inversion.data.progress import Progress, quiet
-from inversion.text import visible
+from inversion.errors import InversionError
+from inversion.text import one_line, visible
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -39,6 +41,17 @@ class Console(rich.console.Console):
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(visible(text), **options)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich's.
+
+        Raises:
+            InversionError: there is no room for a file that the output goes to, or the like.
+        """
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            raise InversionError(f"the output cannot be written: {error.strerror or error}") from error
+
     def note(self, text: str) -> None:
         """A line that is to be noticed."""
         self.print(styled("note:", "yellow"), text, soft_wrap=True)
@@ -48,6 +61,11 @@ def make_console() -> Console:
     """A console as wide as the terminal; in a file or a pipe, wide enough that tables do not fold their names."""
     console = Console()
     return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=LOG_WIDTH)
+
+
+def write_error(message: str) -> None:
+    """A message on one line of standard error."""
+    click.echo(f"error: {visible(one_line(message))}", err=True)
 
 
 def styled(text: str, style: str = "") -> Text:

@@ -10,9 +10,8 @@ import sys
 import click
 
 import inversion
-from inversion.cli.console import log_to_stderr, set_up_streams
+from inversion.cli.console import log_to_stderr, set_up_streams, write_error
 from inversion.errors import InterruptedRunError, InversionError, RequestError, SeveralErrors, UnknownNameError
-from inversion.text import one_line, visible
 
 COMMANDS = {
     "train": "Train a decoder for one encoder layer and score it.",
@@ -97,7 +96,7 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> i
 
 def _report(error: InversionError) -> int:
     for line in error.lines if isinstance(error, SeveralErrors) else [str(error)]:
-        click.echo(f"error: {visible(one_line(line))}", err=True)
+        write_error(line)
     if "MLFLOW_RUN_ID" in os.environ:
         from inversion.tracking.run import fail_adopted_run
 

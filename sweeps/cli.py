@@ -9,7 +9,9 @@ import click
 
 from inversion.cli.console import make_console
 from inversion.cli.group import run_command, set_up_logging
+from inversion.cli.imports import slow_imports
 from inversion.cli.options import tracking_options
+from sweeps.inputs import require_inputs
 from sweeps.spec import check_study, load_spec
 
 
@@ -76,9 +78,12 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
 
         show(loaded, make_console())
         return 0
-    from sweeps import commands
-
+    if loaded and not (options["status"] or options["join"]):
+        require_inputs(loaded)
     name = loaded.study if loaded else check_study(str(study))
+    with slow_imports():
+        from sweeps import commands
+
     if options["status"]:
         return commands.status(name, options)
     return commands.sweep(name, None if options["join"] else loaded, options)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from inversion.cli.console import make_console, make_table, progress_bars
+from inversion.cli.imports import slow_imports
 from inversion.data import catalog, div2k
 from inversion.images import stored_size
 
@@ -24,7 +25,10 @@ def command(name: str, data_dir: str | None, image_size: int) -> None:
       inversion data div2k           DIV2K: downloads 3.9 GB, goes on where it was cut off
       inversion data ./photos        a folder: train/val/test below it, or else a fixed 70/15/15 split
     """
-    from inversion.data.cache import load_cached
+    if name != "div2k":
+        catalog.require_data(name, Path())
+    with slow_imports():
+        from inversion.data.cache import load_cached
 
     folder = Path(data_dir).expanduser() if data_dir else catalog.default_data_dir()
     with progress_bars() as report:

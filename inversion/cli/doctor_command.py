@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from inversion.cli.console import Console, make_console, make_table, styled
+from inversion.cli.imports import slow_imports
 from inversion.cli.options import tracking_options
 from inversion.data.catalog import default_data_dir
 from inversion.data.div2k import is_present
@@ -41,10 +42,11 @@ def command(tracking_uri: str | None, experiment: str | None, data_dir: str | No
 
 def show_machine(console: Console, data_dir: Path) -> None:
     """Versions, device, weights in the caches, data on disk."""
-    import torch
+    with slow_imports():
+        import torch
 
-    from inversion.perceptual_weights import ALEXNET
-    from inversion.training.device import usable_cores
+        from inversion.perceptual_weights import ALEXNET
+        from inversion.training.device import usable_cores
 
     cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     table = make_table("", "", show_header=False, title="This machine")
@@ -65,8 +67,9 @@ def show_runs(console: Console, tracking_uri: str | None, experiment: str | None
     Raises:
         RequestError: the store does not answer, or ``--end`` names a run that is not RUNNING.
     """
-    from inversion.tracking.connection import connect, without_password
-    from inversion.tracking.stale import declared_dead, end_dead, find_running
+    with slow_imports():
+        from inversion.tracking.connection import connect, without_password
+        from inversion.tracking.stale import declared_dead, end_dead, find_running
 
     connection = connect(tracking_uri, experiment)
     console.print(f"tracking store {without_password(connection.uri)} answers; experiment {connection.experiment!r}",

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from inversion.cli.console import Console, make_console, make_table, progress_bars
-from inversion.config import parse_value
 from inversion.evaluation import SCORES, Evaluation, evaluate_run, find_target
 from inversion.tracking.connection import connect
 from inversion.trained import TrainedRun, find_lpips, find_trained, load_reconstructor
@@ -17,7 +16,7 @@ LABELS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 
 
 class Options(NamedTuple):
-    """The options of the command, as given."""
+    """The options of the command, as given and well formed."""
 
     data: str | None
     split: str
@@ -34,10 +33,9 @@ def evaluate(text: str, options: Options, tracking_uri: str | None, experiment: 
         InversionError: the request was wrong, or scoring failed.
     """
     console = make_console()
-    device = parse_value("device", options.device) if options.device else None
     with stop_on_signals() as stop:
         connection = connect(tracking_uri, experiment)
-        run = find_trained(connection, text, device)
+        run = find_trained(connection, text, options.device)
         with progress_bars() as report:
             target = find_target(run, options.data, options.split, options.limit, options.data_dir,
                                  interruptible(report, stop))

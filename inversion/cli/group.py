@@ -11,6 +11,7 @@ import click
 
 import inversion
 from inversion.cli.console import log_to_stderr, set_up_streams, write_error
+from inversion.cli.imports import slow_imports
 from inversion.errors import InterruptedRunError, InversionError, RequestError, SeveralErrors, UnknownNameError
 
 COMMANDS = {
@@ -34,7 +35,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"inversion.cli.{cmd_name}_command").command
+        with slow_imports():
+            command: click.Command = importlib.import_module(f"inversion.cli.{cmd_name}_command").command
         return command
 
     def resolve_command(

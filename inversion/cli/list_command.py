@@ -8,6 +8,7 @@ from rich import box
 from inversion import counts
 from inversion.cli.console import Console, in_lines, make_console, make_table, styled
 from inversion.decoders import decoders
+from inversion.decoders._options import options_type
 from inversion.encoders.catalog import ENCODERS, encoder_spec, parse_encoders
 from inversion.fusion import fusions
 
@@ -85,7 +86,7 @@ def show_parts(console: Console) -> None:
 def show_decoder(console: Console, name: str) -> None:
     """A decoder and its options, as --decoder-options takes them."""
     console.print(styled(name, "bold"), f": {decoders.summary(name)}", sep="")
-    options = decoders.get(name).OptionsType.model_fields
+    options = options_type(name).model_fields
     table = make_table("option", "default", "meaning")
     for option, field in options.items():
         table.add_row(option, str(field.default), field.description)

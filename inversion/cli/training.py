@@ -10,7 +10,7 @@ from inversion.cli.showing import encoder_rows, engine_row, say_where, show_rows
 from inversion.config import RunConfig, parse_config
 from inversion.errors import RequestError
 from inversion.experiment import Prepared, prepare
-from inversion.resolve import Fallback, Plan, check
+from inversion.resolve import Fallback, Plan
 from inversion.run import RunResult
 from inversion.run import train as train_prepared
 from inversion.tracking.connection import Connection, connect
@@ -20,13 +20,12 @@ from inversion.training.interrupt import interruptible, stop_on_signals
 
 
 def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, resume: str | None) -> None:
-    """Prepares, shows what was resolved, trains and shows the scores.
+    """Prepares a checked request, shows what was resolved, trains and shows the scores.
 
     Raises:
         InversionError: the request was wrong, or the run failed.
     """
     console = make_console()
-    check(config)
     with stop_on_signals() as stop:
         connection = connect(tracking_uri, experiment)
         inherited: list[Fallback] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -78,6 +79,24 @@ def shown(path: Path | str) -> str:
     Bytes that are not UTF-8 become question marks, control characters escapes.
     """
     return visible(os.fsencode(path).decode("utf-8", "replace"))
+
+
+def why_not_writable(folder: Path) -> str:
+    """Why no file can be written into a folder, which would be made first if need be; empty if nothing is against it.
+
+    Nothing is made, so that it can be asked long before something is to be written.
+    """
+    for place in (folder.absolute(), *folder.absolute().parents):
+        try:
+            os.lstat(place)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return error.strerror or str(error)
+        if not os.path.isdir(place):
+            return os.strerror(errno.ENOTDIR)
+        return "" if os.access(place, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
+    return ""
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -149,11 +149,14 @@ def _validate(values: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(dict(values))
     except ValidationError as error:
-        raise RequestError("; ".join(_explain(str(detail["loc"][0]), detail["input"])
-                                     for detail in error.errors())) from None
+        raise RequestError("; ".join(_explain(detail) for detail in error.errors())) from None
 
 
-def _explain(name: str, given: object) -> str:
+def _explain(detail: Mapping[str, Any]) -> str:
+    """One error of pydantic's (``ErrorDetails``) in words."""
+    name, given = str(detail["loc"][0]), detail["input"]
+    if detail["type"] == "string_unicode":
+        return f"{name}: {str(given)!r} is not UTF-8, and MLflow keeps nothing else: rename it, or link to it."
     message = f"{name}: {str(given)!r} is not allowed. Allowed: {allowed_values(name)}."
     choices = get_args(RunConfig.model_fields[name].annotation)
     if choices and isinstance(given, str):

@@ -61,6 +61,20 @@ def find_trunk(text: str) -> TrunkSource | None:
             return None
         raise WeightsError("lpips_weights=imagenet: AlexNet's weights are not cached, and their server is out of "
                            f"reach. Put {ALEXNET.url} into TORCH_HOME/hub/checkpoints, or give lpips_weights=FILE.")
+    return _trunk_file(text)
+
+
+def require_trunk_file(text: str) -> None:
+    """Looks whether the file that ``lpips_weights`` asks for is there; asks no server for ``auto`` and ``imagenet``.
+
+    Raises:
+        WeightsError: no such file.
+    """
+    if text not in ("auto", "imagenet", "off"):
+        _trunk_file(text)
+
+
+def _trunk_file(text: str) -> TrunkSource:
     path = Path(text).expanduser()
     if not path.is_file():
         raise WeightsError(f"lpips_weights: no such file as {text!r}. "

@@ -78,6 +78,11 @@ class Registry(Generic[T]):
             return (self._parts[name].__doc__ or "").strip().partition("\n")[0]
         return (ast.get_docstring(ast.parse(source.read_text("utf-8"))) or "").partition("\n")[0]
 
+    def mentions(self, name: str, word: str) -> bool:
+        """Whether the source of the part's module has a word in it; assumed of a part of somebody else's code."""
+        source = self._folder() / f"{name}.py"
+        return word in source.read_text("utf-8") if source.is_file() else True
+
     def _folder(self) -> Path:
         spec = importlib.util.find_spec(self.package)
         if spec is None or spec.origin is None:

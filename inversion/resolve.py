@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from inversion.config import RunConfig, parse_options
-from inversion.data.catalog import default_data_dir, find_photo_set, resolve_auto
+from inversion.data.catalog import default_data_dir, find_photo_set, require_data, resolve_auto
 from inversion.data.progress import Progress, quiet
 from inversion.data.splits import PhotoSet
 from inversion.decoders import decoders
+from inversion.decoders._options import options_type, parse_values
 from inversion.encoders.catalog import ENSEMBLE, EncoderCut, parse_encoders
 from inversion.encoders.imagenet import imagenet_status, require_imagenet
 from inversion.encoders.weights import WeightsSource, parse_weights
 from inversion.errors import FallbackRefusedError, RequestError
 from inversion.fusion import fusions
-from inversion.perceptual_weights import TrunkSource, find_trunk
+from inversion.perceptual_weights import TrunkSource, find_trunk, require_trunk_file
 
 RECIPE = 2
 """Version of the training recipe, part of every digest: raised when the same parameters give other numbers."""
@@ -85,8 +86,7 @@ class Plan:
 def check(config: RunConfig) -> RunConfig:
     """The configuration with full names (``vgg16`` → ``vgg16:block1``); names are checked without PyTorch.
 
-    ``timm/…`` encoders are looked up in timm, and options that are set are checked against their decoder, which takes
-    the seconds that importing it takes.
+    ``timm/…`` encoders are looked up in timm, which takes the seconds that importing it takes.
 
     Raises:
         UnknownNameError: unknown encoder, layer, decoder, fusion or decoder option.
@@ -95,9 +95,7 @@ def check(config: RunConfig) -> RunConfig:
     cuts = parse_encoders(config.encoder, "auto" if _layer_is_in_encoder(config) else config.layer)
     decoders.check(config.decoder)
     if options := parse_options(config.decoder_options):
-        from inversion.decoders._base import parse_decoder_options
-
-        parse_decoder_options(config.decoder, decoders.get(config.decoder), options)
+        parse_values(config.decoder, options_type(config.decoder), options)
     fusion = config.fusion
     if len(cuts) == 1:
         if fusion not in ("auto", "none"):
@@ -111,6 +109,23 @@ def check(config: RunConfig) -> RunConfig:
         "encoder": "+".join(map(str, cuts)), "layer": cuts[0].layer if len(cuts) == 1 else "none",
         "fusion": fusion, "decoder_options": ",".join(f"{k}={v}" for k, v in sorted(options.items())) or "auto",
     })
+
+
+def check_inputs(config: RunConfig) -> None:
+    """Looks whether the files and folders that a checked configuration names are there.
+
+    Nothing is read and no server is asked, so that this can be done before PyTorch is imported; ``resolve`` looks
+    closer.
+
+    Raises:
+        UnknownNameError: ``data`` is neither a known name nor a folder.
+        DataError: the photographs are not there.
+        WeightsError: a file of weights is not there, or an encoder is without one.
+    """
+    if config.weights != "auto":
+        parse_weights(config.weights, parse_encoders(config.encoder))
+    require_trunk_file(config.lpips_weights)
+    require_data(config.data, data_folder(config.data_dir))
 
 
 def _layer_is_in_encoder(config: RunConfig) -> bool:

@@ -1,5 +1,8 @@
 """``python -m sweeps``: the command ``inversion-sweep`` of this folder, as MLproject calls it."""
 
-from sweeps.cli import main
+from inversion.cli.imports import slow_imports
+
+with slow_imports():
+    from sweeps.cli import main
 
 main()

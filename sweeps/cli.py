@@ -6,10 +6,12 @@ import sys
 from typing import Any
 
 import click
-from rich.console import Console
 
+from inversion.cli.console import make_console
 from inversion.cli.group import run_command, set_up_logging
+from inversion.cli.imports import slow_imports
 from inversion.cli.options import tracking_options
+from sweeps.inputs import require_inputs
 from sweeps.spec import check_study, load_spec
 
 
@@ -74,11 +76,14 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
     if loaded and dry_run:
         from sweeps.dry_run import show
 
-        show(loaded, Console())
+        show(loaded, make_console())
         return 0
-    from sweeps import commands
-
+    if loaded and not (options["status"] or options["join"]):
+        require_inputs(loaded)
     name = loaded.study if loaded else check_study(str(study))
+    with slow_imports():
+        from sweeps import commands
+
     if options["status"]:
         return commands.status(name, options)
     return commands.sweep(name, None if options["join"] else loaded, options)

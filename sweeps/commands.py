@@ -6,12 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-
-from inversion.cli.console import make_console
+from inversion.cli.console import Console, make_console, progress_bars
 from inversion.data.catalog import default_data_dir
-from inversion.data.progress import progress_bars
 from inversion.errors import InterruptedRunError, InversionError, RequestError
 from inversion.tracking.connection import (
     Connection,
@@ -117,12 +113,12 @@ def _lost_in_one_line() -> Iterator[None]:
 
 def _queue(spec: Spec, connection: Connection, url: str, crew: Crew | None, stop: StopRequest,
            console: Console) -> Study:
-    console.print(f"spec {spec.path}", soft_wrap=True, highlight=False)
+    console.print(f"spec {spec.path}", soft_wrap=True)
     with progress_bars() as report:
         study, added = set_up(spec, connection, url, crew.per_machine if crew else 1, interruptible(report, stop))
     console.print(f"study {spec.study}: {len(study.queue.entries())} runs, {added} of them new; queue "
-                  f"{escape(without_password(url))}, tracking store {escape(without_password(connection.uri))}",
-                  soft_wrap=True, highlight=False)
+                  f"{without_password(url)}, tracking store {without_password(connection.uri)}",
+                  soft_wrap=True)
     return study
 
 
@@ -184,5 +180,5 @@ def _say_where(study: Study, connection: Connection, url: str, console: Console)
     uri = without_password(absolute(connection.uri))
     page = (f"{uri.rstrip('/')}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
             if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}")
-    console.print(f"look at the runs: {page}  (study run {run_id})", soft_wrap=True, highlight=False)
-    console.print(f"look at the queue: optuna-dashboard {without_password(url)}", soft_wrap=True, highlight=False)
+    console.print(f"look at the runs: {page}  (study run {run_id})", soft_wrap=True)
+    console.print(f"look at the queue: optuna-dashboard {without_password(url)}", soft_wrap=True)

@@ -9,10 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
+from inversion.cli.console import Console, make_table
 from inversion.tracking.connection import Connection, NoTrackingError, first_line, is_lost, require_answer
 from inversion.tracking.lifecycle import take_over
 from inversion.tracking.locks import absolute
@@ -94,7 +91,7 @@ class Driver:
                     stop.wait(min(pause, MOST_SECONDS))
         finally:
             if stop.reason is not None:
-                self.console.print(f"{escape(stop.reason)}: the workers save their checkpoints", soft_wrap=True)
+                self.console.print(f"{stop.reason}: the workers save their checkpoints", soft_wrap=True)
             self.crew.stop()
         return look(self.reading)
 
@@ -106,7 +103,7 @@ class Driver:
     def _tend(self) -> None:
         """Has dead workers replaced, and what they left put in line at once: it shows, and others can go on with it."""
         for death in self.crew.tend(self._count_done):
-            self.console.print(escape(death), soft_wrap=True)
+            self.console.print(death, soft_wrap=True)
             self.reconciled_at = -math.inf
 
     def _count_done(self) -> int:
@@ -158,8 +155,8 @@ def show_failures(snapshot: Snapshot, console: Console) -> None:
     failed = snapshot.having("failed")
     if not failed:
         return
-    table = Table("run", "why", title=f"{len(failed)} of {len(snapshot.entries)} runs failed", title_justify="left")
+    table = make_table("run", "why", title=f"{len(failed)} of {len(snapshot.entries)} runs failed")
     for entry in failed:
-        table.add_row(escape(entry.name), escape(entry.failure))
+        table.add_row(entry.name, entry.failure)
     console.print(table)
     console.print("try them again with --retry-failed")

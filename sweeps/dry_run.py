@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from inversion.cli.console import Console, make_table
 from inversion.config import RunConfig
 from inversion.resolve import run_name
 from sweeps.search import Search
 from sweeps.spec import Spec
 from sweeps.values import checked, shown
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def show(spec: Spec, console: Console) -> None:
@@ -29,7 +31,7 @@ def show(spec: Spec, console: Console) -> None:
     columns = _varying(configs)
     table = _table("#", "run", *columns)
     for number, config in enumerate(configs, start=1):
-        table.add_row(*map(Text, (str(number), run_name(config, []), *(shown(config, name) for name in columns))))
+        table.add_row(str(number), run_name(config, []), *(shown(config, name) for name in columns))
     console.print(table)
     _show_shared(console, _settings(configs[0], columns))
 
@@ -50,7 +52,7 @@ def _settings(config: RunConfig, varying: Iterable[str]) -> list[tuple[str, str]
 def _show_search(search: Search, console: Console) -> None:
     table = _table("parameter", "type", "values")
     for name, distribution in search.space.items():
-        table.add_row(*map(Text, (name, distribution.type, str(distribution))))
+        table.add_row(name, distribution.type, str(distribution))
     console.print(table)
     _line(console, f"{search.direction} {search.metric}, sampler {search.sampler}, pruner {search.pruner}"
                    f"{'' if search.pruner.name == 'none' else f' on {search.reported()}'}, seed {search.seed}")
@@ -62,11 +64,11 @@ def _show_shared(console: Console, settings: Iterable[tuple[str, str]]) -> None:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)  # a row of the study fits into 80 columns
+    table = make_table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)  # a row of the study fits into 80 columns
     for column in columns:
         table.add_column(column, justify="right" if column == "#" else "left", overflow="fold")
     return table
 
 
 def _line(console: Console, text: str) -> None:
-    console.print(Text(text))
+    console.print(text)

@@ -16,19 +16,15 @@ from inversion.data.progress import Progress
 from inversion.data.splits import PhotoSet
 from inversion.encoders.catalog import parse_encoders
 from inversion.encoders.imagenet import require_imagenet
-from inversion.errors import DataError, FallbackRefusedError, WeightsError
 from inversion.perceptual_weights import find_trunk
 from inversion.resolve import Plan, data_folder, resolve
 from inversion.training.device import usable_cores
 from sweeps.grid import Configuration
+from sweeps.inputs import raise_any, search_configs
 from sweeps.problems import Problems
 from sweeps.queue import Queued
 from sweeps.search import Search
 from sweeps.spec import Spec
-
-OFFLINE = ("nothing was queued. Without any download: inversion-sweep smoke.yaml, or this study on "
-           "the bundled photographs with --set data=sample --set weights=random --set lpips_weights=off")
-"""What to run instead, when weights or photographs are out of reach."""
 
 RESOLVED = ("data", "weights", "lpips_weights", "precision", "threads")
 """Parameters of a search's trials that are resolved once, when it is queued."""
@@ -78,7 +74,7 @@ class Resolver:
         for call in calls:
             with problems.told():
                 call()
-        _raise_any(problems)
+        raise_any(problems)
 
     def photographs(self, plan: Plan) -> PhotoCache:
         """The run's photographs, decoded now if they were not before."""
@@ -112,7 +108,7 @@ def resolve_grid(spec: Spec, resolver: Resolver, progress: Progress) -> list[Que
             if (other := first.setdefault(run.digest, configuration)) is not configuration:
                 _note_twice(configuration, other, problems)
         progress("resolving", number, len(spec.configurations))
-    _raise_any(problems)
+    raise_any(problems)
     return runs
 
 
@@ -122,30 +118,17 @@ def resolve_search(search: Search, base: dict[str, str], resolver: Resolver) -> 
     Raises:
         SeveralErrors: what is wrong, each thing once.
     """
-    first = search.ends()
-    encoders = search.space["encoder"].ends() if "encoder" in search.space else [None]
-    configs = [search.configure(base, first | ({"encoder": encoder} if encoder else {})) for encoder in encoders]
+    configs = search_configs(search, base)
     resolver.require_inputs(configs)
     plans, problems = [], Problems()
     for config in configs:
         with problems.told():
             plans.append(resolver.plan(config))
-    _raise_any(problems)
+    raise_any(problems)
     plan = max(plans, key=lambda plan: len(plan.fallbacks))  # weights out of reach for one are out of reach for all
     shared = {name: str(plan.config.model_dump()[name]) for name in RESOLVED if name not in search.space}
     return {"config": {**base, **shared}, "data": resolver.photographs(plan).digest,
             "fallbacks": [dataclasses.asdict(fallback) for fallback in plan.fallbacks]}
-
-
-def _raise_any(problems: Problems) -> None:
-    """Raises what was collected, with what to run instead where an input is out of reach.
-
-    Raises:
-        SeveralErrors: something was.
-    """
-    if any(isinstance(error, DataError | WeightsError | FallbackRefusedError) for error in problems.errors):
-        problems.lines.append(OFFLINE)
-    problems.raise_any()
 
 
 def _note_twice(here: Configuration, there: Configuration, problems: Problems) -> None:

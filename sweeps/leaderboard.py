@@ -9,9 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
+from inversion.cli.console import Console, make_table
 from inversion.tracking.study import DIGEST
 from sweeps.comparable import COMPARABLE, Group, groups_of, title_of
 from sweeps.labels import distinguished
@@ -56,7 +54,7 @@ def leaderboard(runs: Iterable[Run]) -> list[Row]:
 def show(rows: list[Row], console: Console, most: int = 50) -> None:
     """The board as a table, one for each group of comparable runs."""
     for group in dict.fromkeys(row.group for row in rows):
-        table = Table(title=f"Leaderboard ({title_of(group)})", title_justify="left", box=None, padding=(0, 2, 0, 0))
+        table = make_table(title=f"Leaderboard ({title_of(group)})", box=None, padding=(0, 2, 0, 0))
         for column in ("rank", "run", "PSNR", "SSIM", "LPIPS", "parameters", "training"):
             numbers = column != "run"
             table.add_column(column, justify="right" if numbers else "left", no_wrap=numbers, overflow="fold")

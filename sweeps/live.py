@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
+from inversion.cli.console import Console, make_table, styled
 from sweeps.entry import Entry, State
 from sweeps.snapshot import Snapshot, duration, epoch_of, latest_value
 
@@ -54,24 +52,24 @@ class View:
         for entry in snapshot.entries:
             before, now = self.seen.get(entry.root), entry.state
             if now != before and (self.seen or now == "running") and not (before is None and now == "queued"):
-                self.console.print(f"[{done}/{len(snapshot.entries)}{left}] {escape(entry.name)}: "
-                                   f"{escape(describe(entry, self.metric))}", soft_wrap=True, highlight=False)
+                self.console.print(f"[{done}/{len(snapshot.entries)}{left}] {entry.name}: "
+                                   f"{describe(entry, self.metric)}", soft_wrap=True)
         self.seen = {entry.root: entry.state for entry in snapshot.entries}
 
 
 def render(snapshot: Snapshot, title: str, metric: str, workers: int) -> Group:
     """Counts and time left, then what runs, what failed and what was finished last."""
-    counts = Text(", ").join(Text(f"{number} {state}", STYLES[state]) for state, number in snapshot.counts.items())
-    head = Text.assemble((title, "bold"), ": ", counts)
+    counts = styled(", ").join(styled(f"{number} {state}", STYLES[state]) for state, number in snapshot.counts.items())
+    head = styled(title, "bold") + styled(": ") + counts
     if not snapshot.is_done:
         head.append(f"; {_left(snapshot.time_left(workers))}")
     finished = sorted(snapshot.having("finished", "pruned"), key=lambda entry: str(entry.trial.datetime_complete))
     failed = snapshot.having("failed")
-    table = Table("run", "state", "", box=None, padding=(0, 2, 0, 0), show_header=False)
+    table = make_table("run", "state", "", box=None, padding=(0, 2, 0, 0), show_header=False)
     for entry in [*snapshot.having("running"), *failed[-SHOWN_FAILED:], *reversed(finished[-SHOWN_FINISHED:])]:
-        table.add_row(escape(entry.name), Text(entry.state, STYLES[entry.state]), escape(describe(entry, metric)))
+        table.add_row(entry.name, styled(entry.state, STYLES[entry.state]), describe(entry, metric))
     hidden = max(0, len(finished) - SHOWN_FINISHED) + max(0, len(failed) - SHOWN_FAILED)
-    return Group(head, table, Text(f"and {hidden} more", "dim") if hidden else Text(""))
+    return Group(head, table, styled(f"and {hidden} more", "dim") if hidden else styled(""))
 
 
 def describe(entry: Entry, metric: str) -> str:

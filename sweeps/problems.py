@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from inversion.errors import RequestError, SeveralErrors
+from inversion.text import one_line
 
 MOST_ALIKE = 5
 
@@ -19,7 +20,7 @@ class Problems:
 
     def add(self, where: str, message: str) -> None:
         """Notes a problem at ``where``, such as ``grid.yaml:5, block 1``."""
-        self._tell(" ".join(f"{where}: {message}".split()))
+        self._tell(one_line(f"{where}: {message}"))
 
     def add_alike(self, where: str, messages: Sequence[str]) -> None:
         """Notes combinations that are wrong at one place: the first few in full, and how many more there are."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inversion.errors import RequestError, UnknownNameError
+from inversion.text import visible
 from sweeps.choose import Choice, Setting, clear_settings, keep, read_choices, read_settings, set_in_base, set_in_blocks
 from sweeps.grid import Configuration, expand, read_base, read_blocks
 from sweeps.problems import Problems
@@ -77,8 +78,8 @@ def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), s
         SeveralErrors: everything that is wrong in it, each line with its position.
     """
     path = find_spec(name)
-    text = _read(path)
-    shown = path.name if path.parent == SHIPPED else str(path)
+    shown = path.name if path.parent == SHIPPED else visible(str(path))
+    text = _read(path, shown)
     problems = Problems()
     top = _top(text, shown, problems)
     title = _study(top, study, problems)
@@ -113,17 +114,17 @@ def _search(
     return read_search(value, base, problems)
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, shown: str) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
-            raise RequestError(f"{path} is larger than {MOST_BYTES:,} bytes: is it a spec file?")
+            raise RequestError(f"{shown} is larger than {MOST_BYTES:,} bytes: is it a spec file?")
         return content.decode("utf-8-sig")
     except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise RequestError(f"{shown} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not a text file in UTF-8 (at byte {error.start})") from None
+        raise RequestError(f"{shown} is not a text file in UTF-8 (at byte {error.start})") from None
 
 
 def _top(text: str, shown: str, problems: Problems) -> Section:

@@ -9,6 +9,7 @@ import sys
 import click
 import psutil
 
+from inversion.cli.console import log_to_stderr
 from inversion.cli.group import run_command
 from inversion.errors import InterruptedRunError
 from inversion.training.interrupt import stop_on_signals
@@ -22,7 +23,7 @@ def main() -> None:
     Raises:
         InterruptedRunError: it was asked to stop.
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    log_to_stderr("%(asctime)s %(levelname)s %(name)s: %(message)s", logging.INFO)
     order = Order.from_text(os.environ.pop(ORDER))
     driver = next((parent for parent in psutil.Process().parents() if parent.pid == order.driver), None)
     if driver is None:  # it died while this process was being started

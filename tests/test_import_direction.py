@@ -15,7 +15,7 @@ import inversion
 ROOT = Path(inversion.__file__).parent
 SWEEPS = ROOT.parent / "sweeps"
 
-LEAVES = {"inversion", "errors", "registry", "images", "config", "features", "seeds"}
+LEAVES = {"inversion", "errors", "registry", "images", "config", "features", "seeds", "text"}
 PARTS = {"encoders", "decoders", "fusion", "losses", "metrics", "data"}
 KNOWN: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES, LEAVES),
@@ -97,7 +97,7 @@ def test_inversion_never_knows_sweeps() -> None:
 
 
 SPEC_PART = {"spec", "dry_run", "yaml_marks", "problems", "sections", "values", "grid", "choose", "search",
-             "search_section", "space", "engines"}
+             "search_section", "space", "engines", "inputs"}
 """The modules of ``sweeps`` that read a spec, which takes well under a second."""
 
 

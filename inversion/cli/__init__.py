@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from inversion.cli.group import main
+from inversion.cli.imports import slow_imports
 
-__all__ = ["main"]
+
+def main() -> None:
+    """Runs a command and exits: 0 all done, 1 something ran and failed, 2 the request was wrong, 130 interrupted."""
+    with slow_imports():
+        from inversion.cli import group
+
+    group.main()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from inversion.cli.console import make_console, make_table, progress_bars
+from inversion.cli.imports import slow_imports
 from inversion.data import catalog, div2k
-from inversion.data.progress import progress_bars
 from inversion.images import stored_size
 
 
@@ -26,7 +25,10 @@ def command(name: str, data_dir: str | None, image_size: int) -> None:
       inversion data div2k           DIV2K: downloads 3.9 GB, goes on where it was cut off
       inversion data ./photos        a folder: train/val/test below it, or else a fixed 70/15/15 split
     """
-    from inversion.data.cache import load_cached
+    if name != "div2k":
+        catalog.require_data(name, Path())
+    with slow_imports():
+        from inversion.data.cache import load_cached
 
     folder = Path(data_dir).expanduser() if data_dir else catalog.default_data_dir()
     with progress_bars() as report:
@@ -34,10 +36,9 @@ def command(name: str, data_dir: str | None, image_size: int) -> None:
             div2k.fetch(folder, report)
         photos = catalog.find_photo_set(name, folder, report)
         cache = load_cached(photos, image_size, catalog.cache_folder(folder), report)
-    console = Console()
-    table = Table("split", "images", "smallest", "largest", "first",
-                  title=f"{photos.name} ({photos.root}): stored with shorter side {stored_size(image_size)}",
-                  title_justify="left")
+    console = make_console()
+    table = make_table("split", "images", "smallest", "largest", "first",
+                       title=f"{photos.name} ({photos.root}): stored with shorter side {stored_size(image_size)}")
     for split in photos.splits:
         shapes = sorted((pixels.shape[:2] for pixels in cache.pixels(split)), key=lambda shape: shape[0] * shape[1])
         smallest, largest = (f"{width}×{height}" for height, width in (shapes[0], shapes[-1]))
@@ -46,5 +47,6 @@ def command(name: str, data_dir: str | None, image_size: int) -> None:
     if photos.ignored:
         console.print(f"{len(photos.ignored)} files are no photographs by their extension and were ignored")
     for line in (*photos.warnings, *filter(None, [photos.note])):
-        console.print(f"[yellow]note:[/] {line}")
-    console.print(f"digest {cache.digest}\ncache {cache.path}", soft_wrap=True)
+        console.note(line)
+    console.print(f"digest {cache.digest}", soft_wrap=True)
+    console.print(f"cache {cache.path}", soft_wrap=True)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from inversion.cli.console import Console, make_console, make_table, styled
+from inversion.cli.imports import slow_imports
 from inversion.cli.options import tracking_options
 from inversion.data.catalog import default_data_dir
 from inversion.data.div2k import is_present
 from inversion.encoders.catalog import ENCODERS
 from inversion.encoders.imagenet import cached_file, imagenet_location
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 PACKAGES = ("inversion", "torch", "torchvision", "timm", "lpips", "mlflow", "optuna")
 
@@ -31,28 +35,29 @@ def command(tracking_uri: str | None, experiment: str | None, data_dir: str | No
     conda) is ended as KILLED. Runs of other machines are listed; end one with --end RUN_ID. Runs of ours are looked
     for in every experiment, or in that of --experiment alone.
     """
-    console = Console()
+    console = make_console()
     show_machine(console, Path(data_dir).expanduser() if data_dir else default_data_dir())
     show_runs(console, tracking_uri, experiment, ended)
 
 
 def show_machine(console: Console, data_dir: Path) -> None:
     """Versions, device, weights in the caches, data on disk."""
-    import torch
+    with slow_imports():
+        import torch
 
-    from inversion.perceptual_weights import ALEXNET
-    from inversion.training.device import usable_cores
+        from inversion.perceptual_weights import ALEXNET
+        from inversion.training.device import usable_cores
 
     cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    table = Table(show_header=False, title="This machine", title_justify="left")
+    table = make_table("", "", show_header=False, title="This machine")
     table.add_row("Python", f"{platform.python_version()} on {platform.platform()}")
     table.add_row("packages", ", ".join(f"{package} {version(package)}" for package in PACKAGES))
     table.add_row("device", ", ".join(cuda) or f"CPU with {usable_cores()} cores (no CUDA)")
     for name in ENCODERS:
         table.add_row(f"weights of {name}", _found(cached_file(imagenet_location(name)), "not cached: random or FILE"))
     table.add_row("weights of LPIPS", _found(cached_file(ALEXNET), "not cached: LPIPS is off unless downloadable"))
-    table.add_row("DIV2K", str(data_dir / "DIV2K") if is_present(data_dir)
-                  else "[yellow]not there:[/] inversion data div2k")
+    table.add_row("DIV2K", _found(data_dir / "DIV2K" if is_present(data_dir) else None,
+                                  "not there: inversion data div2k"))
     console.print(table)
 
 
@@ -62,8 +67,9 @@ def show_runs(console: Console, tracking_uri: str | None, experiment: str | None
     Raises:
         RequestError: the store does not answer, or ``--end`` names a run that is not RUNNING.
     """
-    from inversion.tracking.connection import connect, without_password
-    from inversion.tracking.stale import declared_dead, end_dead, find_running
+    with slow_imports():
+        from inversion.tracking.connection import connect, without_password
+        from inversion.tracking.stale import declared_dead, end_dead, find_running
 
     connection = connect(tracking_uri, experiment)
     console.print(f"tracking store {without_password(connection.uri)} answers; experiment {connection.experiment!r}",
@@ -72,7 +78,7 @@ def show_runs(console: Console, tracking_uri: str | None, experiment: str | None
     runs = list((found | {run_id: declared_dead(connection, run_id) for run_id in ended}).values())
     dead = end_dead(connection, runs)
     if runs:
-        table = Table("run", "name", "state", "why", title="RUNNING runs", title_justify="left")
+        table = make_table("run", "name", "state", "why", title="RUNNING runs")
         for run in runs:
             table.add_row(run.run_id, run.name, "ended as KILLED" if run in dead else run.verdict, run.why)
         console.print(table)
@@ -80,5 +86,5 @@ def show_runs(console: Console, tracking_uri: str | None, experiment: str | None
         console.print("no run is RUNNING")
 
 
-def _found(path: Path | None, otherwise: str) -> str:
-    return str(path) if path else f"[yellow]{otherwise}[/]"
+def _found(path: Path | None, otherwise: str) -> Text:
+    return styled(str(path)) if path else styled(otherwise, "yellow")

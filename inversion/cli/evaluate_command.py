@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import click
 
+from inversion.cli.imports import slow_imports
 from inversion.cli.options import tracking_options
+from inversion.config import parse_value
+from inversion.data.catalog import require_data
+from inversion.perceptual_weights import require_trunk_file
+from inversion.resolve import data_folder
 
 
 @click.command("evaluate")
@@ -33,7 +38,13 @@ def command(run: str, data: str | None, split: str, test_limit: int | None, lpip
       inversion evaluate 4fbe0d1c --data ./holiday --lpips-weights alexnet-owt-7be5be79.pth
       inversion evaluate vgg16:block1+wavelet --data sample --device cpu
     """
-    from inversion.cli import evaluating
+    device = parse_value("device", device) if device else None
+    if data:
+        require_data(data, data_folder(data_dir or "auto"))
+    if lpips_weights:
+        require_trunk_file(lpips_weights)
+    with slow_imports():
+        from inversion.cli import evaluating
 
     evaluating.evaluate(run, evaluating.Options(data, split, test_limit, lpips_weights, device, data_dir),
                         tracking_uri, experiment)

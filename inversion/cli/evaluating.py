@@ -5,12 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from inversion.cli.console import make_console
-from inversion.config import parse_value
-from inversion.data.progress import progress_bars
+from inversion.cli.console import Console, make_console, make_table, progress_bars
 from inversion.evaluation import SCORES, Evaluation, evaluate_run, find_target
 from inversion.tracking.connection import connect
 from inversion.trained import TrainedRun, find_lpips, find_trained, load_reconstructor
@@ -20,7 +16,7 @@ LABELS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 
 
 class Options(NamedTuple):
-    """The options of the command, as given."""
+    """The options of the command, as given and well formed."""
 
     data: str | None
     split: str
@@ -37,10 +33,9 @@ def evaluate(text: str, options: Options, tracking_uri: str | None, experiment: 
         InversionError: the request was wrong, or scoring failed.
     """
     console = make_console()
-    device = parse_value("device", options.device) if options.device else None
     with stop_on_signals() as stop:
         connection = connect(tracking_uri, experiment)
-        run = find_trained(connection, text, device)
+        run = find_trained(connection, text, options.device)
         with progress_bars() as report:
             target = find_target(run, options.data, options.split, options.limit, options.data_dir,
                                  interruptible(report, stop))
@@ -50,7 +45,7 @@ def evaluate(text: str, options: Options, tracking_uri: str | None, experiment: 
         evaluation = evaluate_run(connection, where, run, reconstructor, target, lpips, stop)
     show(console, run, evaluation)
     for line in (*target.scored.photos.warnings, *filter(None, [target.scored.photos.note, note, _elsewhere(run)])):
-        console.print(f"[yellow]note:[/] {line}", soft_wrap=True)
+        console.note(line)
     console.print(f"logged as run {evaluation.run_id}, below run {run.run_id}", soft_wrap=True)
 
 
@@ -59,8 +54,7 @@ def show(console: Console, run: TrainedRun, evaluation: Evaluation) -> None:
     target, scores = evaluation.target, evaluation.scores
     images = f"{len(scores.psnr)} images"
     logged_on = images if evaluation.logged else f"its test images, {run.document['data']['name']}"
-    table = Table("score", f"now: {target.name}, {images}", f"logged: {logged_on}", "difference",
-                  title=run.name, title_justify="left")
+    table = make_table("score", f"now: {target.name}, {images}", f"logged: {logged_on}", "difference", title=run.name)
     for name in SCORES:
         now = getattr(scores, name)
         before = _logged(run, evaluation, name)

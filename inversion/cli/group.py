@@ -10,6 +10,8 @@ import sys
 import click
 
 import inversion
+from inversion.cli.console import log_to_stderr, set_up_streams, write_error
+from inversion.cli.imports import slow_imports
 from inversion.errors import InterruptedRunError, InversionError, RequestError, SeveralErrors, UnknownNameError
 
 COMMANDS = {
@@ -33,7 +35,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"inversion.cli.{cmd_name}_command").command
+        with slow_imports():
+            command: click.Command = importlib.import_module(f"inversion.cli.{cmd_name}_command").command
         return command
 
     def resolve_command(
@@ -66,8 +69,7 @@ def cli(verbose: bool) -> None:
 
 def set_up_logging(verbose: bool) -> None:
     """Warnings go to the terminal, with ``verbose`` also what is being done."""
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s",
-                        level=logging.INFO if verbose else logging.WARNING)
+    log_to_stderr("%(levelname)s %(name)s: %(message)s", logging.INFO if verbose else logging.WARNING)
     # MLflow tells of every database table it makes; its warnings stay.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
 
@@ -79,6 +81,7 @@ def main() -> None:
 
 def run_command(command: click.Command, arguments: list[str] | None = None) -> int:
     """Runs a click command; prints each error as one line and returns the exit code."""
+    set_up_streams()
     try:
         code = command.main(arguments, standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -95,7 +98,7 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> i
 
 def _report(error: InversionError) -> int:
     for line in error.lines if isinstance(error, SeveralErrors) else [str(error)]:
-        click.echo(f"error: {' '.join(line.split())}", err=True)
+        write_error(line)
     if "MLFLOW_RUN_ID" in os.environ:
         from inversion.tracking.run import fail_adopted_run
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from inversion import counts
+from inversion.cli.console import Console, in_lines, make_console, make_table, styled
 from inversion.decoders import decoders
+from inversion.decoders._options import options_type
 from inversion.encoders.catalog import ENCODERS, encoder_spec, parse_encoders
 from inversion.fusion import fusions
 
@@ -31,7 +31,7 @@ def command(name: str | None, image_size: int, recount: bool) -> None:
       inversion list attention
       inversion list timm/convnext_tiny
     """
-    console = Console()
+    console = make_console()
     if recount:
         counts.write_counts()
     if name is None:
@@ -40,7 +40,7 @@ def command(name: str | None, image_size: int, recount: bool) -> None:
     elif name in decoders.names():
         show_decoder(console, name)
     elif name in fusions.names():
-        console.print(f"[bold]{name}[/]: {fusions.summary(name)}")
+        console.print(styled(name, "bold"), f": {fusions.summary(name)}", sep="")
     else:
         parse_encoders(name)  # an unknown name is told with the nearest
         show_encoders(console, [encoder_spec(name.partition(":")[0]).name], image_size)
@@ -55,9 +55,10 @@ def show_encoders(console: Console, names: list[str], image_size: int) -> None:
     title = f"Encoder layers at {image_size} px"
     if columns:
         title += ", and each decoder's trainable parameters (bold: study)"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table = make_table(title=title, box=box.SIMPLE_HEAD, padding=0)
     for column in ("encoder:layer", "features", *(name.replace("_", "_\n") for name in columns)):
-        table.add_column(column, no_wrap=True, justify="left" if table.columns[1:] == [] else "right")
+        table.add_column(in_lines(column.split("\n")), no_wrap=True,
+                         justify="left" if table.columns[1:] == [] else "right")
     for name in names:
         for layer in encoder_spec(name).layers:
             cut = EncoderCut(name, layer)
@@ -75,7 +76,7 @@ def show_encoders(console: Console, names: list[str], image_size: int) -> None:
 def show_parts(console: Console) -> None:
     """Decoders and fusions, a line each."""
     for title, registry in (("Decoders", decoders), ("Fusions", fusions)):
-        table = Table(title=title, show_header=False, title_justify="left")
+        table = make_table("", "", title=title, show_header=False)
         for name in registry.names():
             table.add_row(name, registry.summary(name))
         console.print(table)
@@ -84,9 +85,9 @@ def show_parts(console: Console) -> None:
 
 def show_decoder(console: Console, name: str) -> None:
     """A decoder and its options, as --decoder-options takes them."""
-    console.print(f"[bold]{name}[/]: {decoders.summary(name)}")
-    options = decoders.get(name).OptionsType.model_fields
-    table = Table("option", "default", "meaning")
+    console.print(styled(name, "bold"), f": {decoders.summary(name)}", sep="")
+    options = options_type(name).model_fields
+    table = make_table("option", "default", "meaning")
     for option, field in options.items():
         table.add_row(option, str(field.default), field.description)
     console.print(table if options else "It has no options.")

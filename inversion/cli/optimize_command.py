@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 
 import click
 
+from inversion.cli.imports import slow_imports
 from inversion.cli.options import tracking_options
 from inversion.config import RunConfig, allowed_values
 from inversion.optimize_config import ALLOWED, DEFAULTS, SHARED, OptimizeSettings, parse_optimize_config
+from inversion.resolve import check, check_inputs
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,6 +58,8 @@ def command(tracking_uri: str | None, experiment: str | None, study: str | None,
       inversion optimize --encoder vgg16:block3 --data div2k --strict true --study ablation
     """
     config = parse_optimize_config({name: value for name, value in parameters.items() if value is not None})
-    from inversion.cli import optimizing
+    check_inputs(check(config.shared))
+    with slow_imports():
+        from inversion.cli import optimizing
 
     optimizing.optimize(config, tracking_uri, experiment, study)

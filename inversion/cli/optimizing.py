@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
-from inversion.cli.console import make_console
+from inversion.cli.console import Console, make_console, progress_bars
 from inversion.cli.showing import encoder_rows, engine_row, say_where, show_rows, show_scores
-from inversion.data.progress import progress_bars
 from inversion.optimize_config import OptimizeConfig
 from inversion.optimize_run import PreparedOptimization, prepare_optimization
 from inversion.optimize_run import optimize as optimize_prepared
-from inversion.resolve import check
 from inversion.run import RunResult
 from inversion.tracking.connection import Connection, connect
 from inversion.tracking.study import StudyRun, require_study
@@ -18,13 +14,12 @@ from inversion.training.interrupt import interruptible, stop_on_signals
 
 
 def optimize(config: OptimizeConfig, tracking_uri: str | None, experiment: str | None, study: str | None) -> None:
-    """Prepares, shows what was resolved, inverts every test image and shows the scores.
+    """Prepares a checked request, shows what was resolved, inverts every test image and shows the scores.
 
     Raises:
         InversionError: the request was wrong, or the run failed.
     """
     console = make_console()
-    check(config.shared)
     with stop_on_signals() as stop:
         connection = connect(tracking_uri, experiment)
         parent = StudyRun(require_study(connection, study).info.run_id, study) if study else None

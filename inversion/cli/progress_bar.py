@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
+from inversion.cli.console import Console, text_column
 from inversion.training.listener import Listener
 
 _logger = logging.getLogger(__name__)
@@ -22,8 +22,8 @@ class ProgressBar(Listener):
         self.epochs = epochs
         self.psnr = ""
         self.started = time.monotonic()
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[numbers]}"),
-                   TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        columns = (text_column("{task.description}"), BarColumn(), text_column("{task.fields[numbers]}"),
+                   TimeElapsedColumn(), text_column("left"), TimeRemainingColumn())
         self.bars = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
         self.task = self.bars.add_task("epoch 1", total=None, numbers="")
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from inversion.cli.console import progress_bars
+from inversion.cli.imports import slow_imports
 from inversion.cli.options import tracking_options
+from inversion.config import parse_value
+from inversion.data.files import shown, why_not_writable
+from inversion.errors import RequestError
+from inversion.perceptual_weights import require_trunk_file
 
 
 @click.command("reconstruct")
@@ -33,7 +41,18 @@ def command(run: str, pictures: tuple[str, ...], output: str, size: str, compare
       inversion reconstruct vgg16:block1+wavelet ./holiday --output out --size tiles
       inversion reconstruct 4fbe0d1c cat.jpg --output out --compare 77ab02 --compare ensemble+concat+wavelet
     """
-    from inversion.cli import reconstructing
+    device = parse_value("device", device) if device else None
+    if lpips_weights:
+        require_trunk_file(lpips_weights)
+    if why := why_not_writable(Path(output).expanduser()):
+        raise RequestError(f"--output {shown(output)} cannot be written: {why}")
+    from inversion.pictures.sources import find_pictures, require_readable
+
+    sources = find_pictures(pictures)
+    with progress_bars() as report:
+        require_readable(sources, report)
+    with slow_imports():
+        from inversion.cli import reconstructing
 
     options = reconstructing.Options(output, "tiles" if size == "tiles" else "fit", lpips_weights, device)
-    reconstructing.reconstruct([run, *compare], pictures, options, tracking_uri, experiment)
+    reconstructing.reconstruct([run, *compare], sources, options, tracking_uri, experiment)

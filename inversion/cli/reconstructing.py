@@ -7,18 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from inversion.cli.console import make_console
-from inversion.config import parse_value
-from inversion.data.progress import progress_bars
+from inversion.cli.console import Console, make_console, make_table, progress_bars
 from inversion.pictures.contact_sheet import MOST_PICTURES
 from inversion.pictures.output import SHEET, TABLE, OutputFolder
 from inversion.pictures.reconstruct import Size
 from inversion.pictures.side_by_side import FileNames, LoadedRun, PictureResult, labels_of, load_lpips_once
 from inversion.pictures.side_by_side import reconstruct_all as write_all
-from inversion.pictures.sources import find_pictures, require_readable
+from inversion.pictures.sources import Source
 from inversion.pictures.tiles import tile_count
 from inversion.run import out_of_memory_by_name
 from inversion.tracking.connection import connect
@@ -30,7 +26,7 @@ SIZES = {"fit": "scaled and cropped to the run's image size, as its test images 
 
 
 class Options(NamedTuple):
-    """The options of the command, as given."""
+    """The options of the command, as given and well formed."""
 
     output: str
     size: Size
@@ -38,20 +34,17 @@ class Options(NamedTuple):
     device: str | None
 
 
-def reconstruct(texts: Sequence[str], pictures: Sequence[str], options: Options, tracking_uri: str | None,
+def reconstruct(texts: Sequence[str], sources: Sequence[Source], options: Options, tracking_uri: str | None,
                 experiment: str | None) -> None:
-    """Checks everything, loads the runs, and writes and shows what they make of the pictures.
+    """Loads the runs, and writes and shows what they make of pictures that can be read.
 
     Raises:
         InversionError: the request was wrong, or a reconstruction failed.
     """
     console = make_console()
-    device = parse_value("device", options.device) if options.device else None
-    sources = find_pictures(pictures)
     with progress_bars() as report:
-        require_readable(sources, report)
         connection = connect(tracking_uri, experiment)
-        runs = [find_trained(connection, text, device, everywhere=experiment is None) for text in texts]
+        runs = [find_trained(connection, text, options.device, everywhere=experiment is None) for text in texts]
         names = FileNames(labels_of(runs), [run.config.image_size for run in runs], options.size)
         loaded, notes = _load(runs, options.lpips_weights)
         output = OutputFolder(Path(options.output).expanduser(), names.all(sources))
@@ -59,17 +52,15 @@ def reconstruct(texts: Sequence[str], pictures: Sequence[str], options: Options,
             results = write_all(sources, loaded, options.size, names, output, report)
     show(console, results, loaded, options.size)
     for line in notes:
-        console.print(f"[yellow]note:[/] {line}", soft_wrap=True)
+        console.note(line)
     beyond = f" (the first {MOST_PICTURES} pictures)" if len(sources) > MOST_PICTURES else ""
-    console.print(f"{output.path / SHEET}{beyond}\n{output.path / TABLE}", soft_wrap=True)
+    console.print(f"{output.path / SHEET}{beyond}", soft_wrap=True)
+    console.print(f"{output.path / TABLE}", soft_wrap=True)
 
 
 def show(console: Console, results: Sequence[PictureResult], runs: Sequence[LoadedRun], size: Size) -> None:
     """A row a picture and run, and each run's means."""
-    title = f"Pictures {SIZES[size]}"
-    table = Table(title=title, title_justify="left")
-    for column in ("picture", "size", "run"):
-        table.add_column(column, overflow="fold")
+    table = make_table("picture", "size", "run", title=f"Pictures {SIZES[size]}")
     for column in ("PSNR (dB)", "SSIM", "LPIPS"):
         table.add_column(column, justify="right", no_wrap=True)
     image_sizes = {loaded.label: loaded.image_size for loaded in runs}

@@ -7,9 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from inversion.cli.console import Console, make_table, styled
 from inversion.resolve import Plan
 from inversion.run import RunResult
 from inversion.tracking.connection import Connection, without_password
@@ -19,14 +17,14 @@ SHOWN_SCORES = {"test/psnr": "PSNR", "test/ssim": "SSIM", "test/lpips": "LPIPS"}
 
 def show_rows(console: Console, title: str, rows: Mapping[str, str], plan: Plan) -> None:
     """A request as a table, and below it what is to be said of its photographs and of what it does without."""
-    table = Table(title=title, show_header=False, title_justify="left")
+    table = make_table("", "", title=title, show_header=False)
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
     for line in (*plan.photos.warnings, *filter(None, [plan.photos.note])):
-        console.print(f"[yellow]note:[/] {line}")
+        console.note(line)
     for fallback in plan.fallbacks:
-        console.print(f"[yellow]note:[/] {fallback.short} ({fallback.remedy})")
+        console.note(f"{fallback.short} ({fallback.remedy})")
 
 
 def encoder_rows(plan: Plan) -> dict[str, str]:
@@ -44,8 +42,8 @@ def show_scores(console: Console, name: str, plan: Plan, result: RunResult, rema
     """The test scores in a line."""
     scores = [f"{label} {result.metrics[metric]:.3f} ± {result.metrics[f'{metric}_std']:.3f}"
               for metric, label in SHOWN_SCORES.items() if metric in result.metrics]
-    console.print(f"[bold]{name}[/]: {', '.join(scores)} on {plan.photos.name}'s test images ({remark})",
-                  soft_wrap=True)
+    console.print(styled(name, "bold"), f": {', '.join(scores)} on {plan.photos.name}'s test images ({remark})",
+                  sep="", soft_wrap=True)
 
 
 def say_where(console: Console, plan: Plan, result: RunResult, connection: Connection) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+from inversion.cli.imports import slow_imports
 from inversion.cli.options import parameter_options, tracking_options
 from inversion.config import parse_config
+from inversion.resolve import check, check_inputs
 
 
 @click.command("train")
@@ -29,7 +31,9 @@ def command(tracking_uri: str | None, experiment: str | None, resume: str | None
     given = {name: value for name, value in parameters.items() if value is not None}
     if resume and given:
         raise click.UsageError(f"--resume takes its parameters from the run; leave out --{next(iter(given))}")
-    config = parse_config(given)
-    from inversion.cli import training
+    config = check(parse_config(given))
+    check_inputs(config)
+    with slow_imports():
+        from inversion.cli import training
 
     training.train(config, tracking_uri, experiment, resume)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
-
+from inversion.cli.console import Console, make_console, progress_bars
 from inversion.cli.progress_bar import ProgressBar
 from inversion.cli.showing import encoder_rows, engine_row, say_where, show_rows, show_scores
 from inversion.config import RunConfig, parse_config
-from inversion.data.progress import progress_bars
 from inversion.errors import RequestError
 from inversion.experiment import Prepared, prepare
-from inversion.resolve import Fallback, Plan, check
+from inversion.resolve import Fallback, Plan
 from inversion.run import RunResult
 from inversion.run import train as train_prepared
 from inversion.tracking.connection import Connection, connect
@@ -22,13 +20,12 @@ from inversion.training.interrupt import interruptible, stop_on_signals
 
 
 def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, resume: str | None) -> None:
-    """Prepares, shows what was resolved, trains and shows the scores.
+    """Prepares a checked request, shows what was resolved, trains and shows the scores.
 
     Raises:
         InversionError: the request was wrong, or the run failed.
     """
-    console = Console()
-    check(config)
+    console = make_console()
     with stop_on_signals() as stop:
         connection = connect(tracking_uri, experiment)
         inherited: list[Fallback] = []

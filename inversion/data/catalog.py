@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from inversion.data import div2k, folder, sample
+from inversion.data.files import shown
 from inversion.data.progress import Progress, quiet
 from inversion.data.splits import PhotoSet
 from inversion.errors import DataError, UnknownNameError
@@ -47,9 +48,27 @@ def find_photo_set(data: str, data_dir: Path, progress: Progress = quiet) -> Pho
         return sample.photo_set()
     if data == "div2k":
         return div2k.photo_set(data_dir)
+    return folder.photo_set(_existing_folder(data), cache_folder(data_dir), progress)
+
+
+def require_data(data: str, data_dir: Path) -> None:
+    """Looks whether what ``data`` stands for is there, without reading a photograph; ``auto`` always is.
+
+    Raises:
+        UnknownNameError: neither a known name nor a folder.
+        DataError: a file, or DIV2K is not on disk.
+    """
+    if data == "div2k":
+        div2k.photo_set(data_dir)
+    elif data not in ("auto", "sample"):
+        _existing_folder(data)
+
+
+def _existing_folder(data: str) -> Path:
     root = Path(os.path.expanduser(data))
     if os.path.isdir(root):
-        return folder.photo_set(root, cache_folder(data_dir), progress)
+        return root
     if os.path.exists(root):
         raise DataError(f"data: {data!r} is a file; a folder of photographs is needed, or {' or '.join(NAMES)}.")
-    raise UnknownNameError(f"data: no folder {root.absolute()} and no data set", data, (*NAMES, "a folder that exists"))
+    raise UnknownNameError(f"data: no folder {shown(root.absolute())} and no data set", data,
+                           (*NAMES, "a folder that exists"))

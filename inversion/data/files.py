@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -10,6 +11,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from inversion.text import visible
 
 ABANDONED_AFTER_SECONDS = 24 * 3600
 """Temporary files this old belong to processes that were killed."""
@@ -71,8 +74,29 @@ def file_sha256(path: Path) -> str:
 
 
 def shown(path: Path | str) -> str:
-    """A path as text that any terminal and file format can hold: bytes that are not UTF-8 become question marks."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    """A path as text that any terminal and file format can hold.
+
+    Bytes that are not UTF-8 become question marks, control characters escapes.
+    """
+    return visible(os.fsencode(path).decode("utf-8", "replace"))
+
+
+def why_not_writable(folder: Path) -> str:
+    """Why no file can be written into a folder, which would be made first if need be; empty if nothing is against it.
+
+    Nothing is made, so that it can be asked long before something is to be written.
+    """
+    for place in (folder.absolute(), *folder.absolute().parents):
+        try:
+            os.lstat(place)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return error.strerror or str(error)
+        if not os.path.isdir(place):
+            return os.strerror(errno.ENOTDIR)
+        return "" if os.access(place, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
+    return ""
 
 
 def _remove_abandoned(path: Path) -> None:

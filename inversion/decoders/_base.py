@@ -6,17 +6,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from inversion.errors import RequestError, UnknownNameError
+from inversion.decoders._options import Options, parse_values
 from inversion.features import FeatureShape
 
-
-class Options(BaseModel):
-    """The options of a decoder that has none; decoders with options derive from it, a field each."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+__all__ = ["Decoder", "Options", "clamp_to_image", "parse_decoder_options"]
 
 
 class Decoder(nn.Module):
@@ -41,24 +36,7 @@ def parse_decoder_options(name: str, decoder: type[Decoder], values: Mapping[str
         UnknownNameError: an option that this decoder does not have.
         RequestError: a value of the wrong type or out of range.
     """
-    known = decoder.OptionsType.model_fields
-    for option in values:
-        if option not in known:
-            if not known:
-                raise RequestError(f"decoder_options: decoder {name!r} has no options, so {option!r} cannot be set")
-            raise UnknownNameError(f"decoder_options: decoder {name!r} has no option", option, known)
-    try:
-        return decoder.OptionsType.model_validate(dict(values))
-    except ValidationError as error:
-        detail = error.errors()[0]
-        if not detail["loc"]:  # options that do not go together
-            message = detail["msg"].removeprefix("Value error, ")
-            raise RequestError(f"decoder_options of decoder {name!r}: {message}") from None
-        option = str(detail["loc"][0])
-        raise RequestError(
-            f"decoder_options: {option}={detail['input']!s} of decoder {name!r}: {detail['msg']}. "
-            f"({known[option].description})"
-        ) from None
+    return parse_values(name, decoder.OptionsType, values)
 
 
 class _ClampPulledBack(torch.autograd.Function):

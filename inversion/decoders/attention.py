@@ -9,15 +9,13 @@ https://arxiv.org/abs/2102.10882).
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inversion.decoders import decoders
-from inversion.decoders._base import Decoder, Options
+from inversion.decoders._attention_options import AttentionOptions
+from inversion.decoders._base import Decoder
 from inversion.decoders._layers import UpsamplingHead
 from inversion.features import FeatureShape
 
@@ -25,25 +23,6 @@ FEW_TOKENS = 1024
 """Up to so many tokens the blocks are as wide as the features; beyond, at most 128 wide."""
 
 HEAD_CHANNELS = 64
-
-
-class AttentionOptions(Options):
-    depth: int = Field(2, ge=1, le=24)
-    """transformer blocks"""
-    heads: int = Field(0, ge=0, le=64)
-    """attention heads; they divide the width; 0: one for every 64 channels of it"""
-    width: int = Field(0, ge=0, le=2048)
-    """channels of a token; 0: those of the features as far as heads divide them, at most 128 beyond 1,024 tokens"""
-    mlp_ratio: float = Field(2.0, gt=0, le=8)
-    """hidden channels of the MLP, in units of the width"""
-    pooled: int = Field(14, ge=1, le=64)
-    """side of the map that keys and values are pooled to, where it is larger"""
-
-    @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> Self:
-        if self.heads and self.width % self.heads:
-            raise ValueError(f"heads={self.heads} does not divide width={self.width}")
-        return self
 
 
 @decoders.register("attention")

@@ -8,33 +8,17 @@ are local detail.
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from inversion.decoders import decoders
-from inversion.decoders._base import Decoder, Options, clamp_to_image
+from inversion.decoders._base import Decoder, clamp_to_image
+from inversion.decoders._frequency_aware_options import FrequencyAwareOptions
 from inversion.decoders._layers import convolution_stage, halved, quiet, resize_to, upsampling_stage
 from inversion.features import FeatureShape
 
 COLOURS = 3
-
-
-class FrequencyAwareOptions(Options):
-    block: Literal["4", "8", "16", "32"] = "8"
-    """side of a DCT block in pixels: 4, 8, 16 or 32"""
-    cutoff: int = Field(4, ge=1)
-    """coefficients (u, v) with u + v below it are low frequencies"""
-
-    @model_validator(mode="after")
-    def _some_frequency_is_high(self) -> Self:
-        highest = 2 * int(self.block) - 2
-        if self.cutoff > highest:
-            raise ValueError(f"cutoff={self.cutoff} leaves no high frequency in blocks of {self.block}; "
-                             f"the highest is {highest}")
-        return self
 
 
 @decoders.register("frequency_aware")

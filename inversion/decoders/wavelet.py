@@ -12,28 +12,16 @@ import pywt  # type: ignore[import-untyped]
 import torch
 from ptwt.constants import WaveletDetailTuple2d, WaveletTensorTuple
 from ptwt.conv_transform_2 import waverec2
-from pydantic import field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inversion.decoders import decoders
-from inversion.decoders._base import Decoder, Options, clamp_to_image
+from inversion.decoders._base import Decoder, clamp_to_image
 from inversion.decoders._layers import convolution_stage, doublings, halved, quiet, resize_to, upsampling_stage
+from inversion.decoders._wavelet_options import WaveletOptions
 from inversion.features import FeatureShape
 
 COLOURS = 3
-
-
-class WaveletOptions(Options):
-    wavelet: str = "haar"
-    """any discrete wavelet of PyWavelets, such as haar, db2, bior2.2"""
-
-    @field_validator("wavelet")
-    @classmethod
-    def _known_to_pywavelets(cls, value: str) -> str:
-        if value not in pywt.wavelist(kind="discrete"):
-            raise ValueError("not a discrete wavelet of PyWavelets")
-        return value
 
 
 @decoders.register("wavelet")

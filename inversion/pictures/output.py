@@ -9,8 +9,10 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from inversion.data.files import shown
 from inversion.errors import RequestError
 from inversion.images import to_uint8
+from inversion.text import visible
 
 SHEET, TABLE = "contact-sheet.png", "scores.csv"
 MANIFEST = ".made-by-inversion"
@@ -33,20 +35,22 @@ class OutputFolder:
             manifest = path / MANIFEST
             made = manifest.read_text().splitlines() if manifest.exists() else []
             if foreign := [name for name in names if name not in made and (path / name).exists()]:
-                raise RequestError(f"--output {path} already has {foreign[0]}"
+                raise RequestError(f"--output {shown(path)} already has {foreign[0]}"
                                    f"{f' and {len(foreign) - 1} more' if len(foreign) > 1 else ''}, which this command "
                                    "did not make: choose another folder, or move them away")
             manifest.write_text("".join(f"{name}\n" for name in sorted({*made, *names})))
         except OSError as error:
-            raise RequestError(f"--output {path} cannot be written: {error.strerror or error}") from error
+            raise RequestError(f"--output {shown(path)} cannot be written: {error.strerror or error}") from error
 
     def write_image(self, name: str, image: Tensor) -> None:
         """An image ``(3, H, W)`` in [0, 1] as PNG."""
         Image.fromarray(to_uint8(image)).save(self.path / name, format="PNG")
 
     def write_table(self, rows: Sequence[Mapping[str, object]]) -> None:
-        """Rows of equal keys as ``scores.csv``; None is empty."""
+        """Rows of equal keys as ``scores.csv``; None is empty. People look at it in terminals, so texts are escaped."""
         with (self.path / TABLE).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
-            writer.writerows(rows)
+            for row in rows:
+                writer.writerow({key: visible(value) if isinstance(value, str) else value
+                                 for key, value in row.items()})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inversion.data.files import shown
 from inversion.data.progress import Progress, quiet
 from inversion.errors import RequestError
 from inversion.losses import LPIPS
@@ -126,10 +127,11 @@ def reconstruct_all(sources: Sequence[Source], runs: Sequence[LoadedRun], size: 
 
 def _table_row(result: PictureResult, run: TrainedRun, size: Size, files: dict[str, str]) -> dict[str, object]:
     width, height = result.size
-    return {"picture": str(result.source.path), "run_id": run.run_id, "run": run.name, "size": size, "width": width,
+    return {"picture": shown(result.source.path), "run_id": run.run_id, "run": run.name, "size": size, "width": width,
             "height": height, **result.scores._asdict(), **files}
 
 
 def _sheet_row(source: Source, row: Sequence[Reconstruction]) -> SheetRow:
-    return SheetRow(source.path.name, thumbnail(row[0].original), [thumbnail(made.reconstruction) for made in row],
-                    [thumbnail(made.difference) for made in row], [f"{made.scores.psnr:.2f} dB" for made in row])
+    return SheetRow(shown(source.path.name), thumbnail(row[0].original),
+                    [thumbnail(made.reconstruction) for made in row], [thumbnail(made.difference) for made in row],
+                    [f"{made.scores.psnr:.2f} dB" for made in row])

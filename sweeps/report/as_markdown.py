@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sweeps.report.evidence import findings_table
+from sweeps.report.markdown import code, code_block, literal
 from sweeps.report.reports import Report
 from sweeps.report.table import ReportTable
 
@@ -19,18 +20,20 @@ def all_tables(report: Report) -> list[ReportTable]:
 
 def as_markdown(report: Report) -> str:
     """The whole report but for charts and pictures."""
-    parts = [f"# Study {report.data.name}", "", *([report.board.title, ""] if report.board else []),
-             *(f"{sentence}\n" for sentence in report.headline)]
+    parts = [f"# Study {literal(report.data.name)}", "", *([literal(report.board.title), ""] if report.board else []),
+             *(f"{literal(sentence)}\n" for sentence in report.headline)]
     if report.advice:
-        parts += ["## What to use", "", *(f"- **{advice.title}.** {advice.text}" for advice in report.advice), ""]
+        advice = [f"- **{each.title}.** {literal(each.text)}" for each in report.advice]
+        parts += ["## What to use", "", *advice, ""]
     parts += [_shown(table) for table in (*report.tables, *_findings(report), *report.records)]
     parts += ["## The study in numbers", "", *_list(report.summary), "## Made with", "", *_list(report.versions)]
     if report.parameters:
         parts += ["## Parameters that all runs share", "", *_list(report.parameters)]
     if report.data.settings:
-        parts += ["## Asked for with", "", *(f"- `inversion-sweep {said}`" for said in report.data.settings), ""]
+        commands = [code(f"inversion-sweep {said}") for said in report.data.settings]
+        parts += ["## Asked for with", "", *(f"- {command}" for command in commands), ""]
     for name, text in report.data.spec.items():
-        parts += [f"## {name}", "", "```yaml", text.rstrip(), "```", ""]
+        parts += [f"## {literal(name)}", "", code_block(text, "yaml"), ""]
     return "\n".join(parts)
 
 
@@ -46,4 +49,4 @@ def _shown(table: ReportTable) -> str:
 
 
 def _list(values: Mapping[str, str]) -> list[str]:
-    return [*(f"- {name}: {value}" for name, value in values.items()), ""]
+    return [*(f"- {name}: {literal(value)}" for name, value in values.items()), ""]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.markup import escape
 
 from inversion.cli.console import make_console
 from inversion.cli.group import run_command, set_up_logging
+from inversion.cli.imports import slow_imports
 from inversion.cli.options import tracking_options
+from inversion.data.files import shown, why_not_writable
 from inversion.errors import RequestError
 
 
@@ -47,36 +47,33 @@ def cli(study: str, output: Path, memory_budget: float | None, tracking_uri: str
       inversion-report ablation --output report --memory-budget 12000 --tracking-uri http://server:5000
     """
     set_up_logging(verbose)
-    from inversion.tracking.connection import connect
-    from sweeps.report.collect import collect
-    from sweeps.report.reports import make_report
-    from sweeps.report.write import log, write
+    _require_folder(output)
+    with slow_imports():
+        from inversion.tracking.connection import connect
+        from sweeps.report.collect import collect
+        from sweeps.report.reports import make_report
+        from sweeps.report.write import log, write
 
     console = make_console()
     connection = connect(tracking_uri, experiment, create=False)
     with console.status("reading the tracking server"):
         data = collect(connection, study)
-    _require_folder(output)
     with console.status("drawing conclusions"):
         report = make_report(connection, data, memory_budget)
         page = write(report, output)
         log(connection, report, output)
     for sentence in report.headline:
-        console.print(escape(sentence), soft_wrap=True, highlight=False)
-    console.print(f"report: {escape(str(page))}", soft_wrap=True, highlight=False)
+        console.print(sentence, soft_wrap=True)
+    console.print(f"report: {page}", soft_wrap=True)
 
 
 def _require_folder(folder: Path) -> None:
     """Raises a RequestError if the report cannot be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"--output {folder}: {error.strerror}") from error
-    if not os.access(folder, os.W_OK):
-        raise RequestError(f"--output {folder}: Permission denied")
+    if why := why_not_writable(folder):
+        raise RequestError(f"--output {shown(folder)}: {why}")
     for name in ("index.html", "report.md"):
         if (folder / name).is_dir():
-            raise RequestError(f"--output {folder}: {name} is a folder there, and the report would write a file")
+            raise RequestError(f"--output {shown(folder)}: {name} is a folder there, and the report would write a file")
 
 
 def main() -> None:

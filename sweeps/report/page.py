@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
+from inversion.text import visible
 from sweeps.report import charts
 from sweeps.report.pictures import BRIGHTER, Scene
 from sweeps.report.reports import Report
@@ -21,7 +23,7 @@ RECORDS = {"references": "Without training", "failures": "Failures", "missing": 
 def render(report: Report) -> str:
     """The page of a report."""
     environment = Environment(loader=PackageLoader("sweeps.report", ""), autoescape=True, trim_blocks=True,
-                              undefined=StrictUndefined)
+                              undefined=StrictUndefined, finalize=_legible)
     figures = {name: figure.to_json().replace("</", "<\\/") for name, figure in report.charts.items()}
     return environment.get_template("page.html.j2").render(
         report=report, tables=report.tables, figures=figures, rankings=RANKINGS, asked=ASKED,
@@ -30,6 +32,13 @@ def render(report: Report) -> str:
         normalised=any(scene.target for scene in report.scenes),
         css=_file("page.css"), js=_file("page.js"), plotly=get_plotlyjs() if figures else "", brighter=BRIGHTER,
     )
+
+
+def _legible(value: object) -> object:
+    """What an expression of the template gives, with control characters as escapes; our own scripts are left alone."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return "\n".join(map(visible, value.split("\n")))
+    return value
 
 
 def _opening(scenes: Sequence[Scene]) -> str:

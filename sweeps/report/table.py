@@ -11,6 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from inversion.text import one_line
+from sweeps.report.markdown import literal
+
 NOTHING = "–"
 
 
@@ -67,15 +70,15 @@ class ReportTable:
 
     def markdown(self) -> str:
         """As a Markdown table under its title."""
-        lines = [f"## {self.title}", ""]
+        lines = [f"## {literal(self.title)}", ""]
         if self.note:
-            lines += [self.note, ""]
+            lines += [literal(self.note), ""]
         if not self.rows:
             return "\n".join([*lines, "Nothing to show.", ""])
         lines += ["| " + " | ".join(column.title for column in self.shown) + " |",
                   "|" + "|".join("---:" if number else "---" for number in self.numeric) + "|"]
         for number, row in enumerate(self.rows):
-            cells = [" ".join(column.text(row).split()).replace("|", "\\|") for column in self.shown]
+            cells = [literal(one_line(column.text(row))) for column in self.shown]
             if number in self.marked:
                 cells[0] = f"**{cells[0]}**"
             lines.append("| " + " | ".join(cells) + " |")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 import pytest
-from rich.console import Console
 
 import sweeps
+from inversion.cli.console import Console
 from inversion.cli.group import run_command
 from inversion.config import RunConfig
 from inversion.encoders.catalog import ENSEMBLE
@@ -233,7 +233,7 @@ def test_a_dry_run_of_a_search_shows_its_space_and_how_it_is_searched() -> None:
 def test_grids_and_searches_are_read_and_shown_at_once_without_anything_slow(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from rich.console import Console\n"
+        "from inversion.cli.console import Console\n"
         "from sweeps.dry_run import show\n"
         "from sweeps.spec import load_spec\n"
         "for name in ('grid.yaml', 'smoke.yaml', 'search.yaml'): show(load_spec(name), Console(width=100))\n"

@@ -116,7 +116,7 @@ for words in json.loads(sys.argv[2]):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("typing-errors")
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(root / "file.png")
-    (root / "spec.yaml").write_text("study: s\nbase: {data: nowhere}\ngrid:\n  - encoder: [vgg16]\n")
+    (root / "spec.yaml").write_text("study: s\nbase: {data: nowhere, weights: nowhere.pth}\ngrid:\n  - encoder: [vgg16]\n")
     return root
 
 
@@ -141,6 +141,13 @@ def test_it_is_told_without_importing_anything_slow(line: str, said: str, outcom
     assert (code, imported) == (2, [])
     assert errors.startswith("error: ")
     assert said in errors
+
+
+def test_a_sweep_tells_all_that_is_not_there_at_once(outcomes: dict[str, list[Any]]) -> None:
+    data, weights, advice = outcomes["sweeps spec.yaml"][1].splitlines()
+    assert "no data set 'nowhere'" in data
+    assert "'nowhere.pth': no such file" in weights
+    assert "nothing was queued" in advice
 
 
 def test_nothing_is_left_behind(outcomes: dict[str, list[Any]], folder: Path) -> None:
@@ -190,9 +197,10 @@ main()
     ("torch", ["inversion.cli", "reconstruct", "4fbe", "file.png", "--output", "out"]),
     ("torch", ["inversion.cli", "doctor"]),
     ("pyarrow", ["inversion.cli", "data", "sample"]),
-    ("mlflow", ["sweeps.cli", "smoke.yaml"]),
-    ("mlflow", ["sweeps.cli", "--status", "--study", "made"]),
-    ("mlflow", ["sweeps.report.cli", "made", "--output", "out"]),
+    ("click", ["sweeps.__main__", "smoke.yaml"]),
+    ("mlflow", ["sweeps.__main__", "smoke.yaml"]),
+    ("mlflow", ["sweeps.__main__", "--status", "--study", "made"]),
+    ("mlflow", ["sweeps.report.__main__", "made", "--output", "out"]),
 ], ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]))
 def test_ctrl_c_during_imports_ends_the_command_at_once(module: str, words: list[str], folder: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", INTERRUPTED, module, *words], text=True, cwd=folder,

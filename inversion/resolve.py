@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +123,16 @@ def check_inputs(config: RunConfig) -> None:
         DataError: the photographs are not there.
         WeightsError: a file of weights is not there, or an encoder is without one.
     """
-    if config.weights != "auto":
-        parse_weights(config.weights, parse_encoders(config.encoder))
-    require_trunk_file(config.lpips_weights)
-    require_data(config.data, data_folder(config.data_dir))
+    for look in input_checks(config):
+        look()
+
+
+def input_checks(config: RunConfig) -> list[Callable[[], object]]:
+    """What ``check_inputs`` does, one call for each input."""
+    weights = [partial(parse_weights, config.weights, parse_encoders(config.encoder))]
+    return [partial(require_data, config.data, data_folder(config.data_dir)),
+            *(weights if config.weights != "auto" else []),
+            partial(require_trunk_file, config.lpips_weights)]
 
 
 def _layer_is_in_encoder(config: RunConfig) -> bool:

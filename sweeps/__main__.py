@@ -2,7 +2,14 @@
 
 from inversion.cli.imports import slow_imports
 
-with slow_imports():
-    from sweeps.cli import main
 
-main()
+def main() -> None:
+    """Runs ``inversion-sweep`` and exits with its code."""
+    with slow_imports():
+        from sweeps import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inversion.config import RunConfig
 from inversion.errors import DataError, FallbackRefusedError, WeightsError
-from inversion.resolve import check_inputs
+from inversion.resolve import input_checks
 from sweeps.problems import Problems
 from sweeps.search import Search
 from sweeps.spec import Spec
@@ -15,7 +15,9 @@ OFFLINE = ("nothing was queued. Without any download: inversion-sweep smoke.yaml
 
 
 def require_inputs(spec: Spec) -> None:
-    """Looks whether every folder and file of a spec is there; each is looked for once.
+    """Looks whether every folder and file that a spec names is there; each is looked for once.
+
+    What would have to be downloaded (DIV2K, ImageNet weights) is looked for later, all of it at once.
 
     Raises:
         SeveralErrors: some are not.
@@ -25,8 +27,11 @@ def require_inputs(spec: Spec) -> None:
     distinct = {(config.encoder, config.weights, config.lpips_weights, config.data, config.data_dir): config
                 for config in configs}
     for config in distinct.values():
-        with problems.told():
-            check_inputs(config)
+        if config.data == "div2k":
+            config = config.model_copy(update={"data": "auto"})
+        for look in input_checks(config):
+            with problems.told():
+                look()
     raise_any(problems)
 
 

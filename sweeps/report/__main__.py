@@ -2,7 +2,14 @@
 
 from inversion.cli.imports import slow_imports
 
-with slow_imports():
-    from sweeps.report.cli import main
 
-main()
+def main() -> None:
+    """Runs ``inversion-report`` and exits with its code."""
+    with slow_imports():
+        from sweeps.report import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

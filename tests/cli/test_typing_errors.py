@@ -1,0 +1,208 @@
+"""A typing error is told at once: names, numbers and paths are checked before PyTorch and MLflow are imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SLOW = ("torch", "torchvision", "timm", "mlflow", "optuna", "ray", "pandas", "sqlalchemy")
+
+WRONG = {
+    "inversion": [
+        ("trian", "unknown command 'trian'"),
+        ("train --epoch 3", "No such option '--epoch'"),
+        ("train --encoder vgg61", "Did you mean 'vgg16'?"),
+        ("train --encoder vgg16:blok1", "vgg16 has no layer 'blok1'"),
+        ("train --encoder vgg16+vgg16", "is there twice"),
+        ("train --layer blok1", "vgg16 has no layer 'blok1'"),
+        ("train --decoder wavlet", "Did you mean 'wavelet'?"),
+        ("train --decoder-options depth=3", "decoder 'transposed_conv' has no options"),
+        ("train --decoder attention --decoder-options depht=3", "Did you mean 'depth'?"),
+        ("train --decoder attention --decoder-options depth=many", "depth=many of decoder 'attention'"),
+        ("train --decoder attention --decoder-options width=10,heads=3", "heads=3 does not divide width=10"),
+        ("train --decoder wavelet --decoder-options wavelet=dbb2", "not a discrete wavelet of PyWavelets"),
+        ("train --decoder frequency_aware --decoder-options block=5", "block=5 of decoder 'frequency_aware'"),
+        ("train --fusion concat", "fusion=concat needs two encoders"),
+        ("train --encoder ensemble --fusion conact", "Did you mean 'concat'?"),
+        ("train --epochs many", "epochs: 'many' is not allowed"),
+        ("train --lr 1e", "lr: '1e' is not allowed"),
+        ("train --image-size 100", "image_size: '100' is not allowed"),
+        ("train --device gpu", "device: 'gpu' is not allowed"),
+        ("train --protocol publisched", "Did you mean 'published'?"),
+        ("train --data nowhere", "no data set 'nowhere'"),
+        ("train --data file.png", "'file.png' is a file"),
+        ("train --data div2", "Did you mean 'div2k'?"),
+        ("train --data div2k --data-dir empty", "DIV2K is not in"),
+        ("train --weights nowhere.pth", "'nowhere.pth': no such file"),
+        ("train --weights vgg61=random", "Did you mean 'vgg16'?"),
+        ("train --lpips-weights nowhere.pth", "lpips_weights: no such file as 'nowhere.pth'"),
+        ("train --resume 4fbe --epochs 3", "leave out --epochs"),
+        ("optimize --encoder vgg61", "Did you mean 'vgg16'?"),
+        ("optimize --steps 0", "steps: '0' is not allowed"),
+        ("optimize --decoder wavelet", "decoder belongs to training a decoder"),
+        ("optimize --data nowhere", "no data set 'nowhere'"),
+        ("optimize --weights nowhere.pth", "'nowhere.pth': no such file"),
+        ("evaluate 4fbe --data nowhere", "no data set 'nowhere'"),
+        ("evaluate 4fbe --data div2k --data-dir empty", "DIV2K is not in"),
+        ("evaluate 4fbe --device cuda:x", "device: 'cuda:x' is not allowed"),
+        ("evaluate 4fbe --lpips-weights nowhere.pth", "lpips_weights: no such file as 'nowhere.pth'"),
+        ("evaluate 4fbe --split tets", "Invalid value for '--split'"),
+        ("evaluate 4fbe --test-limit -1", "Invalid value for '--test-limit'"),
+        ("evaluate", "Missing argument 'RUN'"),
+        ("reconstruct 4fbe nowhere.png --output out", "nowhere.png: No such file or directory"),
+        ("reconstruct 4fbe spec.yaml --output out", "spec.yaml: not an image in a known format"),
+        ("reconstruct 4fbe nowhere*.png --output out", "no picture's name is of this pattern"),
+        ("reconstruct 4fbe file.png --output file.png", "--output file.png cannot be written: Not a directory"),
+        ("reconstruct 4fbe file.png --output file.png/below", "--output file.png/below cannot be written"),
+        ("reconstruct 4fbe file.png", "Missing option '--output'"),
+        ("reconstruct 4fbe file.png --output out --device gpu", "device: 'gpu' is not allowed"),
+        ("reconstruct 4fbe file.png --output out --lpips-weights nowhere.pth", "lpips_weights: no such file"),
+        ("reconstruct 4fbe file.png --output out --size tile", "Invalid value for '--size'"),
+        ("data nowhere", "no data set 'nowhere'"),
+        ("data div2", "Did you mean 'div2k'?"),
+        ("data file.png", "'file.png' is a file"),
+        ("data sample --image-size x", "Invalid value for '--image-size'"),
+        ("list vgg61", "Did you mean 'vgg16'?"),
+        ("list vgg16:blok1", "Did you mean 'block1'?"),
+        ("doctor --ned 4fbe", "No such option '--ned'"),
+    ],
+    "sweeps": [
+        ("", "give a SPEC"),
+        ("smok.yaml", "Did you mean 'smoke.yaml'?"),
+        ("spec.yaml", "no data set 'nowhere'"),
+        ("smoke.yaml --set encoder=vgg61", "Did you mean 'vgg16'?"),
+        ("smoke.yaml --set epochs=many", "epochs: 'many' is not allowed"),
+        ("smoke.yaml --set weights=nowhere.pth", "'nowhere.pth'"),
+        ("smoke.yaml --set data=nowhere", "no data set 'nowhere'"),
+        ("smoke.yaml --where decoder=wavlet", "no run has decoder=wavlet"),
+        ("search.yaml --set data=nowhere", "no data set 'nowhere'"),
+        ("smoke.yaml --workers many", "Invalid value for '--workers'"),
+        ("--status --study a/b", "'a/b' is not a name"),
+        ("smoke.yaml --status --dry-run", "three different requests"),
+    ],
+    "sweeps.report": [
+        ("", "Missing argument 'NAME'"),
+        ("made", "Missing option '--output'"),
+        ("made --output file.png", "'file.png' is a file"),
+        ("made --output file.png/below", "--output file.png/below: Not a directory"),
+        ("made --output out --memory-budget much", "Invalid value for '--memory-budget'"),
+    ],
+}
+"""Of each program (``python -m``), command lines and a part of what is said of them."""
+
+RUN_ALL = """
+import contextlib, io, json, sys
+from importlib import import_module
+from inversion.cli.group import run_command
+
+command = import_module(sys.argv[1]).cli
+for words in json.loads(sys.argv[2]):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = run_command(command, words)
+    print(json.dumps([code, said.getvalue(), [name for name in sys.argv[3:] if name in sys.modules]]))
+"""
+"""Tries command lines one after the other; after each, tells the exit code, the errors and what was imported so far."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("typing-errors")
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(root / "file.png")
+    (root / "spec.yaml").write_text("study: s\nbase: {data: nowhere, weights: nowhere.pth}\ngrid:\n  - encoder: [vgg16]\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def outcomes(folder: Path) -> dict[str, list[Any]]:
+    """What was said of each command line, by program and line."""
+    found: dict[str, list[Any]] = {}
+    modules = {"inversion": "inversion.cli.group", "sweeps": "sweeps.cli", "sweeps.report": "sweeps.report.cli"}
+    for program, cases in WRONG.items():
+        lines = [line.split() for line, _ in cases]
+        done = subprocess.run([sys.executable, "-c", RUN_ALL, modules[program], json.dumps(lines), *SLOW], text=True,
+                              cwd=folder, capture_output=True, check=True, env=os.environ | {"INVERSION_DATA": "empty"})
+        found |= {f"{program} {line}": json.loads(told)
+                  for (line, _), told in zip(cases, done.stdout.splitlines(), strict=True)}
+    return found
+
+
+@pytest.mark.parametrize(("line", "said"), [(f"{program} {line}", said) for program, cases in WRONG.items()
+                                            for line, said in cases])
+def test_it_is_told_without_importing_anything_slow(line: str, said: str, outcomes: dict[str, list[Any]]) -> None:
+    code, errors, imported = outcomes[line]
+    assert (code, imported) == (2, [])
+    assert errors.startswith("error: ")
+    assert said in errors
+
+
+def test_a_sweep_tells_all_that_is_not_there_at_once(outcomes: dict[str, list[Any]]) -> None:
+    data, weights, advice = outcomes["sweeps spec.yaml"][1].splitlines()
+    assert "no data set 'nowhere'" in data
+    assert "'nowhere.pth': no such file" in weights
+    assert "nothing was queued" in advice
+
+
+def test_nothing_is_left_behind(outcomes: dict[str, list[Any]], folder: Path) -> None:
+    assert outcomes
+    assert {path.name for path in folder.iterdir()} == {"file.png", "spec.yaml"}
+
+
+@pytest.mark.parametrize("words", [["inversion", "train", "--encoder", "vgg61"],
+                                   ["sweeps", "smoke.yaml", "--set", "encoder=vgg61"],
+                                   ["sweeps.report", "made", "--output", "file.png"]], ids=lambda words: words[0])
+def test_the_program_imports_nothing_slow(words: list[str], folder: Path) -> None:
+    ended = subprocess.run([sys.executable, "-X", "importtime", "-m", *words], text=True, cwd=folder,
+                           capture_output=True, check=False)
+    imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines() if line.startswith("import time")}
+    assert ended.returncode == 2
+    assert "inversion.cli.group" in imported
+    assert not imported & set(SLOW)
+
+
+INTERRUPTED = """
+import os, signal, sys
+
+class Interrupting:
+    "Finds nothing; at the import of a certain module, Ctrl-C is pressed, and somebody catches the KeyboardInterrupt."
+
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                pass
+
+from importlib import import_module
+_, module, *sys.argv[:] = sys.argv
+main = import_module(sys.argv[0]).main
+sys.meta_path.insert(0, Interrupting())
+main()
+"""
+
+
+@pytest.mark.parametrize(("module", "words"), [
+    ("rich.console", ["inversion.cli", "list"]),
+    ("inversion.resolve", ["inversion.cli", "train", "--data", "sample"]),
+    ("torch", ["inversion.cli", "train", "--data", "sample"]),
+    ("torch", ["inversion.cli", "optimize", "--data", "sample"]),
+    ("torch", ["inversion.cli", "evaluate", "4fbe"]),
+    ("torch", ["inversion.cli", "reconstruct", "4fbe", "file.png", "--output", "out"]),
+    ("torch", ["inversion.cli", "doctor"]),
+    ("pyarrow", ["inversion.cli", "data", "sample"]),
+    ("click", ["sweeps.__main__", "smoke.yaml"]),
+    ("mlflow", ["sweeps.__main__", "smoke.yaml"]),
+    ("mlflow", ["sweeps.__main__", "--status", "--study", "made"]),
+    ("mlflow", ["sweeps.report.__main__", "made", "--output", "out"]),
+], ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]))
+def test_ctrl_c_during_imports_ends_the_command_at_once(module: str, words: list[str], folder: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED, module, *words], text=True, cwd=folder,
+                           capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "error: interrupted\n")

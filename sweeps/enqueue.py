@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from inversion.config import RunConfig
+from inversion.cores import usable_cores
 from inversion.data.cache import PhotoCache, load_cached
 from inversion.data.catalog import cache_folder, find_photo_set
 from inversion.data.progress import Progress
@@ -19,7 +20,6 @@ from inversion.encoders.imagenet import require_imagenet
 from inversion.errors import DataError, FallbackRefusedError, WeightsError
 from inversion.perceptual_weights import find_trunk
 from inversion.resolve import Plan, data_folder, resolve
-from inversion.training.device import usable_cores
 from sweeps.grid import Configuration
 from sweeps.problems import Problems
 from sweeps.queue import Queued

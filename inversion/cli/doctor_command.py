@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from inversion.cli.options import tracking_options
+from inversion.cores import usable_cores
 from inversion.data.catalog import default_data_dir
 from inversion.data.div2k import is_present
 from inversion.encoders.catalog import ENCODERS
@@ -41,7 +42,6 @@ def show_machine(console: Console, data_dir: Path) -> None:
     import torch
 
     from inversion.perceptual_weights import ALEXNET
-    from inversion.training.device import usable_cores
 
     cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     table = Table(show_header=False, title="This machine", title_justify="left")

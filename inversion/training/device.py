@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from inversion.config import Protocol, RunConfig
+from inversion.cores import usable_cores
 from inversion.errors import RequestError
 from inversion.training.allocator import keep_freed_memory
 
@@ -75,13 +75,6 @@ def use_threads(threads: int) -> int:
     count = threads or usable_cores()
     torch.set_num_threads(count)
     return count
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use: those of its affinity mask where the system has one (Linux)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def make_engine(config: RunConfig) -> Engine:

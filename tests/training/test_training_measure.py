@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from inversion.config import RunConfig
+from inversion.cores import usable_cores
 from inversion.encoders.build import Encoder
 from inversion.errors import RequestError
 from inversion.model import build_model
@@ -19,7 +20,6 @@ from inversion.training.device import (
     choose_precision,
     cpu_computes_in_bf16,
     make_engine,
-    usable_cores,
     use_threads,
 )
 from inversion.training.measure import PeakMemory, gflops_per_image

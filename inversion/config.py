@@ -58,9 +58,10 @@ class RunConfig(BaseModel):
     decoder_options: str = Field("auto", description="the decoder's own options, as depth=4,heads=4")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of initialisation, order, crops and flips")
     device: str = Field("auto", description="cpu, cuda or cuda:N; auto: CUDA when there is one")
-    precision: Precision = Field("auto", description="auto: bf16 autocast on CUDA and on CPUs with "
-                                 "AVX512-BF16, else fp32")
-    threads: Limit = Field(0, description="CPU threads of PyTorch; 0: one per core")
+    precision: Precision = Field("auto", description="auto: bf16 autocast on CUDA from compute capability 8.0 on and "
+                                 "on CPUs with AVX512-BF16, else fp32")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads of PyTorch; 0: one for each core that the process "
+                         "may use")
     strict: bool = Field(False, description="refuse every fallback instead of naming it")
 
     @field_validator("*", mode="before")

@@ -17,7 +17,7 @@ from inversion.data.progress import Progress
 from inversion.data.splits import PhotoSet
 from inversion.encoders.catalog import parse_encoders
 from inversion.encoders.imagenet import require_imagenet
-from inversion.errors import DataError, FallbackRefusedError, WeightsError
+from inversion.errors import DataError, FallbackRefusedError, RequestError, WeightsError
 from inversion.perceptual_weights import find_trunk
 from inversion.resolve import Plan, data_folder, resolve
 from sweeps.grid import Configuration
@@ -29,6 +29,9 @@ from sweeps.spec import Spec
 OFFLINE = ("nothing was queued. Without any download: inversion-sweep smoke.yaml, or this study on "
            "the bundled photographs with --set data=sample --set weights=random --set lpips_weights=off")
 """What to run instead, when weights or photographs are out of reach."""
+
+ONE_GPU = ("auto", "cpu", "cuda", "cuda:0")
+"""Devices of a process that sees one GPU."""
 
 RESOLVED = ("data", "weights", "lpips_weights", "precision", "threads")
 """Parameters of a search's trials that are resolved once, when it is queued."""
@@ -54,7 +57,14 @@ class Resolver:
                       [dataclasses.asdict(fallback) for fallback in plan.fallbacks])
 
     def plan(self, config: RunConfig) -> Plan:
-        """A run resolved; the number of threads is part of what is queued, whoever works on it."""
+        """A run resolved; the number of threads is part of what is queued, whoever works on it.
+
+        Raises:
+            RequestError: it cannot be run, or asks for a GPU that no worker has.
+        """
+        if config.device not in ONE_GPU:
+            raise RequestError(f"device={config.device}: each worker has one GPU, which is its cuda:0. Choose the GPUs "
+                               "of a study with CUDA_VISIBLE_DEVICES.")
         if config.threads == 0:
             config = config.model_copy(update={"threads": self.threads})
         return resolve(config, self.progress, find=lambda data, folder, _: self._find(data, folder))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from inversion.errors import RequestError, UnknownNameError
@@ -20,8 +21,11 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Limit = Annotated[int, Field(ge=0)]
+MOST = 1_000_000_000
+"""More than anybody means by a number of images, epochs or steps, and still a number to every library. So it is not
+among what is told to be allowed, unless somebody goes beyond it."""
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Limit = Annotated[int, Field(ge=0, le=MOST)]
 
 
 class RunConfig(BaseModel):
@@ -75,7 +79,7 @@ class RunConfig(BaseModel):
     @field_validator("device")
     @classmethod
     def _device_has_a_known_form(cls, value: str) -> str:
-        if re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value):
+        if re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]{0,3}))?", value):
             return value
         raise ValueError("auto, cpu, cuda or cuda:N")
 
@@ -111,7 +115,11 @@ def parse_value(name: str, value: Any) -> Any:
 
 def allowed_values(name: str) -> str:
     """What a parameter may be, in words: ``image, published`` or ``a whole number, 1 or more``."""
-    field = RunConfig.model_fields[name]
+    return allowed_in(RunConfig.model_fields[name])
+
+
+def allowed_in(field: FieldInfo) -> str:
+    """What a field of a model of parameters may be, in words."""
     if choices := get_args(field.annotation):
         return ", ".join(str(choice) for choice in choices)
     if field.annotation is bool:
@@ -123,7 +131,7 @@ def allowed_values(name: str) -> str:
                "multiple_of": "a multiple of {}"}
     for constraint in field.metadata:
         words += [phrase.format(getattr(constraint, key)) for key, phrase in phrases.items()
-                  if getattr(constraint, key, None) is not None]
+                  if getattr(constraint, key, None) not in (None, MOST)]
     return ", ".join(words)
 
 
@@ -151,13 +159,16 @@ def _validate(values: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(dict(values))
     except ValidationError as error:
-        raise RequestError("; ".join(_explain(detail) for detail in error.errors())) from None
+        raise RequestError("; ".join(explain(detail, RunConfig) for detail in error.errors())) from None
 
 
-def _explain(detail: ErrorDetails) -> str:
+def explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    """What is wrong with a value of a model of parameters, and what is allowed."""
     name = str(detail["loc"][0])
-    message = f"{name}: {str(detail['input'])!r} is not allowed. Allowed: {allowed_values(name)}."
-    choices = get_args(RunConfig.model_fields[name].annotation)
+    field = model.model_fields[name]
+    beyond = f", at most {MOST}" if detail["type"] == "less_than_equal" and detail["ctx"]["le"] == MOST else ""
+    message = f"{name}: {str(detail['input'])!r} is not allowed. Allowed: {allowed_in(field)}{beyond}."
+    choices = get_args(field.annotation)
     if choices and isinstance(detail["input"], str):
         import difflib
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from inversion.cli.options import tracking_options
+from inversion.cli.options import ParameterType, tracking_options
 
 
 @click.command("evaluate")
@@ -12,8 +12,8 @@ from inversion.cli.options import tracking_options
 @click.option("--data", metavar="FOLDER|NAME", help="Other photographs: a folder, sample or div2k [default: the run's]")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True,
               help="The photographs of which split; a folder is split as in training.")
-@click.option("--test-limit", type=click.IntRange(min=0), metavar="N", help="Only the first N photographs; 0: all "
-              "[default: as in the run, all of another set]")
+@click.option("--test-limit", type=ParameterType("test_limit"), metavar="N", help="Only the first N photographs; 0: "
+              "all [default: as in the run, all of another set]")
 @click.option("--lpips-weights", metavar="FILE", help="AlexNet trunk of LPIPS: imagenet, a file, or off "
               "[default: the run's]")
 @click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N [default: the run's, where this machine has it]")

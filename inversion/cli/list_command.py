@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from inversion import counts
+from inversion.cli.options import ParameterType
 from inversion.decoders import decoders
 from inversion.encoders.catalog import ENCODERS, encoder_spec, parse_encoders
 from inversion.fusion import fusions
@@ -18,7 +19,8 @@ STUDY = frozenset({"vgg16:block1", "vgg16:block3", "resnet34:layer1", "resnet34:
 
 @click.command("list")
 @click.argument("name", required=False)
-@click.option("--image-size", default=224, show_default=True, help="Image size that shapes are given for.")
+@click.option("--image-size", type=ParameterType("image_size"), default=224, metavar="SIZE", show_default=True,
+              help="Image size that shapes are given for.")
 @click.option("--recount", is_flag=True, help="Count parameters anew, after a decoder or fusion was changed.")
 def command(name: str | None, image_size: int, recount: bool) -> None:
     """Show encoders, layers, feature shapes, decoders, fusions and parameter counts.

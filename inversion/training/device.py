@@ -84,6 +84,16 @@ def cpu_computes_in_bf16() -> bool:
     return bool(supported())
 
 
+def describe_devices() -> list[str]:
+    """The devices that ``device=auto`` may take here, each with the precision that is then its default."""
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    named = [f"{gpu} {torch.cuda.get_device_name(gpu)} (compute capability "
+             f"{'.'.join(map(str, torch.cuda.get_device_capability(gpu)))}, {choose_precision('auto', gpu)})"
+             for gpu in gpus]
+    cores = usable_cores()
+    return named or [f"CPU with {cores} core{'s' if cores > 1 else ''} (no CUDA), {choose_precision('auto', 'cpu')}"]
+
+
 def use_threads(threads: int) -> int:
     """Sets PyTorch's CPU threads (0: one per core this process may use) and returns their number.
 

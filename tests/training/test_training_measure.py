@@ -20,6 +20,7 @@ from inversion.training.device import (
     choose_device,
     choose_precision,
     cpu_computes_in_bf16,
+    describe_devices,
     make_engine,
     use_threads,
 )
@@ -105,6 +106,19 @@ def test_auto_is_cuda_where_there_is_one_and_else_the_cpu(monkeypatch: pytest.Mo
     assert choose_device("cuda:1") == "cuda:1"
     with pytest.raises(RequestError, match="device: cuda:2 is asked for, but there are only 2: cuda:0 to cuda:1"):
         choose_device("cuda:2")
+
+
+def test_devices_are_described_with_their_default_precision(
+        gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: {"cuda:0": "Tesla T4", "cuda:1": "A100"}[device])
+    gpus((7, 5), (8, 0))
+    assert describe_devices() == ["cuda:0 Tesla T4 (compute capability 7.5, fp32)",
+                                  "cuda:1 A100 (compute capability 8.0, bf16)"]
+    gpus()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # a GPU whose driver does not work
+    monkeypatch.setattr(device_module, "usable_cores", lambda: 2)
+    monkeypatch.setattr(device_module, "cpu_computes_in_bf16", lambda: False)
+    assert describe_devices() == ["CPU with 2 cores (no CUDA), fp32"]
 
 
 @pytest.mark.parametrize(("name", "device", "has_bf16", "precision"), [

@@ -5,7 +5,6 @@ Usage: ``python -m benchmarks.decoding FOLDER [FOLDER]``. Prints milliseconds an
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -17,11 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measuring import timed
+from inversion.cores import usable_cores
 from inversion.data.decode import decode_photo
 from inversion.data.parallel import in_order
 
 SHORTER_SIDE = 256
-CORES = os.cpu_count() or 1
+CORES = usable_cores()
 decode = partial(decode_photo, shorter_side=SHORTER_SIDE)
 
 

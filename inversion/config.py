@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
 from inversion.errors import RequestError, UnknownNameError
 
@@ -19,8 +20,11 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Limit = Annotated[int, Field(ge=0)]
+MOST = 1_000_000_000
+"""More than anybody means by a number of images, epochs or steps, and still a number to every library. So it is not
+among what is told to be allowed, unless somebody goes beyond it."""
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Limit = Annotated[int, Field(ge=0, le=MOST)]
 
 
 class RunConfig(BaseModel):
@@ -57,9 +61,10 @@ class RunConfig(BaseModel):
     decoder_options: str = Field("auto", description="the decoder's own options, as depth=4,heads=4")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of initialisation, order, crops and flips")
     device: str = Field("auto", description="cpu, cuda or cuda:N; auto: CUDA when there is one")
-    precision: Precision = Field("auto", description="auto: bf16 autocast on CUDA and on CPUs with "
-                                 "AVX512-BF16, else fp32")
-    threads: Limit = Field(0, description="CPU threads of PyTorch; 0: one per core")
+    precision: Precision = Field("auto", description="auto: bf16 autocast on CUDA from compute capability 8.0 on and "
+                                 "on CPUs with AVX512-BF16, else fp32")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads of PyTorch; 0: one for each core that the process "
+                         "may use")
     strict: bool = Field(False, description="refuse every fallback instead of naming it")
 
     @field_validator("*", mode="before")
@@ -73,7 +78,7 @@ class RunConfig(BaseModel):
     @field_validator("device")
     @classmethod
     def _device_has_a_known_form(cls, value: str) -> str:
-        if re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value):
+        if re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]{0,3}))?", value):
             return value
         raise ValueError("auto, cpu, cuda or cuda:N")
 
@@ -109,7 +114,11 @@ def parse_value(name: str, value: Any) -> Any:
 
 def allowed_values(name: str) -> str:
     """What a parameter may be, in words: ``image, published`` or ``a whole number, 1 or more``."""
-    field = RunConfig.model_fields[name]
+    return allowed_in(RunConfig.model_fields[name])
+
+
+def allowed_in(field: FieldInfo) -> str:
+    """What a field of a model of parameters may be, in words."""
     if choices := get_args(field.annotation):
         return ", ".join(str(choice) for choice in choices)
     if field.annotation is bool:
@@ -121,7 +130,7 @@ def allowed_values(name: str) -> str:
                "multiple_of": "a multiple of {}"}
     for constraint in field.metadata:
         words += [phrase.format(getattr(constraint, key)) for key, phrase in phrases.items()
-                  if getattr(constraint, key, None) is not None]
+                  if getattr(constraint, key, None) not in (None, MOST)]
     return ", ".join(words)
 
 
@@ -149,16 +158,18 @@ def _validate(values: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(dict(values))
     except ValidationError as error:
-        raise RequestError("; ".join(_explain(detail) for detail in error.errors())) from None
+        raise RequestError("; ".join(explain(detail, RunConfig) for detail in error.errors())) from None
 
 
-def _explain(detail: Mapping[str, Any]) -> str:
-    """One error of pydantic's (``ErrorDetails``) in words."""
+def explain(detail: Mapping[str, Any], model: type[BaseModel]) -> str:
+    """What is wrong with a value of a model of parameters (``ErrorDetails`` of pydantic's), and what is allowed."""
     name, given = str(detail["loc"][0]), detail["input"]
     if detail["type"] == "string_unicode":
         return f"{name}: {str(given)!r} is not UTF-8, and MLflow keeps nothing else: rename it, or link to it."
-    message = f"{name}: {str(given)!r} is not allowed. Allowed: {allowed_values(name)}."
-    choices = get_args(RunConfig.model_fields[name].annotation)
+    field = model.model_fields[name]
+    beyond = f", at most {MOST}" if detail["type"] == "less_than_equal" and detail["ctx"]["le"] == MOST else ""
+    message = f"{name}: {str(given)!r} is not allowed. Allowed: {allowed_in(field)}{beyond}."
+    choices = get_args(field.annotation)
     if choices and isinstance(given, str):
         import difflib
 

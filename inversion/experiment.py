@@ -56,10 +56,11 @@ def make_trainer(
     company: Company | None = None,
 ) -> Trainer:
     """A trainer at the beginning of a run; checkpoints go to ``folder``, and it may train in company."""
-    model, loss = build(prepared.plan)
     config = prepared.plan.config
-    return Trainer(model, loss, training_data(prepared), config, make_engine(config), folder, prepared.digest,
-                   listeners, stop, company)
+    engine = make_engine(config)
+    model, loss = build(prepared.plan)
+    return Trainer(model, loss, training_data(prepared), config, engine, folder, prepared.digest, listeners, stop,
+                   company)
 
 
 def build(plan: Plan) -> tuple[InversionModel, ReconstructionLoss]:

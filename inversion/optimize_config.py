@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from inversion.config import Count, NonNegative, Positive, RunConfig, parse_config
+from inversion.config import Count, NonNegative, Positive, RunConfig, explain, parse_config
 from inversion.errors import RequestError, UnknownNameError
 
 SHARED = ("encoder", "layer", "data", "data_dir", "weights", "lpips_weights", "protocol", "image_size", "batch_size",
@@ -19,9 +19,6 @@ SHARED = ("encoder", "layer", "data", "data_dir", "weights", "lpips_weights", "p
 
 DEFAULTS = {"batch_size": 8, "precision": "fp32"}
 """Where the default is another: an optimiser that compares features needs their small differences."""
-
-ALLOWED = {"steps": "a whole number, 1 or more", "lr": "a number, above 0", "tv_weight": "a number, 0 or more"}
-
 
 class OptimizeSettings(BaseModel):
     """What only the optimisation has."""
@@ -76,9 +73,7 @@ def _settings(values: Mapping[str, Any]) -> OptimizeSettings:
     try:
         return OptimizeSettings.model_validate(dict(values))
     except ValidationError as error:
-        raise RequestError("; ".join(
-            f"{detail['loc'][0]}: {str(detail['input'])!r} is not allowed. Allowed: {ALLOWED[str(detail['loc'][0])]}."
-            for detail in error.errors())) from None
+        raise RequestError("; ".join(explain(detail, OptimizeSettings) for detail in error.errors())) from None
 
 
 def _is_empty(value: Any) -> bool:

@@ -103,11 +103,11 @@ def optimize(request: PreparedOptimization, connection: Connection, stop: StopRe
     tags = tags_of(prepared) | {"inversion.kind": "optimize"} | (study.child_tags() if study else {})
     run = begin_optimization(connection, request.name, tags, request.config.parameters(), request.document())
     with ending_truthfully(run), out_of_memory_by_name():
+        engine = make_engine(prepared.plan.config)
         names = prepared.photos.names("test")
         results.log_data_set(run, prepared.plan.photos, prepared.photos.digest, {"test": len(names)}, "evaluation")
         encoders = build_encoders(prepared.plan)
         run.log_metrics(_size_metrics(encoders))
-        engine = make_engine(prepared.plan.config)
         memory = PeakMemory(engine.device)
         crops = test_crops(prepared)
         found, curve, seconds = invert_all(request, [encoder.to(engine.device) for encoder in encoders], crops, engine,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from inversion.config import RunConfig, parse_options
+from inversion.cores import usable_cores
 from inversion.data.catalog import default_data_dir, find_photo_set, require_data, resolve_auto
 from inversion.data.progress import Progress, quiet
 from inversion.data.splits import PhotoSet
@@ -147,7 +148,7 @@ def resolve(
     inherited: Sequence[Fallback] = (),
     find: Callable[[str, Path, Progress], PhotoSet] = find_photo_set,
 ) -> Plan:
-    """The plan of a run: data located, sources of weights found, device and precision chosen.
+    """The plan of a run: data located, sources of weights found, device, precision and number of threads chosen.
 
     ``inherited`` are the fallbacks of the run that is resumed: its values are resolved, and no longer say ``auto``.
     Who resolves many runs can give a ``find`` that remembers.
@@ -236,8 +237,8 @@ def _resolve_lpips(config: RunConfig, fallbacks: list[Fallback]) -> TrunkSource 
 
 
 def _resolve_engine(config: RunConfig) -> dict[str, Any]:
-    from inversion.training.device import choose_device, choose_precision, use_threads
+    from inversion.training.device import choose_device, choose_precision
 
     device = choose_device(config.device)
     return {"device": device, "precision": choose_precision(config.precision, device),
-            "threads": use_threads(config.threads)}
+            "threads": config.threads or usable_cores()}

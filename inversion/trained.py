@@ -20,7 +20,7 @@ from inversion.tracking.choose import choose_run
 from inversion.tracking.connection import Connection
 from inversion.tracking.fetch import fetch_packed
 from inversion.tracking.lookup import document_of
-from inversion.training.device import Engine, choose_device, make_engine, use_threads
+from inversion.training.device import Engine, choose_device, make_engine
 from inversion.training.evaluate import BATCH
 from inversion.training.memory import BatchSize
 
@@ -38,7 +38,6 @@ class TrainedRun:
 
     def engine(self) -> Engine:
         """The run's own precision, protocol and number of threads, which belongs to the whole process."""
-        use_threads(self.config.threads)
         return make_engine(self.config)
 
 
@@ -93,9 +92,10 @@ def load_reconstructor(run: TrainedRun) -> Reconstructor:
     Raises:
         RequestError: the run has no model.
     """
+    engine = run.engine()
     with tempfile.TemporaryDirectory() as folder:
         model = load_packed(fetch_packed(run.run_id, Path(folder)))
-    return Reconstructor(model, run.engine(), f"image_size {run.config.image_size}")
+    return Reconstructor(model, engine, f"image_size {run.config.image_size}")
 
 
 def find_lpips(run: TrainedRun, given: str | None) -> tuple[TrunkSource | None, str]:

@@ -10,9 +10,12 @@ import click
 from inversion.cli.console import make_console
 from inversion.cli.group import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import tracking_options
+from inversion.cli.options import FiniteRange, tracking_options
 from sweeps.inputs import require_inputs
 from sweeps.spec import check_study, load_spec
+
+MOST_WORKERS = 1024
+"""Of one command, and on one GPU."""
 
 
 class Automatic(click.IntRange):
@@ -22,6 +25,19 @@ class Automatic(click.IntRange):
         return None if value == "auto" else super().convert(value, param, ctx)
 
 
+class Share(FiniteRange):
+    """A share of a GPU, or 0."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        share = super().convert(value, param, ctx)
+        if 0 < share < 1 / MOST_WORKERS:
+            self.fail(f"{value} would put more than {MOST_WORKERS} workers on a GPU.", param, ctx)
+        return share
+
+
 def unless_auto(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """The text that was given, if it is one."""
     return None if value in ("auto", "") else value
@@ -29,8 +45,8 @@ def unless_auto(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("spec", required=False)
-@click.option("--workers", type=Automatic(min=0), metavar="N", help="Processes that work on this machine; 0 only "
-              "queues [default: one per GPU, or one]")
+@click.option("--workers", type=Automatic(0, MOST_WORKERS), metavar="N", help="Processes that work on this machine; 0 "
+              "only queues [default: one per GPU, or one]")
 @click.option("--join", is_flag=True, help="Work on the study, add nothing to it: for more terminals and machines.")
 @click.option("--status", is_flag=True, help="Show how the study stands, running or dead, and start nothing.")
 @click.option("--dry-run", is_flag=True, help="Show what the spec asks for, and start nothing.")
@@ -44,7 +60,7 @@ def unless_auto(ctx: click.Context, param: click.Parameter, value: str | None) -
 @click.option("--storage", metavar="URL", callback=unless_auto, help="The queue's database: a file on this machine, or "
               "postgresql://USER@HOST/DATABASE for several [default: inversion-queue.db beside the tracking store]")
 @click.option("--ray", metavar="ADDRESS", help="Work as tasks of this Ray cluster (auto: the one of this machine).")
-@click.option("--gpus-per-run", type=click.FloatRange(0, 1), metavar="SHARE",
+@click.option("--gpus-per-run", type=Share(), metavar="SHARE",
               help="Share of a GPU for each Ray worker, 0 to 1 [default: 1 where the cluster has GPUs]")
 @click.option("--side-by-side", type=Automatic(1, 16), metavar="N",
               help="Let each worker train up to N runs at a time that share encoder, photographs and seed: the same "

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from inversion.cli.console import Console, make_console, progress_bars
+from inversion.cores import usable_cores
 from inversion.data.catalog import default_data_dir
 from inversion.errors import InterruptedRunError, InversionError, RequestError
 from inversion.tracking.connection import (
@@ -56,6 +57,8 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
             leave_queued(connection, study.parent.run_id, look(study.queue))
             console.print(_how_to_join(study, connection, url), soft_wrap=True)
             return 0
+        if isinstance(crew, Processes):
+            _note_crowding(crew.per_machine, study.threads, console)
         snapshot = Driver(study, connection, crew, console, _side_by_side(options)).drive(stop)
         summed = _sum_up(study, connection, console)
         if not snapshot.is_done and stop.reason is None:
@@ -149,6 +152,15 @@ def _crew(name: str, queue: str, tracking: str, options: Options) -> Crew:
                         {"--storage": queue, "--tracking-uri": tracking})
     gpus = visible_gpus()
     return Processes(options["workers"] or max(1, len(gpus)), gpus, default_data_dir() / "sweeps" / name)
+
+
+def _note_crowding(workers: int, threads: int, console: Console) -> None:
+    """Says if the workers have more threads together than this process may use cores: a queued run keeps its number."""
+    cores = usable_cores()
+    share = max(1, cores // workers)
+    if threads > share:
+        console.note(f"threads={threads}, {workers} run{'s' if workers > 1 else ''} at a time, and "
+                     f"{cores} core{'s' if cores > 1 else ''}: queued with threads={share} they would be faster")
 
 
 def _side_by_side(options: Options) -> int:

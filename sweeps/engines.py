@@ -11,10 +11,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from inversion.config import MOST, Count, Limit
 from sweeps.sections import Settings
 
-Count = Annotated[int, Field(ge=1)]
-Limit = Annotated[int, Field(ge=0)]
+HELD = 10_000
+"""Most candidates that are held in memory together."""
 
 
 class Engine(BaseModel):
@@ -38,7 +39,7 @@ class TPEOptions(Settings):
     """Tree-structured Parzen estimator."""
 
     n_startup_trials: Limit = 10
-    n_ei_candidates: Count = 24
+    n_ei_candidates: Annotated[int, Field(ge=1, le=HELD)] = 24
     multivariate: bool = False
     group: bool = False
     constant_liar: bool = True
@@ -62,7 +63,7 @@ class CmaEsOptions(Settings):
 
     n_startup_trials: Limit = 1
     consider_pruned_trials: bool = False
-    popsize: Annotated[int, Field(ge=2)] | None = None
+    popsize: Annotated[int, Field(ge=2, le=HELD)] | None = None
     use_separable_cma: bool = False
     with_margin: bool = False
     lr_adapt: bool = False
@@ -88,7 +89,7 @@ class HyperbandOptions(Settings):
 
     min_resource: Count = 1
     max_resource: Count | None = None
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    reduction_factor: Annotated[int, Field(ge=2, le=MOST)] = 3
     bootstrap_count: Limit = 0
 
     @field_validator("max_resource", mode="before")

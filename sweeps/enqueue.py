@@ -10,21 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from inversion.config import RunConfig
+from inversion.cores import usable_cores
 from inversion.data.cache import PhotoCache, load_cached
 from inversion.data.catalog import cache_folder, find_photo_set
 from inversion.data.progress import Progress
 from inversion.data.splits import PhotoSet
 from inversion.encoders.catalog import parse_encoders
 from inversion.encoders.imagenet import require_imagenet
+from inversion.errors import RequestError
 from inversion.perceptual_weights import find_trunk
 from inversion.resolve import Plan, data_folder, resolve
-from inversion.training.device import usable_cores
 from sweeps.grid import Configuration
 from sweeps.inputs import raise_any, search_configs
 from sweeps.problems import Problems
 from sweeps.queue import Queued
 from sweeps.search import Search
 from sweeps.spec import Spec
+
+ONE_GPU = ("auto", "cpu", "cuda", "cuda:0")
+"""Devices of a process that sees one GPU."""
 
 RESOLVED = ("data", "weights", "lpips_weights", "precision", "threads")
 """Parameters of a search's trials that are resolved once, when it is queued."""
@@ -50,7 +54,14 @@ class Resolver:
                       [dataclasses.asdict(fallback) for fallback in plan.fallbacks])
 
     def plan(self, config: RunConfig) -> Plan:
-        """A run resolved; the number of threads is part of what is queued, whoever works on it."""
+        """A run resolved; the number of threads is part of what is queued, whoever works on it.
+
+        Raises:
+            RequestError: it cannot be run, or asks for a GPU that no worker has.
+        """
+        if config.device not in ONE_GPU:
+            raise RequestError(f"device={config.device}: each worker has one GPU, which is its cuda:0. Choose the GPUs "
+                               "of a study with CUDA_VISIBLE_DEVICES.")
         if config.threads == 0:
             config = config.model_copy(update={"threads": self.threads})
         return resolve(config, self.progress, find=lambda data, folder, _: self._find(data, folder))

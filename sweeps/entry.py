@@ -63,10 +63,15 @@ class Entry:
         return owner
 
     @property
+    def config(self) -> Mapping[str, Any]:
+        """Its parameters; none as long as a search's trial waits."""
+        config: dict[str, Any] = self.trial.user_attrs.get(CONFIG, {})
+        return config
+
+    @property
     def epochs(self) -> int | None:
         """How many epochs it has at most."""
-        config: dict[str, Any] = self.trial.user_attrs.get(CONFIG, {})
-        return config.get("epochs")
+        return self.config.get("epochs")
 
     @property
     def scores(self) -> Mapping[str, float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +41,8 @@ class Order:
     """The process that is to be there as long as the worker works, if it is one of this machine."""
     side_by_side: int = 1
     """How many runs of one encoder pass it may train at a time."""
+    gpu: bool = False
+    """Whether it was given a GPU: it does not work on the CPU instead."""
 
     def to_text(self) -> str:
         """As it stands in the environment."""
@@ -75,7 +79,7 @@ class Processes:
 
     def start(self, order: Order) -> None:
         """Starts every worker."""
-        self.order = replace(order, driver=os.getpid()).to_text()
+        self.order = replace(order, driver=os.getpid(), gpu=bool(self.gpus)).to_text()
         for slot in self.slots:
             self._start(slot)
 
@@ -149,12 +153,24 @@ def require_writable(folder: Path) -> None:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """What each worker of this machine may have: a GPU, or a MIG slice of one, as ``CUDA_VISIBLE_DEVICES`` names it.
+
+    Of a list, CUDA shows what comes before the first name that is none, as -1, and nothing if one stands there twice.
+    Of MIG slices a process sees the first alone, so that PyTorch's count says nothing of the others.
+    """
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return named[:count] if named else [str(index) for index in range(count)]
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if count == 0 or listed is None:
+        return [str(index) for index in range(count)]
+    names = [name.strip() for name in listed.split(",")]
+    kind = names[0].partition("-")[0]  # MIG, GPU, or else numbers
+    form = re.compile(rf"{kind}-." if kind in ("MIG", "GPU") else "[0-9]")
+    named = list(itertools.takewhile(form.match, names))
+    if len(set(named)) < len(named):
+        return []
+    return named if kind == "MIG" else named[:count]
 
 
 def _last_line(log: Path) -> str:

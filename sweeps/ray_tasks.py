@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -59,7 +60,7 @@ class RayTasks:
 
     def start(self, order: Order) -> None:
         """Starts every worker, spread over the nodes."""
-        self.order = order.to_text()
+        self.order = replace(order, gpu=self.share > 0).to_text()
         for number in range(1, self.count + 1):
             self._start(number)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from inversion.config import RunConfig, parse_value
+from inversion.config import MOST, RunConfig, parse_value
 from inversion.errors import RequestError, UnknownNameError
 from sweeps.grid import valid
 from sweeps.problems import Problems
@@ -134,6 +134,9 @@ def _check_range(name: str, kind: str, annotation: Any, low: Decimal, high: Deci
         raise RequestError(f"{name}: a range is of type float or int, not {kind!r}")
     if kind == "float" and annotation is int:
         raise RequestError(f"{name} is a whole number: its range cannot be of type float")
+    missed = f"{name}: steps of {settings.step} from {settings.low} do not meet {settings.high}"
+    if settings.step is not None and low < high and not 1 <= (high - low) / settings.step <= MOST:
+        raise RequestError(missed)
     if kind == "int" and any(number is not None and number % 1 for number in (low, high, settings.step)):
         raise RequestError(f"{name}: low, high and step of type int are whole numbers")
     if low >= high:
@@ -141,7 +144,7 @@ def _check_range(name: str, kind: str, annotation: Any, low: Decimal, high: Deci
     if settings.log and low <= 0:
         raise RequestError(f"{name}: a logarithmic range begins above 0, and low is {settings.low}")
     if settings.step is not None and (high - low) % settings.step:
-        raise RequestError(f"{name}: steps of {settings.step} from {settings.low} do not meet {settings.high}")
+        raise RequestError(missed)
 
 
 def try_space(where: str, base: Mapping[str, Scalar], space: Mapping[str, Distribution], problems: Problems) -> None:

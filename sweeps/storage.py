@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ PATIENCE_SECONDS = 300.0
 GRACE_SECONDS = 90
 GRACE_VARIABLE = "INVERSION_GRACE_SECONDS"
 """How long a worker may be silent before others take its run over; the study keeps what it was begun with."""
+DAY = 86_400
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
@@ -48,8 +50,9 @@ def grace_from_environment() -> int:
         RequestError: what the environment says is no number of seconds.
     """
     text = os.environ.get(GRACE_VARIABLE, str(GRACE_SECONDS))
-    if not text.isdigit() or int(text) < 3:
-        raise RequestError(f"{GRACE_VARIABLE}: {text!r} is not allowed. Allowed: a whole number of seconds, 3 or more.")
+    if not (re.fullmatch("[0-9]{1,5}", text) and 3 <= int(text) <= DAY):
+        raise RequestError(f"{GRACE_VARIABLE}: {text!r} is not allowed. Allowed: a whole number of seconds, 3 or more, "
+                           f"at most {DAY}.")
     return int(text)
 
 

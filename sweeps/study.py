@@ -42,6 +42,13 @@ class Study:
         """The metric that is reported after every epoch."""
         return self.search.reported() if self.search else GRID_METRIC
 
+    @property
+    def threads(self) -> int:
+        """The most CPU threads that a run has which is not done; 0 if none is left."""
+        shared = self.queue.study.user_attrs.get(BASE, {"config": {}})["config"]  # a search's trials have none at first
+        return max((int(entry.config.get("threads", shared.get("threads", 1))) for entry in self.queue.entries()
+                    if entry.is_open), default=0)
+
     def require_data(self, digest: str) -> None:
         """Raises a DataError if a machine's photographs are not those that a search was set up with."""
         there = self.queue.study.user_attrs[BASE]["data"]

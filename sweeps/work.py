@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from inversion.errors import RequestError
 from inversion.tracking.connection import connect
 from inversion.training.interrupt import StopRequest
 from sweeps.processes import Order
@@ -14,10 +17,23 @@ def work(order: Order, stop: StopRequest) -> None:
     """Works on a study until nothing is left of it, or until it is asked to stop.
 
     Raises:
-        RequestError: the study is not there, or logs to another tracking store.
+        RequestError: the study is not there, or logs to another tracking store; or there is no GPU, and the worker was
+            given one.
         InversionError: this machine cannot do the study's runs, or lost the tracking store or the queue.
     """
+    if order.gpu:
+        _require_gpu()
     study = open_study(open_storage(order.storage), order.study)
     require_same_store(study.queue.study, order.tracking_uri)
     connection = connect(order.tracking_uri, order.experiment)
     Worker(study, connection, stop, order.side_by_side).work()
+
+
+def _require_gpu() -> None:
+    """Raises a RequestError if CUDA finds no GPU: ``device=auto`` would be the CPU then, without a word."""
+    import torch
+
+    if not torch.cuda.is_available():
+        given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        raise RequestError(f"this worker was given the GPU {given!r} (CUDA_VISIBLE_DEVICES), and CUDA finds none of "
+                           "that name")

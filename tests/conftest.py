@@ -41,7 +41,7 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
 def one_thread() -> Iterator[None]:
     """Small tensors gain nothing from a second thread, and lose much where other processes want the cores.
 
-    Tests that resolve a configuration set the number; the next test begins with one again.
+    Tests that train or score set the number; the next test begins with one again.
     """
     torch.set_num_threads(1)
     yield

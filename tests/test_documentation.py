@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -140,8 +143,111 @@ def test_a_spec_in_the_guide_is_right(text: str, tmp_path: Path) -> None:
 
 
 def test_the_slurm_script_is_one() -> None:
-    script, = blocks(ROOT / "docs" / "clusters.md", "bash")
+    script = slurm_script()
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     join, = (line for line in script.splitlines() if "inversion-sweep" in line)
     assert shlex.split(join)[0] == "srun"
     inversion_sweep.make_context("inversion-sweep", shlex.split(join)[2:])
+
+
+def slurm_script() -> str:
+    """The batch script on the page of clusters."""
+    script, = blocks(ROOT / "docs" / "clusters.md", "bash")
+    return script
+
+
+ARRAY = {"SLURM_JOB_ID": "4711", "SLURM_ARRAY_JOB_ID": "4711", "SLURM_ARRAY_TASK_ID": "3"}
+SRUN = f"""#!{sys.executable}
+import os, signal, sys
+from pathlib import Path
+
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+words = ["srun", os.environ["SRUN_CPUS_PER_TASK"], os.environ["INVERSION_DATA"], *sys.argv[1:]]
+Path(os.environ["ASKED"]).write_text(" ".join(words) + "\\n")
+print(os.getpid(), flush=True)
+signal.sigwait([signal.SIGTERM])
+sys.exit(int(os.environ["ENDS_WITH"]))
+"""
+SCONTROL = """#!/bin/bash
+echo "scontrol $*" >> "$ASKED"
+"""
+
+
+class SlurmJob:
+    """The batch script as Slurm runs it, with stand-ins for ``srun`` and ``scontrol`` that note what they are asked.
+
+    ``srun`` is a worker that does nothing until a SIGTERM; the home folder has a space in its name.
+    """
+
+    def __init__(self, start: Callable[..., subprocess.Popen[str]], folder: Path, ends_with: int,
+                 **variables: str) -> None:
+        home = folder / "my home"
+        programs = home / "inversion" / ".venv" / "bin"
+        programs.mkdir(parents=True)
+        (programs / "activate").write_text(f"export PATH={shlex.quote(str(programs))}:$PATH\n")
+        for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+            (programs / name).write_text(text)
+            (programs / name).chmod(0o755)
+        self.log = folder / "asked"
+        (folder / "sweep.sh").write_text(slurm_script())
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+        self.script = start("bash", str(folder / "sweep.sh"), env=environment | variables | {
+            "HOME": str(home), "USER": "me", "SLURM_CPUS_PER_TASK": "8", "ASKED": str(self.log),
+            "ENDS_WITH": str(ends_with)})
+        assert self.script.stdout is not None
+        self.worker = int(self.script.stdout.readline())  # it is up
+
+    def end_worker(self) -> None:
+        """Slurm's SIGTERM, which goes to what ``srun`` started and not to the script."""
+        os.kill(self.worker, signal.SIGTERM)
+
+    @property
+    def asked(self) -> list[str]:
+        """What ``srun`` and ``scontrol`` were called with, when the script has ended."""
+        self.script.communicate(timeout=60)
+        return self.log.read_text().splitlines()
+
+
+WORK = "srun 8 /scratch/me/inversion inversion-sweep --join --study ablation"
+
+
+@pytest.mark.parametrize(("variables", "job"), [
+    (ARRAY, "4711_3"), (ARRAY | {"SLURM_JOB_ID": "4714"}, "4711_3"), ({"SLURM_JOB_ID": "4711"}, "4711"),
+    ({"SLURM_JOB_ID": "4711", "SLURM_ARRAY_JOB_ID": ""}, "4711"),
+], ids=["last task of an array", "task of an array", "no array", "no array, empty"])
+def test_a_slurm_job_that_is_stopped_requeues_itself_alone(
+        variables: dict[str, str], job: str, start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    slurm = SlurmJob(start, tmp_path, 130, **variables)
+    slurm.end_worker()
+    assert slurm.asked == [WORK, f"scontrol requeue {job}"]
+    assert slurm.script.returncode == 130
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 137])
+def test_a_slurm_job_that_is_done_or_failed_is_not_requeued(
+        code: int, start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    slurm = SlurmJob(start, tmp_path, code, **ARRAY)
+    slurm.end_worker()
+    assert slurm.asked == [WORK]
+    assert slurm.script.returncode == code
+
+
+def test_a_slurm_job_that_slurm_itself_ends_requeues_nothing(
+        start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    """Cancelled, or preempted and requeued by Slurm: then the script is told too."""
+    slurm = SlurmJob(start, tmp_path, 130, **ARRAY)
+    slurm.script.send_signal(signal.SIGTERM)
+    slurm.script.wait(timeout=60)
+    slurm.end_worker()
+    assert slurm.asked == [WORK]
+    assert slurm.script.returncode == -signal.SIGTERM
+
+
+def test_a_slurm_job_without_the_environment_ends_before_it_starts_a_worker(
+        start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    (tmp_path / "sweep.sh").write_text(slurm_script())
+    script = start("bash", str(tmp_path / "sweep.sh"), env=os.environ | ARRAY | {"HOME": str(tmp_path / "elsewhere")})
+    _, err = script.communicate(timeout=60)
+    assert script.returncode not in (0, 130)
+    assert "activate: No such file or directory" in err
+    assert "srun" not in err

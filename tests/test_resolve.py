@@ -214,6 +214,13 @@ def test_device_precision_and_threads_are_resolved_to_what_is_used() -> None:
     assert plan(device="cpu", precision="bf16").config.precision == "bf16"
 
 
+def test_planning_computes_the_number_of_threads_and_sets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "usable_cores", lambda: 5)
+    before = torch.get_num_threads()
+    assert [plan(device="cpu", threads=threads).config.threads for threads in (0, 3)] == [5, 3]
+    assert torch.get_num_threads() == before
+
+
 @pytest.mark.parametrize("given", [
     {}, {"encoder": "ensemble", "decoder": "wavelet", "decoder_options": "wavelet=db2"}, {"weights": "random:7"},
     {"encoder": "resnet34", "layer": "layer2", "protocol": "published", "lr": "3e-4", "device": "cpu"},

@@ -8,6 +8,7 @@ import click
 
 from inversion.cli.console import make_console, make_table, progress_bars
 from inversion.cli.imports import slow_imports
+from inversion.cli.options import ParameterType
 from inversion.data import catalog, div2k
 from inversion.images import stored_size
 
@@ -15,7 +16,8 @@ from inversion.images import stored_size
 @click.command("data")
 @click.argument("name", metavar="NAME|FOLDER")
 @click.option("--data-dir", metavar="FOLDER", help="Where downloads and caches are kept [default: user's cache folder]")
-@click.option("--image-size", default=224, show_default=True, help="Crop size to build the cache for.")
+@click.option("--image-size", type=ParameterType("image_size"), default=224, metavar="SIZE", show_default=True,
+              help="Crop size to build the cache for.")
 def command(name: str, data_dir: str | None, image_size: int) -> None:
     """Fetch a data set, verify every image, build the cache, and print the splits.
 

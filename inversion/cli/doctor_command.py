@@ -43,16 +43,13 @@ def command(tracking_uri: str | None, experiment: str | None, data_dir: str | No
 def show_machine(console: Console, data_dir: Path) -> None:
     """Versions, device, weights in the caches, data on disk."""
     with slow_imports():
-        import torch
-
         from inversion.perceptual_weights import ALEXNET
-        from inversion.training.device import usable_cores
+        from inversion.training.device import describe_devices
 
-    cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     table = make_table("", "", show_header=False, title="This machine")
     table.add_row("Python", f"{platform.python_version()} on {platform.platform()}")
     table.add_row("packages", ", ".join(f"{package} {version(package)}" for package in PACKAGES))
-    table.add_row("device", ", ".join(cuda) or f"CPU with {usable_cores()} cores (no CUDA)")
+    table.add_row("device", ", ".join(describe_devices()))
     for name in ENCODERS:
         table.add_row(f"weights of {name}", _found(cached_file(imagenet_location(name)), "not cached: random or FILE"))
     table.add_row("weights of LPIPS", _found(cached_file(ALEXNET), "not cached: LPIPS is off unless downloadable"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import tracking_options
+from inversion.cli.options import ParameterType, tracking_options
 from inversion.config import parse_value
 from inversion.data.catalog import require_data
 from inversion.perceptual_weights import require_trunk_file
@@ -17,8 +17,8 @@ from inversion.resolve import data_folder
 @click.option("--data", metavar="FOLDER|NAME", help="Other photographs: a folder, sample or div2k [default: the run's]")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True,
               help="The photographs of which split; a folder is split as in training.")
-@click.option("--test-limit", type=click.IntRange(min=0), metavar="N", help="Only the first N photographs; 0: all "
-              "[default: as in the run, all of another set]")
+@click.option("--test-limit", type=ParameterType("test_limit"), metavar="N", help="Only the first N photographs; 0: "
+              "all [default: as in the run, all of another set]")
 @click.option("--lpips-weights", metavar="FILE", help="AlexNet trunk of LPIPS: imagenet, a file, or off "
               "[default: the run's]")
 @click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N [default: the run's, where this machine has it]")

@@ -7,6 +7,7 @@ from rich import box
 
 from inversion import counts
 from inversion.cli.console import Console, in_lines, make_console, make_table, styled
+from inversion.cli.options import ParameterType
 from inversion.decoders import decoders
 from inversion.decoders._options import options_type
 from inversion.encoders.catalog import ENCODERS, encoder_spec, parse_encoders
@@ -18,7 +19,8 @@ STUDY = frozenset({"vgg16:block1", "vgg16:block3", "resnet34:layer1", "resnet34:
 
 @click.command("list")
 @click.argument("name", required=False)
-@click.option("--image-size", default=224, show_default=True, help="Image size that shapes are given for.")
+@click.option("--image-size", type=ParameterType("image_size"), default=224, metavar="SIZE", show_default=True,
+              help="Image size that shapes are given for.")
 @click.option("--recount", is_flag=True, help="Count parameters anew, after a decoder or fusion was changed.")
 def command(name: str | None, image_size: int, recount: bool) -> None:
     """Show encoders, layers, feature shapes, decoders, fusions and parameter counts.

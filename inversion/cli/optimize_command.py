@@ -9,8 +9,8 @@ import click
 
 from inversion.cli.imports import slow_imports
 from inversion.cli.options import tracking_options
-from inversion.config import RunConfig, allowed_values
-from inversion.optimize_config import ALLOWED, DEFAULTS, SHARED, OptimizeSettings, parse_optimize_config
+from inversion.config import RunConfig, allowed_in
+from inversion.optimize_config import DEFAULTS, SHARED, OptimizeSettings, parse_optimize_config
 from inversion.resolve import check, check_inputs
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,7 +33,7 @@ def _options(command: F) -> F:
     for name, field in reversed(fields.items()):
         default = DEFAULTS.get(name, field.default)
         shown = str(default).lower() if isinstance(default, bool) else default
-        allowed = "" if field.annotation is str else f" ({ALLOWED[name] if name in ALLOWED else allowed_values(name)})"
+        allowed = "" if field.annotation is str else f" ({allowed_in(field)})"
         description = DESCRIPTIONS.get(name, field.description)
         command = click.option(f"--{name.replace('_', '-')}", name, metavar="VALUE",
                                help=f"{description}{allowed} [default: {shown}]")(command)

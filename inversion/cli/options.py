@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-from inversion.config import RunConfig, allowed_values
+from inversion.config import RunConfig, allowed_values, parse_value
 from inversion.decoders import decoders
+from inversion.errors import RequestError
 from inversion.fusion import fusions
 from inversion.registry import Registry
 
 REGISTRIES: dict[str, Registry[Any]] = {"decoder": decoders, "fusion": fusions}
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ParameterType(click.ParamType):  # type: ignore[type-arg]  # generic in new versions of click alone
+    """A value that one of a run's parameters may have, for commands that take it without being a run."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return parse_value(self.name, value)
+        except RequestError as error:
+            self.fail(str(error).removeprefix(f"{self.name}: "), param, ctx)
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; NaN is in none, and compares as if it were in all."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def tracking_options(command: F) -> F:

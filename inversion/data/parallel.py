@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from inversion.cores import usable_cores
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T], workers: int = os.cpu_count() or 1) -> Iterator[R]:
-    """The function's results in the order of the items, made by as many threads as there are cores.
+def in_order(function: Callable[[T], R], items: Iterable[T], workers: int | None = None) -> Iterator[R]:
+    """The function's results in the order of the items, made by as many threads as this process may use cores.
 
     Threads are enough: Pillow decodes and ``hashlib`` hashes without Python's lock (measured in docs/log.md). They work
     only a few items ahead, so that a slow reader does not fill the memory and an interruption does not wait for all
     the rest.
     """
+    workers = workers or usable_cores()
     pool = ThreadPoolExecutor(workers)
     try:
         waiting: deque[Future[R]] = deque()

@@ -11,12 +11,12 @@ import click
 from inversion.cli.console import make_console
 from inversion.cli.group import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import tracking_options
+from inversion.cli.options import FiniteRange, tracking_options
 from inversion.data.files import shown, why_not_writable
 from inversion.errors import RequestError
 
 
-class Budget(click.FloatRange):
+class Budget(FiniteRange):
     """Megabytes, or ``auto`` for none: MLproject has to give every option something."""
 
     def __init__(self) -> None:

@@ -16,6 +16,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
 from inversion.cli.group import cli, run_command
+from inversion.cores import usable_cores
 
 
 class Outcome(NamedTuple):
@@ -29,7 +30,7 @@ class Outcome(NamedTuple):
 def options(**parameters: object) -> list[str]:
     """The small run's parameters with changes, as options: ``options(epochs=2)``."""
     small = {"encoder": "vgg16:block1", "weights": "random", "lpips_weights": "off", "image_size": 32, "epochs": 1,
-             "lr": 1e-3, "threads": 2}
+             "lr": 1e-3, "threads": min(2, usable_cores())}
     values = {name: value for name, value in (small | parameters).items() if value is not None}
     return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 

@@ -94,6 +94,10 @@ def test_a_folder_without_photographs_is_refused(train: Command, all_runs: Runs,
     assert all_runs() == []
 
 
+SIZES = "is not allowed. Allowed: a whole number, 32 or more, at most 1024, a multiple of 32."
+NUMBERS = "is not allowed. Allowed: a whole number, 0 or more"
+
+
 @pytest.mark.parametrize(("words", "beginning"), [
     (["trian"], "unknown command 'trian'. Known: train, "),
     (["train", "--epoch", "3"], "No such option '--epoch'"),
@@ -101,8 +105,18 @@ def test_a_folder_without_photographs_is_refused(train: Command, all_runs: Runs,
     (["train", "extra"], "Got unexpected extra argument (extra)"),
     (["train", "--resume", "abc", "--epochs", "3"], "--resume takes its parameters from the run; leave out --epochs"),
     (["list", "--image-size", "x"], "Invalid value for '--image-size'"),
+    *((["list", "--image-size", size], f"Invalid value for '--image-size': '{size}' {SIZES}")
+      for size in ("0", "-32", "33", "1056", "nan", "1e999")),
+    *((["data", "photos", "--image-size", size], f"Invalid value for '--image-size': '{size}' {SIZES}")
+      for size in ("0", "-1", "100000", "1.5", "9" * 30)),
+    *((["evaluate", "run", "--test-limit", limit], f"Invalid value for '--test-limit': '{limit}' {NUMBERS}")
+      for limit in ("-1", "1.5", "9" * 20, "9" * 5000)),
+    (["train", "--threads", "99999999999"], f"threads: '99999999999' {NUMBERS}, at most 1024."),
+    (["optimize", "--threads", "99999999999"], f"threads: '99999999999' {NUMBERS}, at most 1024."),
+    (["optimize", "--steps", "9" * 20], f"steps: '{'9' * 20}' is not allowed. Allowed: a whole number, 1 or more, at "),
+    (["optimize", "--tv-weight", "1e999"], "tv_weight: '1e999' is not allowed. Allowed: a number, 0 or more."),
     (["data"], "Missing argument 'NAME|FOLDER'"),
-], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+], ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "")
 def test_a_wrong_command_line_is_refused_in_one_line(
         words: list[str], beginning: str, inversion: Command, workplace: Path) -> None:
     assert beginning in one_line(inversion(*words))

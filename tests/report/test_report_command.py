@@ -141,6 +141,8 @@ def test_several_seeds_are_said_to_be_that(
     (["mad", "--output", "r"], "error: experiment inversion in sqlite:///"),
     (["made"], "error: Missing option '--output'"),
     (["made", "--output", "r", "--memory-budget", "-5"], "error: Invalid value for '--memory-budget'"),
+    (["made", "--output", "r", "--memory-budget", "nan"], "error: Invalid value for '--memory-budget'"),
+    (["made", "--output", "r", "--memory-budget", "1e999"], "error: Invalid value for '--memory-budget'"),
     (["made", "--output", "file/below"], "error: --output file/below: Not a directory"),
 ])
 def test_a_wrong_request_is_one_line(

@@ -7,14 +7,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from inversion.cli.console import Console
 from inversion.errors import RequestError
+from inversion.training.interrupt import StopRequest
+from sweeps import commands
 from sweeps.entry import MAX_DEATHS
-from sweeps.processes import DEATHS_IN_A_ROW, ORDER, Order, Processes
+from sweeps.processes import DEATHS_IN_A_ROW, ORDER, Order, Processes, visible_gpus
+from sweeps.work import work
 
 WORK = Order("tiny", "sqlite:////queue.db", "sqlite:////mlflow.db", "inversion")
 
@@ -113,6 +119,68 @@ def test_a_worker_that_ended_itself_is_left_alone_and_what_it_said_is_told_unles
     assert workers.tend(none_done) == []
     assert (workers.working(), len(started)) == (0, 1)
     assert workers.troubles() == ([f"worker 1: SIGTERM received (log: {started[0].log})"] if said else [])
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None, int], None]:
+    """``cuda("0,1", 2)``: ``CUDA_VISIBLE_DEVICES`` (None: not set), and how many devices PyTorch counts then."""
+    def make(listed: str | None, count: int) -> None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if listed is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+    return make
+
+
+@pytest.mark.parametrize(("listed", "count", "gpus"), [
+    (None, 0, []), (None, 2, ["0", "1"]), ("", 0, []), ("-1", 0, []), ("NoDevFiles", 0, []),
+    ("1", 1, ["1"]), ("3,1", 2, ["3", "1"]), (" 3 , 1 ", 2, ["3", "1"]), ("1,9", 1, ["1"]), ("0,-1,1", 1, ["0"]),
+    ("0,0", 0, []), ("GPU-8932f937,GPU-d4cb", 2, ["GPU-8932f937", "GPU-d4cb"]), ("GPU-8932f937,1", 1, ["GPU-8932f937"]),
+    ("MIG-a,MIG-b", 1, ["MIG-a", "MIG-b"]), ("MIG-a, MIG-b ,MIG-c", 1, ["MIG-a", "MIG-b", "MIG-c"]),
+    ("MIG-GPU-8932/1/0,MIG-GPU-8932/2/0", 1, ["MIG-GPU-8932/1/0", "MIG-GPU-8932/2/0"]),
+    ("MIG-a", 1, ["MIG-a"]), ("MIG-a,MIG-b", 2, ["MIG-a", "MIG-b"]), ("MIG-a,0,MIG-b", 1, ["MIG-a"]),
+    ("MIG-a,,MIG-b", 1, ["MIG-a"]), ("MIG-a,MIG-a", 1, []), ("MIG-a,MIG-b", 0, []),
+])
+def test_workers_share_out_what_cuda_shows_and_every_mig_slice(
+        listed: str | None, count: int, gpus: list[str], cuda: Callable[[str | None, int], None]) -> None:
+    cuda(listed, count)
+    assert visible_gpus() == gpus
+
+
+def test_each_worker_has_a_mig_slice_of_its_own(
+        started: list[Started], cuda: Callable[[str | None, int], None], tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVERSION_DATA", str(tmp_path))
+    cuda("MIG-a,MIG-b", 1)
+    workers = commands._crew("tiny", WORK.storage, WORK.tracking_uri, {"ray": None, "workers": None})
+    workers.start(WORK)
+    assert [process.environment["CUDA_VISIBLE_DEVICES"] for process in started] == ["MIG-a", "MIG-b"]
+
+
+def test_a_worker_that_was_given_a_gpu_does_not_work_on_the_cpu_in_its_place(
+        started: list[Started], cuda: Callable[[str | None, int], None], tmp_path: Path) -> None:
+    crew(tmp_path, 1, ("MIG-b",))
+    crew(tmp_path)
+    given, none = (Order.from_text(process.environment[ORDER]) for process in started)
+    cuda("MIG-b", 0)
+    with pytest.raises(RequestError, match=r"was given the GPU 'MIG-b' .* CUDA finds none of that name"):
+        work(given, StopRequest())
+    assert not none.gpu
+
+
+@pytest.mark.parametrize(("workers", "threads", "said"), [
+    (1, 4, ""), (2, 2, ""), (8, 1, ""), (4, 0, ""),
+    (1, 5, "note: threads=5, 1 run at a time, and 4 cores: queued with threads=4 they would be faster\n"),
+    (3, 2, "note: threads=2, 3 runs at a time, and 4 cores: queued with threads=1 they would be faster\n"),
+])
+def test_more_threads_than_the_workers_have_cores_are_noted(
+        workers: int, threads: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "usable_cores", lambda: 4)
+    console = Console(file=StringIO(), width=30)
+    commands._note_crowding(workers, threads, console)
+    assert console.file.getvalue() == said  # type: ignore[attr-defined]
 
 
 def test_logs_that_cannot_be_written_are_told_before_anything_is_started(tmp_path: Path) -> None:

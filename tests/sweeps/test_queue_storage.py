@@ -155,7 +155,7 @@ def test_the_grace_period_is_90_seconds_or_what_the_environment_says(monkeypatch
     assert grace_from_environment() == 3
 
 
-@pytest.mark.parametrize("text", ["2", "0", "-5", "1.5", "soon", ""])
+@pytest.mark.parametrize("text", ["2", "0", "-5", "1.5", "soon", "", "86401", "9" * 20, "9²"])
 def test_a_grace_period_that_cannot_be_kept_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INVERSION_GRACE_SECONDS", text)
     with pytest.raises(RequestError, match=f"INVERSION_GRACE_SECONDS: '{text}' is not allowed"):

@@ -228,6 +228,20 @@ def test_an_opened_search_has_its_pruner_and_reports_what_it_optimises(storage: 
     assert open_study(storage, "losses").metric == "val/loss"
 
 
+def test_a_study_knows_the_threads_of_the_runs_that_are_left(storage: RDBStorage) -> None:
+    grid = complete(storage)
+    Queue(storage, grid).add([Queued(str(threads), {"threads": threads}, str(threads)) for threads in (2, 4)])
+    study = open_study(storage, "ablation")
+    assert study.threads == 4
+    while (entry := study.queue.claim()) is not None:
+        study.queue.fail(entry.trial._trial_id, "error", "why")
+    assert study.threads == 0
+    search = complete(storage, "losses", SEARCH)
+    search.set_user_attr(BASE, {"config": {"threads": "3"}})
+    Queue(storage, search).grow(1)
+    assert open_study(storage, "losses").threads == 3
+
+
 def test_how_long_the_dead_are_waited_for_is_the_studys_own(
         storage: RDBStorage, bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All workers must agree on it, whatever the environment of each says."""

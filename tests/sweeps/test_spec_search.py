@@ -236,6 +236,8 @@ def test_a_space_becomes_optunas_distributions_by_the_parameters_types() -> None
      "the range of mse_weight: log and step exclude each other"),
     ("{mse_weight: {low: 0.1, high: 1, step: 0}}", "step: '0' is not allowed."),
     ("{mse_weight: {low: 0.1, high: 1, step: 0.2}}", "mse_weight: steps of 0.2 from 0.1 do not meet 1"),
+    ("{mse_weight: {low: 0.1, high: 1, step: 1e-400}}", "mse_weight: steps of 1E-400 from 0.1 do not meet 1"),
+    ("{epochs: {low: 1, high: 9, step: 1e400}}", "epochs: steps of 1E+400 from 1 do not meet 9"),
     ("{mse_weight: {low: 0.1, high: 1, log: maybe}}", "log: 'maybe' is not allowed."),
     ("{lr: {low: 1e-8, high: 1}}", "min_lr 1e-06 is above lr 1e-08"),
     ("{min_lr: {low: 1e-6, high: 1e-2}}", "min_lr 0.01 is above lr 0.0001"),

@@ -231,6 +231,11 @@ def test_a_study_keeps_its_queue(lab: Any, queued: Callable[..., None], sweep: S
     (("--status", "--study", "it's"), "is not a name"),
     (("--join", "--study", "no/name"), "is not a name"),
     (("smoke.yaml", "--workers", "-1"), "--workers"),
+    (("smoke.yaml", "--workers", "99999999999"), "--workers"),
+    (("smoke.yaml", "--ray", "auto", "--gpus-per-run", "nan"), "--gpus-per-run': nan is not a finite number"),
+    (("smoke.yaml", "--ray", "auto", "--gpus-per-run", "1e-300"), "more than 1024 workers on a GPU"),
+    (("smoke.yaml", "--set", "threads=99999999999"), "threads: '99999999999' is not allowed"),
+    (("smoke.yaml", "--workers", "0", "--set", "device=cuda:1"), "device=cuda:1: each worker has one GPU"),
 ])
 def test_what_was_typed_wrong_is_told_in_one_line(words: tuple[str, ...], said: str, sweep: Sweep) -> None:
     outcome = sweep(*words)

@@ -9,17 +9,19 @@ import pytest
 import torch
 from torch import nn
 
-from inversion.config import RunConfig
+from inversion.config import RunConfig, parse_config
+from inversion.cores import usable_cores
 from inversion.encoders.build import Encoder
 from inversion.errors import RequestError
 from inversion.model import build_model
+from inversion.resolve import resolve
 from inversion.training import device as device_module
 from inversion.training.device import (
     choose_device,
     choose_precision,
     cpu_computes_in_bf16,
+    describe_devices,
     make_engine,
-    usable_cores,
     use_threads,
 )
 from inversion.training.measure import PeakMemory, gflops_per_image
@@ -80,6 +82,18 @@ def test_counting_leaves_the_model_as_it_is(frozen: Callable[..., Encoder]) -> N
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``gpus((7, 5), (8, 0))``: GPUs of these compute capabilities are there, the first one being the current."""
+    def make(*capabilities: tuple[int, int]) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(capabilities))
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+        monkeypatch.setattr(torch.cuda, "get_device_capability",
+                            lambda device: capabilities[torch.device(device).index or 0])
+
+    return make
+
+
 def test_auto_is_cuda_where_there_is_one_and_else_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == "cpu"
@@ -94,14 +108,41 @@ def test_auto_is_cuda_where_there_is_one_and_else_the_cpu(monkeypatch: pytest.Mo
         choose_device("cuda:2")
 
 
+def test_devices_are_described_with_their_default_precision(
+        gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: {"cuda:0": "Tesla T4", "cuda:1": "A100"}[device])
+    gpus((7, 5), (8, 0))
+    assert describe_devices() == ["cuda:0 Tesla T4 (compute capability 7.5, fp32)",
+                                  "cuda:1 A100 (compute capability 8.0, bf16)"]
+    gpus()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # a GPU whose driver does not work
+    monkeypatch.setattr(device_module, "usable_cores", lambda: 2)
+    monkeypatch.setattr(device_module, "cpu_computes_in_bf16", lambda: False)
+    assert describe_devices() == ["CPU with 2 cores (no CUDA), fp32"]
+
+
 @pytest.mark.parametrize(("name", "device", "has_bf16", "precision"), [
     ("auto", "cpu", False, "fp32"), ("auto", "cpu", True, "bf16"), ("auto", "cuda:1", False, "bf16"),
     ("fp32", "cuda", False, "fp32"), ("fp32", "cpu", True, "fp32"), ("bf16", "cpu", False, "bf16"),
+    ("auto", "cuda", True, "fp32"), ("auto", "cuda:0", True, "fp32"), ("auto", "cuda:2", True, "bf16"),
+    ("auto", "cuda:3", True, "fp32"), ("bf16", "cuda:0", True, "bf16"), ("fp32", "cuda:1", True, "fp32"),
 ])
 def test_precision_is_bf16_where_the_device_computes_in_it_unless_asked_otherwise(
-        name: str, device: str, has_bf16: bool, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        name: str, device: str, has_bf16: bool, precision: str, monkeypatch: pytest.MonkeyPatch,
+        gpus: Callable[..., None]) -> None:
+    gpus((7, 5), (8, 0), (12, 0), (6, 1))
     monkeypatch.setattr(device_module, "cpu_computes_in_bf16", lambda: has_bf16)
     assert choose_precision(name, device) == precision
+
+
+def test_a_run_takes_the_precision_of_the_gpu_that_was_chosen(
+        gpus: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVERSION_DATA", str(tmp_path))
+    gpus((7, 0), (9, 0))
+    request = {"data": "sample", "weights": "random", "lpips_weights": "off"}
+    planned = [resolve(parse_config(request | {"device": device})).config for device in ("auto", "cuda:0", "cuda:1")]
+    assert [(config.device, config.precision) for config in planned] == [
+        ("cuda", "fp32"), ("cuda:0", "fp32"), ("cuda:1", "bf16")]
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="Linux lists what a CPU can do")
@@ -112,6 +153,44 @@ def test_a_cpu_computes_in_bf16_if_linux_says_so() -> None:
 def test_threads_are_set_as_asked_and_by_default_one_a_usable_core() -> None:
     assert use_threads(1) == torch.get_num_threads() == 1
     assert use_threads(0) == torch.get_num_threads() == usable_cores() >= 1
+
+
+def test_an_engine_computes_with_the_threads_of_its_configuration() -> None:
+    for threads in (3, 2):
+        make_engine(RunConfig(device="cpu", precision="fp32", threads=threads))
+        assert torch.get_num_threads() == threads
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[..., list[str]]:
+    """``slow(threads=8)``: what is logged of two engines of this configuration, on 2 cores without bf16."""
+    def make(**values: object) -> list[str]:
+        config = RunConfig.model_validate({"device": "cpu", "precision": "fp32", "threads": 1} | values)
+        for warning in (device_module._warn_of_threads, device_module._warn_of_bf16):
+            warning.cache_clear()
+        make_engine(config)
+        make_engine(config)
+        return caplog.messages
+
+    monkeypatch.setattr(device_module, "usable_cores", lambda: 2)
+    monkeypatch.setattr(device_module, "cpu_computes_in_bf16", lambda: False)
+    return make
+
+
+def test_more_threads_than_cores_are_used_and_warned_of_once(slow: Callable[..., list[str]]) -> None:
+    assert slow(threads=2) == []
+    assert slow(threads=3) == ["threads=3, but this process may use 2 cores: as many threads would be faster, and "
+                               "give other last digits"]
+    assert torch.get_num_threads() == 3
+
+
+def test_bf16_that_the_device_only_imitates_is_used_and_warned_of_once(
+        slow: Callable[..., list[str]], gpus: Callable[..., None]) -> None:
+    gpus((8, 6), (7, 0))
+    assert slow(device="cuda", precision="bf16") == slow(device="cuda:1", precision="fp32") == []
+    assert slow(device="cuda:1", precision="bf16") == [
+        "precision=bf16, but cuda:1 does not compute in bf16 and imitates it: fp32 would be faster"]
+    assert "bf16, but cpu does not" in slow(precision="bf16")[-1]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from inversion.config import RunConfig
-from inversion.data.catalog import find_photo_set
+from inversion.data.catalog import data_folder, find_photo_set
 from inversion.data.progress import Progress, quiet
 from inversion.data.scored import ScoredPhotos, load_scored, set_digest
 from inversion.errors import DataError, InterruptedRunError, RequestError
 from inversion.images import from_stored
 from inversion.losses import ReconstructionLoss
 from inversion.perceptual_weights import TrunkSource
-from inversion.resolve import data_folder
 from inversion.run import TEST_PICTURES, out_of_memory_by_name
 from inversion.tracking import results
 from inversion.tracking.connection import Connection

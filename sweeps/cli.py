@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from inversion.cli.group import run_command, set_up_logging
-from inversion.cli.options import tracking_options
+from inversion.cli.options import no_blank, tracking_options
 from sweeps.spec import check_study, load_spec
 
 
@@ -26,7 +26,7 @@ def unless_auto(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.argument("spec", required=False)
+@click.argument("spec", required=False, callback=no_blank)
 @click.option("--workers", type=Automatic(min=0), metavar="N", help="Processes that work on this machine; 0 only "
               "queues [default: one per GPU, or one]")
 @click.option("--join", is_flag=True, help="Work on the study, add nothing to it: for more terminals and machines.")

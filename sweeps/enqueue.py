@@ -11,14 +11,14 @@ from typing import Any
 
 from inversion.config import RunConfig
 from inversion.data.cache import PhotoCache, load_cached
-from inversion.data.catalog import cache_folder, find_photo_set
+from inversion.data.catalog import cache_folder, data_folder, find_photo_set
 from inversion.data.progress import Progress
 from inversion.data.splits import PhotoSet
 from inversion.encoders.catalog import parse_encoders
 from inversion.encoders.imagenet import require_imagenet
 from inversion.errors import DataError, FallbackRefusedError, WeightsError
 from inversion.perceptual_weights import find_trunk
-from inversion.resolve import Plan, data_folder, resolve
+from inversion.resolve import Plan, resolve
 from inversion.training.device import usable_cores
 from sweeps.grid import Configuration
 from sweeps.problems import Problems

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 from rich.console import Console
 from rich.table import Table
 
+from inversion.cli.options import blank_is_default, no_blank
 from inversion.data import catalog, div2k
 from inversion.data.progress import progress_bars
 from inversion.images import stored_size
 
 
 @click.command("data")
-@click.argument("name", metavar="NAME|FOLDER")
-@click.option("--data-dir", metavar="FOLDER", help="Where downloads and caches are kept [default: user's cache folder]")
+@click.argument("name", metavar="NAME|FOLDER", callback=no_blank)
+@click.option("--data-dir", metavar="FOLDER", callback=blank_is_default,
+              help="Where downloads and caches are kept [default: user's cache folder]")
 @click.option("--image-size", default=224, show_default=True, help="Crop size to build the cache for.")
 def command(name: str, data_dir: str | None, image_size: int) -> None:
     """Fetch a data set, verify every image, build the cache, and print the splits.
@@ -28,7 +28,7 @@ def command(name: str, data_dir: str | None, image_size: int) -> None:
     """
     from inversion.data.cache import load_cached
 
-    folder = Path(data_dir).expanduser() if data_dir else catalog.default_data_dir()
+    folder = catalog.data_folder(data_dir)
     with progress_bars() as report:
         if name == "div2k" and not div2k.is_present(folder):
             div2k.fetch(folder, report)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from inversion.cli.console import make_console
 from inversion.config import parse_value
+from inversion.data.files import user_path
 from inversion.data.progress import progress_bars
 from inversion.pictures.contact_sheet import MOST_PICTURES
 from inversion.pictures.output import SHEET, TABLE, OutputFolder
@@ -47,14 +47,15 @@ def reconstruct(texts: Sequence[str], pictures: Sequence[str], options: Options,
     """
     console = make_console()
     device = parse_value("device", options.device) if options.device else None
+    output_path = user_path(options.output, "--output")
     sources = find_pictures(pictures)
     with progress_bars() as report:
         require_readable(sources, report)
         connection = connect(tracking_uri, experiment)
         runs = [find_trained(connection, text, device, everywhere=experiment is None) for text in texts]
-        names = FileNames(labels_of(runs), [run.config.image_size for run in runs], options.size)
+        names = FileNames(sources, labels_of(runs), [run.config.image_size for run in runs], options.size)
         loaded, notes = _load(runs, options.lpips_weights)
-        output = OutputFolder(Path(options.output).expanduser(), names.all(sources))
+        output = OutputFolder(output_path, names.all())
         with out_of_memory_by_name():
             results = write_all(sources, loaded, options.size, names, output, report)
     show(console, results, loaded, options.size)

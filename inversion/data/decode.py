@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from inversion.data.files import shown
+from inversion.data.files import open_regular, shown
 from inversion.errors import DataError
 from inversion.images import RESIZE_RATIO
 
@@ -60,7 +60,7 @@ def decode_whole(path: Path, smallest: int) -> NDArray[np.uint8]:
         DataError: as ``decode_photo`` does; too small is what has a side of fewer than ``smallest`` pixels.
     """
     try:
-        with path.open("rb") as file, _open(file) as image:
+        with open_regular(path) as file, _open(file) as image:
             _check(image, smallest)
             return np.asarray(_to_rgb(image))
     except Exception as error:  # a damaged file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error…

@@ -43,8 +43,6 @@ def command(name: str, data_dir: str | None, image_size: int) -> None:
         smallest, largest = (f"{width}×{height}" for height, width in (shapes[0], shapes[-1]))
         table.add_row(split, str(len(shapes)), smallest, largest, ", ".join(cache.names(split)[:3]))
     console.print(table)
-    if photos.ignored:
-        console.print(f"{len(photos.ignored)} files are no photographs by their extension and were ignored")
-    for line in (*photos.warnings, *filter(None, [photos.note])):
+    for line in photos.lines():
         console.print(f"[yellow]note:[/] {line}")
     console.print(f"digest {cache.digest}\ncache {cache.path}", soft_wrap=True)

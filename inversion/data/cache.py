@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from inversion.data import arrowfile, decode
 from inversion.data.arrowfile import Row
-from inversion.data.files import alone_in, replacing
-from inversion.data.hashing import hash_files
+from inversion.data.files import alone_in, file_sha256, replacing, shown
+from inversion.data.hashing import forget, hash_files
 from inversion.data.parallel import in_order
 from inversion.data.progress import Progress, quiet
 from inversion.data.splits import SPLITS, Photo, PhotoSet
@@ -29,6 +29,10 @@ NAMED_AT_MOST = 10
 """Unusable photographs that are named one by one; of the others only the number is told."""
 
 _logger = logging.getLogger(__name__)
+
+
+class _ChangedError(DataError):
+    """A file that holds something else than it was hashed with."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def load_cached(
     path = cache_dir / f"photos-{size}-{_key(digest, metadata)}.arrow"
     pixels = None if problems else _read(path, metadata, rows, logging.WARNING)
     if pixels is None:
-        pixels = _build(path, metadata, photos, size, list(problems.values()), progress)
+        pixels = _build(path, photo_set.root, metadata, photos, size, list(problems.values()), progress)
     return PhotoCache(path, digest, _by_split(rows, [row.name for row in rows]), _by_split(rows, pixels))
 
 
@@ -126,6 +130,7 @@ def _read(path: Path, metadata: dict[str, str], rows: Sequence[Row], level: int)
 
 def _build(
     path: Path,
+    root: Path,
     metadata: dict[str, str],
     photos: Sequence[tuple[Row, Path]],
     size: int,
@@ -140,7 +145,10 @@ def _build(
             if not problems and (pixels := _read(path, metadata, rows, logging.DEBUG)) is not None:
                 return pixels
             with replacing(path) as temporary:
-                arrowfile.write(temporary, metadata, _decoded(photos, size, problems, progress))
+                changed: list[Path] = []
+                arrowfile.write(temporary, metadata, _decoded(photos, size, problems, changed, progress))
+                if changed:
+                    forget(changed, root, path.parent)
                 if problems:
                     raise DataError(_report(problems, total))
             return arrowfile.read(path, metadata, rows)
@@ -150,19 +158,29 @@ def _build(
 
 
 def _decoded(
-    photos: Sequence[tuple[Row, Path]], size: int, problems: list[str], progress: Progress
+    photos: Sequence[tuple[Row, Path]], size: int, problems: list[str], changed: list[Path], progress: Progress
 ) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
-    """Decoded photographs in order; what cannot be decoded is added to ``problems`` instead."""
+    """Decoded photographs in order; what cannot be decoded is added to ``problems`` instead.
+
+    A file must hold what it was hashed with: else other pixels would stand under its digest for good. What does not is
+    added to ``changed`` too.
+    """
 
     def attempt(item: tuple[Row, Path]) -> tuple[Row, NDArray[np.uint8] | DataError]:
+        row, path = item
         try:
-            return item[0], decode.decode_photo(item[1], size)
+            pixels = decode.decode_photo(path, size)
+            return row, pixels if file_sha256(path) == row.sha256 else _ChangedError(
+                f"{shown(path)}: it changed while it was being read: try again")
         except DataError as error:
-            return item[0], error
+            return row, error
+        except OSError as error:
+            return row, DataError(f"{shown(path)}: {error.strerror or error}")
 
-    for done, (row, result) in enumerate(in_order(attempt, photos), start=1):
+    for done, ((row, result), (_, path)) in enumerate(zip(in_order(attempt, photos), photos, strict=True), start=1):
         if isinstance(result, DataError):
             problems.append(str(result))
+            changed += [path] if isinstance(result, _ChangedError) else []
         else:
             yield row, result
         progress("decoding photographs", done, len(photos))

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from inversion.data import formats
 from inversion.data.decode import decode_whole
 from inversion.data.files import shown, user_path
-from inversion.data.folder import EXTENSIONS
 from inversion.data.names import safe_file_name, unique
 from inversion.data.parallel import in_order
 from inversion.data.progress import Progress, quiet
@@ -83,16 +83,16 @@ def _expanded(text: str) -> list[Path]:
         except OSError as error:
             raise DataError(f"{shown(path)}: {error.strerror or error}") from error
         if not found:
-            raise DataError(f"{shown(path)}: no pictures in this folder ({' '.join(sorted(EXTENSIONS))}); folders in "
+            raise DataError(f"{shown(path)}: no pictures in this folder ({formats.known_extensions()}); folders in "
                             "it are not looked into")
         return found
     if os.path.exists(path) or not glob.has_magic(text):
         return [path]  # a file that is not there is told of with the unreadable ones
     found = sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if _is_picture(file))
     if not found:
-        raise DataError(f"{text!r}: no picture's name is of this pattern ({' '.join(sorted(EXTENSIONS))})")
+        raise DataError(f"{text!r}: no picture's name is of this pattern ({formats.known_extensions()})")
     return found
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and os.path.isfile(path)
+    return path.suffix.lower() in formats.extensions() and not path.name.startswith(".") and os.path.isfile(path)

@@ -27,6 +27,7 @@ def command(name: str, data_dir: str | None, image_size: int) -> None:
       inversion data ./photos        a folder: train/val/test below it, or else a fixed 70/15/15 split
     """
     from inversion.data.cache import load_cached
+    from inversion.data.duplicates import across_splits
 
     folder = catalog.data_folder(data_dir)
     with progress_bars() as report:
@@ -34,6 +35,7 @@ def command(name: str, data_dir: str | None, image_size: int) -> None:
             div2k.fetch(folder, report)
         photos = catalog.find_photo_set(name, folder, report)
         cache = load_cached(photos, image_size, catalog.cache_folder(folder), report)
+        leaks = across_splits(cache, report)
     console = Console()
     table = Table("split", "images", "smallest", "largest", "first",
                   title=f"{photos.name} ({photos.root}): stored with shorter side {stored_size(image_size)}",
@@ -43,6 +45,6 @@ def command(name: str, data_dir: str | None, image_size: int) -> None:
         smallest, largest = (f"{width}×{height}" for height, width in (shapes[0], shapes[-1]))
         table.add_row(split, str(len(shapes)), smallest, largest, ", ".join(cache.names(split)[:3]))
     console.print(table)
-    for line in photos.lines():
+    for line in (*photos.lines(), *leaks):
         console.print(f"[yellow]note:[/] {line}")
     console.print(f"digest {cache.digest}\ncache {cache.path}", soft_wrap=True)

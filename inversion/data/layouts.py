@@ -105,6 +105,7 @@ def without_copies(found: Scan) -> list[str]:
     if low and set(high) - set(low):
         gone = set(low)
         found.photos[:] = [photo for photo in found.photos if photo not in gone]
+        found.folders[:] = [folder for folder in found.folders if not any(map(_LOW.search, folder))]
         places = names_of(_up_to(found.parts(photo), _LOW) for photo in low)
         originals = names_of(_up_to(found.parts(photo), _HIGH) for photo in high if photo not in gone)
         remarks.append(f"{len(low)} photographs in {places} are left out: low-resolution copies of {originals}")

@@ -84,6 +84,8 @@ def _require_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RequestError(f"--output {folder}: {error.strerror}") from error
+    if (folder / "tables").is_symlink():
+        raise RequestError(f"--output {folder}: tables is a link there, and the report would write where it leads")
     if not os.access(folder, os.W_OK):
         raise RequestError(f"--output {folder}: Permission denied")
     for name in ("index.html", "report.md"):

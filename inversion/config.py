@@ -6,6 +6,7 @@ Only types and ranges are checked here; whether an encoder or a file exists is f
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
@@ -155,6 +156,8 @@ def _validate(values: Mapping[str, Any]) -> RunConfig:
 
 def _explain(detail: ErrorDetails) -> str:
     name = str(detail["loc"][0])
+    if detail["type"] == "string_unicode":
+        return f"{name}: {os.fsencode(detail['input'])!r} has bytes that are not UTF-8, which no tracking store takes."
     message = f"{name}: {str(detail['input'])!r} is not allowed. Allowed: {allowed_values(name)}."
     choices = get_args(RunConfig.model_fields[name].annotation)
     if choices and isinstance(detail["input"], str):

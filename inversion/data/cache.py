@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from inversion.data import arrowfile, decode
+from inversion.data import arrowfile, decode, formats
 from inversion.data.arrowfile import Row
 from inversion.data.files import alone_in, file_sha256, replacing, shown
 from inversion.data.hashing import forget, hash_files
@@ -85,7 +85,7 @@ def load_cached(
     photos = [(Row(photo.name, split, hashes[photo.path]), photo.path) for split, photo in used
               if photo.path in hashes]
     rows, size = [row for row, _ in photos], stored_size(image_size)
-    metadata = _metadata(size)
+    metadata = _metadata(size, [path for _, path in photos])
     digest = content_digest(rows)
     path = cache_dir / f"photos-{size}-{_key(digest, metadata)}.arrow"
     pixels = None if problems else _read(path, metadata, rows, logging.WARNING)
@@ -103,10 +103,13 @@ def _first(photos: list[Photo], limit: int | None) -> list[Photo]:
     return photos[:limit] if limit else photos
 
 
-def _metadata(size: int) -> dict[str, str]:
+def _metadata(size: int, paths: Iterable[Path]) -> dict[str, str]:
     """What the pixels depend on beside the files. Pillow is part of it: its codecs and filters make the pixels."""
-    return {"format": str(arrowfile.FORMAT_VERSION), "decode": str(decode.DECODE_VERSION),
-            "pillow": importlib.metadata.version("pillow"), "shorter_side": str(size)}
+    metadata = {"format": str(arrowfile.FORMAT_VERSION), "decode": str(decode.DECODE_VERSION),
+                "pillow": importlib.metadata.version("pillow"), "shorter_side": str(size)}
+    if any(path.suffix.lower() in formats.HEIF_EXTENSIONS for path in paths):
+        metadata["pillow_heif"] = importlib.metadata.version("pillow_heif")
+    return metadata
 
 
 def _key(digest: str, metadata: dict[str, str]) -> str:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from inversion.data import div2k, folder, sample
-from inversion.data.files import user_path
+from inversion.data.files import require_text, user_path
 from inversion.data.progress import Progress, quiet
 from inversion.data.splits import PhotoSet
 from inversion.errors import DataError, RequestError, UnknownNameError
@@ -51,7 +51,7 @@ def find_photo_set(data: str, data_dir: Path, progress: Progress = quiet) -> Pho
     A folder that is called like a data set is reached as ``./sample``.
 
     Raises:
-        RequestError: an empty text, which would be the present folder.
+        RequestError: an empty text, which would be the present folder, or a path that is not UTF-8.
         UnknownNameError: neither a known name nor a folder.
         DataError: the photographs are not there, or do not make three splits.
     """
@@ -64,6 +64,7 @@ def find_photo_set(data: str, data_dir: Path, progress: Progress = quiet) -> Pho
         return div2k.photo_set(data_dir)
     root = Path(os.path.expanduser(data))
     if os.path.isdir(root):
+        require_text(root.resolve(), "data")
         return folder.photo_set(root, cache_folder(data_dir), progress)
     if os.path.exists(root):
         raise DataError(f"data: {data!r} is a file; a folder of photographs is needed, or {' or '.join(NAMES)}.")

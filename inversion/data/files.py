@@ -45,6 +45,15 @@ def user_path(text: str, name: str) -> Path:
         raise RequestError(f"{name}: {text!r} begins with the home folder of a user who does not exist") from error
 
 
+def require_text(path: Path, name: str) -> None:
+    """Raises a RequestError for a path that is no text in UTF-8: it could be used, but not written down anywhere."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise RequestError(f"{name}: {shown(path)!r} has bytes that are not UTF-8, which no tracking store takes: "
+                           "rename it") from None
+
+
 def require_regular(path: Path | str) -> os.stat_result:
     """The status of a regular file, links followed. Nothing is opened: opening a FIFO waits, a device may act.
 

@@ -50,9 +50,9 @@ _SIGNATURES = (
     (b"\x1aE\xdf\xa3".lower(), "a video (Matroska or WebM)"),
     (b"\x00\x00\x01\xba", "a video (MPEG)"),
     (b"\x00\x00\x01\xb3", "a video (MPEG)"),
-    (b"\xff\x0a", "a JPEG XL file, which is not read"),
-    (b"\x00\x00\x00\x0cjxl ", "a JPEG XL file, which is not read"),
-    (b"fujifilmccd-raw", "a camera's raw file, which is not read"),
+    (b"\xff\x0a", "a JPEG XL file: convert it"),
+    (b"\x00\x00\x00\x0cjxl ", "a JPEG XL file: convert it"),
+    (b"fujifilmccd-raw", "a camera's raw file: convert it"),
     (b"\x93numpy", "a NumPy array"),
 )
 """What stands at the beginning of files that are called photographs and are none; letters in lower case."""
@@ -99,8 +99,11 @@ def described(head: bytes, suffix: str) -> str:
     """What a file is that begins so, is called ``suffix``, and that Pillow does not know."""
     called = f" called {suffix}" if suffix else ""
     if is_heif(head):
-        what, remedy = "a HEIC file", HEIF_REMEDY
-        return f"this is {what}{'' if suffix.lower() in HEIF_EXTENSIONS else called}: {remedy}"
+        problem = "damaged" if reads_heif() else HEIF_REMEDY
+        return f"this is a HEIC file{'' if suffix.lower() in HEIF_EXTENSIONS else called}: {problem}"
+    if _AVIF_BRANDS & set(_brands(head)):
+        problem = "damaged" if "AVIF" in formats() else AVIF_REMEDY
+        return f"this is an AVIF file{'' if suffix.lower() in AVIF_EXTENSIONS else called}: {problem}"
     what, colon, remedy = _content(head).partition(": ")
     if not what:
         return f"not an image in a known format ({', '.join(formats())}), or a damaged one"
@@ -113,8 +116,8 @@ def _content(head: bytes) -> str:
         return "an empty file"
     if not head.strip(b"\0"):
         return "nothing but zeros: it was not copied or downloaded to its end"
-    if brands := _brands(head):
-        return f"an AVIF file: {AVIF_REMEDY}" if _AVIF_BRANDS & set(brands) else "a video (MP4 or QuickTime)"
+    if _brands(head):
+        return "a video (MP4 or QuickTime)"
     if head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"WAVE"):
         return "a video (AVI)" if head[8:12] == b"AVI " else "a sound (WAVE)"
     beginning = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()

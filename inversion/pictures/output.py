@@ -44,7 +44,8 @@ class OutputFolder:
             with replacing(path / MANIFEST) as temporary:
                 temporary.write_text("".join(f"{name}\n" for name in sorted({*made, *names})), "utf-8")
         except OSError as error:
-            why = "it is a link to nowhere" if path.is_symlink() and not path.exists() else error.strerror or error
+            leads_nowhere = os.path.islink(path) and not os.path.exists(path)
+            why = "it is a link to nowhere" if leads_nowhere else error.strerror or error
             raise RequestError(f"--output {path} cannot be written: {why}") from error
 
     def write_image(self, name: str, image: Tensor) -> None:

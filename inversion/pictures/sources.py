@@ -79,12 +79,14 @@ def _expanded(text: str) -> list[Path]:
     path = user_path(text, "PICTURE")
     if os.path.isdir(path):
         try:
-            found = sorted(file for file in path.iterdir() if _is_picture(file))
+            files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
         except OSError as error:
             raise DataError(f"{shown(path)}: {error.strerror or error}") from error
+        found = [file for file in files if _is_picture(file)]
         if not found:
-            raise DataError(f"{shown(path)}: no pictures in this folder ({formats.known_extensions()}); folders in "
-                            "it are not looked into")
+            others = formats.kinds_of(file.name for file in files if not os.path.isdir(file))
+            raise DataError(f"{shown(path)}: no pictures in this folder{others and f', but {others}'} (known "
+                            f"extensions: {formats.known_extensions()}); folders in it are not looked into")
         return found
     if os.path.exists(path) or not glob.has_magic(text):
         return [path]  # a file that is not there is told of with the unreadable ones

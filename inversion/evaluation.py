@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inversion.config import RunConfig
-from inversion.data.catalog import find_photo_set
+from inversion.data.cache import load_cached
+from inversion.data.catalog import cache_folder, data_folder, find_photo_set
+from inversion.data.duplicates import load_prints, with_training
 from inversion.data.progress import Progress, quiet
 from inversion.data.scored import ScoredPhotos, load_scored, set_digest
 from inversion.errors import DataError, InterruptedRunError, RequestError
 from inversion.images import from_stored
 from inversion.losses import ReconstructionLoss
 from inversion.perceptual_weights import TrunkSource
-from inversion.resolve import data_folder
 from inversion.run import TEST_PICTURES, out_of_memory_by_name
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
@@ -93,7 +94,10 @@ def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None
     if limit is None:
         limit = limits[split] if own else 0
     scored = load_scored(photos, split, limit, run.config.image_size, folder, progress)
-    return Target(dataclasses.replace(scored, digest=wanted) if own else scored, own)
+    if own:
+        return Target(dataclasses.replace(scored, digest=wanted), own)
+    warnings = [*photos.warnings, *_leaks(run, scored, limits, folder, progress)]
+    return Target(dataclasses.replace(scored, photos=dataclasses.replace(photos, warnings=warnings)), own)
 
 
 def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, reconstructor: Reconstructor,
@@ -116,6 +120,20 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
         loss = ReconstructionLoss(config.mse_weight, config.lpips_weight, lpips.load() if lpips else None)
         scores = _score(logger, reconstructor, target.scored, loss, _stopping(stop))
     return Evaluation(logger.run_id, target, scores, logged)
+
+
+def _leaks(run: TrainedRun, scored: ScoredPhotos, limits: Mapping[str, int], folder: Path, progress: Progress
+           ) -> list[str]:
+    """A warning if the run was trained on some of the photographs to score, or if that cannot be found out here."""
+    try:
+        photos = find_photo_set(run.config.data, folder, progress)
+        trained = load_cached(photos, run.config.image_size, cache_folder(folder), progress, limits)
+    except RequestError:
+        trained = None
+    if trained is None or trained.digest != run.document["data"]["digest"]:
+        return [f"the photographs that run {run.name} was trained on are not at {run.config.data} any more: whether "
+                "some of them are scored here (data leakage) is not known"]
+    return with_training(load_prints(scored.cache, progress)[scored.split], load_prints(trained, progress)["train"])
 
 
 def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos, loss: ReconstructionLoss,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from inversion.config import RunConfig
 from inversion.data.batches import TrainBatches, center_crops
 from inversion.data.cache import PhotoCache, load_cached
 from inversion.data.catalog import cache_folder
+from inversion.data.duplicates import across_splits
 from inversion.data.progress import Progress, quiet
 from inversion.encoders.build import Encoder, build_encoder
 from inversion.images import IMAGENET
@@ -48,7 +50,9 @@ def prepare(config: RunConfig, progress: Progress = quiet, inherited: Sequence[F
     plan = resolve(config, progress, inherited)
     limits = {"train": plan.config.train_limit, "val": plan.config.val_limit, "test": plan.config.test_limit}
     photos = load_cached(plan.photos, plan.config.image_size, cache_folder(plan.data_dir), progress, limits)
-    return Prepared(plan, photos, plan.digest(photos.digest))
+    leaks = across_splits(photos, progress)
+    told = dataclasses.replace(plan.photos, warnings=[*plan.photos.warnings, *leaks])
+    return Prepared(dataclasses.replace(plan, photos=told), photos, plan.digest(photos.digest))
 
 
 def make_trainer(

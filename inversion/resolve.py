@@ -15,7 +15,7 @@ from typing import Any
 
 from inversion.config import RunConfig, parse_options
 from inversion.cores import usable_cores
-from inversion.data.catalog import default_data_dir, find_photo_set, require_data, resolve_auto
+from inversion.data.catalog import data_folder, find_photo_set, require_data, resolve_auto
 from inversion.data.progress import Progress, quiet
 from inversion.data.splits import PhotoSet
 from inversion.decoders import decoders
@@ -180,11 +180,6 @@ def resolve(
     if config.objective_is_empty():
         raise RequestError("mse_weight is 0 and LPIPS is off: there is nothing to train for. Give lpips_weights=FILE.")
     return Plan(config, cuts, sources, photos, data_dir, lpips, fallbacks)
-
-
-def data_folder(data_dir: str) -> Path:
-    """The folder that the parameter ``data_dir`` stands for."""
-    return (default_data_dir() if data_dir == "auto" else Path(data_dir).expanduser()).resolve()
 
 
 def run_name(config: RunConfig, fallbacks: list[Fallback]) -> str:

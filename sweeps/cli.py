@@ -10,7 +10,7 @@ import click
 from inversion.cli.console import make_console
 from inversion.cli.group import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import FiniteRange, tracking_options
+from inversion.cli.options import FiniteRange, no_blank, tracking_options
 from sweeps.inputs import require_inputs
 from sweeps.spec import check_study, load_spec
 
@@ -44,7 +44,7 @@ def unless_auto(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.argument("spec", required=False)
+@click.argument("spec", required=False, callback=no_blank)
 @click.option("--workers", type=Automatic(0, MOST_WORKERS), metavar="N", help="Processes that work on this machine; 0 "
               "only queues [default: one per GPU, or one]")
 @click.option("--join", is_flag=True, help="Work on the study, add nothing to it: for more terminals and machines.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -12,14 +13,15 @@ from typing import Any
 from inversion.config import RunConfig
 from inversion.cores import usable_cores
 from inversion.data.cache import PhotoCache, load_cached
-from inversion.data.catalog import cache_folder, find_photo_set
+from inversion.data.catalog import cache_folder, data_folder, find_photo_set
+from inversion.data.duplicates import across_splits
 from inversion.data.progress import Progress
 from inversion.data.splits import PhotoSet
 from inversion.encoders.catalog import parse_encoders
 from inversion.encoders.imagenet import require_imagenet
 from inversion.errors import RequestError
 from inversion.perceptual_weights import find_trunk
-from inversion.resolve import Plan, data_folder, resolve
+from inversion.resolve import Plan, resolve
 from sweeps.grid import Configuration
 from sweeps.inputs import raise_any, search_configs
 from sweeps.problems import Problems
@@ -33,6 +35,8 @@ ONE_GPU = ("auto", "cpu", "cuda", "cuda:0")
 RESOLVED = ("data", "weights", "lpips_weights", "precision", "threads")
 """Parameters of a search's trials that are resolved once, when it is queued."""
 
+_logger = logging.getLogger(__name__)
+
 
 class Resolver:
     """Resolves the runs of a spec; what they share is looked for and read once."""
@@ -40,7 +44,7 @@ class Resolver:
     def __init__(self, progress: Progress, workers: int) -> None:
         self.progress = progress
         self.threads = max(1, usable_cores() // max(1, workers))
-        self._find = functools.cache(lambda data, folder: find_photo_set(data, folder, progress))
+        self._find = functools.cache(self._find_now)
         self._load: Callable[..., PhotoCache] = functools.cache(self._load_now)
 
     def queued(self, config: RunConfig) -> Queued:
@@ -93,9 +97,18 @@ class Resolver:
         limits = (("train", config.train_limit), ("val", config.val_limit), ("test", config.test_limit))
         return self._load(config.data, plan.data_dir, config.image_size, limits)
 
+    def _find_now(self, data: str, data_dir: Path) -> PhotoSet:
+        photos = find_photo_set(data, data_dir, self.progress)
+        for line in (*photos.remarks, *photos.warnings):
+            _logger.warning("data %s: %s", photos.name, line)
+        return photos
+
     def _load_now(self, data: str, data_dir: Path, size: int, limits: Iterable[tuple[str, int]]) -> PhotoCache:
         photos: PhotoSet = self._find(data, data_dir)
-        return load_cached(photos, size, cache_folder(data_dir), self.progress, dict(limits))
+        cache = load_cached(photos, size, cache_folder(data_dir), self.progress, dict(limits))
+        for line in across_splits(cache, self.progress):
+            _logger.warning("data %s: %s", photos.name, line)
+        return cache
 
 
 def portable(resolved: RunConfig, asked: RunConfig) -> dict[str, Any]:

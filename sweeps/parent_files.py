@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ RUNS_FILE = "runs.json"
 
 SETTINGS_FILE = "settings.json"
 """How the study was asked for, each time that it was with other ``--set`` or ``--where``."""
+
+_logger = logging.getLogger(__name__)
 
 
 def log_spec(connection: Connection, run_id: str, spec: Spec) -> None:
@@ -44,6 +47,10 @@ def _settings(connection: Connection, run_id: str) -> list[Any]:
     if not any(item.path == SETTINGS_FILE for item in connection.client.list_artifacts(run_id)):
         return []
     with tempfile.TemporaryDirectory() as folder:
-        text = Path(connection.client.download_artifacts(run_id, SETTINGS_FILE, folder)).read_text(encoding="utf-8")
-    settings: list[Any] = json.loads(text)
-    return settings
+        content = Path(connection.client.download_artifacts(run_id, SETTINGS_FILE, folder)).read_bytes()
+    try:
+        settings = json.loads(content)
+    except ValueError as error:  # also what is no UTF-8
+        _logger.warning("run %s: %s cannot be read (%s): it is begun anew", run_id, SETTINGS_FILE, error)
+        return []
+    return settings if isinstance(settings, list) else []

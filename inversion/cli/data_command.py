@@ -8,14 +8,15 @@ import click
 
 from inversion.cli.console import make_console, make_table, progress_bars
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import ParameterType
+from inversion.cli.options import ParameterType, blank_is_default, no_blank
 from inversion.data import catalog, div2k
 from inversion.images import stored_size
 
 
 @click.command("data")
-@click.argument("name", metavar="NAME|FOLDER")
-@click.option("--data-dir", metavar="FOLDER", help="Where downloads and caches are kept [default: user's cache folder]")
+@click.argument("name", metavar="NAME|FOLDER", callback=no_blank)
+@click.option("--data-dir", metavar="FOLDER", callback=blank_is_default,
+              help="Where downloads and caches are kept [default: user's cache folder]")
 @click.option("--image-size", type=ParameterType("image_size"), default=224, metavar="SIZE", show_default=True,
               help="Crop size to build the cache for.")
 def command(name: str, data_dir: str | None, image_size: int) -> None:
@@ -31,13 +32,15 @@ def command(name: str, data_dir: str | None, image_size: int) -> None:
         catalog.require_data(name, Path())
     with slow_imports():
         from inversion.data.cache import load_cached
+        from inversion.data.duplicates import across_splits
 
-    folder = Path(data_dir).expanduser() if data_dir else catalog.default_data_dir()
+    folder = catalog.data_folder(data_dir)
     with progress_bars() as report:
         if name == "div2k" and not div2k.is_present(folder):
             div2k.fetch(folder, report)
         photos = catalog.find_photo_set(name, folder, report)
         cache = load_cached(photos, image_size, catalog.cache_folder(folder), report)
+        leaks = across_splits(cache, report)
     console = make_console()
     table = make_table("split", "images", "smallest", "largest", "first",
                        title=f"{photos.name} ({photos.root}): stored with shorter side {stored_size(image_size)}")
@@ -46,9 +49,7 @@ def command(name: str, data_dir: str | None, image_size: int) -> None:
         smallest, largest = (f"{width}×{height}" for height, width in (shapes[0], shapes[-1]))
         table.add_row(split, str(len(shapes)), smallest, largest, ", ".join(cache.names(split)[:3]))
     console.print(table)
-    if photos.ignored:
-        console.print(f"{len(photos.ignored)} files are no photographs by their extension and were ignored")
-    for line in (*photos.warnings, *filter(None, [photos.note])):
+    for line in (*photos.lines(), *leaks):
         console.note(line)
     console.print(f"digest {cache.digest}", soft_wrap=True)
     console.print(f"cache {cache.path}", soft_wrap=True)

@@ -11,8 +11,8 @@ import click
 
 from inversion.cli.console import Console, make_console, make_table, styled
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import tracking_options
-from inversion.data.catalog import default_data_dir
+from inversion.cli.options import blank_is_default, no_blank, tracking_options
+from inversion.data.catalog import data_folder
 from inversion.data.div2k import is_present
 from inversion.encoders.catalog import ENCODERS
 from inversion.encoders.imagenet import cached_file, imagenet_location
@@ -25,8 +25,9 @@ PACKAGES = ("inversion", "torch", "torchvision", "timm", "lpips", "mlflow", "opt
 
 @click.command("doctor")
 @tracking_options
-@click.option("--data-dir", metavar="FOLDER", help="Where downloads and caches are kept [default: user's cache folder]")
-@click.option("--end", "ended", metavar="RUN_ID", multiple=True,
+@click.option("--data-dir", metavar="FOLDER", callback=blank_is_default,
+              help="Where downloads and caches are kept [default: user's cache folder]")
+@click.option("--end", "ended", metavar="RUN_ID", multiple=True, callback=no_blank,
               help="End this RUNNING run as KILLED, though nobody here can know whether it is dead.")
 def command(tracking_uri: str | None, experiment: str | None, data_dir: str | None, ended: tuple[str, ...]) -> None:
     """Show device, versions, weights and data at hand, whether the tracking server answers, and end dead runs.
@@ -36,7 +37,7 @@ def command(tracking_uri: str | None, experiment: str | None, data_dir: str | No
     for in every experiment, or in that of --experiment alone.
     """
     console = make_console()
-    show_machine(console, Path(data_dir).expanduser() if data_dir else default_data_dir())
+    show_machine(console, data_folder(data_dir))
     show_runs(console, tracking_uri, experiment, ended)
 
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import click
 
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import ParameterType, tracking_options
+from inversion.cli.options import ParameterType, blank_is_default, no_blank, tracking_options
 from inversion.config import parse_value
-from inversion.data.catalog import require_data
+from inversion.data.catalog import data_folder, require_data
 from inversion.perceptual_weights import require_trunk_file
-from inversion.resolve import data_folder
 
 
 @click.command("evaluate")
-@click.argument("run", metavar="RUN")
-@click.option("--data", metavar="FOLDER|NAME", help="Other photographs: a folder, sample or div2k [default: the run's]")
+@click.argument("run", metavar="RUN", callback=no_blank)
+@click.option("--data", metavar="FOLDER|NAME", callback=blank_is_default,
+              help="Other photographs: a folder, sample or div2k [default: the run's]")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True,
               help="The photographs of which split; a folder is split as in training.")
 @click.option("--test-limit", type=ParameterType("test_limit"), metavar="N", help="Only the first N photographs; 0: "
               "all [default: as in the run, all of another set]")
-@click.option("--lpips-weights", metavar="FILE", help="AlexNet trunk of LPIPS: imagenet, a file, or off "
-              "[default: the run's]")
-@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N [default: the run's, where this machine has it]")
-@click.option("--data-dir", metavar="FOLDER", help="Where downloads and caches are kept [default: as in the run]")
+@click.option("--lpips-weights", metavar="FILE", callback=blank_is_default,
+              help="AlexNet trunk of LPIPS: imagenet, a file, or off [default: the run's]")
+@click.option("--device", metavar="DEVICE", callback=blank_is_default,
+              help="cpu, cuda or cuda:N [default: the run's, where this machine has it]")
+@click.option("--data-dir", metavar="FOLDER", callback=blank_is_default,
+              help="Where downloads and caches are kept [default: as in the run]")
 @tracking_options
 def command(run: str, data: str | None, split: str, test_limit: int | None, lpips_weights: str | None,
             device: str | None, data_dir: str | None, tracking_uri: str | None, experiment: str | None) -> None:

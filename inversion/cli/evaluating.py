@@ -44,7 +44,7 @@ def evaluate(text: str, options: Options, tracking_uri: str | None, experiment: 
         where = connection.experiment_id if experiment else run.experiment_id
         evaluation = evaluate_run(connection, where, run, reconstructor, target, lpips, stop)
     show(console, run, evaluation)
-    for line in (*target.scored.photos.warnings, *filter(None, [target.scored.photos.note, note, _elsewhere(run)])):
+    for line in (*target.scored.photos.lines(), *filter(None, [note, _elsewhere(run)])):
         console.note(line)
     console.print(f"logged as run {evaluation.run_id}, below run {run.run_id}", soft_wrap=True)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import tracking_options
+from inversion.cli.options import no_blank, tracking_options
 from inversion.config import RunConfig, allowed_in
 from inversion.optimize_config import DEFAULTS, SHARED, OptimizeSettings, parse_optimize_config
 from inversion.resolve import check, check_inputs
@@ -42,7 +42,8 @@ def _options(command: F) -> F:
 
 @click.command("optimize")
 @_options
-@click.option("--study", metavar="NAME", help="Log it below this study of the experiment, for its report.")
+@click.option("--study", metavar="NAME", callback=no_blank,
+              help="Log it below this study of the experiment, for its report.")
 @tracking_options
 def command(tracking_uri: str | None, experiment: str | None, study: str | None, **parameters: Any) -> None:
     """Invert each test image by itself: gradient descent on an image until it has the same features.

@@ -42,10 +42,32 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+def blank_is_default(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """For what has a default: an empty or blank text means that, as it does for the parameters of a run."""
+    return value if value and value.strip() else None
+
+
+Words = TypeVar("Words", str | None, str | tuple[str, ...])
+
+
+def no_blank(ctx: click.Context, param: click.Parameter, value: Words) -> Words:
+    """For what has no default: an empty text is a variable that was not set, and a path of it is the present folder.
+
+    Raises:
+        click.UsageError: a text, or one of several, is empty or blank.
+    """
+    for word in (value,) if isinstance(value, str) else value or ():
+        if not word.strip():
+            name = param.get_error_hint(ctx).strip("'[].")
+            raise click.UsageError(f"{name}: an empty text ({word!r}) is no value: is a variable not set?")
+    return value
+
+
 def tracking_options(command: F) -> F:
     """``--tracking-uri`` and ``--experiment``, beside MLflow's own environment variables."""
-    command = click.option("--experiment", metavar="NAME", help="MLflow experiment [default: inversion]")(command)
-    return click.option("--tracking-uri", metavar="URI",
+    command = click.option("--experiment", metavar="NAME", callback=blank_is_default,
+                           help="MLflow experiment [default: inversion]")(command)
+    return click.option("--tracking-uri", metavar="URI", callback=blank_is_default,
                         help="MLflow tracking server or database [default: sqlite:///mlflow.db]")(command)
 
 

@@ -8,7 +8,7 @@ import click
 
 from inversion.cli.console import progress_bars
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import tracking_options
+from inversion.cli.options import blank_is_default, no_blank, tracking_options
 from inversion.config import parse_value
 from inversion.data.files import shown, why_not_writable
 from inversion.errors import RequestError
@@ -16,16 +16,19 @@ from inversion.perceptual_weights import require_trunk_file
 
 
 @click.command("reconstruct")
-@click.argument("run", metavar="RUN")
-@click.argument("pictures", metavar="PICTURE...", nargs=-1, required=True)
-@click.option("--output", metavar="DIR", required=True, help="Folder for the results; made if need be.")
+@click.argument("run", metavar="RUN", callback=no_blank)
+@click.argument("pictures", metavar="PICTURE...", nargs=-1, required=True, callback=no_blank)
+@click.option("--output", metavar="DIR", required=True, callback=no_blank,
+              help="Folder for the results; made if need be.")
 @click.option("--size", type=click.Choice(["fit", "tiles"]), default="fit", show_default=True,
               help="fit: scaled and cropped to the run's image size, as its test images are; tiles: the whole picture "
               "at its own size, cut into overlapping tiles that are blended.")
-@click.option("--compare", metavar="RUN", multiple=True, help="Another run beside the first; can be given repeatedly.")
-@click.option("--lpips-weights", metavar="FILE", help="AlexNet trunk of LPIPS: imagenet, a file, or off "
-              "[default: each run's]")
-@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N [default: the run's, where this machine has it]")
+@click.option("--compare", metavar="RUN", multiple=True, callback=no_blank,
+              help="Another run beside the first; can be given repeatedly.")
+@click.option("--lpips-weights", metavar="FILE", callback=blank_is_default,
+              help="AlexNet trunk of LPIPS: imagenet, a file, or off [default: each run's]")
+@click.option("--device", metavar="DEVICE", callback=blank_is_default,
+              help="cpu, cuda or cuda:N [default: the run's, where this machine has it]")
 @tracking_options
 def command(run: str, pictures: tuple[str, ...], output: str, size: str, compare: tuple[str, ...],
             lpips_weights: str | None, device: str | None, tracking_uri: str | None, experiment: str | None) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from inversion.cli.console import Console, make_console, make_table, progress_bars
+from inversion.data.files import user_path
 from inversion.pictures.contact_sheet import MOST_PICTURES
 from inversion.pictures.output import SHEET, TABLE, OutputFolder
 from inversion.pictures.reconstruct import Size
@@ -42,12 +42,13 @@ def reconstruct(texts: Sequence[str], sources: Sequence[Source], options: Option
         InversionError: the request was wrong, or a reconstruction failed.
     """
     console = make_console()
+    output_path = user_path(options.output, "--output")
     with progress_bars() as report:
         connection = connect(tracking_uri, experiment)
         runs = [find_trained(connection, text, options.device, everywhere=experiment is None) for text in texts]
-        names = FileNames(labels_of(runs), [run.config.image_size for run in runs], options.size)
+        names = FileNames(sources, labels_of(runs), [run.config.image_size for run in runs], options.size)
         loaded, notes = _load(runs, options.lpips_weights)
-        output = OutputFolder(Path(options.output).expanduser(), names.all(sources))
+        output = OutputFolder(output_path, names.all())
         with out_of_memory_by_name():
             results = write_all(sources, loaded, options.size, names, output, report)
     show(console, results, loaded, options.size)

@@ -21,7 +21,7 @@ def show_rows(console: Console, title: str, rows: Mapping[str, str], plan: Plan)
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
-    for line in (*plan.photos.warnings, *filter(None, [plan.photos.note])):
+    for line in plan.photos.lines():
         console.note(line)
     for fallback in plan.fallbacks:
         console.note(f"{fallback.short} ({fallback.remedy})")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import parameter_options, tracking_options
+from inversion.cli.options import no_blank, parameter_options, tracking_options
 from inversion.config import parse_config
 from inversion.resolve import check, check_inputs
 
@@ -15,7 +15,8 @@ from inversion.resolve import check, check_inputs
 @click.command("train")
 @parameter_options
 @tracking_options
-@click.option("--resume", metavar="RUN_ID", help="Go on with an interrupted run, from its last checkpoint.")
+@click.option("--resume", metavar="RUN_ID", callback=no_blank,
+              help="Go on with an interrupted run, from its last checkpoint.")
 def command(tracking_uri: str | None, experiment: str | None, resume: str | None, **parameters: Any) -> None:
     """Train a decoder that rebuilds images from one encoder layer's features, and score it.
 

@@ -24,6 +24,8 @@ def unpack(archive: Path, folder: Path, progress: Progress = quiet) -> None:
     if folder.exists():
         raise DataError(f"{folder} exists already: remove it before {archive.name} is unpacked there.")
     temporary = folder.with_name(f".{folder.name}.unpacking")
+    if temporary.is_symlink():  # rmtree leaves it, and everything would be written where it leads
+        temporary.unlink()
     shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
     try:
         with zipfile.ZipFile(archive) as file:

@@ -13,10 +13,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from inversion.data import arrowfile, decode
+from inversion.data import arrowfile, decode, formats
 from inversion.data.arrowfile import Row
-from inversion.data.files import alone_in, replacing
-from inversion.data.hashing import hash_files
+from inversion.data.files import alone_in, file_sha256, replacing, shown
+from inversion.data.hashing import forget, hash_files
 from inversion.data.parallel import in_order
 from inversion.data.progress import Progress, quiet
 from inversion.data.splits import SPLITS, Photo, PhotoSet
@@ -29,6 +29,10 @@ NAMED_AT_MOST = 10
 """Unusable photographs that are named one by one; of the others only the number is told."""
 
 _logger = logging.getLogger(__name__)
+
+
+class _ChangedError(DataError):
+    """A file that holds something else than it was hashed with."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,12 @@ def load_cached(
     photos = [(Row(photo.name, split, hashes[photo.path]), photo.path) for split, photo in used
               if photo.path in hashes]
     rows, size = [row for row, _ in photos], stored_size(image_size)
-    metadata = _metadata(size)
+    metadata = _metadata(size, [path for _, path in photos])
     digest = content_digest(rows)
     path = cache_dir / f"photos-{size}-{_key(digest, metadata)}.arrow"
     pixels = None if problems else _read(path, metadata, rows, logging.WARNING)
     if pixels is None:
-        pixels = _build(path, metadata, photos, size, list(problems.values()), progress)
+        pixels = _build(path, photo_set.root, metadata, photos, size, list(problems.values()), progress)
     return PhotoCache(path, digest, _by_split(rows, [row.name for row in rows]), _by_split(rows, pixels))
 
 
@@ -99,10 +103,13 @@ def _first(photos: list[Photo], limit: int | None) -> list[Photo]:
     return photos[:limit] if limit else photos
 
 
-def _metadata(size: int) -> dict[str, str]:
+def _metadata(size: int, paths: Iterable[Path]) -> dict[str, str]:
     """What the pixels depend on beside the files. Pillow is part of it: its codecs and filters make the pixels."""
-    return {"format": str(arrowfile.FORMAT_VERSION), "decode": str(decode.DECODE_VERSION),
-            "pillow": importlib.metadata.version("pillow"), "shorter_side": str(size)}
+    metadata = {"format": str(arrowfile.FORMAT_VERSION), "decode": str(decode.DECODE_VERSION),
+                "pillow": importlib.metadata.version("pillow"), "shorter_side": str(size)}
+    if any(path.suffix.lower() in formats.HEIF_EXTENSIONS for path in paths):
+        metadata["pillow_heif"] = importlib.metadata.version("pillow_heif")
+    return metadata
 
 
 def _key(digest: str, metadata: dict[str, str]) -> str:
@@ -126,6 +133,7 @@ def _read(path: Path, metadata: dict[str, str], rows: Sequence[Row], level: int)
 
 def _build(
     path: Path,
+    root: Path,
     metadata: dict[str, str],
     photos: Sequence[tuple[Row, Path]],
     size: int,
@@ -140,7 +148,10 @@ def _build(
             if not problems and (pixels := _read(path, metadata, rows, logging.DEBUG)) is not None:
                 return pixels
             with replacing(path) as temporary:
-                arrowfile.write(temporary, metadata, _decoded(photos, size, problems, progress))
+                changed: list[Path] = []
+                arrowfile.write(temporary, metadata, _decoded(photos, size, problems, changed, progress))
+                if changed:
+                    forget(changed, root, path.parent)
                 if problems:
                     raise DataError(_report(problems, total))
             return arrowfile.read(path, metadata, rows)
@@ -150,19 +161,29 @@ def _build(
 
 
 def _decoded(
-    photos: Sequence[tuple[Row, Path]], size: int, problems: list[str], progress: Progress
+    photos: Sequence[tuple[Row, Path]], size: int, problems: list[str], changed: list[Path], progress: Progress
 ) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
-    """Decoded photographs in order; what cannot be decoded is added to ``problems`` instead."""
+    """Decoded photographs in order; what cannot be decoded is added to ``problems`` instead.
+
+    A file must hold what it was hashed with: else other pixels would stand under its digest for good. What does not is
+    added to ``changed`` too.
+    """
 
     def attempt(item: tuple[Row, Path]) -> tuple[Row, NDArray[np.uint8] | DataError]:
+        row, path = item
         try:
-            return item[0], decode.decode_photo(item[1], size)
+            pixels = decode.decode_photo(path, size)
+            return row, pixels if file_sha256(path) == row.sha256 else _ChangedError(
+                f"{shown(path)}: it changed while it was being read: try again")
         except DataError as error:
-            return item[0], error
+            return row, error
+        except OSError as error:
+            return row, DataError(f"{shown(path)}: {error.strerror or error}")
 
-    for done, (row, result) in enumerate(in_order(attempt, photos), start=1):
+    for done, ((row, result), (_, path)) in enumerate(zip(in_order(attempt, photos), photos, strict=True), start=1):
         if isinstance(result, DataError):
             problems.append(str(result))
+            changed += [path] if isinstance(result, _ChangedError) else []
         else:
             yield row, result
         progress("decoding photographs", done, len(photos))

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 from inversion.data import div2k, folder, sample
-from inversion.data.files import shown
+from inversion.data.files import require_text, shown, user_path
 from inversion.data.progress import Progress, quiet
 from inversion.data.splits import PhotoSet
-from inversion.errors import DataError, UnknownNameError
+from inversion.errors import DataError, RequestError, UnknownNameError
 
 NAMES = ("sample", "div2k")
 
@@ -19,10 +19,20 @@ DATA_DIR_VARIABLE = "INVERSION_DATA"
 def default_data_dir() -> Path:
     """The folder of downloads and caches: ``$INVERSION_DATA``, else the user's cache folder."""
     if chosen := os.environ.get(DATA_DIR_VARIABLE, "").strip():
-        return Path(chosen).expanduser()
+        return user_path(chosen, DATA_DIR_VARIABLE)
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("inversion"))
+
+
+def data_folder(data_dir: str | None) -> Path:
+    """The folder that the parameter ``data_dir`` stands for: ``auto``, like no text or a blank one, is the default.
+
+    Raises:
+        RequestError: it names the home of a user who does not exist.
+    """
+    given = (data_dir or "").strip()
+    return (default_data_dir() if given in ("", "auto") else user_path(given, "data_dir")).resolve()
 
 
 def cache_folder(data_dir: Path) -> Path:
@@ -41,9 +51,13 @@ def find_photo_set(data: str, data_dir: Path, progress: Progress = quiet) -> Pho
     A folder that is called like a data set is reached as ``./sample``.
 
     Raises:
+        RequestError: an empty text, which would be the present folder, or a path that is not UTF-8.
         UnknownNameError: neither a known name nor a folder.
         DataError: the photographs are not there, or do not make three splits.
     """
+    if not data.strip():
+        raise RequestError(f"data: an empty text ({data!r}) is no name and no folder. Known: {', '.join(NAMES)}, or a "
+                           "folder (. is the present one).")
     if data == "sample":
         return sample.photo_set()
     if data == "div2k":
@@ -67,6 +81,7 @@ def require_data(data: str, data_dir: Path) -> None:
 def _existing_folder(data: str) -> Path:
     root = Path(os.path.expanduser(data))
     if os.path.isdir(root):
+        require_text(root.resolve(), "data")
         return root
     if os.path.exists(root):
         raise DataError(f"data: {data!r} is a file; a folder of photographs is needed, or {' or '.join(NAMES)}.")

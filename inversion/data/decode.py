@@ -6,6 +6,7 @@ photograph that was silently replaced or distorted would falsify the scores.
 
 from __future__ import annotations
 
+import importlib
 import threading
 import warnings
 from pathlib import Path
@@ -15,15 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from inversion.data.files import shown
+from inversion.data import formats
+from inversion.data.files import open_regular, shown
 from inversion.errors import DataError
 from inversion.images import RESIZE_RATIO
 
 DECODE_VERSION = 1
 """To be raised with every change here that changes pixels: caches of other versions are decoded anew."""
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "GIF")
-"""Pillow's other formats include some that run programs (EPS starts Ghostscript)."""
 
 MAX_PIXELS = 100_000_000
 
@@ -46,9 +45,10 @@ def decode_photo(path: Path, shorter_side: int) -> NDArray[np.uint8]:
         Stored pixels: ``uint8 (H, W, 3)``, red, green, blue in 0…255, ``min(H, W) == shorter_side``.
 
     Raises:
-        DataError: the file cannot be read, is no image, is damaged, has several frames, floating-point or 32-bit
-            values, more than 100 megapixels, or a shorter side below the crop that ``shorter_side`` belongs to
-            (scaling up by more than 256/224 would invent detail). The message names the file and the reason.
+        DataError: the file cannot be read, is no regular file, is no image, is damaged, has several frames,
+            floating-point or 32-bit values, more than 100 megapixels, or a shorter side below the crop that
+            ``shorter_side`` belongs to (scaling up by more than 256/224 would invent detail). The message names the
+            file and the reason.
     """
     return scaled_pixels(decode_whole(path, round(shorter_side / RESIZE_RATIO)), shorter_side)
 
@@ -60,7 +60,7 @@ def decode_whole(path: Path, smallest: int) -> NDArray[np.uint8]:
         DataError: as ``decode_photo`` does; too small is what has a side of fewer than ``smallest`` pixels.
     """
     try:
-        with path.open("rb") as file, _open(file) as image:
+        with open_regular(path) as file, _open(file, path.suffix) as image:
             _check(image, smallest)
             return np.asarray(_to_rgb(image))
     except Exception as error:  # a damaged file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error…
@@ -73,15 +73,31 @@ def scaled_pixels(pixels: NDArray[np.uint8], shorter_side: int) -> NDArray[np.ui
     return np.asarray(image.resize(_scaled(image.size, shorter_side), Image.Resampling.BILINEAR))
 
 
-def _open(file: BinaryIO) -> Image.Image:
+def _open(file: BinaryIO, suffix: str) -> Image.Image:
     """Opens without Pillow's warning at 89 megapixels: our own limit is checked next, from the header as well.
+
+    The content says what the file is, and not its name: a HEIC called .jpg is a HEIC.
 
     Given a path, Pillow maps uncompressed TIFFs into memory, and garbles those that EXIF turns by 90°; given a file
     it does not (seen with Pillow 13.0).
     """
     with _opening, warnings.catch_warnings():  # the lock: filters of warnings belong to the process, not to a thread
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(file, formats=FORMATS)
+        head = file.read(formats.HEAD_BYTES)
+        file.seek(0)
+        try:
+            if formats.is_heif(head) and formats.reads_heif():
+                _know_heif()
+                return Image.open(file, formats=("HEIF",))
+            return Image.open(file, formats=formats.formats())
+        except UnidentifiedImageError as error:
+            raise _RefusedError(formats.described(head, suffix)) from error
+
+
+def _know_heif() -> None:
+    """Teaches Pillow to read HEIF, once."""
+    if "HEIF" not in Image.OPEN:
+        importlib.import_module("pillow_heif").register_heif_opener()
 
 
 def _check(image: Image.Image, smallest: int) -> None:
@@ -94,7 +110,7 @@ def _check(image: Image.Image, smallest: int) -> None:
     if image.mode == "F":
         raise _RefusedError("floating-point values: what is black and what is white is not known")
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # of a telephone's MPO the first frame is the photograph
+    if frames > 1 and image.format not in ("MPO", "HEIF"):  # of a telephone's, the first frame is the photograph
         raise _RefusedError(f"{frames} frames: animated images and files of several pages are not used")
 
 
@@ -133,8 +149,6 @@ def _scaled(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return f"not an image in a known format ({', '.join(FORMATS)}), or a damaged one"
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {MAX_PIXELS // 10**6} megapixels"
     if isinstance(error, OSError) and error.strerror:  # without the path, which stands in front already

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inversion.data.progress import Progress, quiet
-from inversion.data.splits import Photo, PhotoSet, permuted
+from inversion.data.splits import Photo, PhotoSet, hold_out
 from inversion.errors import DataError
 
 FOLDER = "DIV2K"
@@ -84,9 +84,8 @@ def photo_set(data_dir: Path, archives: Archives = ARCHIVES) -> PhotoSet:
                             f"photographs). Get it with: {COMMAND}")
     photos, test = ([Photo(f"{archive.folder}/{name}", data_dir / FOLDER / archive.folder / name)
                      for name in archive.names()] for archive in archives)
-    mixed, held_out = permuted(photos), len(photos) // 5
-    splits = {"train": mixed[held_out:], "val": mixed[:held_out], "test": test}
-    return PhotoSet("div2k", data_dir / FOLDER, splits)
+    train, val = hold_out(photos)
+    return PhotoSet("div2k", data_dir / FOLDER, {"train": train, "val": val, "test": test})
 
 
 def _fetch_one(data_dir: Path, archive: Archive, progress: Progress) -> None:

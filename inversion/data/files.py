@@ -1,17 +1,20 @@
-"""Files that are whole or not there, and names that can be shown."""
+"""Files that are whole or not there, paths as users type them, and names that can be shown."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import logging
 import os
+import stat
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from inversion.errors import RequestError
 from inversion.text import visible
 
 ABANDONED_AFTER_SECONDS = 24 * 3600
@@ -19,7 +22,66 @@ ABANDONED_AFTER_SECONDS = 24 * 3600
 
 LOCK_NAME = ".lock"
 
+_KINDS = ((stat.S_ISFIFO, "a FIFO (named pipe)"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"),
+          (stat.S_ISCHR, "a character device"), (stat.S_ISBLK, "a block device"))
+
 _logger = logging.getLogger(__name__)
+
+
+class NotRegularFileError(OSError):
+    """A FIFO, a device, a socket or a folder where a file is needed; ``strerror`` says which."""
+
+
+def user_path(text: str, name: str) -> Path:
+    """A path as a user typed it for ``name``, with ``~`` expanded.
+
+    Raises:
+        RequestError: it is empty or blank, or names the home of a user who does not exist.
+    """
+    if not text.strip():
+        raise RequestError(f"{name}: an empty text ({text!r}) is no path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise RequestError(f"{name}: {text!r} begins with the home folder of a user who does not exist") from error
+
+
+def require_text(path: Path, name: str) -> None:
+    """Raises a RequestError for a path that is no text in UTF-8: it could be used, but not written down anywhere."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise RequestError(f"{name}: {shown(path)!r} has bytes that are not UTF-8, which no tracking store takes: "
+                           "rename it") from None
+
+
+def require_regular(path: Path | str) -> os.stat_result:
+    """The status of a regular file, links followed. Nothing is opened: opening a FIFO waits, a device may act.
+
+    Raises:
+        NotRegularFileError: it is something else.
+        OSError: it is not there, or cannot be looked at.
+    """
+    return _checked(os.stat(path), path)
+
+
+def open_regular(path: Path | str) -> io.BufferedReader:
+    """Opens a regular file for reading, and never waits for a writer.
+
+    Raises:
+        NotRegularFileError: it is a FIFO, a device, a socket or a folder.
+        OSError: it cannot be opened.
+    """
+    require_regular(path)
+    # Something else may lie there by now: without O_NONBLOCK, opening a FIFO would wait.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    try:
+        _checked(os.fstat(file.fileno()), path)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 @contextmanager
@@ -67,9 +129,9 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is no regular file.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -97,6 +159,13 @@ def why_not_writable(folder: Path) -> str:
             return os.strerror(errno.ENOTDIR)
         return "" if os.access(place, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
     return ""
+
+
+def _checked(status: os.stat_result, path: Path | str) -> os.stat_result:
+    if stat.S_ISREG(status.st_mode):
+        return status
+    kind = next((name for is_kind, name in _KINDS if is_kind(status.st_mode)), "something else")
+    raise NotRegularFileError(errno.EINVAL, f"{kind}, not a regular file", os.fspath(path))
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
+from inversion.data import formats
 from inversion.data.files import shown
 from inversion.data.hashing import hash_files
+from inversion.data.layouts import Layout, find_layout, refuse_missing, without_copies
 from inversion.data.progress import Progress, quiet
-from inversion.data.splits import SPLITS, Photo, PhotoSet, listed, permuted
+from inversion.data.scan import Scan, scan
+from inversion.data.splits import SPLITS, Photo, PhotoSet, hold_out, listed, permuted
 from inversion.errors import DataError
-
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".jp2"})
 
 HELD_OUT = 0.15
 """Share of the photographs in each of validation and test, where a folder has no splits of its own."""
-
-_SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def photo_set(root: Path, index_folder: Path, progress: Progress = quiet) -> PhotoSet:
     """The photographs of a folder.
 
-    Subfolders ``train``, ``val`` (or ``valid``, ``validation``) and ``test`` are the splits if there are any; else
-    all photographs below the folder are split 70/15/15 by a fixed seed, identical files being used once. Hidden files
-    are passed over, files of other kinds are listed as ignored.
+    Folders that are called like splits (``inversion.data.layouts``) are those. Of train and one other, the other is
+    the test set, and a fifth of train is held out for validation, as the study did with DIV2K. Everything else is
+    split 70/15/15 by a fixed seed, identical files being used once. Hidden files are passed over, low-resolution
+    copies are left out, and so are files of other kinds; what was taken for what is said in ``remarks``.
 
     Args:
         root: the folder.
@@ -36,85 +34,64 @@ def photo_set(root: Path, index_folder: Path, progress: Progress = quiet) -> Pho
     Raises:
         DataError: it cannot be read, a split is missing or empty, or there are fewer than 3 different photographs.
     """
-    photos, ignored = _find(root)
-    hashes, _ = hash_files([photo.path for photo in photos], root, index_folder, progress)
+    found = scan(root)
+    remarks = without_copies(found)
+    layout = find_layout(found)
+    hashes, _ = hash_files([photo.path for photo in found.photos], root, index_folder, progress)
     name = shown(root.resolve().name)
-    if own := _split_folders(root):
-        splits = _own_splits(root, own, photos)
-        warnings = _outside(photos, splits) + _overlaps(splits, hashes)
+    if layout is None or list(layout.folders) == ["train"]:
+        photos, warnings = _used_once(found.photos, hashes)
+        splits = _seeded_splits(found, photos)
+        if layout:
+            remarks.append(f"{layout.named('train')} has no test set beside it: split 70/15/15 by a fixed seed")
     else:
-        photos, warnings = _used_once(photos, hashes)
-        splits = _seeded_splits(root, photos)
-    return PhotoSet(name, root, splits, ignored=ignored, warnings=warnings)
+        splits, warnings = _own_splits(found, layout, hashes)
+        warnings += _outside(found.photos, layout.photos(found)) + _overlaps(splits, hashes)
+        remarks += _explained(layout)
+    used = sum(map(len, splits.values()))
+    return PhotoSet(name, root, splits, ignored=found.ignored, warnings=warnings,
+                    remarks=[*remarks, *found.left_out(used)])
 
 
-def _find(root: Path) -> tuple[list[Photo], list[str]]:
-    """All photographs by name, and the names of the other files."""
-    files = sorted(_walk(root, set()), key=lambda path: path.relative_to(root).as_posix())
-    photos, ignored = [], []
-    for path in files:
-        name = shown(path.relative_to(root).as_posix())
-        # A link to nowhere counts as a photograph, so that it is reported and not lost.
-        if path.suffix.lower() in EXTENSIONS and (os.path.isfile(path) or path.is_symlink()):
-            photos.append(Photo(name, path))
-        else:
-            ignored.append(name)
-    return photos, ignored
+def _own_splits(found: Scan, layout: Layout, hashes: dict[Path, str]) -> tuple[dict[str, list[Photo]], list[str]]:
+    """Three splits of the two or three that a folder has, and a line on what was left out for them."""
+    photos = layout.photos(found)
+    if empty := [split for split in SPLITS if split in photos and not photos[split]]:
+        raise DataError(f"{shown(found.root)}: no photographs in {', '.join(map(layout.named, empty))} {_why(found)}.")
+    if len(photos) == len(SPLITS):
+        return {split: photos[split] for split in SPLITS}, []
+    (other,) = set(photos) - {"train"}
+    unique, repeats = _used_once(photos["train"], hashes)
+    if len(unique) < 2:
+        folders = [folder for folders in layout.folders.values() for folder in folders]
+        refuse_missing(found.root, folders, [split for split in SPLITS if split not in photos])
+    train, val = hold_out(unique)
+    return {"train": train, "val": val, "test": photos[other]}, repeats
 
 
-def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """Files below a folder, links to folders followed once, hidden ones left out."""
-    real = folder.resolve()
-    if real in seen:
-        return
-    seen.add(real)
-    try:
-        entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"{shown(folder)}: {error.strerror}") from error
-    for path in entries:
-        if os.path.isdir(path):  # unlike Path.is_dir, false for anything that cannot be looked into
-            yield from _walk(path, seen)
-        else:
-            yield path
+def _explained(layout: Layout) -> list[str]:
+    """What was taken for what, where that does not go without saying."""
+    if layout.is_plain:
+        return []
+    if len(layout.folders) == len(SPLITS):
+        return [", ".join(f"{layout.named(split)} → {split}" for split in SPLITS)]
+    (other,) = set(layout.folders) - {"train"}
+    return [f"{layout.named('train')} → train and val (a fifth, by a fixed seed), {layout.named(other)} → test: there "
+            f"is no folder for {'val' if other == 'test' else 'test'}"]
 
 
-def _split_folders(root: Path) -> dict[str, str]:
-    """Split to the name of its subfolder, empty if there is none of such a name.
-
-    Raises:
-        DataError: only some splits have a folder, or one has two.
-    """
-    found: dict[str, str] = {}
-    for entry in sorted(path.name for path in root.iterdir() if os.path.isdir(path)):
-        split = _SPLIT_FOLDERS.get(entry.lower())
-        if split in found:
-            raise DataError(f"{shown(root)} has both {found[split]}/ and {entry}/: keep one of them.")
-        if split is not None:
-            found[split] = entry
-    missing = [split for split in SPLITS if split not in found]
-    if found and missing:
-        there = ", ".join(f"{name}/" for name in found.values())
-        raise DataError(f"{shown(root)} has {there} but no {' and no '.join(f'{split}/' for split in missing)}: all of "
-                        "train/, val/ and test/ are needed, or none of them, to have the photographs split 70/15/15.")
-    return found
-
-
-def _own_splits(root: Path, folders: dict[str, str], photos: list[Photo]) -> dict[str, list[Photo]]:
-    splits = {split: [photo for photo in photos if photo.path.relative_to(root).parts[0] == folders[split]]
-              for split in SPLITS}
-    if empty := [folders[split] for split in SPLITS if not splits[split]]:
-        raise DataError(f"{shown(root)}: no photographs in {', '.join(empty)} ({_known_extensions()}).")
-    return splits
-
-
-def _seeded_splits(root: Path, photos: list[Photo]) -> dict[str, list[Photo]]:
+def _seeded_splits(found: Scan, photos: list[Photo]) -> dict[str, list[Photo]]:
     if len(photos) < len(SPLITS):
-        raise DataError(f"{shown(root)}: {len(photos)} different photographs; 3 or more are needed, one each to train, "
-                        f"validate and test ({_known_extensions()}).")
+        raise DataError(f"{shown(found.root)}: {len(photos)} different photographs; 3 or more are needed, one each to "
+                        f"train, validate and test {_why(found)}.")
     held_out = max(1, round(HELD_OUT * len(photos)))
     mixed = permuted(photos)
     return {"train": mixed[2 * held_out :], "val": mixed[:held_out], "test": mixed[held_out : 2 * held_out]}
+
+
+def _why(found: Scan) -> str:
+    """What was left out of a folder with too few photographs, and what would not have been."""
+    return f"({'; '.join([*found.left_out(0), f'known extensions: {formats.known_extensions()}'])})"
 
 
 def _used_once(photos: list[Photo], hashes: dict[Path, str]) -> tuple[list[Photo], list[str]]:
@@ -148,13 +125,9 @@ def _overlaps(splits: dict[str, list[Photo]], hashes: dict[Path, str]) -> list[s
         if common:
             stands = "photograph stands" if len(common) == 1 else "photographs stand"
             warnings.append(f"{len(common)} {stands} in both {one} and {other} ({listed(common)}): "
-                            "the scores are flattered")
+                            "data leakage, the scores are flattered")
     return warnings
 
 
 def _count(names: list[str]) -> str:
     return "1 photograph is" if len(names) == 1 else f"{len(names)} photographs are"
-
-
-def _known_extensions() -> str:
-    return f"known extensions: {' '.join(sorted(EXTENSIONS))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -11,11 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from inversion.data.files import file_sha256, replacing, shown
+from inversion.data.files import file_sha256, replacing, require_regular, shown
 from inversion.data.parallel import in_order
 from inversion.data.progress import Progress, quiet
 
 INDEX_VERSION = 1
+
+MOST_BYTES = 2**31
+"""Of a photograph's file: 100 megapixels of four channels of 16 bits are 0.8 GB. A sparse file can be endless."""
 
 TOO_YOUNG_NS = 2_000_000_000
 """A file changed this recently could change again within its timestamp's granularity: its hash is not remembered."""
@@ -36,7 +40,7 @@ def hash_files(
     Returns:
         The hashes in hexadecimal by path; and, by path, the reasons why files could not be read.
     """
-    index_path = index_folder / f"hashes-{_text_sha256(str(root.resolve()))[:16]}.json"
+    index_path = _index_path(root, index_folder)
     began = time.time_ns()
     remembered = _read_index(index_path)
     hashes: dict[Path, str] = {}
@@ -56,15 +60,28 @@ def hash_files(
     return hashes, unreadable
 
 
+def forget(paths: Sequence[Path], root: Path, index_folder: Path) -> None:
+    """Takes files out of the index: what is remembered of them is not what they hold."""
+    index_path = _index_path(root, index_folder)
+    gone = {_key(path) for path in paths}
+    _write_index(index_path, {path: entry for path, entry in _read_index(index_path).items() if path not in gone})
+
+
 def _entry(path: Path, remembered: Index) -> list[Any] | OSError:
     try:
-        status = path.stat()
+        status = require_regular(path)
         known = remembered.get(_key(path))
         if known is not None and known[:2] == [status.st_size, status.st_mtime_ns]:
             return known
+        if status.st_size > MOST_BYTES:
+            return OSError(errno.EFBIG, f"{status.st_size:,} bytes are more than any photograph has")
         return [status.st_size, status.st_mtime_ns, file_sha256(path)]
     except OSError as error:
         return error
+
+
+def _index_path(root: Path, index_folder: Path) -> Path:
+    return index_folder / f"hashes-{_text_sha256(str(root.resolve()))[:16]}.json"
 
 
 def _key(path: Path) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from inversion.data.arrowfile import Row
 from inversion.data.batches import center_crops
-from inversion.data.cache import content_digest, load_cached
+from inversion.data.cache import PhotoCache, content_digest, load_cached
 from inversion.data.catalog import cache_folder
 from inversion.data.hashing import hash_files
 from inversion.data.progress import Progress, quiet
@@ -20,10 +20,14 @@ from inversion.data.splits import SPLITS, PhotoSet
 
 @dataclass(frozen=True)
 class ScoredPhotos:
-    """Names and stored centre crops ``uint8 (N, S, S, 3)`` of the photographs to score, and their set's digest."""
+    """Names and stored centre crops ``uint8 (N, S, S, 3)`` of the photographs to score, and their set's digest.
+
+    ``cache`` has no other photographs than these.
+    """
 
     photos: PhotoSet
     split: str
+    cache: PhotoCache
     digest: str
     names: list[str]
     crops: torch.Tensor
@@ -48,4 +52,4 @@ def load_scored(photos: PhotoSet, split: str, limit: int, image_size: int, data_
     alone = dataclasses.replace(photos, splits={name: photos.splits[name] if name == split else [] for name in SPLITS})
     cache = load_cached(alone, image_size, cache_folder(data_dir), progress, {split: limit})
     crops = center_crops(cache.pixels(split), image_size)
-    return ScoredPhotos(photos, split, cache.digest, cache.names(split), crops)
+    return ScoredPhotos(photos, split, cache, cache.digest, cache.names(split), crops)

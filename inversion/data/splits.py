@@ -36,6 +36,7 @@ class PhotoSet:
         note: what to know about scores on this set; empty if nothing.
         ignored: files that are no photographs by their extension, as names relative to the root.
         warnings: what is wrong with the set without making it unusable, one line each.
+        remarks: how it was read: what was taken for what, and what was left out, one line each.
     """
 
     name: str
@@ -45,12 +46,23 @@ class PhotoSet:
     note: str = ""
     ignored: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """Everything to be said of it, in the order in which it is shown."""
+        return [*self.remarks, *self.warnings, *([self.note] if self.note else [])]
 
 
 def permuted(items: Sequence[T]) -> list[T]:
     """The items in an order drawn by SPLIT_SEED: the same in every version of every library, since it is SHA-256's."""
     order = sorted(range(len(items)), key=lambda index: derive_seed(SPLIT_SEED, "split", index))
     return [items[index] for index in order]
+
+
+def hold_out(photos: Sequence[T]) -> tuple[list[T], list[T]]:
+    """Train and val, 4 : 1, of what is only there to train: at least two, drawn by SPLIT_SEED."""
+    mixed, held_out = permuted(photos), max(1, len(photos) // 5)
+    return mixed[held_out:], mixed[:held_out]
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

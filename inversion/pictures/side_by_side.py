@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from inversion.data.files import shown
+from inversion.data.names import safe_file_name, unique
 from inversion.data.progress import Progress, quiet
-from inversion.errors import RequestError
+from inversion.errors import DataError, InversionError, RequestError
 from inversion.losses import LPIPS
 from inversion.perceptual_weights import TrunkSource
 from inversion.pictures.contact_sheet import MOST_PICTURES, SheetRow, contact_sheet, thumbnail
 from inversion.pictures.output import SHEET, TABLE, OutputFolder
 from inversion.pictures.reconstruct import Reconstruction, Size, reconstruct_picture
 from inversion.pictures.scores import PictureScores
-from inversion.pictures.sources import Source, read_picture, safe_file_name
+from inversion.pictures.sources import Source, read_picture
 from inversion.trained import Reconstructor, TrainedRun
 
 
@@ -70,59 +73,86 @@ class FileNames:
     With several runs, ``cat_RUN_reconstruction.png``; with several sizes of images, ``cat_original_64px.png``.
     """
 
-    def __init__(self, labels: Sequence[str], image_sizes: Sequence[int], size: Size) -> None:
-        self.sizes = dict(zip(labels, image_sizes, strict=True))
-        self.several_runs = len(labels) > 1
-        self.several_sizes = size == "fit" and len(set(image_sizes)) > 1
+    def __init__(self, sources: Sequence[Source], labels: Sequence[str], image_sizes: Sequence[int],
+                 size: Size) -> None:
+        several_sizes = size == "fit" and len(set(image_sizes)) > 1
+        runs = [f"_{name}" for name in unique(list(map(safe_file_name, labels)))] if len(labels) > 1 else [""]
+        self._pixels = {label: f"_{pixels}px" if several_sizes else ""
+                        for label, pixels in zip(labels, image_sizes, strict=True)}
+        wanted: dict[tuple[str, str, str], str] = {}
+        for source in sources:
+            for label, run in zip(labels, runs, strict=True):
+                pixels = self._pixels[label]
+                wanted[source.name, pixels, "original"] = f"{source.name}_original{pixels}.png"
+                for what in ("reconstruction", "difference"):
+                    wanted[source.name, label, what] = f"{source.name}{run}_{what}.png"
+        self._files = dict(zip(wanted, unique(list(wanted.values())), strict=True))
 
     def original(self, source: Source, label: str) -> str:
-        return f"{source.name}_original{f'_{self.sizes[label]}px' if self.several_sizes else ''}.png"
+        """One file for all runs of the same size of images."""
+        return self._files[source.name, self._pixels[label], "original"]
 
     def made(self, source: Source, label: str, what: str) -> str:
         """``what`` is ``reconstruction`` or ``difference``."""
-        return f"{source.name}_{f'{safe_file_name(label)}_' if self.several_runs else ''}{what}.png"
+        return self._files[source.name, label, what]
 
-    def all(self, sources: Sequence[Source]) -> list[str]:
-        """Every file of a request, each once."""
-        names = [name for source in sources for label in self.sizes for name in (
-            self.original(source, label), self.made(source, label, "reconstruction"),
-            self.made(source, label, "difference"))]
-        return list(dict.fromkeys([*names, SHEET, TABLE]))
+    def all(self) -> list[str]:
+        """Every file of the request, each once."""
+        return [*self._files.values(), SHEET, TABLE]
 
 
 def reconstruct_all(sources: Sequence[Source], runs: Sequence[LoadedRun], size: Size, names: FileNames,
                     output: OutputFolder, progress: Progress = quiet) -> list[PictureResult]:
     """Reconstructs every picture by every run, and writes all files.
 
+    What ends it early leaves the files, the scores and the sheet of the pictures that were done before.
+
     Raises:
-        InversionError: a picture is gone meanwhile, or memory is too small.
+        InversionError: a picture is gone meanwhile, a file cannot be written, or memory is too small.
     """
     results: list[PictureResult] = []
     table: list[dict[str, object]] = []
     sheet: list[SheetRow] = []
-    for done, source in enumerate(sources, start=1):
-        pixels = read_picture(source)
-        row: list[Reconstruction] = []
-        for loaded in runs:
-            loaded.run.engine()  # its number of threads
-            made = reconstruct_picture(pixels, size, loaded.image_size, loaded.reconstructor, loaded.lpips)
-            row.append(made)
-            files = {"original": names.original(source, loaded.label),
-                     "reconstruction": names.made(source, loaded.label, "reconstruction"),
-                     "difference": names.made(source, loaded.label, "difference")}
-            for what, file in files.items():
-                output.write_image(file, getattr(made, what))
-            height, width = made.original.shape[1:]
-            result = PictureResult(source, loaded.label, (pixels.shape[1], pixels.shape[0]), (width, height),
-                                   made.scores)
-            results.append(result)
-            table.append(_table_row(result, loaded.run, size, files))
-        if len(sheet) < MOST_PICTURES:
-            sheet.append(_sheet_row(source, row))
-        progress("reconstructing", done, len(sources))
-    output.write_table(table)
-    contact_sheet(sheet, [loaded.label for loaded in runs]).save(Path(output.path) / SHEET)
+    try:
+        for done, source in enumerate(sources, start=1):
+            pixels = _read_again(source)
+            row: list[Reconstruction] = []
+            rows: list[dict[str, object]] = []
+            for loaded in runs:
+                loaded.run.engine()  # its number of threads
+                made = reconstruct_picture(pixels, size, loaded.image_size, loaded.reconstructor, loaded.lpips)
+                row.append(made)
+                files = {"original": names.original(source, loaded.label),
+                         "reconstruction": names.made(source, loaded.label, "reconstruction"),
+                         "difference": names.made(source, loaded.label, "difference")}
+                for what, file in files.items():
+                    output.write_image(file, getattr(made, what))
+                height, width = made.original.shape[1:]
+                result = PictureResult(source, loaded.label, (pixels.shape[1], pixels.shape[0]), (width, height),
+                                       made.scores)
+                results.append(result)
+                rows.append(_table_row(result, loaded.run, size, files))
+            table += rows
+            if len(sheet) < MOST_PICTURES:
+                sheet.append(_sheet_row(source, row))
+            progress("reconstructing", done, len(sources))
+    finally:
+        if table:
+            output.write_table(table)
+            output.write_sheet(contact_sheet(sheet, [loaded.label for loaded in runs]))
     return results
+
+
+def _read_again(source: Source) -> NDArray[np.uint8]:
+    """A picture that was looked at before.
+
+    Raises:
+        InversionError: it cannot be used any more.
+    """
+    try:
+        return read_picture(source)
+    except DataError as error:
+        raise InversionError(f"{error} (it was there when this command began)") from error
 
 
 def _table_row(result: PictureResult, run: TrainedRun, size: Size, files: dict[str, str]) -> dict[str, object]:

@@ -22,11 +22,12 @@ from mlflow.types import Schema, TensorSpec
 from PIL import Image
 
 import inversion
+from inversion.data.names import safe_name
 from inversion.data.splits import PhotoSet
 from inversion.model import InversionModel
 from inversion.packing import pack_model
 from inversion.resolve import Plan
-from inversion.tracking.run import TrackedRun, safe_name, strip
+from inversion.tracking.run import TrackedRun, strip
 from inversion.training.evaluate import Scores
 from inversion.training.listener import Picture, Pixels
 

@@ -20,6 +20,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from inversion.config import RunConfig
+from inversion.data.names import safe_name
 from inversion.errors import AbandonedRunError, InversionError
 from inversion.tracking.connection import Connection, TrackingLostError, first_line, is_lost
 from inversion.tracking.lifecycle import MICRO_BATCH, create_run, describe_failure, end_run, take_over
@@ -191,11 +192,6 @@ def params_to_log(config: RunConfig, known: Mapping[str, str]) -> dict[str, str]
 def text_of(value: object) -> str:
     """A parameter as MLflow shows it: ``0.0001``, ``true``, ``vgg16:block1``."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def safe_name(name: str) -> str:
-    """A photograph's name with only the characters that MLflow takes in keys and in artifact paths."""
-    return re.sub(r"[^A-Za-z0-9_. -]", "_", name)
 
 
 def strip(picture: Picture) -> np.ndarray[Any, Any]:

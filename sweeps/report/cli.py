@@ -11,7 +11,7 @@ import click
 from inversion.cli.console import make_console
 from inversion.cli.group import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import FiniteRange, tracking_options
+from inversion.cli.options import FiniteRange, no_blank, tracking_options
 from inversion.data.files import shown, why_not_writable
 from inversion.errors import RequestError
 
@@ -26,9 +26,21 @@ class Budget(FiniteRange):
         return None if value == "auto" else super().convert(value, param, ctx)
 
 
+class Folder(click.Path):
+    """A folder, of which an empty text is none: ``Path("")`` is the present one."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and not value.strip():
+            self.fail(f"an empty text ({value!r}) is no folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.argument("study", metavar="NAME")
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True, metavar="DIR",
+@click.argument("study", metavar="NAME", callback=no_blank)
+@click.option("--output", type=Folder(), required=True, metavar="DIR",
               help="Folder for index.html, report.md and tables/; files of an earlier report there are replaced.")
 @click.option("--memory-budget", type=Budget(), metavar="MB",
               help="Recommend the best configuration that trained on a GPU within so much memory.")
@@ -71,6 +83,9 @@ def _require_folder(folder: Path) -> None:
     """Raises a RequestError if the report cannot be written there."""
     if why := why_not_writable(folder):
         raise RequestError(f"--output {shown(folder)}: {why}")
+    if (folder / "tables").is_symlink():
+        raise RequestError(f"--output {shown(folder)}: tables is a link there, and the report would write where it "
+                           "leads")
     for name in ("index.html", "report.md"):
         if (folder / name).is_dir():
             raise RequestError(f"--output {shown(folder)}: {name} is a folder there, and the report would write a file")

@@ -6,12 +6,15 @@ import errno
 import json
 import logging
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
+from inversion.data.files import open_regular, replacing
 from inversion.errors import InversionError, RequestError
 from inversion.tracking.connection import Connection, first_line
 from inversion.tracking.study import KIND, STUDY, tag
@@ -40,7 +43,8 @@ def write(report: Report, folder: Path) -> Path:
     try:
         _forget(folder)
         files = _write(report, folder)
-        (folder / MANIFEST).write_text(json.dumps(files, indent=1), encoding="utf-8")
+        with replacing(folder / MANIFEST) as temporary:
+            _write_text(json.dumps(files, indent=1), temporary)
     except OSError as error:
         kind = InversionError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else RequestError
         raise kind(f"--output {folder}: {error.filename or 'a file'} cannot be written: "
@@ -51,8 +55,9 @@ def write(report: Report, folder: Path) -> Path:
 def written(folder: Path) -> list[str]:
     """The files of the report in a folder, relative to it, as its list says; none without a list that can be read."""
     try:
-        names = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        with open_regular(folder / MANIFEST) as file:
+            names = json.load(file)
+    except (FileNotFoundError, ValueError):  # also what is no UTF-8
         return []
     return [name for name in names if _is_ours(name)] if isinstance(names, list) else []
 
@@ -71,17 +76,21 @@ def log(connection: Connection, report: Report, folder: Path) -> None:
 
 
 def _write(report: Report, folder: Path) -> list[str]:
-    files = []
-    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    """Each file is put in its place when it is whole: a link of its name is replaced, never written through."""
+    writers: dict[str, Callable[[Path], object]] = {
+        "index.html": partial(_write_text, render(report)), "report.md": partial(_write_text, as_markdown(report))}
     for table in all_tables(report):
-        place = folder / "tables" / table.key
-        table.frame.to_csv(place.with_suffix(".csv"), index=False)
-        table.frame.to_parquet(place.with_suffix(".parquet"), index=False)
-        place.with_suffix(".md").write_text(table.markdown(), encoding="utf-8")
-        files += [f"tables/{table.key}.{suffix}" for suffix in ("csv", "parquet", "md")]
-    (folder / "report.md").write_text(as_markdown(report), encoding="utf-8")
-    (folder / "index.html").write_text(render(report), encoding="utf-8")
-    return ["index.html", "report.md", *files]
+        writers[f"tables/{table.key}.csv"] = partial(table.frame.to_csv, index=False)
+        writers[f"tables/{table.key}.parquet"] = partial(table.frame.to_parquet, index=False)
+        writers[f"tables/{table.key}.md"] = partial(_write_text, table.markdown())
+    for name, writer in writers.items():
+        with replacing(folder / name) as temporary:
+            writer(temporary)
+    return list(writers)
+
+
+def _write_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _forget(folder: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 
-from inversion.data import decode
+from inversion.data import formats
 from inversion.data.decode import decode_photo
 from inversion.errors import DataError
 
@@ -287,4 +287,4 @@ def test_a_name_that_is_not_utf8_can_be_printed(tmp_path: Path) -> None:
 
 
 def test_only_formats_that_are_listed_are_tried() -> None:
-    assert "EPS" not in decode.FORMATS
+    assert "EPS" not in formats.formats()

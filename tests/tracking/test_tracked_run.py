@@ -17,6 +17,7 @@ import torch
 from mlflow.exceptions import MlflowException
 
 from inversion.config import RunConfig, parse_config
+from inversion.data.names import safe_name
 from inversion.errors import InterruptedRunError, NonFiniteError, RequestError
 from inversion.run import checkpoint_to_resume
 from inversion.tracking.connection import Connection, TrackingLostError, connect
@@ -28,7 +29,6 @@ from inversion.tracking.run import (
     ending_truthfully,
     fail_adopted_run,
     params_to_log,
-    safe_name,
     square,
     strip,
 )

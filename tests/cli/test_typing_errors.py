@@ -116,7 +116,8 @@ for words in json.loads(sys.argv[2]):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("typing-errors")
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(root / "file.png")
-    (root / "spec.yaml").write_text("study: s\nbase: {data: nowhere, weights: nowhere.pth}\ngrid:\n  - encoder: [vgg16]\n")
+    (root / "spec.yaml").write_text("study: s\nbase: {data: nowhere, weights: nowhere.pth}\n"
+                                    "grid:\n  - encoder: [vgg16]\n")
     return root
 
 

@@ -25,7 +25,8 @@ from benchmarks.bench import write_alexnet
 from benchmarks.measuring import timed
 from benchmarks.prepared import prepare_run, train_an_epoch, trainer_of
 from benchmarks.queue_growth import measure as measure_queue
-from inversion.decoders.attention import AttentionDecoder, AttentionOptions
+from inversion.decoders._attention_options import AttentionOptions
+from inversion.decoders.attention import AttentionDecoder
 from inversion.features import FeatureShape
 
 Points = dict[str, list[tuple[float, float]]]

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
+from inversion.decoders._attention_options import AttentionOptions
 from inversion.decoders._base import parse_decoder_options
 from inversion.decoders.attention import (
     AttentionDecoder,
-    AttentionOptions,
     PooledAttention,
     TransformerBlock,
     attend,

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.fft import dctn, idctn  # type: ignore[import-untyped]
 
 from inversion.decoders._base import parse_decoder_options
+from inversion.decoders._frequency_aware_options import FrequencyAwareOptions
 from inversion.decoders.frequency_aware import (
     FrequencyAwareDecoder,
-    FrequencyAwareOptions,
     frequency_order,
     inverse_block_dct,
     inverse_dct_matrix,

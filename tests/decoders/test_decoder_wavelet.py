@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inversion.decoders.wavelet import WaveletDecoder, WaveletOptions, inverse_dwt
+from inversion.decoders._wavelet_options import WaveletOptions
+from inversion.decoders.wavelet import WaveletDecoder, inverse_dwt
 from inversion.features import FeatureShape
 
 Bands = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]

@@ -60,7 +60,7 @@ class View:
 def render(snapshot: Snapshot, title: str, metric: str, workers: int) -> Group:
     """Counts and time left, then what runs, what failed and what was finished last."""
     counts = styled(", ").join(styled(f"{number} {state}", STYLES[state]) for state, number in snapshot.counts.items())
-    head = styled(title, "bold") + styled(": ") + counts
+    head = styled("").join([styled(title, "bold"), styled(": "), counts])
     if not snapshot.is_done:
         head.append(f"; {_left(snapshot.time_left(workers))}")
     finished = sorted(snapshot.having("finished", "pruned"), key=lambda entry: str(entry.trial.datetime_complete))

@@ -20,7 +20,8 @@ def slow_imports() -> Iterator[None]:
     it as they try out what is installed, and Python ends by the signal if it was raised in code that they execute.
     A run that ``mlflow run`` has made is to be ended as KILLED, which the KeyboardInterrupt leads to.
     """
-    if threading.current_thread() is not threading.main_thread() or "MLFLOW_RUN_ID" in os.environ:
+    alone = threading.current_thread() is threading.main_thread() and "MLFLOW_RUN_ID" not in os.environ
+    if not alone or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # another one is right
         yield
         return
     before = signal.signal(signal.SIGINT, _leave)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
+from inversion.cli.imports import slow_imports
 
 SLOW = ("torch", "torchvision", "timm", "mlflow", "optuna", "ray", "pandas", "sqlalchemy")
 
@@ -207,3 +210,14 @@ def test_ctrl_c_during_imports_ends_the_command_at_once(module: str, words: list
     ended = subprocess.run([sys.executable, "-c", INTERRUPTED, module, *words], text=True, cwd=folder,
                            capture_output=True, check=False)
     assert (ended.returncode, ended.stderr) == (130, "error: interrupted\n")
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda number, frame: None], ids=["ignored", "own"])
+def test_another_handling_of_ctrl_c_stays(handler: Any) -> None:
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with slow_imports():
+            assert signal.getsignal(signal.SIGINT) is handler
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)

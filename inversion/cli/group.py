@@ -11,6 +11,7 @@ import click
 
 import inversion
 from inversion.errors import InterruptedRunError, InversionError, RequestError, SeveralErrors, UnknownNameError
+from inversion.tracking.masking import mask_logs, safe
 
 COMMANDS = {
     "train": "Train a decoder for one encoder layer and score it.",
@@ -68,6 +69,7 @@ def set_up_logging(verbose: bool) -> None:
     """Warnings go to the terminal, with ``verbose`` also what is being done."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s",
                         level=logging.INFO if verbose else logging.WARNING)
+    mask_logs()
     # MLflow tells of every database table it makes; its warnings stay.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
 
@@ -95,7 +97,7 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> i
 
 def _report(error: InversionError) -> int:
     for line in error.lines if isinstance(error, SeveralErrors) else [str(error)]:
-        click.echo(f"error: {' '.join(line.split())}", err=True)
+        click.echo(f"error: {safe(' '.join(line.split()))}", err=True)
     if "MLFLOW_RUN_ID" in os.environ:
         from inversion.tracking.run import fail_adopted_run
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from mlflow.entities import Metric, Param, RunStatus, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
@@ -165,12 +164,12 @@ def fail_adopted_run(error: BaseException) -> None:
     if run_id is None:
         return
     status, kind, message = describe_failure(error)
-    client = MlflowClient()
     try:
+        client = MlflowClient()
         if client.get_run(run_id).info.status == RunStatus.to_string(RunStatus.RUNNING):
             end_run(client, run_id, status, kind, message)
-    except MlflowException as unreachable:
-        _logger.warning("run %s could not be marked %s: %s", run_id, status, unreachable)
+    except Exception as unreachable:  # whatever MLflow makes of an address: the first error is the one to show
+        _logger.warning("run %s could not be marked %s: %s", run_id, status, first_line(unreachable))
 
 
 def params_to_log(config: RunConfig, known: Mapping[str, str]) -> dict[str, str]:

@@ -37,7 +37,7 @@ from sweeps.set_up import locate_queue, set_up
 from sweeps.snapshot import Snapshot
 from sweeps.spec import Spec
 from sweeps.storage import open_storage, require_apart, require_queue
-from sweeps.study import Study, in_its_experiment, open_study, require_same_store
+from sweeps.study import Study, follow_store, in_its_experiment, open_study, require_same_store
 
 Options = Mapping[str, Any]
 
@@ -136,6 +136,7 @@ def _join(name: str, connection: Connection, url: str) -> Study:
         raise RequestError(f"queue {url} is not there, so it has no study {name!r}: run inversion-sweep with its spec "
                            "first, or give another --storage")
     study = open_study(open_storage(url), name)
+    follow_store(study.queue.study, connection)
     require_same_store(study.queue.study, connection.uri)
     return study
 

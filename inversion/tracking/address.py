@@ -29,6 +29,12 @@ ALLOWED_QUEUES = (f"a file or {FORMS['sqlite']} for one machine, and {FORMS[POST
                   "are not known to hand out a run only once")
 ALLOWED_STORES = ", ".join(FORMS.values())
 DATABASE_FILES = (".db", ".sqlite", ".sqlite3", ".db3")
+PACKAGES = {"psycopg": "'inversion[postgresql]'", "MySQLdb": "mysqlclient"}
+"""What to install for a driver, where it is not called like its module."""
+
+PACKAGES = {"psycopg": "'inversion[postgresql]'", "MySQLdb": "mysqlclient"}
+"""What to install for a driver, where that is not called like its module."""
+
 NAMES_DATABASE = {"dbname", "database", "service", "odbc_connect"}
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 POSTGRESQL_PORT = 5432
@@ -83,7 +89,7 @@ def install_hint(error: BaseException) -> str:
     """What to install, where an error says that a database's driver is missing."""
     if not isinstance(error, ImportError):
         return ""
-    package = "'inversion[postgresql]'" if error.name in (None, "psycopg") else error.name
+    package = PACKAGES.get(error.name or "psycopg", error.name)
     return f" Install it with: pip install {package}."
 
 

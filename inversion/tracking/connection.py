@@ -21,6 +21,7 @@ from inversion.tracking.address import is_server as is_server
 from inversion.tracking.locks import absolute, alone_at, sqlite_file
 from inversion.tracking.masking import first_line as first_line
 from inversion.tracking.masking import without_password as without_password
+from inversion.tracking.moved import find_moves
 from inversion.tracking.tables import is_queue
 
 DEFAULT_EXPERIMENT = "inversion"
@@ -89,6 +90,7 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None, *, c
             experiment_id, name = _experiment(client, uri, experiment, create)
     except (MlflowException, OSError) as error:  # OSError: of the connection, or of the lock
         raise NoTrackingError(f"tracking store {without_password(uri)}: {first_line(error)}") from error
+    find_moves(client, uri)
     _note_old_store(uri, client, is_given)
     return Connection(uri, client, experiment_id, name, bool(experiment))
 

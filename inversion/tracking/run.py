@@ -22,6 +22,7 @@ from inversion.config import RunConfig
 from inversion.errors import AbandonedRunError, InversionError
 from inversion.tracking.connection import Connection, TrackingLostError, first_line, is_lost
 from inversion.tracking.lifecycle import MICRO_BATCH, create_run, describe_failure, end_run, take_over
+from inversion.tracking.moved import present_place, require_artifacts
 from inversion.tracking.owner import owner_tags
 from inversion.training.listener import Listener, Picture
 
@@ -50,7 +51,7 @@ class TrackedRun(Listener):
     @property
     def uri(self) -> str:
         """Where its artifacts lie."""
-        return str(self.client.get_run(self.run_id).info.artifact_uri)
+        return present_place(str(self.client.get_run(self.run_id).info.artifact_uri))
 
     def describe(self, name: str, config: RunConfig, tags: Mapping[str, str], document: Mapping[str, Any]) -> None:
         """Logs name, parameters, tags and the whole resolved configuration (tag and ``config.json``)."""
@@ -110,9 +111,12 @@ class TrackedRun(Listener):
 
         Raises:
             MissingArtifactError: the run has no such artifact.
+            RequestError: it has trained, and its artifacts are on another machine.
         """
         beside = self.client.list_artifacts(self.run_id, artifact.rpartition("/")[0] or None)
         if artifact not in {file.path for file in beside}:
+            if self._epochs_logged:
+                require_artifacts(self.client.get_run(self.run_id))
             raise MissingArtifactError(f"run {self.run_id} has no artifact {artifact}")
         folder.mkdir(parents=True, exist_ok=True)
         return Path(self.client.download_artifacts(self.run_id, artifact, str(folder)))

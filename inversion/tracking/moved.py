@@ -53,7 +53,7 @@ def find_moves(client: MlflowClient, uri: str) -> None:
     found = dict(_guessed_moves(client, list(_folders_beside(uri)), given))
     for old, new in found.items():
         if _moves.get(old) != new:
-            _logger.warning("artifacts are read and written in %s: %s, which the tracking store names, is not here",
+            _logger.warning("artifacts are read and written in %s: they are not in %s, where the tracking store says",
                             new, old)
     _moves.clear()
     _moves.update(found | given)

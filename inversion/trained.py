@@ -20,6 +20,7 @@ from inversion.tracking.choose import choose_run
 from inversion.tracking.connection import Connection
 from inversion.tracking.fetch import fetch_packed
 from inversion.tracking.lookup import document_of
+from inversion.tracking.moved import require_artifacts
 from inversion.training.device import Engine, choose_device, make_engine
 from inversion.training.evaluate import BATCH
 from inversion.training.memory import BatchSize
@@ -76,9 +77,11 @@ def find_trained(connection: Connection, text: str, device: str | None = None, e
     Without a device it is the run's own where this machine has it, else the best one here.
 
     Raises:
-        RequestError: no such run, not finished, not a training run, or no such device here.
+        RequestError: no such run, not finished, not a training run, its artifacts are on another machine, or no such
+            device here.
     """
     run = choose_run(connection, text, everywhere)
+    require_artifacts(run)
     document = document_of(run)
     config = parse_config(document["parameters"])
     chosen = config.model_copy(update={"device": choose_device(device) if device else _nearest(config.device)})

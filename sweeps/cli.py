@@ -11,6 +11,7 @@ from inversion.cli.console import make_console
 from inversion.cli.group import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
 from inversion.cli.options import FiniteRange, no_blank, tracking_options
+from inversion.tracking.address import read_queue
 from sweeps.inputs import require_inputs
 from sweeps.spec import check_study, load_spec
 
@@ -43,6 +44,12 @@ def unless_auto(ctx: click.Context, param: click.Parameter, value: str | None) -
     return None if value in ("auto", "") else value
 
 
+def queue_address(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The address in its one form, if one was given."""
+    given = unless_auto(ctx, param, value)
+    return read_queue(given) if given else None
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("spec", required=False, callback=no_blank)
 @click.option("--workers", type=Automatic(0, MOST_WORKERS), metavar="N", help="Processes that work on this machine; 0 "
@@ -57,8 +64,8 @@ def unless_auto(ctx: click.Context, param: click.Parameter, value: str | None) -
               help="Only the runs with this value; the same NAME again means any of them.")
 @click.option("--study", metavar="NAME", callback=unless_auto, help="Name of the study [default: what the spec says]; "
               "also in place of SPEC for --join and --status.")
-@click.option("--storage", metavar="URL", callback=unless_auto, help="The queue's database: a file on this machine, or "
-              "postgresql://USER@HOST/DATABASE for several [default: inversion-queue.db beside the tracking store]")
+@click.option("--storage", metavar="URL", callback=queue_address, help="The queue's database: a file on this machine, "
+              "or postgresql://USER@HOST/DATABASE for several [default: inversion-queue.db beside the tracking store]")
 @click.option("--ray", metavar="ADDRESS", help="Work as tasks of this Ray cluster (auto: the one of this machine).")
 @click.option("--gpus-per-run", type=Share(), metavar="SHARE",
               help="Share of a GPU for each Ray worker, 0 to 1 [default: 1 where the cluster has GPUs]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from shlex import quote
 from typing import Any
 
 from inversion.cli.console import Console, make_console, progress_bars
@@ -15,6 +16,7 @@ from inversion.tracking.connection import (
     NoTrackingError,
     TrackingLostError,
     connect,
+    find_store,
     first_line,
     is_lost,
     require_answer,
@@ -31,8 +33,8 @@ from sweeps.reconcile import end_dead_parent, end_others, leave_queued, reconcil
 from sweeps.set_up import locate_queue, set_up
 from sweeps.snapshot import Snapshot
 from sweeps.spec import Spec
-from sweeps.storage import open_storage
-from sweeps.study import Study, in_its_experiment, open_study, require_same_store
+from sweeps.storage import open_storage, require_apart, require_queue
+from sweeps.study import Study, follow_store, in_its_experiment, open_study, require_same_store
 
 Options = Mapping[str, Any]
 
@@ -46,6 +48,7 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
     with stop_on_signals() as stop, _lost_in_one_line():
         connection = _connect(name, options, make=spec is not None)
         url = locate_queue(options["storage"], connection, name)
+        require_queue(url)
         crew = _crew(name, url, absolute(connection.uri), options) if options["workers"] != 0 else None
         study = _queue(spec, connection, url, crew, stop, console) if spec else _join(name, connection, url)
         connection = in_its_experiment(study.queue.study, connection)
@@ -87,6 +90,7 @@ def status(name: str, options: Options) -> int:
 
 def _connect(name: str, options: Options, make: bool) -> Connection:
     """The tracking store, with the study's experiment if none was given and the study is not in the default one."""
+    require_apart(options["storage"], find_store(options["tracking_uri"]))
     if not make:
         require_file(options["tracking_uri"])
     connection = connect(options["tracking_uri"], options["experiment"])
@@ -131,6 +135,7 @@ def _join(name: str, connection: Connection, url: str) -> Study:
         raise RequestError(f"queue {url} is not there, so it has no study {name!r}: run inversion-sweep with its spec "
                            "first, or give another --storage")
     study = open_study(open_storage(url), name)
+    follow_store(study.queue.study, connection)
     require_same_store(study.queue.study, connection.uri)
     return study
 
@@ -183,14 +188,14 @@ def _exit_code(snapshot: Snapshot, stop: StopRequest, study: Study) -> int:
 
 
 def _how_to_join(study: Study, connection: Connection, url: str) -> str:
-    return (f"work on it with: inversion-sweep --join --study {study.name} --storage {without_password(url)} "
-            f"--tracking-uri {without_password(connection.uri)}")
+    return (f"work on it with: inversion-sweep --join --study {study.name} --storage {quote(without_password(url))} "
+            f"--tracking-uri {quote(without_password(connection.uri))}")
 
 
 def _say_where(study: Study, connection: Connection, url: str, console: Console) -> None:
     client, run_id = connection.client, study.parent.run_id
-    uri = without_password(absolute(connection.uri))
+    uri, queue = without_password(absolute(connection.uri)), quote(without_password(url))
     page = (f"{uri.rstrip('/')}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
-            if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}")
+            if uri.startswith("http") else f"mlflow ui --backend-store-uri {quote(uri)}")
     console.print(f"look at the runs: {page}  (study run {run_id})", soft_wrap=True)
-    console.print(f"look at the queue: optuna-dashboard {without_password(url)}", soft_wrap=True)
+    console.print(f"look at the queue: optuna-dashboard {queue}", soft_wrap=True)

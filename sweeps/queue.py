@@ -25,6 +25,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from inversion.data.progress import Progress, quiet
 from inversion.tracking.locks import alone_at
+from inversion.tracking.masking import safe
 from inversion.tracking.owner import owner_is_alive, owner_tags
 from sweeps.entry import (
     CONFIG,
@@ -236,13 +237,13 @@ class Queue:
 
     def fail(self, trial_id: int, kind: str, message: str) -> None:
         """The run itself failed; it is tried again only when somebody asks for that."""
-        self.storage.set_trial_user_attr(trial_id, MESSAGE, message)
+        self.storage.set_trial_user_attr(trial_id, MESSAGE, safe(message))
         self.storage.set_trial_user_attr(trial_id, FAILURE, kind)
         self._tell(trial_id, TrialState.FAIL)
 
     def release(self, trial_id: int, why: str) -> None:
         """Gives a run back that is to go on later."""
-        self.storage.set_trial_user_attr(trial_id, RELEASED, why)
+        self.storage.set_trial_user_attr(trial_id, RELEASED, safe(why))
         self._set_state(trial_id, TrialState.FAIL)
         with self._alone():
             self._retry_owed(self._trials())

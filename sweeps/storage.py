@@ -11,23 +11,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import event
+from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from inversion.data.catalog import default_data_dir
 from inversion.errors import InversionError, RequestError
-from inversion.tracking.connection import first_line, is_server, without_password
-from inversion.tracking.locks import CONNECT_SECONDS, absolute, alone_at, sqlite_file
+from inversion.tracking import locks
+from inversion.tracking.address import install_hint, is_same_database, is_server, read_queue
+from inversion.tracking.locks import alone_at, sqlite_file, sqlite_url
+from inversion.tracking.masking import first_line, without_password
+from inversion.tracking.tables import is_tracking_store
 
 FILE_NAME = "inversion-queue.db"
 BUSY_SECONDS = 60
 PATIENCE_SECONDS = 300.0
 """How long a worker waits for a database that does not answer, as MLflow's client does for its server."""
 
+APART = "MLflow's and Optuna's tables do not go into one database: give another --storage."
 GRACE_SECONDS = 90
 GRACE_VARIABLE = "INVERSION_GRACE_SECONDS"
 """How long a worker may be silent before others take its run over; the study keeps what it was begun with."""
@@ -79,13 +85,13 @@ def storage_url(given: str | None, tracking_uri: str) -> str:
         RequestError: a database that Optuna's claims are not known to be atomic on.
     """
     if given:
-        return _given_url(given)
+        return read_queue(given)
     if file := sqlite_file(tracking_uri):
-        return f"sqlite:///{file.with_name(FILE_NAME)}"
+        return sqlite_url(file.with_name(FILE_NAME))
     if not is_server(tracking_uri):
-        return f"sqlite:///{Path(tracking_uri.removeprefix('file://')).resolve().parent / FILE_NAME}"
+        return sqlite_url(Path(unquote(tracking_uri.removeprefix("file://"))).resolve().with_name(FILE_NAME))
     server = "".join(c if c.isalnum() or c in ".-" else "_" for c in without_password(tracking_uri).partition("://")[2])
-    return f"sqlite:///{default_data_dir().resolve() / 'queues' / server.strip('_') / FILE_NAME}"
+    return sqlite_url(default_data_dir().resolve() / "queues" / server.strip("_") / FILE_NAME)
 
 
 def open_storage(url: str, reading: bool = False) -> RDBStorage:
@@ -96,22 +102,36 @@ def open_storage(url: str, reading: bool = False) -> RDBStorage:
     Raises:
         RequestError: the database cannot be opened; nothing was started.
     """
-    options: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if _is_sqlite(url) else {
-        "pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        if _is_sqlite(url):
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    require_queue(url)
+    options = {"connect_args": _limits(url)} if _is_sqlite(url) else {
+        "connect_args": _limits(url), "pool_pre_ping": True}
+    with _refused_by_name(url):
+        if file := sqlite_file(url):
+            file.parent.mkdir(parents=True, exist_ok=True)
         with alone_at(url), knowingly_experimental():
             storage = RDBStorage(url, engine_kwargs=options, heartbeat_interval=1)
-    except (SQLAlchemyError, OSError, RuntimeError, ImportError, ValueError) as error:
-        hint = " Install it with: pip install 'inversion[postgresql]'." if isinstance(error, ImportError) else ""
-        raise RequestError(f"queue {without_password(url)} cannot be opened: {first_line(error)}.{hint} "
-                           "Give another --storage.") from error
     set_grace(storage, GRACE_SECONDS)
     if _is_sqlite(url):
         _make_atomic(storage, "BEGIN" if reading else "BEGIN IMMEDIATE")
     return storage
+
+
+def require_queue(url: str) -> None:
+    """Raises a RequestError if a database cannot be opened, or has MLflow's tables; nothing is made there."""
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
+        return
+    with _refused_by_name(url), create_engine(
+            url, poolclass=NullPool, connect_args=_limits(url)).connect() as database:
+        if is_tracking_store(database):
+            raise RequestError(f"queue {without_password(url)} is the database of an MLflow tracking store. {APART}")
+
+
+def require_apart(given: str | None, tracking_uri: str) -> None:
+    """Raises a RequestError if a queue is to lie in the tracking store's own database; nothing is made there yet."""
+    if given and is_same_database(read_queue(given), tracking_uri):
+        raise RequestError(f"--storage {without_password(given)} is the tracking store's own database. {APART}")
 
 
 def patiently(call: Callable[[], T], what: str) -> T:
@@ -132,15 +152,19 @@ def patiently(call: Callable[[], T], what: str) -> T:
             pause = min(2 * pause, 20.0)
 
 
-def _given_url(given: str) -> str:
-    url = given.replace("postgres://", "postgresql://", 1) if given.startswith("postgres://") else given
-    if "://" not in url:
-        url = f"sqlite:///{url}"
-    if url.startswith(("sqlite:///", "postgresql://", "postgresql+")) and ":memory:" not in url:
-        return absolute(url)
-    raise RequestError(f"--storage {without_password(given)}: allowed are a file or sqlite:///FILE for one machine, "
-                       "and postgresql://USER@HOST/DATABASE for several. Other databases are not known to hand out a "
-                       "run only once.")
+@contextmanager
+def _refused_by_name(url: str) -> Iterator[None]:
+    """Raises a RequestError for what keeps a database from being opened."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError, RuntimeError, ImportError, ValueError) as error:
+        raise RequestError(f"queue {without_password(url)} cannot be opened: {first_line(error)}."
+                           f"{install_hint(error)} Give another --storage.") from error
+
+
+def _limits(url: str) -> dict[str, int]:
+    """How long the driver waits for a database."""
+    return {"timeout": BUSY_SECONDS} if _is_sqlite(url) else {"connect_timeout": locks.CONNECT_SECONDS}
 
 
 def _is_sqlite(url: str) -> bool:

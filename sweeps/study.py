@@ -10,7 +10,8 @@ from optuna.storages import RDBStorage
 
 from inversion.errors import DataError, RequestError, UnknownNameError
 from inversion.tracking.connection import Connection, connect, without_password
-from inversion.tracking.locks import absolute
+from inversion.tracking.locks import absolute, sqlite_file
+from inversion.tracking.lookup import find_run
 from inversion.tracking.study import StudyRun
 from sweeps.queue import Queue
 from sweeps.search import Search
@@ -69,6 +70,7 @@ def make_study(storage: RDBStorage, name: str, connection: Connection, search: S
     study = load(storage, name)
     there = study.user_attrs
     if TRACKING in there:
+        follow_store(study, connection)
         require_same_store(study, connection.uri)
         _require_same_search(study, search)
     elif study.trials:
@@ -119,10 +121,23 @@ def load(storage: RDBStorage, name: str) -> optuna.Study:
     return optuna.load_study(storage=storage, study_name=name)
 
 
+def follow_store(study: optuna.Study, connection: Connection) -> None:
+    """Notes where a study's tracking store is now, if the folder with queue and store was moved or copied."""
+    there = study.user_attrs.get(TRACKING)
+    file = sqlite_file(there) if there else None
+    if file is None or file.exists() or there == _shown(connection.uri):
+        return
+    try:
+        find_run(connection, study.user_attrs.get(PARENT, ""))
+    except RequestError:  # another store
+        return
+    study.set_user_attr(TRACKING, _shown(connection.uri))
+
+
 def require_same_store(study: optuna.Study, uri: str) -> None:
     """Raises a RequestError if a worker would log to another tracking store than the study's."""
     there = study.user_attrs.get(TRACKING)
-    if there is not None and there != _shown(uri):
+    if there is not None and _shown(there) != _shown(uri):
         raise RequestError(f"study {study.study_name} logs to {there}, and this would log to {_shown(uri)}. "
                            f"Give --tracking-uri {there}, or another --study.")
 

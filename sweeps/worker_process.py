@@ -12,6 +12,7 @@ import psutil
 from inversion.cli.console import log_to_stderr
 from inversion.cli.group import run_command
 from inversion.errors import InterruptedRunError
+from inversion.tracking.masking import mask_logs
 from inversion.training.interrupt import stop_on_signals
 from sweeps.processes import ORDER, Order
 
@@ -24,6 +25,7 @@ def main() -> None:
         InterruptedRunError: it was asked to stop.
     """
     log_to_stderr("%(asctime)s %(levelname)s %(name)s: %(message)s", logging.INFO)
+    mask_logs()
     order = Order.from_text(os.environ.pop(ORDER))
     driver = next((parent for parent in psutil.Process().parents() if parent.pid == order.driver), None)
     if driver is None:  # it died while this process was being started

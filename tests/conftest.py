@@ -28,6 +28,7 @@ from inversion.data.sample import photo_set
 from inversion.encoders import parse_encoders, parse_weights
 from inversion.encoders.build import Encoder, build_encoder
 from inversion.losses import LPIPS
+from inversion.tracking import masking
 
 POSTGRES = os.environ.get("INVERSION_TEST_POSTGRES", "postgresql://127.0.0.1:5432/postgres")
 """A PostgreSQL server on which databases may be made."""
@@ -46,6 +47,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_passwords() -> Iterator[None]:
+    """The passwords of one test are no secrets of the next."""
+    yield
+    masking._secrets.clear()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import inversion
 from inversion.cli.console import log_to_stderr, set_up_streams, write_error
 from inversion.cli.imports import slow_imports
 from inversion.errors import InterruptedRunError, InversionError, RequestError, SeveralErrors, UnknownNameError
+from inversion.tracking.masking import mask_logs, safe
 
 COMMANDS = {
     "train": "Train a decoder for one encoder layer and score it.",
@@ -70,6 +71,7 @@ def cli(verbose: bool) -> None:
 def set_up_logging(verbose: bool) -> None:
     """Warnings go to the terminal, with ``verbose`` also what is being done."""
     log_to_stderr("%(levelname)s %(name)s: %(message)s", logging.INFO if verbose else logging.WARNING)
+    mask_logs()
     # MLflow tells of every database table it makes; its warnings stay.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
 
@@ -98,7 +100,7 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> i
 
 def _report(error: InversionError) -> int:
     for line in error.lines if isinstance(error, SeveralErrors) else [str(error)]:
-        write_error(line)
+        write_error(safe(line))
     if "MLFLOW_RUN_ID" in os.environ:
         from inversion.tracking.run import fail_adopted_run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,7 +14,9 @@ from inversion.decoders import decoders
 from inversion.errors import RequestError
 from inversion.fusion import fusions
 from inversion.registry import Registry
+from inversion.tracking.address import read_store
 
+STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 REGISTRIES: dict[str, Registry[Any]] = {"decoder": decoders, "fusion": fusions}
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -67,8 +70,17 @@ def tracking_options(command: F) -> F:
     """``--tracking-uri`` and ``--experiment``, beside MLflow's own environment variables."""
     command = click.option("--experiment", metavar="NAME", callback=blank_is_default,
                            help="MLflow experiment [default: inversion]")(command)
-    return click.option("--tracking-uri", metavar="URI", callback=blank_is_default,
+    return click.option("--tracking-uri", metavar="URI", callback=_read_store,
                         help="MLflow tracking server or database [default: sqlite:///mlflow.db]")(command)
+
+
+def _read_store(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The address in its one form; MLflow's variable is only checked, MLflow reads it itself."""
+    if value:
+        return read_store(value, "--tracking-uri")
+    if from_environment := os.environ.get(STORE_VARIABLE):
+        read_store(from_environment, STORE_VARIABLE)
+    return None
 
 
 def parameter_options(command: F) -> F:

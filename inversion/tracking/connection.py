@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,22 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
 
 from inversion.errors import InversionError, RequestError, UnknownNameError
-from inversion.tracking.locks import alone_at, sqlite_file
+from inversion.tracking import file_store
+from inversion.tracking.address import install_hint, read_store
+from inversion.tracking.address import is_server as is_server
+from inversion.tracking.locks import absolute, alone_at, sqlite_file
+from inversion.tracking.masking import first_line as first_line
+from inversion.tracking.masking import without_password as without_password
+from inversion.tracking.moved import find_moves
+from inversion.tracking.tables import is_queue
 
 DEFAULT_EXPERIMENT = "inversion"
+STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 ANSWER_SECONDS = 10
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 """MLflow's bars for small files, and addresses that it prints twice a run."""
+
+_logger = logging.getLogger(__name__)
 
 
 class NoTrackingError(RequestError):
@@ -68,9 +78,10 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None, *, c
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if tracking_uri:
-        mlflow.set_tracking_uri(tracking_uri)
-    uri = mlflow.get_tracking_uri()
+    is_given = bool(tracking_uri) or mlflow.is_tracking_uri_set()
+    uri = find_store(tracking_uri)
+    if uri != mlflow.get_tracking_uri():
+        mlflow.set_tracking_uri(uri)
     require_answer(uri)
     try:
         with alone_at(uri):  # several processes at once break a fresh database in MLflow's migrations
@@ -79,20 +90,39 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None, *, c
             experiment_id, name = _experiment(client, uri, experiment, create)
     except (MlflowException, OSError) as error:  # OSError: of the connection, or of the lock
         raise NoTrackingError(f"tracking store {without_password(uri)}: {first_line(error)}") from error
+    find_moves(client, uri)
+    _note_old_store(uri, client, is_given)
     return Connection(uri, client, experiment_id, name, bool(experiment))
+
+
+def find_store(tracking_uri: str | None) -> str:
+    """The address of the given store, else of ``MLFLOW_TRACKING_URI``'s, else of the folder's ``mlflow.db``.
+
+    An old store of files in the folder (``mlruns``) is MLflow's own choice before ``mlflow.db``: it is taken where
+    MLflow opens such stores, or there is no ``mlflow.db``.
+
+    Raises:
+        NoTrackingError: what is given is no address.
+    """
+    try:
+        if tracking_uri:
+            return read_store(tracking_uri, "--tracking-uri")
+        if mlflow.is_tracking_uri_set():
+            return read_store(mlflow.get_tracking_uri(), STORE_VARIABLE)
+    except RequestError as error:
+        raise NoTrackingError(str(error)) from error
+    uri = absolute(mlflow.get_tracking_uri())
+    own = Path("mlflow.db").absolute()
+    takes_own = file_store.folder_of(uri) is not None and own.exists() and not file_store.is_allowed()
+    return absolute(f"sqlite:///{own}") if takes_own else uri
 
 
 def require_file(tracking_uri: str | None) -> None:
     """For who is to make nothing: raises a NoTrackingError if a store is a file that is not there."""
-    uri = tracking_uri or mlflow.get_tracking_uri()
+    uri = find_store(tracking_uri)
     file = sqlite_file(uri)
     if file is not None and not file.exists():
         raise NoTrackingError(f"tracking store {without_password(uri)} is not there. Give another --tracking-uri.")
-
-
-def is_server(uri: str) -> bool:
-    """Whether a tracking store is a server, which other machines reach too, and no file or folder."""
-    return "://" in uri and not uri.startswith(("file:", "sqlite:"))
 
 
 def require_answer(uri: str) -> None:
@@ -105,12 +135,8 @@ def require_answer(uri: str) -> None:
         _require_server(uri)
     elif uri.partition("://")[0].partition("+")[0] in DATABASE_ENGINES:
         _require_database(uri)
-
-
-def without_password(uri: str) -> str:
-    """An address that can be shown: ``postgresql://me:***@host/runs``."""
-    uri = re.sub(r"(://[^:/@]*):(?:[^/]*|[^@]*)@", r"\1:***@", uri)  # SQLAlchemy allows a slash in a password
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", uri)
+    elif (folder := file_store.folder_of(uri)) and not file_store.is_allowed():
+        raise NoTrackingError(f"tracking store {uri} {file_store.why_refused(folder)}.")
 
 
 def _require_server(uri: str) -> None:
@@ -128,12 +154,33 @@ def _require_database(uri: str) -> None:
 
     limit = {"connect_timeout": ANSWER_SECONDS} if uri.startswith(("postgresql", "mysql")) else {}
     try:
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///").partition("?")[0]).parent.mkdir(parents=True, exist_ok=True)
-        create_engine(uri, connect_args=limit, poolclass=NullPool).connect().close()
+        if file := sqlite_file(uri):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        with create_engine(uri, connect_args=limit, poolclass=NullPool).connect() as database:
+            if is_queue(database):
+                raise NoTrackingError(f"tracking store {without_password(uri)} is the queue of inversion-sweep. Give "
+                                      "another --tracking-uri.")
     except (SQLAlchemyError, OSError, ImportError, ValueError) as error:  # no driver, or a port that is no number
-        raise NoTrackingError(f"tracking store {without_password(uri)} cannot be opened: {first_line(error)}. "
-                              "Give another --tracking-uri.") from error
+        raise NoTrackingError(f"tracking store {without_password(uri)} cannot be opened: {first_line(error)}."
+                              f"{install_hint(error)} Give another --tracking-uri.") from error
+
+
+def _note_old_store(uri: str, client: MlflowClient, is_given: bool) -> None:
+    """Says which store was taken where nobody named one and MLflow would have had two to choose from."""
+    old = Path("mlruns").absolute()
+    run_id = None if is_given else file_store.a_run_of(old)
+    if run_id is None:
+        return
+    command = file_store.migration(old, file_store.database_for(old))
+    if file_store.folder_of(uri) == old:
+        _logger.warning("tracking store %s: the old store of files in this folder was taken. Into a database with: %s",
+                        uri, command)
+        return
+    try:
+        client.get_run(run_id)
+    except MlflowException:
+        _logger.warning("tracking store %s: the runs of the old store of files %s are not in it. Into a database of "
+                        "their own with: %s", uri, old, command)
 
 
 def _experiment(client: MlflowClient, uri: str, name: str | None, create: bool) -> tuple[str, str]:
@@ -150,8 +197,3 @@ def _experiment(client: MlflowClient, uri: str, name: str | None, create: bool) 
         raise NoTrackingError(f"experiment {name!r} was deleted. Restore it with `mlflow experiments restore "
                               f"-x {existing.experiment_id}`, or give another --experiment.")
     return existing.experiment_id, name
-
-
-def first_line(error: Exception) -> str:
-    """An error of another library on one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,6 +11,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLF
 
 from inversion.errors import InversionError, RequestError
 from inversion.tracking.connection import Connection
+from inversion.tracking.masking import safe
 from inversion.tracking.owner import owner_tags
 
 MESSAGE_LENGTH = 5000
@@ -61,12 +62,12 @@ def require_same_digest(connection: Connection, run_id: str, digest: str) -> Non
 
 
 def describe_failure(error: BaseException) -> tuple[str, str, str]:
-    """Status, failure kind and message of a run that an error ended."""
+    """Status, failure kind and message of a run that an error ended; no password is in it."""
     if isinstance(error, KeyboardInterrupt):
         return "KILLED", "interrupted", "interrupted"
     if isinstance(error, InversionError):
-        return error.status, error.kind, str(error) or error.kind
-    return "FAILED", "error", f"{type(error).__name__}: {error}".removesuffix(": ")
+        return error.status, error.kind, safe(str(error)) or error.kind
+    return "FAILED", "error", safe(f"{type(error).__name__}: {error}".removesuffix(": "))
 
 
 def _user() -> str:

@@ -37,19 +37,30 @@ def alone_at(url: str) -> Iterator[None]:
 
 def absolute(url: str) -> str:
     """The address of a database that means the same file in every folder."""
-    prefix, separator, path = url.partition(":///")
-    if not prefix.startswith("sqlite") or not separator or path in ("", ":memory:"):
+    file = sqlite_file(url)
+    if file is None:
         return url
-    file, mark, options = path.partition("?")
-    return f"{prefix}:///{Path(file).expanduser().resolve()}{mark}{options}"
+    prefix, mark, options = url.partition("?")
+    return f"{sqlite_url(file, prefix.partition(':')[0])}{mark}{options}"
+
+
+def sqlite_url(file: Path, scheme: str = "sqlite") -> str:
+    """The address of an SQLite file; no more of its path is encoded than must be, since MLflow does not decode it."""
+    from sqlalchemy.engine import make_url
+
+    decodes = make_url("sqlite:///%25").database == "%"
+    path = str(file).replace("%", "%25").replace("?", "%3F") if decodes else str(file)
+    return f"{scheme}:///{path}"
 
 
 def sqlite_file(url: str) -> Path | None:
     """The file of an SQLite database; None for every other address."""
-    prefix, separator, path = absolute(url).partition(":///")
-    if not prefix.startswith("sqlite") or not separator or path in ("", ":memory:"):
+    if not url.startswith("sqlite") or "://" not in url:
         return None
-    return Path(path.partition("?")[0])
+    from sqlalchemy.engine import make_url
+
+    path = make_url(url).database  # SQLAlchemy knows whether its version decodes %20
+    return None if path in (None, "", ":memory:") else Path(path).expanduser().resolve()
 
 
 def _lock_file(url: str) -> FileLock:

@@ -113,10 +113,18 @@ def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> None:
                 artifacts={"packed": folder},
                 code_paths=[str(Path(inversion.__file__).parent)],
                 signature=ModelSignature(Schema([tensor]), Schema([tensor])),
-                pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+                pip_requirements=requirements(),
             )
         finally:
             mlflow.end_run("RUNNING")
+
+
+def requirements() -> list[str]:
+    """What a logged model needs, in the versions that are installed here, as PyPI has them.
+
+    A local label (``2.14.1+cu124``) names a build that only the index it came from has; MLflow leaves it out as well.
+    """
+    return [f"{package}=={version(package).partition('+')[0]}" for package in REQUIREMENTS]
 
 
 @contextmanager

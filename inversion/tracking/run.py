@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from mlflow.entities import Metric, Param, RunStatus, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
@@ -24,6 +23,7 @@ from inversion.data.names import safe_name
 from inversion.errors import AbandonedRunError, InversionError
 from inversion.tracking.connection import Connection, TrackingLostError, first_line, is_lost
 from inversion.tracking.lifecycle import MICRO_BATCH, create_run, describe_failure, end_run, take_over
+from inversion.tracking.moved import present_place, require_artifacts
 from inversion.tracking.owner import owner_tags
 from inversion.training.listener import Listener, Picture
 
@@ -52,7 +52,7 @@ class TrackedRun(Listener):
     @property
     def uri(self) -> str:
         """Where its artifacts lie."""
-        return str(self.client.get_run(self.run_id).info.artifact_uri)
+        return present_place(str(self.client.get_run(self.run_id).info.artifact_uri))
 
     def describe(self, name: str, config: RunConfig, tags: Mapping[str, str], document: Mapping[str, Any]) -> None:
         """Logs name, parameters, tags and the whole resolved configuration (tag and ``config.json``)."""
@@ -112,9 +112,12 @@ class TrackedRun(Listener):
 
         Raises:
             MissingArtifactError: the run has no such artifact.
+            RequestError: it has trained, and its artifacts are on another machine.
         """
         beside = self.client.list_artifacts(self.run_id, artifact.rpartition("/")[0] or None)
         if artifact not in {file.path for file in beside}:
+            if self._epochs_logged:
+                require_artifacts(self.client.get_run(self.run_id))
             raise MissingArtifactError(f"run {self.run_id} has no artifact {artifact}")
         folder.mkdir(parents=True, exist_ok=True)
         return Path(self.client.download_artifacts(self.run_id, artifact, str(folder)))
@@ -166,12 +169,12 @@ def fail_adopted_run(error: BaseException) -> None:
     if run_id is None:
         return
     status, kind, message = describe_failure(error)
-    client = MlflowClient()
     try:
+        client = MlflowClient()
         if client.get_run(run_id).info.status == RunStatus.to_string(RunStatus.RUNNING):
             end_run(client, run_id, status, kind, message)
-    except MlflowException as unreachable:
-        _logger.warning("run %s could not be marked %s: %s", run_id, status, unreachable)
+    except Exception as unreachable:  # whatever MLflow makes of an address: the first error is the one to show
+        _logger.warning("run %s could not be marked %s: %s", run_id, status, first_line(unreachable))
 
 
 def params_to_log(config: RunConfig, known: Mapping[str, str]) -> dict[str, str]:

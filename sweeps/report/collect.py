@@ -12,6 +12,7 @@ from mlflow.entities import Run
 
 from inversion.tracking.connection import Connection
 from inversion.tracking.lookup import search
+from inversion.tracking.moved import require_artifacts
 from inversion.tracking.results import PER_IMAGE
 from inversion.tracking.study import DIGEST, KIND, STUDY, children, require_study
 from sweeps.parent_files import RUNS_FILE, SETTINGS_FILE
@@ -29,9 +30,10 @@ def collect(connection: Connection, name: str) -> StudyData:
     """Reads a study from the tracking server, the scores of every test image included.
 
     Raises:
-        RequestError: the experiment has no such study.
+        RequestError: the experiment has no such study, or its artifacts are on another machine.
     """
     parent = require_study(connection, name)
+    require_artifacts(parent)
     runs = _once_each(children(connection, name))
     references = list(search(connection, f"tags.`{KIND}` = 'optimize' and tags.`{STUDY}` = '{name}'"))
     with ThreadPoolExecutor(THREADS) as pool:

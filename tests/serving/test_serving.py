@@ -26,6 +26,8 @@ pytestmark = pytest.mark.acceptance
 
 GUIDE = Path(__file__).parents[2] / "docs" / "serving.md"
 START_SECONDS = 120
+INSTALL_SECONDS = 900
+"""An environment of its own is gigabytes; MLflow keeps it for the next time."""
 
 
 class Served(NamedTuple):
@@ -72,24 +74,24 @@ def served(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path,
 
 
 @contextmanager
-def serve(model: str, folder: Path) -> Iterator[str]:
+def serve(model: str, folder: Path, env_manager: str = "local", seconds: float = START_SECONDS) -> Iterator[str]:
     """``mlflow models serve`` of a model in the store that the environment says; its address, once it answers."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    words = ["mlflow", "models", "serve", "-m", model, "--env-manager", "local", "--port", str(port)]
+    words = ["mlflow", "models", "serve", "-m", model, "--env-manager", env_manager, "--port", str(port)]
     log = folder / f"log-{port}"
     with log.open("w") as output:
         process = subprocess.Popen(words, stdout=output, stderr=output, start_new_session=True)
     try:
-        wait_for(f"http://127.0.0.1:{port}", process, log)
+        wait_for(f"http://127.0.0.1:{port}", process, log, seconds)
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + START_SECONDS
+def wait_for(address: str, process: subprocess.Popen[bytes], log: Path, seconds: float) -> None:
+    end = time.monotonic() + seconds
     while True:
         try:
             if requests.get(f"{address}/ping", timeout=2).ok:
@@ -184,3 +186,25 @@ def test_the_run_itself_is_served_as_well(served: Served, monkeypatch: pytest.Mo
         itself = ask(served._replace(address=address), images)
     assert itself.status_code == 200
     np.testing.assert_allclose(itself.json()["predictions"], ask(served, images).json()["predictions"], atol=1e-5)
+
+
+def pip_setting(name: str) -> str:
+    """What pip's configuration says, which uv does not read."""
+    said = subprocess.run([sys.executable, "-m", "pip", "config", "get", name], text=True, capture_output=True,
+                          check=False)
+    return " ".join(said.stdout.split())
+
+
+def test_it_is_served_in_an_environment_of_its_own__with_the_packages_that_the_run_has_logged(
+        served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither this project nor what it needs to train is installed there: the model brings its code along."""
+    pytest.importorskip("uv")
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", served.store)
+    monkeypatch.setenv("UV_INDEX", pip_setting("global.extra-index-url"))
+    monkeypatch.setenv("UV_INDEX_STRATEGY", "unsafe-best-match")  # as pip: the version counts, not the index
+    images = np.random.default_rng(3).random((1, 3, 32, 32), dtype=np.float32).tolist()
+    with serve("models:/inverter@best", served.folder, "uv", INSTALL_SECONDS) as address:
+        by_itself = ask(served._replace(address=address), images)
+    assert by_itself.status_code == 200, by_itself.text
+    np.testing.assert_allclose(by_itself.json()["predictions"], ask(served, images).json()["predictions"], atol=1e-5)

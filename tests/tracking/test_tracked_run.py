@@ -20,6 +20,7 @@ from inversion.config import RunConfig, parse_config
 from inversion.data.names import safe_name
 from inversion.errors import InterruptedRunError, NonFiniteError, RequestError
 from inversion.run import checkpoint_to_resume
+from inversion.tracking import results
 from inversion.tracking.connection import Connection, TrackingLostError, connect
 from inversion.tracking.lifecycle import end_run
 from inversion.tracking.owner import BOOT, HOST, NAMESPACE, PID, STARTED, owner_is_alive, owner_tags, same_owner
@@ -364,3 +365,12 @@ def test_an_mlflow_run_at_work_is_seen_among_the_processes() -> None:
 
     assert _maker_may_be_alive(run_begun_at(time.time() + 1))
     assert not _maker_may_be_alive(run_begun_at(1e9)), "a run that is older than the process was not made by it"
+
+
+def test_a_model_asks_for_the_versions_that_pypi_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No index but PyTorch's own has ``2.14.1+cu124``."""
+    installed = {"torch": "2.14.1+cu124", "torchvision": "0.29.1+cpu", "timm": "1.0.22.dev0"}
+    monkeypatch.setattr(results, "version", lambda package: installed.get(package, "1.2.3"))
+    wanted = dict(line.split("==") for line in results.requirements())
+    assert (wanted["torch"], wanted["torchvision"], wanted["timm"]) == ("2.14.1", "0.29.1", "1.0.22.dev0")
+    assert set(wanted) == set(results.REQUIREMENTS)

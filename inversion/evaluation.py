@@ -57,13 +57,20 @@ class Evaluation:
     scores: Scores
     logged: list[dict[str, Any]]
 
+    def before(self, name: str) -> list[float]:
+        """What was logged of each image, for one of ``SCORES``; empty where that is not known of all."""
+        values = [row[name] for row in self.logged]
+        return [] if None in values else values
+
     def differences(self, name: str) -> list[float]:
-        """This evaluation minus what was logged, by image, for one of ``SCORES``; empty where one of both is not."""
-        now = getattr(self.scores, name)
-        before = [row[name] for row in self.logged]
-        if not now or len(before) != len(now) or None in before:
+        """This evaluation minus what was logged, by image, for one of ``SCORES``; empty where one of both is not.
+
+        0 where both are exact; infinite where one of both is.
+        """
+        now, before = getattr(self.scores, name), self.before(name)
+        if not now or len(before) != len(now):
             return []
-        return [one - other for one, other in zip(now, before, strict=True)]
+        return [0.0 if one == other else one - other for one, other in zip(now, before, strict=True)]
 
 
 def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None, data_dir: str | None,
@@ -129,6 +136,7 @@ def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos
     first = scored.crops[:TEST_PICTURES]
     pictures = list(map(Picture.of, scored.names, from_stored(first), reconstructor.stored(first)))
     results.log_reconstructions(logger, pictures)
+    scores.require_numbers(scored.names)
     logger.log_metrics(metrics)
     return scores
 

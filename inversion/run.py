@@ -96,7 +96,11 @@ def train(
 
 
 def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer) -> tuple[dict[str, float], list[str]]:
-    """Scores the best epoch's model on the test set and logs everything final; returns metrics and picture names."""
+    """Scores the best epoch's model on the test set and logs everything final; returns metrics and picture names.
+
+    Raises:
+        NonFiniteError: a test image has no scores; everything but the final metrics is logged.
+    """
     names = prepared.photos.names("test")
     memory = PeakMemory(trainer.engine.device)
     scores, pictures = trainer.score_and_show(test_crops(prepared), names, MOST_PICTURES)
@@ -105,6 +109,7 @@ def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer) -> tuple[dict[
     files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
     results.log_all_pictures(run, pictures)
     results.log_model(run, prepared.plan, trainer.model.to("cpu"))
+    scores.require_numbers(names)
     run.log_once(metrics)
     return metrics, files
 

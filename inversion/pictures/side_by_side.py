@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inversion.data.progress import Progress, quiet
+from inversion.decibels import decibels
 from inversion.errors import RequestError
 from inversion.losses import LPIPS
 from inversion.perceptual_weights import TrunkSource
@@ -132,4 +133,4 @@ def _table_row(result: PictureResult, run: TrainedRun, size: Size, files: dict[s
 
 def _sheet_row(source: Source, row: Sequence[Reconstruction]) -> SheetRow:
     return SheetRow(source.path.name, thumbnail(row[0].original), [thumbnail(made.reconstruction) for made in row],
-                    [thumbnail(made.difference) for made in row], [f"{made.scores.psnr:.2f} dB" for made in row])
+                    [thumbnail(made.difference) for made in row], [decibels(made.scores.psnr) for made in row])

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 from mlflow.entities import Run
 
+from inversion.decibels import counted
 from inversion.tracking.connection import Connection
 from inversion.tracking.lookup import search
 from inversion.tracking.results import PER_IMAGE
@@ -42,10 +43,10 @@ def collect(connection: Connection, name: str) -> StudyData:
 
 
 def histories(connection: Connection, run_ids: Mapping[str, str], metric: str) -> dict[str, list[tuple[int, float]]]:
-    """A metric by epoch of several runs, given by label; values that are no finite numbers are left out."""
+    """PSNR by epoch of several runs, given by label; values that are no finite numbers are left out."""
     def read(run_id: str) -> list[tuple[int, float]]:
         points = connection.client.get_metric_history(run_id, metric)
-        return sorted((point.step, point.value) for point in points if math.isfinite(point.value))
+        return sorted((point.step, float(counted(point.value))) for point in points if math.isfinite(point.value))
 
     with ThreadPoolExecutor(THREADS) as pool:
         return dict(zip(run_ids, pool.map(read, run_ids.values()), strict=True))
@@ -73,7 +74,9 @@ def _scores(connection: Connection, run_id: str) -> pd.DataFrame | None:
     scores = fetch_parquet(connection, run_id, f"metrics/{PER_IMAGE}")
     if scores is None or not COLUMNS.issubset(scores.columns):
         return None
-    return scores if len(scores) and scores["image"].is_unique else None
+    if not len(scores) or not scores["image"].is_unique:
+        return None
+    return scores.assign(psnr=counted(scores["psnr"]))
 
 
 def _specs(connection: Connection, run_id: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from inversion.decibels import decibels
 from inversion.tracking.connection import Connection
 from inversion.tracking.results import ALL_PICTURES
 from sweeps.report.artifacts import fetch_parquet
@@ -35,7 +36,7 @@ class Reconstruction:
     """What a configuration made of an image; pictures are data URIs."""
 
     label: str
-    psnr: float
+    psnr: str
     picture: str
     difference: str
 
@@ -101,7 +102,7 @@ def _scene(board: Board, pictured: Mapping[str, Pictures], image: str, role: str
         if image in pictures:
             _, reconstruction = pictures[image]
             scores = next(iter(board.by_label[label].psnr.table.items()))[1]  # of the seed that the picture is of
-            made.append(Reconstruction(label, float(scores[image]), data_uri(reconstruction),
+            made.append(Reconstruction(label, decibels(float(scores[image])), data_uri(reconstruction),
                                        data_uri(difference(target or original, reconstruction))))
     return Scene(image, role, data_uri(original), made, data_uri(target) if target else None)
 

@@ -21,7 +21,7 @@ def _why(run: ReportRun) -> dict[str, str | None]:
     if run.status == "FINISHED":
         if run.scores is None:
             return {"cause": "scores", "message": "metrics/test_per_image.parquet is missing or cannot be read"}
-        return {"cause": "scores", "message": "the PSNR of a test image is not finite: it cannot be ranked"}
+        return {"cause": "scores", "message": "the PSNR or SSIM of a test image is not finite: it cannot be ranked"}
     return {"cause": run.tags.get("inversion.failure"), "message": run.tags.get("inversion.failure_message")}
 
 

@@ -52,7 +52,8 @@ class ReportRun:
     @property
     def is_scored(self) -> bool:
         """Whether it is finished and its test scores are there, each a finite number."""
-        return self.status == "FINISHED" and self.scores is not None and bool(np.isfinite(self.scores["psnr"]).all())
+        return (self.status == "FINISHED" and self.scores is not None
+                and bool(np.isfinite(self.scores[["psnr", "ssim"]]).all(axis=None)))
 
     @property
     def images(self) -> frozenset[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from inversion.errors import OutOfMemoryError, PrunedRunError
+from inversion.errors import MissingArtifactError, OutOfMemoryError, PrunedRunError
 from inversion.experiment import (
     Prepared,
     make_trainer,
@@ -24,7 +24,7 @@ from inversion.experiment import (
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import require_same_digest
-from inversion.tracking.run import MissingArtifactError, TrackedRun, begin_run, ending_truthfully
+from inversion.tracking.run import TrackedRun, begin_run, ending_truthfully
 from inversion.tracking.study import SIDE_BY_SIDE, StudyRun
 from inversion.training.checkpoint import LAST, furthest_checkpoint
 from inversion.training.evaluate import test_metrics

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inversion.config import RunConfig, parse_config
+from inversion.config import RunConfig
+from inversion.document import config_of
 from inversion.errors import RequestError, WeightsError
 from inversion.images import from_stored
 from inversion.model import InversionModel
@@ -78,10 +79,11 @@ def find_trained(connection: Connection, text: str, device: str | None = None, e
 
     Raises:
         RequestError: no such run, not finished, not a training run, or no such device here.
+        DocumentError: its configuration cannot be read, or not be used by this version.
     """
     run = choose_run(connection, text, everywhere)
     document = document_of(run)
-    config = parse_config(document["parameters"])
+    config = config_of(document, f"run {run.info.run_id} ({run.info.run_name})")
     chosen = config.model_copy(update={"device": choose_device(device) if device else _nearest(config.device)})
     return TrainedRun(run.info.run_id, run.info.experiment_id, str(run.info.run_name), chosen, document,
                       dict(run.data.metrics))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
 import math
 import tempfile
@@ -17,7 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from inversion.decibels import count_exact, counted, is_a_mean
+from inversion.document import DocumentError
 from inversion.errors import InversionError
+from inversion.tracking.lookup import document_of
 from inversion.tracking.study import DIGEST
 from sweeps.comparable import COMPARABLE, Group, groups_of, title_of
 from sweeps.labels import distinguished
@@ -49,9 +50,9 @@ def leaderboard(runs: Iterable[Run]) -> list[Row]:
     """
     by_digest = {run.data.tags[DIGEST]: run for run in runs if "test/psnr" in run.data.metrics}
     metrics = {digest: {**run.data.metrics, **_psnr(run)} for digest, run in by_digest.items()}
-    documents = {digest: json.loads(run.data.tags["inversion.config"]) for digest, run in by_digest.items()}
+    documents = _documents(by_digest)
     groups: dict[Group, list[str]] = {}
-    for digest, group in zip(by_digest, groups_of(list(documents.values())), strict=True):
+    for digest, group in zip(documents, groups_of(list(documents.values())), strict=True):
         groups.setdefault(group, []).append(digest)
     rows = []
     for group, members in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
@@ -62,6 +63,17 @@ def leaderboard(runs: Iterable[Run]) -> list[Row]:
         rows += [Row(rank, group, _values(rank, group, by_digest[digest], name, metrics[digest]))
                  for rank, (digest, name) in enumerate(ranked, start=1)]
     return rows
+
+
+def _documents(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
+    """The configuration of each run that has one that can be read; nothing says what the others belong to."""
+    documents = {}
+    for digest, run in runs.items():
+        try:
+            documents[digest] = document_of(run)
+        except DocumentError as error:
+            _logger.warning("left out of the leaderboard: %s", error)
+    return documents
 
 
 def _order(psnr: float) -> float:

@@ -51,4 +51,4 @@ def fetch_text(connection: Connection, run_id: str, artifact: str) -> str | None
     """A text among a run's artifacts; None if there is none."""
     with tempfile.TemporaryDirectory() as folder:
         path = fetch(connection, run_id, artifact, Path(folder))
-        return path.read_text(encoding="utf-8") if path else None
+        return path.read_text(encoding="utf-8", errors="replace") if path else None

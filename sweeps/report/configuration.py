@@ -136,4 +136,5 @@ class Configuration:
 
 def plain_name(parameters: Mapping[str, Any]) -> str:
     """``vgg16:block1+wavelet``: a configuration's name without its seed."""
-    return run_name(RunConfig(**{**parameters, "seed": 0}), [])
+    known = {name: value for name, value in parameters.items() if name in RunConfig.model_fields}
+    return run_name(RunConfig.model_construct(**{**known, "seed": 0}), [])  # unchecked: it may be of another version

@@ -13,7 +13,7 @@ from inversion.config import RunConfig
 from inversion.data.catalog import find_photo_set
 from inversion.data.progress import Progress, quiet
 from inversion.data.scored import ScoredPhotos, load_scored, set_digest
-from inversion.errors import DataError, InterruptedRunError, RequestError
+from inversion.errors import DamagedArtifactError, DataError, InterruptedRunError, RequestError
 from inversion.images import from_stored
 from inversion.losses import ReconstructionLoss
 from inversion.perceptual_weights import TrunkSource
@@ -22,7 +22,7 @@ from inversion.run import TEST_PICTURES, out_of_memory_by_name
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
 from inversion.tracking.evaluations import begin_evaluation, log_params
-from inversion.tracking.fetch import fetch_image_scores
+from inversion.tracking.fetch import RESTORE, fetch_image_scores
 from inversion.tracking.run import TrackedRun as LoggedRun
 from inversion.tracking.run import ending_truthfully
 from inversion.trained import Reconstructor, TrainedRun
@@ -147,8 +147,12 @@ def _logged_scores(run: TrainedRun, target: Target) -> list[dict[str, Any]]:
         return []
     with tempfile.TemporaryDirectory() as folder:
         rows = fetch_image_scores(run.run_id, Path(folder))
-    count = len(target.scored.names)
-    return rows[:count] if len(rows) >= count else []
+    names, logged = target.scored.names, [row["image"] for row in rows]
+    there = run.document["data"].get("images", {}).get("test", len(rows))
+    if len(rows) != there or any(one != other for one, other in zip(logged, names, strict=False)):
+        raise DamagedArtifactError(f"metrics/{results.PER_IMAGE} of run {run.run_id} is damaged: it is not of "
+                                   f"the {there} images that the run was scored on. {RESTORE}")
+    return rows[:len(names)] if len(rows) >= len(names) else []
 
 
 def _config(run: TrainedRun, target: Target, lpips: TrunkSource | None) -> RunConfig:

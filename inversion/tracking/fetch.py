@@ -28,13 +28,13 @@ def fetch_packed(run_id: str, folder: Path) -> Path:
 
     Raises:
         MissingArtifactError: the run has no model.
-        DamagedArtifactError: its description is none of ours.
+        DamagedArtifactError: its description is none of ours; the message begins with the file's name.
     """
     try:
         description = _fetch(run_id, "model/MLmodel", folder)
     except MissingArtifactError as error:
         raise MissingArtifactError(f"run {run_id} has no artifact 'model' that inversion has logged") from error
-    return _fetch(run_id, f"model/{_place_of_packed(run_id, description)}", folder)
+    return _fetch(run_id, f"model/{_place_of_packed(description)}", folder)
 
 
 def fetch_image_scores(run_id: str, folder: Path) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ def fetch_text(run_id: str, artifact: str) -> str:
         return _fetch(run_id, artifact, Path(folder)).read_text(encoding="utf-8", errors="replace")
 
 
-def _place_of_packed(run_id: str, description: Path) -> str:
+def _place_of_packed(description: Path) -> str:
     """Where a logged model keeps what ``inversion.packing`` wrote.
 
     Raises:
@@ -94,11 +94,9 @@ def _place_of_packed(run_id: str, description: Path) -> str:
     try:
         place = yaml.safe_load(description.read_bytes())["flavors"]["python_function"]["artifacts"]["packed"]["path"]
     except (yaml.YAMLError, LookupError, TypeError, ValueError, RecursionError) as error:
-        raise DamagedArtifactError(f"model/MLmodel of run {run_id} is damaged, or is not of a model that inversion has "
-                                   f"logged. {RESTORE}") from error
+        raise DamagedArtifactError("MLmodel is damaged, or not of a model that inversion has logged") from error
     if not isinstance(place, str) or not place:
-        raise DamagedArtifactError(f"model/MLmodel of run {run_id} is damaged: the path of its artifact is {place!r}. "
-                                   f"{RESTORE}")
+        raise DamagedArtifactError(f"MLmodel is damaged: the path of its artifact is {place!r}")
     return place
 
 

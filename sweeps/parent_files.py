@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from inversion.tracking.connection import Connection
 if TYPE_CHECKING:
     from sweeps.entry import Entry
     from sweeps.spec import Spec
+
+_logger = logging.getLogger(__name__)
 
 RUNS_FILE = "runs.json"
 """The runs that were queued, by name, digest and parameters: a report can tell from it which are missing."""
@@ -44,6 +47,10 @@ def _settings(connection: Connection, run_id: str) -> list[Any]:
     if not any(item.path == SETTINGS_FILE for item in connection.client.list_artifacts(run_id)):
         return []
     with tempfile.TemporaryDirectory() as folder:
-        text = Path(connection.client.download_artifacts(run_id, SETTINGS_FILE, folder)).read_text(encoding="utf-8")
-    settings: list[Any] = json.loads(text)
-    return settings
+        content = Path(connection.client.download_artifacts(run_id, SETTINGS_FILE, folder)).read_bytes()
+    try:
+        settings = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        _logger.warning("%s of run %s is damaged and begun again: %s", SETTINGS_FILE, run_id, error)
+        return []
+    return settings if isinstance(settings, list) else []

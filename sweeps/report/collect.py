@@ -47,7 +47,7 @@ def collect(connection: Connection, name: str) -> StudyData:
 
 def _is_planned(item: object) -> bool:
     """Whether an item of the list of queued runs is one."""
-    return isinstance(item, dict) and "run" in item and isinstance(item.get("digest"), str | None)
+    return isinstance(item, dict) and "run" in item and "digest" in item and isinstance(item["digest"], str | None)
 
 
 def histories(connection: Connection, run_ids: Mapping[str, str], metric: str) -> dict[str, list[tuple[int, float]]]:

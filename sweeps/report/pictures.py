@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from sweeps.report.artifacts import fetch_parquet
 from sweeps.report.board import Board
 from sweeps.report.configuration import Configuration
 
+_logger = logging.getLogger(__name__)
+
 SHOWN_CONFIGURATIONS = 6
 BRIGHTER = 3
 ROLES = {"best": 1.0, "upper quartile": 0.75, "median": 0.5, "lower quartile": 0.25, "worst": 0.0}
@@ -26,6 +29,9 @@ ROLES = {"best": 1.0, "upper quartile": 0.75, "median": 0.5, "lower quartile": 0
 FIRST = ("median", "best", "worst", "upper quartile", "lower quartile")
 """Which roles are given out first where there are fewer images than roles."""
 
+
+JPEG, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+"""What a JPEG file begins and ends with: one that is cut ends otherwise."""
 
 Pictures = dict[str, tuple[bytes, bytes]]
 """Original and reconstruction as JPEG files, by the image's name."""
@@ -91,7 +97,19 @@ def pictures_of(connection: Connection, run_id: str) -> Pictures | None:
     table = fetch_parquet(connection, run_id, f"reconstructions/{ALL_PICTURES}")
     if table is None:
         return None
+    if not _is_of_pictures(table):
+        _logger.warning("run %s: reconstructions/%s is damaged, and shows nothing", run_id, ALL_PICTURES)
+        return None
     return dict(zip(table["image"], zip(table["original"], table["reconstruction"], strict=True), strict=True))
+
+
+def _is_of_pictures(table: pd.DataFrame) -> bool:
+    """Whether a table is what ``results.log_all_pictures`` writes, as far as can be seen without decoding it all."""
+    files = ("original", "reconstruction")
+    if not {"image", *files}.issubset(table.columns) or not table["image"].is_unique:
+        return False
+    return all(isinstance(file, bytes) and file.startswith(JPEG) and file.rstrip(b"\0").endswith(JPEG_END)
+               for name in files for file in table[name])
 
 
 def _scene(board: Board, pictured: Mapping[str, Pictures], image: str, role: str) -> Scene:

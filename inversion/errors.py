@@ -46,6 +46,18 @@ class SeveralErrors(RequestError):  # noqa: N818
         super().__init__("\n".join(self.lines))
 
 
+class MissingArtifactError(RequestError):
+    """A run without the artifact that is asked for."""
+
+    kind = "artifact"
+
+
+class DamagedArtifactError(RequestError):
+    """An artifact of a run, or a file of a model, that is there and cannot be used."""
+
+    kind = "artifact"
+
+
 class DataError(RequestError):
     """Photographs that are missing or cannot be used."""
 

@@ -15,7 +15,7 @@ from inversion.data.catalog import cache_folder, data_folder, find_photo_set
 from inversion.data.duplicates import load_prints, with_training
 from inversion.data.progress import Progress, quiet
 from inversion.data.scored import ScoredPhotos, load_scored, set_digest
-from inversion.errors import DataError, InterruptedRunError, RequestError
+from inversion.errors import DamagedArtifactError, DataError, InterruptedRunError, RequestError
 from inversion.images import from_stored
 from inversion.losses import ReconstructionLoss
 from inversion.perceptual_weights import TrunkSource
@@ -23,7 +23,7 @@ from inversion.run import TEST_PICTURES, out_of_memory_by_name
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
 from inversion.tracking.evaluations import begin_evaluation, log_params
-from inversion.tracking.fetch import fetch_image_scores
+from inversion.tracking.fetch import RESTORE, fetch_image_scores
 from inversion.tracking.run import TrackedRun as LoggedRun
 from inversion.tracking.run import ending_truthfully
 from inversion.trained import Reconstructor, TrainedRun
@@ -58,13 +58,20 @@ class Evaluation:
     scores: Scores
     logged: list[dict[str, Any]]
 
+    def before(self, name: str) -> list[float]:
+        """What was logged of each image, for one of ``SCORES``; empty where that is not known of all."""
+        values = [row[name] for row in self.logged]
+        return [] if None in values else values
+
     def differences(self, name: str) -> list[float]:
-        """This evaluation minus what was logged, by image, for one of ``SCORES``; empty where one of both is not."""
-        now = getattr(self.scores, name)
-        before = [row[name] for row in self.logged]
-        if not now or len(before) != len(now) or None in before:
+        """This evaluation minus what was logged, by image, for one of ``SCORES``; empty where one of both is not.
+
+        0 where both are exact; infinite where one of both is.
+        """
+        now, before = getattr(self.scores, name), self.before(name)
+        if not now or len(before) != len(now):
             return []
-        return [one - other for one, other in zip(now, before, strict=True)]
+        return [0.0 if one == other else one - other for one, other in zip(now, before, strict=True)]
 
 
 def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None, data_dir: str | None,
@@ -147,6 +154,7 @@ def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos
     first = scored.crops[:TEST_PICTURES]
     pictures = list(map(Picture.of, scored.names, from_stored(first), reconstructor.stored(first)))
     results.log_reconstructions(logger, pictures)
+    scores.require_numbers(scored.names)
     logger.log_metrics(metrics)
     return scores
 
@@ -157,8 +165,12 @@ def _logged_scores(run: TrainedRun, target: Target) -> list[dict[str, Any]]:
         return []
     with tempfile.TemporaryDirectory() as folder:
         rows = fetch_image_scores(run.run_id, Path(folder))
-    count = len(target.scored.names)
-    return rows[:count] if len(rows) >= count else []
+    names, logged = target.scored.names, [row["image"] for row in rows]
+    there = run.document["data"].get("images", {}).get("test", len(rows))
+    if len(rows) != there or any(one != other for one, other in zip(logged, names, strict=False)):
+        raise DamagedArtifactError(f"metrics/{results.PER_IMAGE} of run {run.run_id} is damaged: it is not of "
+                                   f"the {there} images that the run was scored on. {RESTORE}")
+    return rows[:len(names)] if len(rows) >= len(names) else []
 
 
 def _config(run: TrainedRun, target: Target, lpips: TrunkSource | None) -> RunConfig:

@@ -101,12 +101,16 @@ class InversionModel(nn.Module):
         """Puts a ``learned_state`` back.
 
         Raises:
-            RuntimeError: a tensor is missing, unknown (an encoder's too) or misshapen.
+            RuntimeError: a tensor is missing, unknown (an encoder's too), misshapen or of another type.
         """
         own = self.learned_state()
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or unexpected:
             raise RuntimeError(f"checkpoint does not fit the model: missing {missing}, unexpected {unexpected}")
+        for name, tensor in own.items():
+            if state[name].dtype != tensor.dtype:
+                raise RuntimeError(f"checkpoint does not fit the model: {name} is {state[name].dtype}, and not "
+                                   f"{tensor.dtype}")
         self.load_state_dict(state, strict=False)
 
 

@@ -118,6 +118,7 @@ def optimize(request: PreparedOptimization, connection: Connection, stop: StopRe
         scores.forward_seconds, scores.seconds = seconds, scores.seconds + seconds
         values = test_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
         files = _log_results(run, names, crops, found, scores)
+        scores.require_numbers(names)
         run.log_metrics(values)
     return RunResult(run.run_id, run.uri, values, files)
 

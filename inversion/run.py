@@ -6,14 +6,14 @@ import contextlib
 import dataclasses
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from inversion.errors import OutOfMemoryError, PrunedRunError
+from inversion.errors import MissingArtifactError, OutOfMemoryError, PrunedRunError
 from inversion.experiment import (
     Prepared,
     make_trainer,
@@ -24,9 +24,9 @@ from inversion.experiment import (
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import require_same_digest
-from inversion.tracking.run import MissingArtifactError, TrackedRun, begin_run, ending_truthfully
+from inversion.tracking.run import TrackedRun, begin_run, ending_truthfully
 from inversion.tracking.study import SIDE_BY_SIDE, StudyRun
-from inversion.training.checkpoint import LAST, furthest_checkpoint
+from inversion.training.checkpoint import BEST, LAST, CheckpointError, furthest_checkpoint
 from inversion.training.evaluate import test_metrics
 from inversion.training.interrupt import StopRequest
 from inversion.training.listener import Listener
@@ -85,7 +85,7 @@ def train(
         results.log_data_set(run, plan.photos, prepared.photos.digest, counts, "training")
         trainer = make_trainer(prepared, folder, [*listeners, run], stop, company)
         run.log_once(size_metrics(trainer))
-        if resume and (checkpoint := checkpoint_to_resume(run, folder)):
+        if resume and (checkpoint := checkpoint_to_resume(run, folder, trainer.load_resumable)):
             trainer.resume(checkpoint)
         trainer.fit()
         metrics, pictures = finish(run, prepared, trainer)
@@ -96,7 +96,11 @@ def train(
 
 
 def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer) -> tuple[dict[str, float], list[str]]:
-    """Scores the best epoch's model on the test set and logs everything final; returns metrics and picture names."""
+    """Scores the best epoch's model on the test set and logs everything final; returns metrics and picture names.
+
+    Raises:
+        NonFiniteError: a test image has no scores; everything but the final metrics is logged.
+    """
     names = prepared.photos.names("test")
     memory = PeakMemory(trainer.engine.device)
     scores, pictures = trainer.score_and_show(test_crops(prepared), names, MOST_PICTURES)
@@ -105,6 +109,7 @@ def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer) -> tuple[dict[
     files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
     results.log_all_pictures(run, pictures)
     results.log_model(run, prepared.plan, trainer.model.to("cpu"))
+    scores.require_numbers(names)
     run.log_once(metrics)
     return metrics, files
 
@@ -151,13 +156,16 @@ def _forgetting_if_pruned(data_dir: Path, run: TrackedRun) -> Iterator[None]:
         raise
 
 
-def checkpoint_to_resume(run: TrackedRun, folder: Path) -> Path | None:
+def checkpoint_to_resume(run: TrackedRun, folder: Path, require: Callable[[Path], object] = lambda path: None
+                         ) -> Path | None:
     """The checkpoint that is furthest on: this machine's, or the uploaded one of whoever worked on the run last.
+
+    One that ``require`` raises a CheckpointError for does not count.
 
     None if the run was killed before its first: it begins anew then, which gives the same numbers.
 
     Raises:
-        CheckpointError: there are some, and none can be read.
+        CheckpointError: there are some, and none can be used.
     """
     candidates = [folder / LAST]
     try:
@@ -165,7 +173,14 @@ def checkpoint_to_resume(run: TrackedRun, folder: Path) -> Path | None:
     except MissingArtifactError as error:
         _logger.info("%s", error)
     existing = [path for path in candidates if path.is_file()]
-    return furthest_checkpoint(existing) if existing else None
+    if not existing:
+        return None
+    try:
+        return furthest_checkpoint(existing, require)
+    except CheckpointError as error:
+        raise CheckpointError(f"run {run.run_id} cannot be gone on with: {error}. Train its configuration anew, "
+                              "without --resume (a run of a sweep: delete it in MLflow, then --retry-failed); "
+                              f"checkpoints/{BEST} among its artifacts has what it had learned.") from error
 
 
 @contextlib.contextmanager

@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inversion.config import RunConfig, parse_config
-from inversion.errors import RequestError, WeightsError
+from inversion.config import RunConfig
+from inversion.document import config_of
+from inversion.errors import DamagedArtifactError, RequestError, WeightsError
 from inversion.images import from_stored
 from inversion.model import InversionModel
 from inversion.packing import load_packed
 from inversion.perceptual_weights import TrunkSource, find_trunk
 from inversion.tracking.choose import choose_run
 from inversion.tracking.connection import Connection
-from inversion.tracking.fetch import fetch_packed
+from inversion.tracking.fetch import RESTORE, fetch_packed
 from inversion.tracking.lookup import document_of
 from inversion.tracking.moved import require_artifacts
 from inversion.training.device import Engine, choose_device, make_engine
@@ -79,11 +80,12 @@ def find_trained(connection: Connection, text: str, device: str | None = None, e
     Raises:
         RequestError: no such run, not finished, not a training run, its artifacts are on another machine, or no such
             device here.
+        DocumentError: its configuration cannot be read, or not be used by this version.
     """
     run = choose_run(connection, text, everywhere)
     require_artifacts(run)
     document = document_of(run)
-    config = parse_config(document["parameters"])
+    config = config_of(document, f"run {run.info.run_id} ({run.info.run_name})")
     chosen = config.model_copy(update={"device": choose_device(device) if device else _nearest(config.device)})
     return TrainedRun(run.info.run_id, run.info.experiment_id, str(run.info.run_name), chosen, document,
                       dict(run.data.metrics))
@@ -93,12 +95,28 @@ def load_reconstructor(run: TrainedRun) -> Reconstructor:
     """The model of a run, fetched from the tracking server.
 
     Raises:
-        RequestError: the run has no model.
+        MissingArtifactError: the run has no model.
+        DamagedArtifactError: it cannot be loaded, or is another run's.
     """
     engine = run.engine()
     with tempfile.TemporaryDirectory() as folder:
-        model = load_packed(fetch_packed(run.run_id, Path(folder)))
+        try:
+            model = load_packed(fetch_packed(run.run_id, Path(folder)))
+        except DamagedArtifactError as error:
+            raise DamagedArtifactError(f"the model of run {run.run_id} ({run.name}) cannot be used: {error}. {RESTORE}"
+                                       ) from error
+        _require_of(model, run)
     return Reconstructor(model, engine, f"image_size {run.config.image_size}")
+
+
+def _require_of(model: InversionModel, run: TrainedRun) -> None:
+    """Raises a DamagedArtifactError if a run's model is not what the run was asked to train."""
+    config, cuts = run.config, [encoder.cut for encoder in model.frozen]
+    shapes = [(encoder.feature_shape, encoder.cut.shape(config.image_size)) for encoder in model.frozen]
+    if "+".join(map(str, cuts)) != config.encoder or any(found != wanted for found, wanted in shapes):
+        raise DamagedArtifactError(f"the model of run {run.run_id} ({run.name}) is another run's: it has "
+                                   f"{'+'.join(map(str, cuts))}, and the run {config.encoder} at image_size "
+                                   f"{config.image_size}. {RESTORE}")
 
 
 def find_lpips(run: TrainedRun, given: str | None) -> tuple[TrunkSource | None, str]:

@@ -12,4 +12,5 @@ SHARED = ("encoder", "data", "data_dir", "weights", "lpips_weights", "protocol",
 def share_a_pass(one: Entry, other: Entry) -> bool:
     """Whether two queued runs see the same batches through the same encoders; not said of a search's, before."""
     first, second = (entry.trial.user_attrs.get(CONFIG) for entry in (one, other))
-    return first is not None and second is not None and all(first[name] == second[name] for name in SHARED)
+    return first is not None and second is not None and all(
+        name in first and name in second and first[name] == second[name] for name in SHARED)

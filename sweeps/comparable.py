@@ -41,8 +41,8 @@ def groups_of(documents: Sequence[Document]) -> list[Group]:
 
 def _group(identity: Mapping[str, Any], names: Mapping[str, str], weights: str) -> Group:
     parameters = identity["parameters"]
-    return (str(parameters["protocol"]), f"{names[identity['data']]} {identity['data'][:8]}", weights,
-            str(parameters["image_size"]), str(parameters["test_limit"]), _lpips(identity["lpips"]),
+    return (str(parameters.get("protocol")), f"{names[identity['data']]} {identity['data'][:8]}", weights,
+            str(parameters.get("image_size")), str(parameters.get("test_limit", 0)), _lpips(identity["lpips"]),
             str(identity["recipe"]))
 
 

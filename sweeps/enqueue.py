@@ -17,6 +17,7 @@ from inversion.data.catalog import cache_folder, data_folder, find_photo_set
 from inversion.data.duplicates import across_splits
 from inversion.data.progress import Progress
 from inversion.data.splits import PhotoSet
+from inversion.document import VERSION
 from inversion.encoders.catalog import parse_encoders
 from inversion.encoders.imagenet import require_imagenet
 from inversion.errors import RequestError
@@ -151,7 +152,7 @@ def resolve_search(search: Search, base: dict[str, str], resolver: Resolver) -> 
     raise_any(problems)
     plan = max(plans, key=lambda plan: len(plan.fallbacks))  # weights out of reach for one are out of reach for all
     shared = {name: str(plan.config.model_dump()[name]) for name in RESOLVED if name not in search.space}
-    return {"config": {**base, **shared}, "data": resolver.photographs(plan).digest,
+    return {"version": VERSION, "config": {**base, **shared}, "data": resolver.photographs(plan).digest,
             "fallbacks": [dataclasses.asdict(fallback) for fallback in plan.fallbacks]}
 
 

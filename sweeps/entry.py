@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
-NAME, CONFIG, DIGEST, FALLBACKS = "run", "config", "digest", "fallbacks"
-"""User attributes of a queued run: its name, its parameters, and its digest (a search's trials have none before)."""
+NAME, CONFIG, DIGEST, FALLBACKS, DOCUMENT = "run", "config", "digest", "fallbacks", "document_version"
+"""User attributes of a queued run: its name, its parameters with the version that they are written in
+(``inversion.document``), and its digest (a search's trials have none before)."""
 
 RUN_ID, OWNER, HOLDS, RELEASED, FAILURE, MESSAGE, SCORES = (
     "mlflow_run", "owner", "holds", "released", "failure", "failure_message", "scores")

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import logging
+import math
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inversion.cli.console import Console, make_table
+from inversion.decibels import count_exact, counted, is_a_mean
+from inversion.document import DocumentError
+from inversion.errors import InversionError
+from inversion.tracking.lookup import document_of
 from inversion.tracking.study import DIGEST
 from sweeps.comparable import COMPARABLE, Group, groups_of, title_of
 from sweeps.labels import distinguished
@@ -17,8 +24,11 @@ from sweeps.labels import distinguished
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-COLUMNS = ("rank", "run", "test/psnr", "test/psnr_std", "test/ssim", "test/lpips", "best/val_psnr",
+COLUMNS = ("rank", "run", "test/psnr", "test/psnr_std", "test/exact_images", "test/ssim", "test/lpips", "best/val_psnr",
            "decoder_parameters", "train_seconds", "micro_batch", *COMPARABLE, "run_id")
+
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,18 +47,55 @@ def leaderboard(runs: Iterable[Run]) -> list[Row]:
     same name.
     """
     by_digest = {run.data.tags[DIGEST]: run for run in runs if "test/psnr" in run.data.metrics}
-    documents = {digest: json.loads(run.data.tags["inversion.config"]) for digest, run in by_digest.items()}
+    metrics = {digest: {**run.data.metrics, **_psnr(run)} for digest, run in by_digest.items()}
+    documents = _documents(by_digest)
     groups: dict[Group, list[str]] = {}
-    for digest, group in zip(by_digest, groups_of(list(documents.values())), strict=True):
+    for digest, group in zip(documents, groups_of(list(documents.values())), strict=True):
         groups.setdefault(group, []).append(digest)
     rows = []
     for group, members in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
         names = distinguished([str(by_digest[digest].info.run_name) for digest in members],
                               [documents[digest] for digest in members])
-        ranked = sorted(zip((by_digest[digest] for digest in members), names, strict=True),
-                        key=lambda pair: (-pair[0].data.metrics["test/psnr"], pair[1]))
-        rows += [Row(rank, group, _values(rank, group, run, name)) for rank, (run, name) in enumerate(ranked, start=1)]
+        ranked = sorted(zip(members, names, strict=True),
+                        key=lambda pair: (-_order(metrics[pair[0]]["test/psnr"]), pair[1]))
+        rows += [Row(rank, group, _values(rank, group, by_digest[digest], name, metrics[digest]))
+                 for rank, (digest, name) in enumerate(ranked, start=1)]
     return rows
+
+
+def _documents(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
+    """The configuration of each run that has one that can be read; nothing says what the others belong to."""
+    documents = {}
+    for digest, run in runs.items():
+        try:
+            documents[digest] = document_of(run)
+        except DocumentError as error:
+            _logger.warning("left out of the leaderboard: %s", error)
+    return documents
+
+
+def _order(psnr: float) -> float:
+    """What a mean is ranked by: without one a run comes last."""
+    return psnr if is_a_mean(psnr) else -math.inf
+
+
+def _psnr(run: Run) -> dict[str, float]:
+    """Mean and standard deviation as they are counted now, of a run that logged others; from its table of all images.
+
+    NaN where that cannot be had, or an image has no PSNR.
+    """
+    if is_a_mean(run.data.metrics["test/psnr"]):
+        return {}
+    from inversion.tracking.fetch import fetch_image_scores
+
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            values = counted([row["psnr"] for row in fetch_image_scores(run.info.run_id, Path(folder))])
+    except InversionError as error:
+        _logger.warning("%s", error)
+        values = counted([math.nan])
+    return {"test/psnr": float(values.mean()), "test/psnr_std": float(values.std()),
+            **({"test/exact_images": float(exact)} if (exact := count_exact(values)) else {})}
 
 
 def show(rows: list[Row], console: Console, most: int = 50) -> None:
@@ -61,9 +108,9 @@ def show(rows: list[Row], console: Console, most: int = 50) -> None:
         members = [row for row in rows if row.group == group]
         for row in members[:most]:
             values = row.values
-            table.add_row(str(row.rank), values["run"], f"{values['test/psnr']:.2f} ± {values['test/psnr_std']:.2f}",
-                          _rounded(values["test/ssim"]), _rounded(values["test/lpips"]),
-                          f"{values['decoder_parameters']:,.0f}", f"{values['train_seconds']:.0f} s")
+            table.add_row(str(row.rank), values["run"], _psnr_text(values), _rounded(values["test/ssim"]),
+                          _rounded(values["test/lpips"]), f"{values['decoder_parameters']:,.0f}",
+                          f"{values['train_seconds']:.0f} s")
         console.print(table)
         if len(members) > most:
             console.print(f"and {len(members) - most} more")
@@ -78,11 +125,19 @@ def as_csv(rows: list[Row]) -> str:
     return text.getvalue()
 
 
-def _values(rank: int, group: Group, run: Run, name: str) -> dict[str, Any]:
-    metrics = {name: run.data.metrics.get(name, "") for name in COLUMNS if "/" in name or "_" in name}
-    return {**metrics, "rank": rank, "run": name, "run_id": run.info.run_id,
+def _values(rank: int, group: Group, run: Run, name: str, metrics: Mapping[str, float]) -> dict[str, Any]:
+    known = {name: metrics.get(name, "") for name in COLUMNS if "/" in name or "_" in name}
+    return {**known, "rank": rank, "run": name, "run_id": run.info.run_id,
             "micro_batch": run.data.tags.get("inversion.micro_batch", ""),
             **dict(zip(COMPARABLE, group, strict=True))}
+
+
+def _psnr_text(values: Mapping[str, Any]) -> str:
+    """``23.45 ± 1.20``, with the number of exact images if there are any."""
+    if not is_a_mean(values["test/psnr"]):
+        return "none"
+    exact = values["test/exact_images"]
+    return f"{values['test/psnr']:.2f} ± {values['test/psnr_std']:.2f}" + (f" ({exact:.0f} exact)" if exact else "")
 
 
 def _rounded(value: Any) -> str:

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.live import Live
 
 from inversion.cli.console import Console, make_table, styled
+from inversion.decibels import counted
 from sweeps.entry import Entry, State
 from sweeps.snapshot import Snapshot, duration, epoch_of, latest_value
 
@@ -78,11 +79,12 @@ def describe(entry: Entry, metric: str) -> str:
     match entry.state:
         case "running":
             value = latest_value(entry)
-            shown = "" if value is None else f", {metric} {value:.2f}" + (" dB" if metric.endswith("psnr") else "")
+            shown = "" if value is None else f", {metric} {_value(metric, value)}"
             return f"epoch {epoch_of(entry)}/{entry.epochs or '?'}{shown}{_where(entry)}"
         case "finished":
             scores = entry.scores
-            return f"test PSNR {scores['test/psnr']:.2f} dB in {seconds}" if "test/psnr" in scores else "finished"
+            shown = _value("test/psnr", scores["test/psnr"]) if "test/psnr" in scores else ""
+            return f"test PSNR {shown} in {seconds}" if shown else "finished"
         case "failed":
             return entry.failure
         case "pruned":
@@ -90,6 +92,11 @@ def describe(entry: Entry, metric: str) -> str:
         case "interrupted":
             return "waits to go on from its last checkpoint"
     return "queued"
+
+
+def _value(metric: str, value: float) -> str:
+    """A metric with its unit; earlier versions kept 1.8e308 for PSNRs of exact images."""
+    return f"{float(counted(value)):.2f} dB" if metric.endswith("psnr") else f"{value:.2f}"
 
 
 def _where(entry: Entry) -> str:

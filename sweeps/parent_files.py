@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sweeps.entry import Entry
     from sweeps.spec import Spec
 
+_logger = logging.getLogger(__name__)
+
 RUNS_FILE = "runs.json"
 """The runs that were queued, by name, digest and parameters: a report can tell from it which are missing."""
 
@@ -50,7 +52,7 @@ def _settings(connection: Connection, run_id: str) -> list[Any]:
         content = Path(connection.client.download_artifacts(run_id, SETTINGS_FILE, folder)).read_bytes()
     try:
         settings = json.loads(content)
-    except ValueError as error:  # also what is no UTF-8
-        _logger.warning("run %s: %s cannot be read (%s): it is begun anew", run_id, SETTINGS_FILE, error)
+    except (ValueError, RecursionError) as error:  # a text that is not UTF-8 is a ValueError too
+        _logger.warning("%s of run %s is damaged and begun again: %s", SETTINGS_FILE, run_id, error)
         return []
     return settings if isinstance(settings, list) else []

@@ -24,12 +24,14 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from inversion.data.progress import Progress, quiet
+from inversion.document import VERSION
 from inversion.tracking.locks import alone_at
 from inversion.tracking.masking import safe
 from inversion.tracking.owner import owner_is_alive, owner_tags
 from sweeps.entry import (
     CONFIG,
     DIGEST,
+    DOCUMENT,
     FAILURE,
     FALLBACKS,
     FIRST,
@@ -308,5 +310,6 @@ def _waiting_trial(run: Queued) -> FrozenTrial:
 
 
 def _attributes(run: Queued) -> dict[str, Any]:
-    attributes = {NAME: run.name, CONFIG: run.config, DIGEST: run.digest, FALLBACKS: run.fallbacks}
+    attributes = {NAME: run.name, CONFIG: run.config, DIGEST: run.digest, FALLBACKS: run.fallbacks,
+                  DOCUMENT: VERSION if run.config is not None else None}
     return {key: value for key, value in attributes.items() if value is not None}

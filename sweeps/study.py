@@ -7,6 +7,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
+from pydantic import ValidationError
 
 from inversion.errors import DataError, RequestError, UnknownNameError
 from inversion.tracking.connection import Connection, connect, without_password
@@ -91,7 +92,7 @@ def open_study(storage: RDBStorage, name: str) -> Study:
 
     Raises:
         UnknownNameError: the queue has no such study.
-        RequestError: it has none at all, or this one is being set up.
+        RequestError: it has none at all, or this one is being set up, or was by another version.
     """
     known = names(storage)
     if not known:
@@ -103,12 +104,27 @@ def open_study(storage: RDBStorage, name: str) -> Study:
     attributes = study.user_attrs
     if PARENT not in attributes:
         raise RequestError(f"study {name} is not set up yet: run inversion-sweep with its spec first")
-    search = Search.from_json(attributes[SEARCH]) if attributes.get(SEARCH) else None
+    search = _search_of(study)
     if search:
         with knowingly_experimental():
             study.pruner = search.make_pruner()
     set_grace(storage, attributes[GRACE])
     return Study(Queue(storage, study), name, attributes[EXPERIMENT], StudyRun(attributes[PARENT], name), search)
+
+
+def _search_of(study: optuna.Study) -> Search | None:
+    """The search that a study was set up with; None for a grid.
+
+    Raises:
+        RequestError: it was set up by another version of inversion, and says what this one does not know.
+    """
+    stored = study.user_attrs.get(SEARCH)
+    try:
+        return Search.from_json(stored) if stored else None
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise RequestError(f"study {study.study_name} was set up by another version of inversion: its {where} is "
+                           "unknown here. Use that version, or another --study.") from error
 
 
 def names(storage: RDBStorage) -> list[str]:

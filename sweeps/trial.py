@@ -7,7 +7,8 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
-from sweeps.entry import CONFIG, FALLBACKS, Entry
+from inversion.document import added_since, config_from
+from sweeps.entry import CONFIG, DOCUMENT, FALLBACKS, Entry
 from sweeps.search import Search
 from sweeps.storage import knowingly_experimental
 from sweeps.study import BASE, Study
@@ -19,12 +20,17 @@ def configure(study: Study, entry: Entry) -> tuple[dict[str, Any], list[dict[str
     A grid's were resolved when it was queued. A search's are suggested now, by a sampler that is seeded with the
     trial's number: they depend on the trials that are done, not on the worker. Those of an interrupted trial are the
     ones it had.
+
+    Raises:
+        DocumentError: it was queued by another version of inversion, and says what this one does not know.
     """
     attributes = entry.trial.user_attrs
     if study.search is None or CONFIG in attributes:
-        return attributes[CONFIG], attributes.get(FALLBACKS, []), entry.digest
+        config = config_from(attributes[CONFIG], attributes.get(DOCUMENT, 1), f"run {entry.name} of the queue")
+        return config.model_dump(), attributes.get(FALLBACKS, []), entry.digest
     base = study.queue.study.user_attrs[BASE]
-    config = study.search.configure(base["config"], suggest(study, study.search, entry))
+    shared = added_since(base.get("version", 1), base["config"])
+    config = study.search.configure(shared, suggest(study, study.search, entry))
     return config.model_dump(), base["fallbacks"], None
 
 

@@ -127,8 +127,8 @@ class Worker:
 
     def _prepare(self, entry: Entry) -> Prepared:
         """The run's parameters, with what this machine has in place of their folders and device."""
-        config, fallbacks, digest = configure(self.study, entry)
         self.not_begun += 1
+        config, fallbacks, digest = configure(self.study, entry)
         prepared = prepare(parse_config(config), interruptible(quiet, self.stop),
                            [Fallback(**fallback) for fallback in fallbacks])
         if digest is not None and prepared.digest != digest:

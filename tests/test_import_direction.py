@@ -15,7 +15,7 @@ import inversion
 ROOT = Path(inversion.__file__).parent
 SWEEPS = ROOT.parent / "sweeps"
 
-LEAVES = {"inversion", "errors", "registry", "images", "config", "cores", "features", "seeds", "text"}
+LEAVES = {"inversion", "errors", "registry", "images", "config", "cores", "decibels", "features", "seeds", "text"}
 PARTS = {"encoders", "decoders", "fusion", "losses", "metrics", "data"}
 KNOWN: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES, LEAVES),

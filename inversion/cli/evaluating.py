@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from inversion.cli.console import Console, make_console, make_table, progress_bars
+from inversion.decibels import count_exact, counted, exact_note, is_a_mean
 from inversion.evaluation import SCORES, Evaluation, evaluate_run, find_target
 from inversion.tracking.connection import connect
 from inversion.trained import TrainedRun, find_lpips, find_trained, load_reconstructor
@@ -56,24 +57,27 @@ def show(console: Console, run: TrainedRun, evaluation: Evaluation) -> None:
     logged_on = images if evaluation.logged else f"its test images, {run.document['data']['name']}"
     table = make_table("score", f"now: {target.name}, {images}", f"logged: {logged_on}", "difference", title=run.name)
     for name in SCORES:
-        now = getattr(scores, name)
+        now = (scores.mean(name), scores.std(name)) if getattr(scores, name) else None
         before = _logged(run, evaluation, name)
         if now or before:
-            difference = f"{np.mean(now) - before[0]:+.6f}" if now and before else ""
-            table.add_row(LABELS[name], _shown((float(np.mean(now)), float(np.std(now))) if now else None),
-                          _shown(before), difference)
+            table.add_row(LABELS[name], _shown(now), _shown(before),
+                          f"{now[0] - before[0]:+.6f}" if now and before else "")
     console.print(table)
+    if exact := exact_note(count_exact(scores.psnr)):
+        console.print(exact)
     if evaluation.logged:
         console.print(_verdict(evaluation))
 
 
 def _logged(run: TrainedRun, evaluation: Evaluation, name: str) -> tuple[float, float] | None:
     """Mean and standard deviation that were logged; of these images alone, if they are some of the run's."""
-    values = [row[name] for row in evaluation.logged]
-    if values and None not in values:
-        return float(np.mean(values)), float(np.std(values))
+    if values := evaluation.before(name):
+        numbers = counted(values) if name == "psnr" else np.asarray(values)
+        return float(numbers.mean()), float(numbers.std())
     metric = f"test/{name}"
-    return (run.metrics[metric], run.metrics[f"{metric}_std"]) if metric in run.metrics else None
+    if metric not in run.metrics or not is_a_mean(run.metrics[metric]):
+        return None
+    return run.metrics[metric], run.metrics[f"{metric}_std"]
 
 
 def _verdict(evaluation: Evaluation) -> str:

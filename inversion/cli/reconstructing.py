@@ -9,9 +9,11 @@ import numpy as np
 
 from inversion.cli.console import Console, make_console, make_table, progress_bars
 from inversion.data.files import user_path
+from inversion.decibels import count_exact, counted, decibels, exact_note
 from inversion.pictures.contact_sheet import MOST_PICTURES
 from inversion.pictures.output import SHEET, TABLE, OutputFolder
 from inversion.pictures.reconstruct import Size
+from inversion.pictures.scores import PictureScores
 from inversion.pictures.side_by_side import FileNames, LoadedRun, PictureResult, labels_of, load_lpips_once
 from inversion.pictures.side_by_side import reconstruct_all as write_all
 from inversion.pictures.sources import Source
@@ -74,8 +76,10 @@ def show(console: Console, results: Sequence[PictureResult], runs: Sequence[Load
         table.add_section()
         for loaded in runs:
             own = [result.scores for result in results if result.label == loaded.label]
-            table.add_row("mean", "", loaded.label, *_numbers([_mean(values) for values in zip(*own, strict=True)]))
+            table.add_row("mean", "", loaded.label, *_numbers(_means(own)))
     console.print(table)
+    if exact := exact_note(count_exact([result.scores.psnr for result in results])):
+        console.print(exact)
 
 
 def _load(runs: Sequence[TrainedRun], lpips_weights: str | None) -> tuple[list[LoadedRun], list[str]]:
@@ -101,8 +105,15 @@ def _how(result: PictureResult, size: Size, image_size: int) -> str:
 
 def _numbers(scores: Sequence[float | None]) -> list[str]:
     """PSNR, SSIM and LPIPS as texts."""
-    return [f"{value:.{digits}f}" if value is not None else ""
-            for value, digits in zip(scores[:3], (2, 4, 4), strict=True)]
+    psnr, *others = scores[:3]
+    return [decibels(psnr).removesuffix(" dB") if psnr is not None else "",
+            *(f"{value:.4f}" if value is not None else "" for value in others)]
+
+
+def _means(scores: Sequence[PictureScores]) -> list[float | None]:
+    """The mean of each score, PSNR as it counts in means."""
+    finite = [each._replace(psnr=float(counted(each.psnr))) for each in scores]
+    return [_mean(values) for values in zip(*finite, strict=True)]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

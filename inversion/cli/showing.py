@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from inversion.cli.console import Console, make_table, styled
+from inversion.decibels import exact_note
 from inversion.resolve import Plan
 from inversion.run import RunResult
 from inversion.tracking.connection import Connection, without_password
@@ -42,8 +43,9 @@ def show_scores(console: Console, name: str, plan: Plan, result: RunResult, rema
     """The test scores in a line."""
     scores = [f"{label} {result.metrics[metric]:.3f} ± {result.metrics[f'{metric}_std']:.3f}"
               for metric, label in SHOWN_SCORES.items() if metric in result.metrics]
-    console.print(styled(name, "bold"), f": {', '.join(scores)} on {plan.photos.name}'s test images ({remark})",
-                  sep="", soft_wrap=True)
+    exact = exact_note(round(result.metrics.get("test/exact_images", 0)))
+    console.print(styled(name, "bold"), f": {', '.join(scores)} on {plan.photos.name}'s test images "
+                  f"({'; '.join(filter(None, [exact, remark]))})", sep="", soft_wrap=True)
 
 
 def say_where(console: Console, plan: Plan, result: RunResult, connection: Connection) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from inversion.cli.console import Console, make_console, progress_bars
 from inversion.cli.progress_bar import ProgressBar
 from inversion.cli.showing import encoder_rows, engine_row, say_where, show_rows, show_scores
-from inversion.config import RunConfig, parse_config
+from inversion.config import RunConfig
+from inversion.document import config_of
 from inversion.errors import RequestError
 from inversion.experiment import Prepared, prepare
 from inversion.resolve import Fallback, Plan
@@ -32,7 +33,7 @@ def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, r
         inherited: list[Fallback] = []
         if resume:
             document = resumable(connection, resume)
-            config = parse_config(document["parameters"])
+            config = config_of(document, f"run {resume}")
             inherited = [Fallback(**fallback) for fallback in document["fallbacks"]]
         with progress_bars() as report:
             prepared = prepare(config, interruptible(report, stop), inherited)

@@ -99,7 +99,7 @@ def _read_index(path: Path) -> Index:
         return {name: [int(size), int(changed), str(sha)] for name, (size, changed, sha) in files.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         _logger.warning("%s is broken: all photographs are read again", path)
         return {}
 

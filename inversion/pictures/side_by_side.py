@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from inversion.data.files import shown
 from inversion.data.names import safe_file_name, unique
 from inversion.data.progress import Progress, quiet
+from inversion.decibels import decibels
 from inversion.errors import DataError, InversionError, RequestError
 from inversion.losses import LPIPS
 from inversion.perceptual_weights import TrunkSource
@@ -164,4 +165,4 @@ def _table_row(result: PictureResult, run: TrainedRun, size: Size, files: dict[s
 def _sheet_row(source: Source, row: Sequence[Reconstruction]) -> SheetRow:
     return SheetRow(shown(source.path.name), thumbnail(row[0].original),
                     [thumbnail(made.reconstruction) for made in row], [thumbnail(made.difference) for made in row],
-                    [f"{made.scores.psnr:.2f} dB" for made in row])
+                    [decibels(made.scores.psnr) for made in row])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -10,11 +9,15 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 
-from inversion.errors import RequestError
+from inversion.document import DocumentError, NoDocumentError, read_document
+from inversion.errors import MissingArtifactError, RequestError
 from inversion.tracking.connection import Connection, without_password
 
 T = TypeVar("T")
 PAGE = 1000
+
+CONFIG, CONFIG_FILE = "inversion.config", "config.json"
+"""The tag and the artifact that hold a run's configuration."""
 
 
 def find_run(connection: Connection, run_id: str) -> Run:
@@ -30,15 +33,35 @@ def find_run(connection: Connection, run_id: str) -> Run:
 
 
 def document_of(run: Run) -> dict[str, Any]:
-    """The resolved configuration that a run left, as ``config.json`` has it.
+    """The resolved configuration that a run left, as one of this version, whichever it was written by.
+
+    From the tag, or from ``config.json`` where that has none that can be read: MLflow cuts long tags.
 
     Raises:
-        RequestError: the run has none.
+        NoDocumentError: the run has none.
+        DocumentError: it cannot be read.
     """
-    if "inversion.config" not in run.data.tags:
-        raise RequestError(f"run {run.info.run_id} was not made by inversion, or never began to train")
-    document: dict[str, Any] = json.loads(run.data.tags["inversion.config"])
-    return document
+    from inversion.tracking.fetch import fetch_text
+
+    run_id, tag = run.info.run_id, run.data.tags.get(CONFIG)
+    in_tag = "is missing"
+    if tag is not None:
+        try:
+            return read_document(tag)
+        except DocumentError as error:
+            in_tag = str(error)
+    elif "inversion.kind" not in run.data.tags:
+        raise NoDocumentError(f"run {run_id} was not made by inversion, or never began to train")
+    try:
+        return read_document(fetch_text(run_id, CONFIG_FILE))
+    except DocumentError as error:
+        in_file = str(error)
+    except MissingArtifactError as error:
+        if tag is None:
+            raise NoDocumentError(f"run {run_id} was not made by inversion, or never began to train") from error
+        in_file = "is missing"
+    raise DocumentError(f"the configuration of run {run_id} cannot be read: its tag {CONFIG} {in_tag}, its artifact "
+                        f"{CONFIG_FILE} {in_file}. Restore one of them, or train the run again.")
 
 
 def search(connection: Connection, condition: str) -> Iterator[Run]:

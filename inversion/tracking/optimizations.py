@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow.entities import Metric, Param, RunTag
 
+from inversion.document import texts_of
 from inversion.optimize import Point
 from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import create_run
+from inversion.tracking.lookup import CONFIG, CONFIG_FILE
 from inversion.tracking.run import TrackedRun, text_of
 from inversion.tracking.study import KIND
 
@@ -22,13 +23,14 @@ def begin_optimization(connection: Connection, name: str, tags: Mapping[str, str
                        document: Mapping[str, Any]) -> TrackedRun:
     """A new run with its parameters, its tags and the whole resolved configuration (tag and ``config.json``)."""
     everything = {KIND: "optimize", **tags}
+    tag, text = texts_of(document)
     run = TrackedRun(connection, create_run(connection, name, everything, "inversion optimize"))
     run.client.log_batch(
         run.run_id,
         params=[Param(key, text_of(value)) for key, value in parameters.items()],
-        tags=[RunTag("inversion.config", json.dumps(document, sort_keys=True))],
+        tags=[RunTag(CONFIG, tag)],
     )
-    run.client.log_text(run.run_id, json.dumps(document, indent=2, sort_keys=True), "config.json")
+    run.client.log_text(run.run_id, text, CONFIG_FILE)
     return run
 
 

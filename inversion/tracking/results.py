@@ -32,6 +32,7 @@ from inversion.training.evaluate import Scores
 from inversion.training.listener import Picture, Pixels
 
 PER_IMAGE = "test_per_image.parquet"
+SCORES_SCHEMA = pa.schema({"image": pa.string(), **dict.fromkeys(("psnr", "ssim", "lpips", "mse"), pa.float64())})
 ALL_PICTURES = "test.parquet"
 JPEG_QUALITY = 95
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
@@ -54,10 +55,9 @@ def log_scores(run: TrackedRun, names: Sequence[str], scores: Scores) -> None:
     """Every test image's scores as ``metrics/test_per_image.parquet``; LPIPS is null when it is off."""
     lpips: Sequence[float | None] = scores.lpips or [None] * len(names)
     columns = {"image": names, "psnr": scores.psnr, "ssim": scores.ssim, "lpips": lpips, "mse": scores.mse}
-    schema = pa.schema([("image", pa.string()), *((name, pa.float64()) for name in columns if name != "image")])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / PER_IMAGE
-        pq.write_table(pa.table(columns, schema=schema), file)
+        pq.write_table(pa.table(columns, schema=SCORES_SCHEMA), file)
         run.upload([file], "metrics")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -20,9 +19,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from inversion.config import RunConfig
 from inversion.data.names import safe_name
-from inversion.errors import AbandonedRunError, InversionError
+from inversion.document import texts_of
+from inversion.errors import AbandonedRunError, MissingArtifactError
 from inversion.tracking.connection import Connection, TrackingLostError, first_line, is_lost
 from inversion.tracking.lifecycle import MICRO_BATCH, create_run, describe_failure, end_run, take_over
+from inversion.tracking.lookup import CONFIG, CONFIG_FILE
 from inversion.tracking.moved import present_place, require_artifacts
 from inversion.tracking.owner import owner_tags
 from inversion.training.listener import Listener, Picture
@@ -31,10 +32,6 @@ UPLOAD_SECONDS = 60.0
 """Checkpoints lie on this machine after every epoch, and are uploaded this often and at the end."""
 
 _logger = logging.getLogger(__name__)
-
-
-class MissingArtifactError(InversionError):
-    """A run without the artifact that is asked for."""
 
 
 class TrackedRun(Listener):
@@ -56,15 +53,15 @@ class TrackedRun(Listener):
 
     def describe(self, name: str, config: RunConfig, tags: Mapping[str, str], document: Mapping[str, Any]) -> None:
         """Logs name, parameters, tags and the whole resolved configuration (tag and ``config.json``)."""
-        text = json.dumps(document, sort_keys=True)
-        everything = {MLFLOW_RUN_NAME: name, "inversion.config": text, **tags, **owner_tags()}
+        tag, text = texts_of(document)
+        everything = {MLFLOW_RUN_NAME: name, CONFIG: tag, **tags, **owner_tags()}
         known = self.client.get_run(self.run_id).data.params
         self.client.log_batch(
             self.run_id,
             params=[Param(key, value) for key, value in params_to_log(config, known).items()],
             tags=[RunTag(key, value) for key, value in everything.items()],
         )
-        self.client.log_text(self.run_id, json.dumps(document, indent=2, sort_keys=True), "config.json")
+        self.client.log_text(self.run_id, text, CONFIG_FILE)
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         if epoch in self._epochs_logged:  # told again after a resume, with the same numbers

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from inversion import metrics
+from inversion.decibels import count_exact, counted
+from inversion.errors import NonFiniteError
 from inversion.images import from_stored
 from inversion.losses import LPIPS, ReconstructionLoss, Targets, make_targets
 from inversion.model import InversionModel
@@ -17,6 +20,8 @@ from inversion.training.device import Engine
 from inversion.training.kept import Kept
 from inversion.training.measure import synchronised_time
 from inversion.training.memory import BatchSize
+
+Array = npt.NDArray[np.float64]
 
 BATCH = 8
 
@@ -39,13 +44,26 @@ class Scores:
         for item in fields(self):
             setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
+    def counted(self, name: str) -> Array:
+        """One list of scores as it counts in means: PSNR as ``inversion.decibels`` has it."""
+        values = getattr(self, name)
+        return counted(values) if name == "psnr" else np.asarray(values, np.float64)
+
     def mean(self, name: str) -> float:
         """Mean over the images of one list of scores."""
-        return float(np.mean(getattr(self, name)))
+        return float(np.mean(self.counted(name)))
 
     def std(self, name: str) -> float:
         """Standard deviation over the images, with ddof 0."""
-        return float(np.std(getattr(self, name)))
+        return float(np.std(self.counted(name)))
+
+    def require_numbers(self, names: Sequence[str]) -> None:
+        """Raises a NonFiniteError that names the first image whose scores are no numbers: its reconstruction is not."""
+        for score in ("psnr", "ssim", "lpips"):
+            for name, value in zip(names, self.counted(score), strict=False):
+                if not np.isfinite(value):
+                    raise NonFiniteError(f"test image {name}: its {score} is {value}, because its reconstruction is "
+                                         "not finite. Try precision=fp32, or a lower lr.")
 
     def loss(self, loss: ReconstructionLoss) -> float:
         """The training loss on these images; NaN never hides: a NaN score makes a NaN loss."""
@@ -140,12 +158,17 @@ def validation_metrics(scores: Scores, loss: ReconstructionLoss) -> dict[str, fl
 
 
 def test_metrics(scores: Scores) -> dict[str, float]:
-    """The ``test/…`` metrics: mean and standard deviation (ddof 0) over the images, and what scoring them took."""
-    values = {}
+    """The ``test/…`` metrics: mean and standard deviation (ddof 0) over the images, and what scoring them took.
+
+    ``test/exact_images`` says how many counted as exact; it is left out where none did.
+    """
+    values: dict[str, float] = {}
     for name in ("psnr", "ssim", "lpips"):
         if getattr(scores, name):
             values[f"test/{name}"] = scores.mean(name)
             values[f"test/{name}_std"] = scores.std(name)
+    if exact := count_exact(scores.psnr):
+        values["test/exact_images"] = exact
     values["eval_seconds"] = scores.seconds
     values["inference_ms_per_image"] = 1000 * scores.forward_seconds / max(1, len(scores.psnr))
     return values

@@ -26,10 +26,11 @@ from inversion.errors import AbandonedRunError, NonFiniteError, PrunedRunError
 from inversion.images import from_stored
 from inversion.losses import LossTerms, ReconstructionLoss
 from inversion.model import InversionModel
-from inversion.training.checkpoint import BEST, LAST, CheckpointError, load_checkpoint, save_checkpoint
+from inversion.training.checkpoint import BEST, LAST, CheckpointError, damaged, load_checkpoint, save_checkpoint
 from inversion.training.device import Engine
 from inversion.training.evaluate import BATCH, Scores, evaluate, validation_metrics
 from inversion.training.finite import FiniteCheck
+from inversion.training.fitting import MisfitError, require_fit
 from inversion.training.gradients import BatchGradients
 from inversion.training.graphs import GraphedGradients, graphs_are_asked_for
 from inversion.training.interrupt import StopRequest
@@ -129,11 +130,9 @@ class Trainer:
         """Continues from a ``last.pt`` of the same configuration.
 
         Raises:
-            CheckpointError: the file cannot be read, or belongs to another configuration.
+            CheckpointError: as ``load_resumable``; nothing of this trainer has changed.
         """
-        content = load_checkpoint(path)
-        if content["digest"] != self.digest:
-            raise CheckpointError(f"{path} belongs to configuration {content['digest']}, not to {self.digest}")
+        content = self.load_resumable(path)
         self.model.load_learned_state(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.schedule.load_state_dict(content["schedule"])
@@ -145,6 +144,21 @@ class Trainer:
         if self.progress.epoch:  # the process may have died between saving this epoch and telling of it
             for listener in self.listeners:
                 listener.on_epoch(self.progress.epoch, self.progress.last_metrics)
+
+    def load_resumable(self, path: Path) -> dict[str, Any]:
+        """The content of a ``last.pt`` that this trainer can go on from.
+
+        Raises:
+            CheckpointError: the file cannot be read, belongs to another configuration, or lacks what is needed.
+        """
+        content = load_checkpoint(path)
+        if content.get("digest") != self.digest:
+            raise CheckpointError(f"{path} belongs to configuration {content.get('digest')}, not to {self.digest}")
+        try:
+            require_fit(content, self.model.learned_state(), self.optimizer, self.schedule, len(self.data.batches))
+        except MisfitError as error:
+            raise damaged(path, error) from error
+        return content
 
     def _calibrate(self) -> None:
         """Measures the features' scale; the model is in eval mode and no seed is involved."""

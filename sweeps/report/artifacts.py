@@ -41,7 +41,7 @@ def fetch_list(connection: Connection, run_id: str, artifact: str) -> list[Any]:
     """A JSON list among a run's artifacts; empty if there is none, or it cannot be read."""
     try:
         found = json.loads(fetch_text(connection, run_id, artifact) or "[]")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         _logger.warning("run %s: %s cannot be read: %s", run_id, artifact, first_line(error))
         return []
     return found if isinstance(found, list) else []

@@ -139,7 +139,6 @@ def _configurations(runs: Sequence[ReportRun]) -> list[Configuration]:
 
 
 def _best(items: Sequence[Configuration]) -> Configuration:
-    validated = [item.cost("best/val_psnr") for item in items]
-    if None in validated:
+    if any(item.best_validation is None for item in items):
         return items[0]
-    return max(items, key=lambda item: item.cost("best/val_psnr") or 0.0)
+    return max(items, key=lambda item: item.best_validation or 0.0)

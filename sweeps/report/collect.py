@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import math
+import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from mlflow.entities import Run
 
+from inversion.decibels import counted
+from inversion.document import DocumentError, NoDocumentError
+from inversion.errors import DamagedArtifactError, MissingArtifactError
 from inversion.tracking.connection import Connection
-from inversion.tracking.lookup import search
+from inversion.tracking.fetch import RESTORE, fetch_image_scores
+from inversion.tracking.lookup import document_of, search
 from inversion.tracking.moved import require_artifacts
 from inversion.tracking.results import PER_IMAGE
 from inversion.tracking.study import DIGEST, KIND, STUDY, children, require_study
 from sweeps.parent_files import RUNS_FILE, SETTINGS_FILE
-from sweeps.report.artifacts import fetch_list, fetch_parquet, fetch_text
+from sweeps.report.artifacts import fetch_list, fetch_text
 from sweeps.report.study_data import ReportRun, StudyData
 
 THREADS = 8
 """Artifacts are fetched side by side: each is a request of some milliseconds."""
-
-COLUMNS = {"image", "psnr", "ssim", "lpips", "mse"}
-"""What a run logs of each test image."""
 
 
 def collect(connection: Connection, name: str) -> StudyData:
@@ -39,15 +42,21 @@ def collect(connection: Connection, name: str) -> StudyData:
     with ThreadPoolExecutor(THREADS) as pool:
         read = list(pool.map(lambda run: _read(connection, run), [*runs, *references]))
     planned, settings = (fetch_list(connection, parent.info.run_id, name) for name in (RUNS_FILE, SETTINGS_FILE))
-    return StudyData(name, parent, [run for run in read[:len(runs)] if run], planned,
-                     [run for run in read[len(runs):] if run], _specs(connection, parent.info.run_id), settings)
+    return StudyData(name, parent, [run for run in read[:len(runs)] if run], list(filter(_is_planned, planned)),
+                     [run for run in read[len(runs):] if run], _specs(connection, parent.info.run_id),
+                     [said for said in settings if isinstance(said, str)])
+
+
+def _is_planned(item: object) -> bool:
+    """Whether an item of the list of queued runs is one."""
+    return isinstance(item, dict) and "run" in item and "digest" in item and isinstance(item["digest"], str | None)
 
 
 def histories(connection: Connection, run_ids: Mapping[str, str], metric: str) -> dict[str, list[tuple[int, float]]]:
-    """A metric by epoch of several runs, given by label; values that are no finite numbers are left out."""
+    """PSNR by epoch of several runs, given by label; values that are no finite numbers are left out."""
     def read(run_id: str) -> list[tuple[int, float]]:
         points = connection.client.get_metric_history(run_id, metric)
-        return sorted((point.step, point.value) for point in points if math.isfinite(point.value))
+        return sorted((point.step, float(counted(point.value))) for point in points if math.isfinite(point.value))
 
     with ThreadPoolExecutor(THREADS) as pool:
         return dict(zip(run_ids, pool.map(read, run_ids.values()), strict=True))
@@ -64,18 +73,34 @@ def _once_each(runs: Iterable[Run]) -> list[Run]:
 
 
 def _read(connection: Connection, run: Run) -> ReportRun | None:
-    if "inversion.config" not in run.data.tags:  # killed before it was described
+    try:
+        document = document_of(run)
+    except NoDocumentError:  # killed before it was described
         return None
-    scores = _scores(connection, run.info.run_id) if run.info.status == "FINISHED" else None
-    return ReportRun(run, json.loads(run.data.tags["inversion.config"]), scores)
+    except DocumentError as error:
+        return ReportRun(run, {}, problem=str(error))
+    if run.info.status != "FINISHED":
+        return ReportRun(run, document)
+    try:
+        return ReportRun(run, document, _scores(run.info.run_id, document))
+    except (DamagedArtifactError, MissingArtifactError) as error:
+        return ReportRun(run, document, problem=str(error))
 
 
-def _scores(connection: Connection, run_id: str) -> pd.DataFrame | None:
-    """Every test image's scores; None where they are missing or not what a run logs."""
-    scores = fetch_parquet(connection, run_id, f"metrics/{PER_IMAGE}")
-    if scores is None or not COLUMNS.issubset(scores.columns):
-        return None
-    return scores if len(scores) and scores["image"].is_unique else None
+def _scores(run_id: str, document: Mapping[str, Any]) -> pd.DataFrame:
+    """Every test image's scores, PSNR as it counts.
+
+    Raises:
+        MissingArtifactError: there are none.
+        DamagedArtifactError: they cannot be read, or are not of all the run's test images.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        scores = pd.DataFrame(fetch_image_scores(run_id, Path(folder)))
+    images = document["data"].get("images", {}).get("test")
+    if images is not None and len(scores) != images:
+        raise DamagedArtifactError(f"metrics/{PER_IMAGE} of run {run_id} is damaged: it has {len(scores)} images, and "
+                                   f"the run was scored on {images}. {RESTORE}")
+    return scores.assign(psnr=counted(scores["psnr"]), lpips=scores["lpips"].astype(float))
 
 
 def _specs(connection: Connection, run_id: str) -> dict[str, str]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from inversion.config import RunConfig
+from inversion.decibels import count_exact, counted
 from inversion.resolve import run_name
 from inversion.tracking.study import SIDE_BY_SIDE
 from sweeps.report.statistics import Interval, SeedPool, pool_interval, pool_seeds
@@ -83,7 +87,7 @@ class Configuration:
     def pool(self, metric: str) -> SeedPool | None:
         """Scores of every test image for each seed; None where the metric is off."""
         series = {seed: run.scores.set_index("image")[metric] for seed, run in self.runs.items()
-                  if run.scores is not None and run.scores[metric].notna().all()}
+                  if run.scores is not None and np.isfinite(run.scores[metric]).all()}
         return pool_seeds(series) if series else None
 
     @cached_property
@@ -111,7 +115,19 @@ class Configuration:
     def cost(self, metric: str) -> float | None:
         """A metric of the whole run (seconds, memory, parameters), averaged over the seeds."""
         values = [run.metrics[metric] for run in self.runs.values() if metric in run.metrics]
-        return sum(values) / len(values) if values else None
+        known = [value for value in values if math.isfinite(value)]
+        return sum(known) / len(known) if known else None
+
+    @property
+    def best_validation(self) -> float | None:
+        """PSNR of the validation images at the best epoch, averaged over the seeds; None where one has none."""
+        values = counted([run.metrics.get("best/val_psnr", math.nan) for run in self.runs.values()])
+        return float(values.mean()) if np.isfinite(values).all() else None
+
+    @cached_property
+    def exact(self) -> int:
+        """How many reconstructions of test images are exact, over all seeds: each counts as ``EXACT_DB``."""
+        return count_exact(self.psnr.values)
 
     def own_cost(self, metric: str) -> float | None:
         """The same, but None for memory that is not the run's own."""
@@ -120,4 +136,5 @@ class Configuration:
 
 def plain_name(parameters: Mapping[str, Any]) -> str:
     """``vgg16:block1+wavelet``: a configuration's name without its seed."""
-    return run_name(RunConfig(**{**parameters, "seed": 0}), [])
+    known = {name: value for name, value in parameters.items() if name in RunConfig.model_fields}
+    return run_name(RunConfig.model_construct(**{**known, "seed": 0}), [])  # unchecked: it may be of another version

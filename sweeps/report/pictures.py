@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,11 +12,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from inversion.decibels import decibels
 from inversion.tracking.connection import Connection
 from inversion.tracking.results import ALL_PICTURES
 from sweeps.report.artifacts import fetch_parquet
 from sweeps.report.board import Board
 from sweeps.report.configuration import Configuration
+
+_logger = logging.getLogger(__name__)
 
 SHOWN_CONFIGURATIONS = 6
 BRIGHTER = 3
@@ -26,6 +30,9 @@ FIRST = ("median", "best", "worst", "upper quartile", "lower quartile")
 """Which roles are given out first where there are fewer images than roles."""
 
 
+JPEG, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+"""What a JPEG file begins and ends with: one that is cut ends otherwise."""
+
 Pictures = dict[str, tuple[bytes, bytes]]
 """Original and reconstruction as JPEG files, by the image's name."""
 
@@ -35,7 +42,7 @@ class Reconstruction:
     """What a configuration made of an image; pictures are data URIs."""
 
     label: str
-    psnr: float
+    psnr: str
     picture: str
     difference: str
 
@@ -90,7 +97,19 @@ def pictures_of(connection: Connection, run_id: str) -> Pictures | None:
     table = fetch_parquet(connection, run_id, f"reconstructions/{ALL_PICTURES}")
     if table is None:
         return None
+    if not _is_of_pictures(table):
+        _logger.warning("run %s: reconstructions/%s is damaged, and shows nothing", run_id, ALL_PICTURES)
+        return None
     return dict(zip(table["image"], zip(table["original"], table["reconstruction"], strict=True), strict=True))
+
+
+def _is_of_pictures(table: pd.DataFrame) -> bool:
+    """Whether a table is what ``results.log_all_pictures`` writes, as far as can be seen without decoding it all."""
+    files = ("original", "reconstruction")
+    if not {"image", *files}.issubset(table.columns) or not table["image"].is_unique:
+        return False
+    return all(isinstance(file, bytes) and file.startswith(JPEG) and file.rstrip(b"\0").endswith(JPEG_END)
+               for name in files for file in table[name])
 
 
 def _scene(board: Board, pictured: Mapping[str, Pictures], image: str, role: str) -> Scene:
@@ -101,7 +120,7 @@ def _scene(board: Board, pictured: Mapping[str, Pictures], image: str, role: str
         if image in pictures:
             _, reconstruction = pictures[image]
             scores = next(iter(board.by_label[label].psnr.table.items()))[1]  # of the seed that the picture is of
-            made.append(Reconstruction(label, float(scores[image]), data_uri(reconstruction),
+            made.append(Reconstruction(label, decibels(float(scores[image])), data_uri(reconstruction),
                                        data_uri(difference(target or original, reconstruction))))
     return Scene(image, role, data_uri(original), made, data_uri(target) if target else None)
 

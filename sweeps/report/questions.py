@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from inversion.encoders.catalog import parse_encoders
+from inversion.errors import InversionError
 from sweeps.report.board import Board, together
 from sweeps.report.configuration import Configuration
 from sweeps.report.published_figures import BESIDE, beside_note, published_row
@@ -180,6 +181,9 @@ def _usual_decoder(board: Board) -> str:
 
 def _cut(item: Configuration) -> tuple[str, int]:
     """Encoder and index of the layer, 0 the shallowest."""
-    cut, = parse_encoders(item.encoder)
+    try:
+        cut, = parse_encoders(item.encoder)
+    except InversionError:  # of another version of inversion or of timm: nothing is known of how deep it is
+        return item.encoder, 0
     layers = list(cut.spec.layers)
     return cut.encoder, layers.index(cut.layer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from inversion.decibels import EXACT_DB
 from sweeps.report.board import Board
 from sweeps.report.configuration import Configuration
 from sweeps.report.published_figures import BESIDE, beside_note, published_row
@@ -22,12 +23,14 @@ TRAINING = Shown("training (s)", "{train_seconds:,.0f}")
 EVALUATION = Shown("evaluation (s)", "{eval_seconds:.2f}")
 MEMORY = Shown("memory (MB)", "{memory_mb:,.0f}")
 PRECISION = Shown("precision", "{precision}")
+EXACT = Shown("exact images", "{exact_images}")
 SEEDS = [Shown("seeds", "{seeds}"), Shown("between seeds (dB)", "± {seed_spread:.2f}", "one seed")]
 
 NOTE = ("Mean ± standard deviation over the test images (ddof 0); the interval is that of the mean, by bootstrap over "
         "the images{seeds}. Times and memory are those of the machines that trained.")
 SHARED_MEMORY = (" Memory on a CPU is the resident set of the whole process, which grows with the runs that it did "
                  "before, and memory of runs side by side is that of all of them: it is not to be compared.")
+EXACT_IMAGES = f" An image that is rebuilt exactly has no finite PSNR, and counts as {EXACT_DB:.0f} dB in every number."
 BETWEEN = " Between seeds: standard deviation of their means (n − 1)."
 PRECISIONS = " The precision differs between the runs; it is no reason to rank them apart."
 
@@ -53,7 +56,7 @@ def row_of(item: Configuration) -> dict[str, Any]:
     interval = item.interval
     row: dict[str, Any] = {"configuration": item.label, "encoder": item.encoder, "decoder": item.decoder,
                            "fusion": item.fusion, "precision": item.precision, "seeds": len(item.runs),
-                           "seed_spread": item.psnr.spread}
+                           "seed_spread": item.psnr.spread, "exact_images": item.exact}
     for metric in ("psnr", "ssim", "lpips"):
         row |= {metric: item.mean(metric), f"{metric}_std": item.std(metric)}
     return row | {
@@ -71,8 +74,9 @@ def _ranked(board: Board, key: str, title: str, items: Sequence[Configuration]) 
     rows = [{"rank": rank, **row_of(item), **published_row(item.plain)} for rank, item in enumerate(items, start=1)]
     several = any(row["seeds"] > 1 for row in rows)
     mixed = len(board.precisions) > 1
-    shown = [Shown("rank", "{rank}"), RUN, PSNR, INTERVAL, SSIM, LPIPS, PARAMETERS, TRAINING, EVALUATION, MEMORY,
-             *([PRECISION] if mixed else []), *BESIDE, *(SEEDS if several else [])]
+    exact = [EXACT] if any(item.exact for item in items) else []
+    shown = [Shown("rank", "{rank}"), RUN, PSNR, INTERVAL, *exact, SSIM, LPIPS, PARAMETERS, TRAINING, EVALUATION,
+             MEMORY, *([PRECISION] if mixed else []), *BESIDE, *(SEEDS if several else [])]
     note = NOTE.format(seeds=" and the seeds" if several else "") + _remarks(items, several, mixed)
     return ReportTable(key, title, shown, rows, f"{note} {beside_note(board)}", frozenset({0} if rows else ()))
 
@@ -80,6 +84,7 @@ def _ranked(board: Board, key: str, title: str, items: Sequence[Configuration]) 
 def _remarks(items: Sequence[Configuration], several: bool, mixed: bool) -> str:
     """What else has to be known to read a ranking."""
     remarks = (BETWEEN if several else "") + (PRECISIONS if mixed else "")
+    remarks += EXACT_IMAGES if any(item.exact for item in items) else ""
     remarks += "" if all(item.owns_memory for item in items) else SHARED_MEMORY
     accumulated = [item.label for item in items
                    if any("inversion.micro_batch" in run.tags for run in item.runs.values())]

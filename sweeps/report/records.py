@@ -18,10 +18,12 @@ def failures(data: StudyData) -> ReportTable:
 
 
 def _why(run: ReportRun) -> dict[str, str | None]:
+    if run.problem and not run.document:
+        return {"cause": "configuration", "message": run.problem}
+    if run.problem:
+        return {"cause": "scores", "message": f"{run.problem} Its table of test images is missing or cannot be read"}
     if run.status == "FINISHED":
-        if run.scores is None:
-            return {"cause": "scores", "message": "metrics/test_per_image.parquet is missing or cannot be read"}
-        return {"cause": "scores", "message": "the PSNR of a test image is not finite: it cannot be ranked"}
+        return {"cause": "scores", "message": "the PSNR or SSIM of a test image is not finite: it cannot be ranked"}
     return {"cause": run.tags.get("inversion.failure"), "message": run.tags.get("inversion.failure_message")}
 
 

@@ -57,10 +57,12 @@ def references(connection: Connection, data: StudyData, boards: Sequence[Board])
 
 def _row(run: ReportRun) -> dict[str, Any]:
     names = ("protocol", "weights", "image_size", "steps", "precision")
-    return {"run": run.name, "psnr": run.metrics.get("test/psnr"), "psnr_std": run.metrics.get("test/psnr_std"),
+    assert run.scores is not None  # noqa: S101  only scored ones are asked for
+    psnr = run.scores["psnr"]
+    return {"run": run.name, "psnr": float(psnr.mean()), "psnr_std": float(psnr.std(ddof=0)),
             "ssim": run.metrics.get("test/ssim"), "lpips": run.metrics.get("test/lpips"),
             "eval_seconds": run.metrics.get("eval_seconds"),
-            "images": len(run.scores) if run.scores is not None else 0,
+            "images": len(run.scores),
             **{name: run.parameters.get(name) for name in names}, "data_set": run.document["data"]["name"],
             "run_id": run.run_id}
 

@@ -15,11 +15,15 @@ from inversion.tracking.study import DIGEST
 
 @dataclass(frozen=True)
 class ReportRun:
-    """One run of the study. ``scores`` has a row for each test image: ``image, psnr, ssim, lpips, mse``."""
+    """One run of the study. ``scores`` has a row for each test image: ``image, psnr, ssim, lpips, mse``.
+
+    ``problem`` says what of it cannot be read; without its configuration the document is empty.
+    """
 
     run: Run
     document: Mapping[str, Any]
     scores: pd.DataFrame | None = None
+    problem: str = ""
 
     @property
     def run_id(self) -> str:
@@ -46,13 +50,14 @@ class ReportRun:
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The resolved parameters."""
-        parameters: Mapping[str, Any] = self.document["parameters"]
+        parameters: Mapping[str, Any] = self.document.get("parameters", {})
         return parameters
 
     @property
     def is_scored(self) -> bool:
         """Whether it is finished and its test scores are there, each a finite number."""
-        return self.status == "FINISHED" and self.scores is not None and bool(np.isfinite(self.scores["psnr"]).all())
+        return (self.status == "FINISHED" and self.scores is not None
+                and bool(np.isfinite(self.scores[["psnr", "ssim"]]).all(axis=None)))
 
     @property
     def images(self) -> frozenset[str]:
@@ -115,8 +120,9 @@ class StudyData:
 
 def shared_parameters(runs: Sequence[ReportRun]) -> dict[str, Any]:
     """The resolved parameters that have one value in all runs; no run, no parameter."""
-    if not runs:
+    known = [run.parameters for run in runs if run.document]
+    if not known:
         return {}
-    first, *others = (run.parameters for run in runs)
+    first, *others = known
     return {name: value for name, value in first.items()
             if all(name in other and other[name] == value for other in others)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from inversion.document import is_newer
 from sweeps.comparable import COMPARABLE
 from sweeps.report.board import Board
 from sweeps.report.study_data import ReportRun, StudyData
@@ -63,6 +64,9 @@ def standing(data: StudyData, boards: Sequence[Board]) -> list[str]:
         parts.append(f"{len(finished)} of {total} runs are finished")
     parts += [f"{len(failed)} failed"] if failed else []
     parts += [f"{len(unscored)} finished without scores"] if unscored else []
+    newer = sum(is_newer(run.document) for run in data.runs)
+    parts += [f"{_runs(newer)} made by a newer version of inversion, of which what this one does not know is left out"
+              ] if newer else []
     parts += [_apart(boards[0], board) for board in boards[1:]]
     return ["; ".join(parts) + "."] if parts else []
 

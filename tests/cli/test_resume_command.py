@@ -240,3 +240,55 @@ def test_a_run_whose_photographs_changed_is_not_resumed(
     assert "photographs" in refused(inversion("train", "--resume", run.info.run_id))
     assert all_runs()[0].data.tags == run.data.tags
     assert all_runs()[0].info.status == "KILLED"
+
+
+@pytest.fixture
+def stopped(train: Command, all_runs: Runs, stop_at_step: Callable[[int], None]) -> tuple[Run, list[Path]]:
+    """A run that was stopped in its second epoch, and its checkpoint here and among its artifacts."""
+    stop_at_step(STEPS + 1)
+    assert train(epochs=3, batch_size=2).code == 130
+    run, = all_runs()
+    here = Path(run.data.params["data_dir"]) / "runs" / run.info.run_id / "last.pt"
+    return run, [here, Path(run.info.artifact_uri) / "checkpoints" / "last.pt"]
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def forget_schedule(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    del content["schedule"]
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize(("damage", "says"), [
+    (truncate, "it is damaged"), (forget_schedule, "schedule is missing"),
+    (lambda path: path.write_bytes(b""), "it is damaged"),
+], ids=["cut", "without its schedule", "empty"])
+def test_damaged_checkpoints_are_named_with_what_can_be_done(
+        stopped: tuple[Run, list[Path]], damage: Callable[[Path], object], says: str, inversion: Command,
+        all_runs: Runs) -> None:
+    run, checkpoints = stopped
+    for path in checkpoints:
+        damage(path)
+    outcome = inversion("train", "--resume", run.info.run_id)
+    assert outcome.code == 1
+    assert len(outcome.err.splitlines()) == 1
+    assert f"run {run.info.run_id} cannot be gone on with" in outcome.err
+    assert "last.pt" in outcome.err
+    assert says in outcome.err
+    assert "Train its configuration anew, without --resume" in outcome.err
+    assert "checkpoints/best.pt" in outcome.err
+    failed, = all_runs()
+    assert (failed.info.status, failed.data.tags["inversion.failure"]) == ("FAILED", "checkpoint")
+
+
+def test_where_one_checkpoint_is_damaged_the_other_is_gone_on_from(
+        stopped: tuple[Run, list[Path]], inversion: Command, all_runs: Runs, caplog: pytest.LogCaptureFixture) -> None:
+    run, (here, _) = stopped
+    forget_schedule(here)
+    assert inversion("train", "--resume", run.info.run_id).code == 0
+    assert "passed over: the checkpoint" in caplog.text
+    resumed, = all_runs()
+    assert Numbers(resumed).epochs == [1, 2, 3]

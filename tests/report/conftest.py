@@ -18,6 +18,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from PIL import Image
 
 from inversion.config import RunConfig
+from inversion.decibels import counted
 from inversion.encoders.catalog import parse_encoders
 from inversion.resolve import NOT_SCIENTIFIC, RECIPE, check, run_name
 from inversion.tracking.study import DIGEST, KIND, STUDY
@@ -106,13 +107,14 @@ class MadeStudy:
         return self.name
 
     def _score(self, run_id: str, psnr: Any, images: Sequence[str], metrics: Mapping[str, float], lpips: bool) -> None:
-        table = pd.DataFrame({"image": list(images), "psnr": psnr, "ssim": psnr / 50,
+        table = pd.DataFrame({"image": list(images), "psnr": psnr, "ssim": np.minimum(psnr, 50) / 50,
                               "lpips": 1 / psnr if lpips else None, "mse": 10 ** (-psnr / 10)})
         table["lpips"] = table["lpips"].astype("float64")
         file = self.folder / "test_per_image.parquet"
         table.to_parquet(file)
         self.client.log_artifact(run_id, str(file), "metrics")
-        logged = {"test/psnr": float(psnr.mean()), "test/psnr_std": float(psnr.std()), "train_seconds": 10.0,
+        mean = counted(psnr)
+        logged = {"test/psnr": float(mean.mean()), "test/psnr_std": float(mean.std()), "train_seconds": 10.0,
                   "eval_seconds": 2.0, "decoder_parameters": 1000.0, "train_peak_memory_mb": 500.0,
                   "eval_peak_memory_mb": 400.0, "gflops_per_image": 1.0, "encoder_passes": 1.0, **metrics}
         points = [Metric(key, value, 0, 0) for key, value in logged.items()]

@@ -175,7 +175,7 @@ def test_a_score_that_is_not_finite_is_not_ranked_and_told(
 ) -> None:
     made = make_study()
     made.add(scores(25), decoder="wavelet")
-    made.add([float("inf")] * 12, decoder="attention")
+    made.add([float("nan"), *scores(40)[1:]], decoder="attention")
     data, (board,) = read(made)
     assert [item.label for item in board.configurations] == ["vgg16:block1+wavelet"]
     row, = failures(data).rows

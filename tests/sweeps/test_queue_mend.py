@@ -14,6 +14,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import Trial, TrialState
 
+from inversion.document import VERSION
 from inversion.tracking.owner import HOST, PID
 from sweeps.entry import FAILURE, MAX_DEATHS, OWNER, Entry
 from sweeps.queue import DIED, Queue, Queued
@@ -177,7 +178,7 @@ def test_whoever_goes_on_has_all_that_was_known_of_the_run_and_not_why_it_ended(
     assert new.distributions == old.distributions
     assert new.intermediate_values == {1: 18.0, 2: 19.5}
     assert new.user_attrs == {"run": "vgg16:block1+wavelet", "config": CONFIG, "digest": "digest",
-                              "fallbacks": FALLBACKS, "mlflow_run": "id of the run"}
+                              "document_version": VERSION, "fallbacks": FALLBACKS, "mlflow_run": "id of the run"}
 
 
 def test_a_run_keeps_its_place_and_its_history_over_many_lives(bench: Any) -> None:

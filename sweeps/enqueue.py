@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from inversion.config import RunConfig
-from inversion.cores import usable_cores
 from inversion.data.cache import PhotoCache, load_cached
 from inversion.data.catalog import cache_folder, find_photo_set
 from inversion.data.progress import Progress
@@ -19,7 +18,7 @@ from inversion.encoders.catalog import parse_encoders
 from inversion.encoders.imagenet import require_imagenet
 from inversion.errors import DataError, FallbackRefusedError, RequestError, WeightsError
 from inversion.perceptual_weights import find_trunk
-from inversion.resolve import Plan, data_folder, resolve
+from inversion.resolve import Plan, data_folder, default_threads, resolve
 from sweeps.grid import Configuration
 from sweeps.problems import Problems
 from sweeps.queue import Queued
@@ -42,7 +41,7 @@ class Resolver:
 
     def __init__(self, progress: Progress, workers: int) -> None:
         self.progress = progress
-        self.threads = max(1, usable_cores() // max(1, workers))
+        self.threads = default_threads(workers)
         self._find = functools.cache(lambda data, folder: find_photo_set(data, folder, progress))
         self._load: Callable[..., PhotoCache] = functools.cache(self._load_now)
 

@@ -23,6 +23,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 MOST = 1_000_000_000
 """More than anybody means by a number of images, epochs or steps, and still a number to every library. So it is not
 among what is told to be allowed, unless somebody goes beyond it."""
+MOST_THREADS = 1024
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Limit = Annotated[int, Field(ge=0, le=MOST)]
 
@@ -63,8 +64,8 @@ class RunConfig(BaseModel):
     device: str = Field("auto", description="cpu, cuda or cuda:N; auto: CUDA when there is one")
     precision: Precision = Field("auto", description="auto: bf16 autocast on CUDA from compute capability 8.0 on and "
                                  "on CPUs with AVX512-BF16, else fp32")
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads of PyTorch; 0: one for each core that the process "
-                         "may use")
+    threads: int = Field(0, ge=0, le=MOST_THREADS, description="CPU threads of PyTorch; 0: one for each "
+                         "core that the process may use")
     strict: bool = Field(False, description="refuse every fallback instead of naming it")
 
     @field_validator("*", mode="before")

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from inversion.config import RunConfig, parse_options
+from inversion.config import MOST_THREADS, RunConfig, parse_options
 from inversion.cores import usable_cores
 from inversion.data.catalog import data_folder, find_photo_set, require_data, resolve_auto
 from inversion.data.progress import Progress, quiet
@@ -231,9 +231,14 @@ def _resolve_lpips(config: RunConfig, fallbacks: list[Fallback]) -> TrunkSource 
     return lpips
 
 
+def default_threads(workers: int = 1) -> int:
+    """CPU threads of a run where ``threads`` says no number: the cores that this process may use, shared by workers."""
+    return min(max(1, usable_cores() // workers), MOST_THREADS)
+
+
 def _resolve_engine(config: RunConfig) -> dict[str, Any]:
     from inversion.training.device import choose_device, choose_precision
 
     device = choose_device(config.device)
     return {"device": device, "precision": choose_precision(config.precision, device),
-            "threads": config.threads or usable_cores()}
+            "threads": config.threads or default_threads()}

@@ -11,6 +11,7 @@ from inversion.cli.console import Console, make_console, progress_bars
 from inversion.cores import usable_cores
 from inversion.data.catalog import default_data_dir
 from inversion.errors import InterruptedRunError, InversionError, RequestError
+from inversion.resolve import default_threads
 from inversion.tracking.connection import (
     Connection,
     NoTrackingError,
@@ -161,8 +162,7 @@ def _crew(name: str, queue: str, tracking: str, options: Options) -> Crew:
 
 def _note_crowding(workers: int, threads: int, console: Console) -> None:
     """Says if the workers have more threads together than this process may use cores: a queued run keeps its number."""
-    cores = usable_cores()
-    share = max(1, cores // workers)
+    cores, share = usable_cores(), default_threads(workers)
     if threads > share:
         console.note(f"threads={threads}, {workers} run{'s' if workers > 1 else ''} at a time, and "
                      f"{cores} core{'s' if cores > 1 else ''}: queued with threads={share} they would be faster")

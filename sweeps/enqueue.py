@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from inversion.config import RunConfig
-from inversion.cores import usable_cores
 from inversion.data.cache import PhotoCache, load_cached
 from inversion.data.catalog import cache_folder, data_folder, find_photo_set
 from inversion.data.duplicates import across_splits
@@ -22,7 +21,7 @@ from inversion.encoders.catalog import parse_encoders
 from inversion.encoders.imagenet import require_imagenet
 from inversion.errors import RequestError
 from inversion.perceptual_weights import find_trunk
-from inversion.resolve import Plan, resolve
+from inversion.resolve import Plan, default_threads, resolve
 from sweeps.grid import Configuration
 from sweeps.inputs import raise_any, search_configs
 from sweeps.problems import Problems
@@ -44,7 +43,7 @@ class Resolver:
 
     def __init__(self, progress: Progress, workers: int) -> None:
         self.progress = progress
-        self.threads = max(1, usable_cores() // max(1, workers))
+        self.threads = default_threads(workers)
         self._find = functools.cache(self._find_now)
         self._load: Callable[..., PhotoCache] = functools.cache(self._load_now)
 

@@ -20,7 +20,7 @@ from inversion.encoders.imagenet import require_imagenet
 from inversion.errors import DataError, RequestError, UnknownNameError, WeightsError
 from inversion.perceptual_weights import TrunkSource
 from inversion.perceptual_weights import find_trunk as find_real_trunk
-from inversion.resolve import NOT_SCIENTIFIC, Fallback, Plan, check, resolve, run_name
+from inversion.resolve import NOT_SCIENTIFIC, Fallback, Plan, check, default_threads, resolve, run_name
 from inversion.training.device import choose_precision
 
 STUDY_ENCODERS = ["resnet34:layer1", "resnet34:layer2", "vgg16:block1", "vgg16:block3", "vit_small:block1",
@@ -219,6 +219,13 @@ def test_planning_computes_the_number_of_threads_and_sets_none(monkeypatch: pyte
     before = torch.get_num_threads()
     assert [plan(device="cpu", threads=threads).config.threads for threads in (0, 3)] == [5, 3]
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("cores", "workers", "threads"), [(8, 1, 8), (8, 3, 2), (2, 4, 1), (2048, 1, 1024)])
+def test_workers_share_the_cores_and_a_default_is_one_that_could_be_given(
+        cores: int, workers: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "usable_cores", lambda: cores)
+    assert default_threads(workers) == parse_config({"threads": default_threads(workers)}).threads == threads
 
 
 @pytest.mark.parametrize("given", [

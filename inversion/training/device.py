@@ -124,8 +124,8 @@ def make_engine(config: RunConfig) -> Engine:
 def _warn_of_threads(threads: int, cores: int) -> None:
     """A run that is resumed or scored again keeps its number, which the last bits depend on, also on fewer cores."""
     if threads > cores:
-        _logger.warning("threads=%d, but this process may use %d %s: as many threads would be faster, and give other "
-                        "last digits", threads, cores, "core" if cores == 1 else "cores")
+        _logger.warning("threads=%d, but this process may use %d %s: threads=%d would be faster, with other last "
+                        "digits", threads, cores, "core" if cores == 1 else "cores", cores)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from inversion import resolve
 from inversion.cli.console import Console
 from inversion.errors import RequestError
 from inversion.training.interrupt import StopRequest
@@ -177,7 +178,8 @@ def test_a_worker_that_was_given_a_gpu_does_not_work_on_the_cpu_in_its_place(
 ])
 def test_more_threads_than_the_workers_have_cores_are_noted(
         workers: int, threads: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "usable_cores", lambda: 4)
+    for module in (commands, resolve):
+        monkeypatch.setattr(module, "usable_cores", lambda: 4)
     console = Console(file=StringIO(), width=30)
     commands._note_crowding(workers, threads, console)
     assert console.file.getvalue() == said  # type: ignore[attr-defined]

@@ -179,8 +179,8 @@ def slow(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> C
 
 def test_more_threads_than_cores_are_used_and_warned_of_once(slow: Callable[..., list[str]]) -> None:
     assert slow(threads=2) == []
-    assert slow(threads=3) == ["threads=3, but this process may use 2 cores: as many threads would be faster, and "
-                               "give other last digits"]
+    assert slow(threads=3) == ["threads=3, but this process may use 2 cores: threads=2 would be faster, with other "
+                               "last digits"]
     assert torch.get_num_threads() == 3
 
 

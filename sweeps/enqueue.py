@@ -44,6 +44,7 @@ class Resolver:
     def __init__(self, progress: Progress, workers: int) -> None:
         self.progress = progress
         self.threads = default_threads(workers)
+        self._told: set[tuple[Path, str]] = set()
         self._find = functools.cache(self._find_now)
         self._load: Callable[..., PhotoCache] = functools.cache(self._load_now)
 
@@ -99,16 +100,21 @@ class Resolver:
 
     def _find_now(self, data: str, data_dir: Path) -> PhotoSet:
         photos = find_photo_set(data, data_dir, self.progress)
-        for line in (*photos.remarks, *photos.warnings):
-            _logger.warning("data %s: %s", photos.name, line)
+        self._tell(photos, [*photos.remarks, *photos.warnings])
         return photos
 
     def _load_now(self, data: str, data_dir: Path, size: int, limits: Iterable[tuple[str, int]]) -> PhotoCache:
         photos: PhotoSet = self._find(data, data_dir)
         cache = load_cached(photos, size, cache_folder(data_dir), self.progress, dict(limits))
-        for line in across_splits(cache, self.progress):
-            _logger.warning("data %s: %s", photos.name, line)
+        self._tell(photos, across_splits(cache, self.progress))
         return cache
+
+    def _tell(self, photos: PhotoSet, lines: Iterable[str]) -> None:
+        """Says of a set what every run would say again: once, whatever it is called in the spec."""
+        for line in lines:
+            if (photos.root.resolve(), line) not in self._told:
+                self._told.add((photos.root.resolve(), line))
+                _logger.warning("data %s: %s", photos.name, line)
 
 
 def portable(resolved: RunConfig, asked: RunConfig) -> dict[str, Any]:

@@ -84,8 +84,11 @@ def _write(report: Report, folder: Path) -> list[str]:
         writers[f"tables/{table.key}.parquet"] = partial(table.frame.to_parquet, index=False)
         writers[f"tables/{table.key}.md"] = partial(_write_text, table.markdown())
     for name, writer in writers.items():
-        with replacing(folder / name) as temporary:
-            writer(temporary)
+        try:
+            with replacing(folder / name) as temporary:
+                writer(temporary)
+        except OSError as error:  # which names the temporary file
+            raise OSError(error.errno, error.strerror or str(error), str(folder / name)) from error
     return list(writers)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,9 @@ import pytest
 from mlflow.entities import Run
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
+
+from inversion.pictures.side_by_side import FileNames
+from inversion.pictures.sources import Source, read_picture
 
 Command = Callable[..., Any]
 
@@ -295,3 +300,121 @@ def test_the_published_protocol_is_said_and_scored_against_its_own_target(
     with open("out/scores.csv", newline="", encoding="utf-8") as file:
         mean = np.mean([float(row["psnr"]) for row in csv.DictReader(file)])
     assert mean == pytest.approx(run.data.metrics["test/psnr"], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cat_original.png", "scores.csv", "contact-sheet.png"])
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_written_through_a_link(reconstruct: Callable[..., Made], picture: Callable[..., Path],
+                                           workplace: Path, name: str, there: bool) -> None:
+    target = workplace / "precious"
+    if there:
+        target.write_text("mine")
+    (workplace / "out").mkdir()
+    (workplace / "out" / name).symlink_to(target)
+    made = reconstruct(picture("cat.png"))
+    assert made.outcome.code == 2
+    assert f"already has {name}, which this command did not make" in made.outcome.err
+    assert target.exists() == there
+    assert not there or target.read_text() == "mine"
+
+
+def test_a_link_in_place_of_a_file_that_it_made_is_refused(reconstruct: Callable[..., Made], workplace: Path,
+                                                           picture: Callable[..., Path]) -> None:
+    path = picture("cat.png")
+    assert reconstruct(path).outcome.code == 0
+    (workplace / "out" / "scores.csv").unlink()
+    (workplace / "out" / "scores.csv").symlink_to(workplace / "precious")
+    assert reconstruct(path).outcome.code == 2
+    assert not (workplace / "precious").exists()
+
+
+@pytest.mark.parametrize("content", [b"caf\xe9.png\n\xff\xfe", b"\0\0", b""])
+def test_a_list_of_its_files_that_is_no_text_names_nothing(reconstruct: Callable[..., Made], workplace: Path,
+                                                           picture: Callable[..., Path], content: bytes) -> None:
+    (workplace / "out").mkdir()
+    (workplace / "out" / ".made-by-inversion").write_bytes(content)
+    made = reconstruct(picture("cat.png"))
+    assert made.outcome.code == 0, made.outcome.err
+    assert "cat_original.png" in (workplace / "out" / ".made-by-inversion").read_text("utf-8")
+
+
+def test_its_list_is_not_written_through_a_link_either(reconstruct: Callable[..., Made], workplace: Path,
+                                                       picture: Callable[..., Path]) -> None:
+    (workplace / "out").mkdir()
+    (workplace / "precious").write_text("cat_original.png\n")
+    (workplace / "out" / ".made-by-inversion").symlink_to(workplace / "precious")
+    assert reconstruct(picture("cat.png")).outcome.code == 0
+    assert (workplace / "precious").read_text() == "cat_original.png\n"
+
+
+def test_an_output_that_is_a_link_to_nowhere_is_called_so(reconstruct: Callable[..., Made], workplace: Path,
+                                                          picture: Callable[..., Path]) -> None:
+    (workplace / "out").symlink_to(workplace / "nowhere")
+    made = reconstruct(picture("cat.png"))
+    assert (made.outcome.code, (workplace / "nowhere").exists()) == (2, False)
+    assert "cannot be written: it is a link to nowhere" in made.outcome.err
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a/" + "x" * 300])
+def test_an_output_whose_name_is_too_long_is_refused(inversion: Command, trained: Run, picture: Callable[..., Path],
+                                                     name: str) -> None:
+    outcome = inversion("reconstruct", trained.info.run_id, str(picture("cat.png")), "--output", name)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "File name too long" in outcome.err
+
+
+def test_what_is_no_regular_file_is_no_picture(reconstruct: Callable[..., Made], workplace: Path) -> None:
+    os.mkfifo(workplace / "fifo.png")
+    (workplace / "link.png").symlink_to(workplace / "fifo.png")
+    for name in ("fifo.png", "link.png", "/dev/zero"):
+        made = reconstruct(name)
+        assert (made.outcome.code, made.folder.exists()) == (2, False)
+        assert "not a regular file" in made.outcome.err
+    assert "no pictures in this folder" in reconstruct(".").outcome.err
+
+
+def test_names_that_differ_in_capitals_only_are_two_files_everywhere(reconstruct: Callable[..., Made],
+                                                                     picture: Callable[..., Path]) -> None:
+    made = reconstruct(picture("a/Cat.png"), picture("b/cat.png"))
+    assert {"Cat_original.png", "cat-2_original.png"} <= made.names()
+
+
+def test_a_picture_that_vanishes_ends_the_command_and_leaves_those_before_it(
+        reconstruct: Callable[..., Made], picture: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = picture("a.png"), picture("b.png")
+
+    def vanishing(source: Any) -> Any:
+        second.unlink(missing_ok=True)
+        return read_picture(source)
+
+    monkeypatch.setattr("inversion.pictures.side_by_side.read_picture", vanishing)
+    made = reconstruct(first, second)
+    assert made.outcome.code == 1, "it ran and failed"
+    assert "b.png: No such file or directory" in made.outcome.err
+    assert [row["original"] for row in made.rows] == ["a_original.png"]
+    assert made.pixels("contact-sheet.png").shape[1] == 10 + 3 * 250
+
+
+def test_a_full_disk_is_told_in_a_line(reconstruct: Callable[..., Made], picture: Callable[..., Path],
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    path = picture("cat.png")
+    assert reconstruct(path).outcome.code == 0
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    made = reconstruct(path)
+    assert (made.outcome.code, made.outcome.err.count("\n")) == (1, 1)
+    assert "cat_original.png cannot be written: No space left on device" in made.outcome.err
+
+
+@pytest.mark.parametrize(("names", "labels"), [(["a_x", "a"], ["y", "x_y"]), (["a"], ["r b", "r-b"]),
+                                               (["a"], ["R", "r"])])
+def test_no_two_pictures_and_runs_share_a_file(names: list[str], labels: list[str]) -> None:
+    sources = [Source(name, Path(f"{name}.png")) for name in names]
+    files = FileNames(sources, labels, [32, 32], "fit")
+    made = [files.made(source, label, what) for source in sources for label in labels
+            for what in ("reconstruction", "difference")]
+    assert len({name.casefold() for name in made}) == len(made)
+    assert set(made) < set(files.all())

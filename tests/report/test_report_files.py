@@ -97,7 +97,7 @@ def test_a_disk_that_refuses_is_one_line(
     original = Path.write_text
 
     def refuse(self: Path, *words: Any, **options: Any) -> int:
-        if self.name == "report.md":
+        if self.name.startswith(".report.md."):  # written beside its place first
             raise OSError(number, "it refuses", str(self))
         return original(self, *words, **options)
 
@@ -176,3 +176,31 @@ def test_sections_without_content_are_left_out_and_the_others_are_linked_once(
     assert '<a href="#missing">Not begun</a>' in text
     assert text.count("Runs that have not begun") == 1
     assert "2 of 3 runs are finished." in text
+
+
+@pytest.mark.parametrize("name", ["index.html", "report.md", "files.json"])
+def test_a_report_is_not_written_through_a_link(half_done: Any, tmp_path: Path, name: str) -> None:
+    folder, target = tmp_path / "report", tmp_path / "precious"
+    folder.mkdir()
+    target.write_text("[]")
+    (folder / name).symlink_to(target)
+    assert report("made", "--output", folder) == 0
+    assert target.read_text() == "[]"
+    assert (folder / name).is_file()
+    assert not (folder / name).is_symlink()
+
+
+def test_nor_into_a_folder_elsewhere(half_done: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "report" / "tables").symlink_to(tmp_path / "elsewhere")
+    assert report("made", "--output", tmp_path / "report") == 2
+    assert "tables is a link there" in capsys.readouterr().err
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"{", b""])
+def test_a_list_that_is_no_text_is_begun_anew(half_done: Any, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "files.json").write_bytes(content)
+    assert report("made", "--output", tmp_path) == 0
+    assert "index.html" in json.loads((tmp_path / "files.json").read_text())

@@ -12,18 +12,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.storages import RDBStorage
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from inversion.data.catalog import default_data_dir
 from inversion.errors import InversionError, RequestError
-from inversion.tracking.connection import first_line, is_server, without_password
+from inversion.tracking.connection import is_server, without_password
 from inversion.tracking.locks import CONNECT_SECONDS, absolute, alone_at, sqlite_file
+from inversion.tracking.store_errors import is_lost, is_refused, reason
+from inversion.training.interrupt import StopRequest
 
 FILE_NAME = "inversion-queue.db"
 BUSY_SECONDS = 60
+BUSY_SLICE_SECONDS = 1.0
+"""SQLite waits for a lock in pieces of this length: in between, a stop is seen."""
+
 PATIENCE_SECONDS = 300.0
 """How long a worker waits for a database that does not answer, as MLflow's client does for its server."""
 
@@ -39,6 +44,12 @@ class QueueLostError(InversionError):
     """The queue's database stopped answering; runs are safe in their checkpoints."""
 
     kind = "queue_lost"
+
+
+class QueueRefusedError(InversionError):
+    """The queue's database answers and refuses: no permission, no such table, no room."""
+
+    kind = "queue_refused"
 
 
 def grace_from_environment() -> int:
@@ -85,10 +96,11 @@ def storage_url(given: str | None, tracking_uri: str) -> str:
     return f"sqlite:///{default_data_dir().resolve() / 'queues' / server.strip('_') / FILE_NAME}"
 
 
-def open_storage(url: str, reading: bool = False) -> RDBStorage:
+def open_storage(url: str, reading: bool = False, stop: StopRequest | None = None) -> RDBStorage:
     """Optuna's storage with heartbeats; made if it is not there, by one process at a time.
 
-    ``reading`` opens it for looking only: on SQLite that does not wait for those who write, nor they for it.
+    ``reading`` opens it for looking only: on SQLite that does not wait for those who write, nor they for it. ``stop``
+    ends every wait for a database that others keep locked.
 
     Raises:
         RequestError: the database cannot be opened; nothing was started.
@@ -99,33 +111,60 @@ def open_storage(url: str, reading: bool = False) -> RDBStorage:
     try:
         if _is_sqlite(url):
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        with alone_at(url), knowingly_experimental():
+        with alone_at(url, stop), knowingly_experimental():
             storage = RDBStorage(url, engine_kwargs=options, heartbeat_interval=1)
-    except (SQLAlchemyError, OSError, RuntimeError, ImportError, ValueError) as error:
+    except (SQLAlchemyError, OptunaError, OSError, RuntimeError, ImportError, ValueError) as error:
         hint = " Install it with: pip install 'inversion[postgresql]'." if isinstance(error, ImportError) else ""
-        raise RequestError(f"queue {without_password(url)} cannot be opened: {first_line(error)}.{hint} "
+        raise RequestError(f"queue {without_password(url)} cannot be opened: {reason(error)}.{hint} "
                            "Give another --storage.") from error
     set_grace(storage, GRACE_SECONDS)
     if _is_sqlite(url):
-        _make_atomic(storage, "BEGIN" if reading else "BEGIN IMMEDIATE")
+        _make_atomic(storage, "BEGIN" if reading else "BEGIN IMMEDIATE", stop)
     return storage
 
 
-def patiently(call: Callable[[], T], what: str) -> T:
-    """Tries again while the database does not answer, for some minutes.
+def has_studies(url: str) -> bool:
+    """Whether a database was a queue before: who only looks makes no tables in one that was not."""
+    from sqlalchemy import create_engine, inspect
+    from sqlalchemy.pool import NullPool
+
+    limit = {} if _is_sqlite(url) else {"connect_timeout": CONNECT_SECONDS}
+    try:
+        return inspect(create_engine(url, poolclass=NullPool, connect_args=limit)).has_table("studies")
+    except (SQLAlchemyError, ImportError, ValueError):  # opening it says why
+        return True
+
+
+def patiently(call: Callable[[], T], what: str, stop: StopRequest | None = None) -> T:
+    """Tries again while the database does not answer, for some minutes, or until somebody asks to stop.
+
+    After a stop it is asked once: a run is given back if that is possible, and else recovered when its lease is over.
 
     Raises:
         QueueLostError: it did not come back.
+        QueueRefusedError: it answers, and refuses.
+        InterruptedRunError: it does not answer, and somebody asked to stop.
     """
     deadline, pause = time.monotonic() + PATIENCE_SECONDS, 1.0
     while True:
         try:
             return call()
-        except (StorageInternalError, DBAPIError) as error:
+        except Exception as error:
+            if is_refused(error):
+                raise QueueRefusedError(f"the queue's database refuses ({what}): {reason(error)}") from error
+            if not is_lost(error):
+                raise
+            silence = f"the queue's database does not answer ({what})"
+            if stop is not None:
+                stop.raise_in_wait(f"{silence}: {reason(error)}")
             if time.monotonic() + pause > deadline:
-                raise QueueLostError(f"the queue's database does not answer ({what}): {first_line(error)}") from error
-            _logger.warning("the queue's database does not answer (%s): trying again", what)
-            time.sleep(pause)
+                raise QueueLostError(f"{silence}: {reason(error)}") from error
+            _logger.warning("%s: trying again", silence)
+            if stop is None:
+                time.sleep(pause)
+            else:
+                stop.wait(pause)
+                stop.raise_in_wait(f"{silence}: {reason(error)}")
             pause = min(2 * pause, 20.0)
 
 
@@ -144,7 +183,7 @@ def _is_sqlite(url: str) -> bool:
     return url.startswith("sqlite:")
 
 
-def _make_atomic(storage: RDBStorage, begin: str) -> None:
+def _make_atomic(storage: RDBStorage, begin: str, stop: StopRequest | None) -> None:
     """Makes Optuna's read-then-write a transaction that excludes others from its beginning.
 
     Optuna relies on SELECT … FOR UPDATE, which SQLite ignores: two workers then take the same waiting trial.
@@ -156,9 +195,18 @@ def _make_atomic(storage: RDBStorage, begin: str) -> None:
         connection.isolation_level = None  # Python's driver would begin transactions of its own, too late
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA busy_timeout={round(1000 * min(BUSY_SLICE_SECONDS, BUSY_SECONDS))}")
 
     @event.listens_for(storage.engine, "begin")
     def on_begin(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                connection.exec_driver_sql(begin)
+                return
+            except OperationalError as error:  # somebody else is writing
+                stopped = stop is not None and stop.reason is not None
+                if stopped or not is_lost(error) or time.monotonic() > deadline:
+                    raise
 
     storage.engine.dispose()  # connections that were made before

@@ -17,7 +17,7 @@ def work(order: Order, stop: StopRequest) -> None:
         RequestError: the study is not there, or logs to another tracking store.
         InversionError: this machine cannot do the study's runs, or lost the tracking store or the queue.
     """
-    study = open_study(open_storage(order.storage), order.study)
+    study = open_study(open_storage(order.storage, stop=stop), order.study, stop)
     require_same_store(study.queue.study, order.tracking_uri)
     connection = connect(order.tracking_uri, order.experiment)
     Worker(study, connection, stop, order.side_by_side).work()

@@ -39,13 +39,14 @@ def evaluate(text: str, options: Options, tracking_uri: str | None, experiment: 
     console = make_console()
     device = parse_value("device", options.device) if options.device else None
     with stop_on_signals() as stop:
-        connection = connect(tracking_uri, experiment)
+        connection = connect(tracking_uri, create=False)
         run = find_trained(connection, text, device)
         with progress_bars() as report:
             target = find_target(run, options.data, options.split, options.limit, options.data_dir,
                                  interruptible(report, stop))
         lpips, note = find_lpips(run, options.lpips_weights)
         reconstructor = load_reconstructor(run)
+        connection = connect(tracking_uri, experiment) if experiment else connection
         where = connection.experiment_id if experiment else run.experiment_id
         evaluation = evaluate_run(connection, where, run, reconstructor, target, lpips, stop)
     show(console, run, evaluation)

@@ -50,7 +50,7 @@ def reconstruct(texts: Sequence[str], pictures: Sequence[str], options: Options,
     sources = find_pictures(pictures)
     with progress_bars() as report:
         require_readable(sources, report)
-        connection = connect(tracking_uri, experiment)
+        connection = connect(tracking_uri, experiment, create=False)
         runs = [find_trained(connection, text, device, everywhere=experiment is None) for text in texts]
         names = FileNames(labels_of(runs), [run.config.image_size for run in runs], options.size)
         loaded, notes = _load(runs, options.lpips_weights)

@@ -30,7 +30,7 @@ def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, r
     console = Console()
     check(config)
     with stop_on_signals() as stop:
-        connection = connect(tracking_uri, experiment)
+        connection = connect(tracking_uri, experiment, create=resume is None)
         inherited: list[Fallback] = []
         if resume:
             document = resumable(connection, resume)

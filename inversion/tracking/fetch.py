@@ -12,6 +12,7 @@ import yaml
 from mlflow.exceptions import MlflowException
 
 from inversion.errors import RequestError
+from inversion.tracking.connection import raise_unless_missing
 from inversion.tracking.results import PER_IMAGE
 
 _logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def fetch_packed(run_id: str, folder: Path) -> Path:
         place = description["flavors"]["python_function"]["artifacts"]["packed"]["path"]
         return _fetch(f"runs:/{run_id}/model/{place}", folder)
     except (MlflowException, OSError, LookupError, TypeError) as error:
+        raise_unless_missing(error)
         _logger.info("run %s: %s", run_id, error)
         raise RequestError(f"run {run_id} has no artifact 'model' that inversion has logged") from error
 
@@ -41,6 +43,7 @@ def fetch_image_scores(run_id: str, folder: Path) -> list[dict[str, Any]]:
     try:
         file = _fetch(f"runs:/{run_id}/metrics/{PER_IMAGE}", folder)
     except (MlflowException, OSError) as error:
+        raise_unless_missing(error)
         raise RequestError(f"run {run_id} has no artifact metrics/{PER_IMAGE}") from error
     rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
     return rows

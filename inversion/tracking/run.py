@@ -13,17 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+from sqlalchemy.exc import SQLAlchemyError
 
 from inversion.config import RunConfig
 from inversion.errors import AbandonedRunError, InversionError
-from inversion.tracking.connection import Connection, TrackingLostError, first_line, is_lost
+from inversion.tracking.connection import Connection, TrackingLostError, in_our_words, require_answer
 from inversion.tracking.lifecycle import MICRO_BATCH, create_run, describe_failure, end_run, take_over
 from inversion.tracking.owner import owner_tags
+from inversion.tracking.store_errors import reason
 from inversion.training.listener import Listener, Picture
 
 UPLOAD_SECONDS = 60.0
@@ -146,15 +149,17 @@ def ending_truthfully(run: TrackedRun) -> Iterator[TrackedRun]:
     except AbandonedRunError:
         raise
     except BaseException as error:
-        status, kind, message = describe_failure(error)
+        ours = in_our_words(error, f"The checkpoint of run {run.run_id} on this machine is safe: go on with --resume "
+                                   "when it answers.")
+        status, kind, message = describe_failure(ours or error)
         try:
+            if isinstance(ours, TrackingLostError):
+                require_answer(run.connection.uri)  # MLflow itself would try for minutes
             run.end(status, kind, message)
-        except Exception:  # the first error is the one to show
-            _logger.warning("run %s could not be ended as %s: the tracking store does not answer", run.run_id, status)
-        if isinstance(error, Exception) and is_lost(error):
-            raise TrackingLostError(f"the tracking store gave up on run {run.run_id}: {first_line(error)} "
-                                    "The checkpoint on this machine is safe: go on with --resume when it answers."
-                                    ) from error
+        except Exception as second:  # the first error is the one to show
+            _logger.warning("run %s could not be ended as %s: %s", run.run_id, status, reason(second))
+        if ours is not None:
+            raise ours from error
         raise
     run.end("FINISHED")
 
@@ -165,12 +170,13 @@ def fail_adopted_run(error: BaseException) -> None:
     if run_id is None:
         return
     status, kind, message = describe_failure(error)
-    client = MlflowClient()
     try:
+        require_answer(mlflow.get_tracking_uri())  # MLflow itself would try for minutes
+        client = MlflowClient()
         if client.get_run(run_id).info.status == RunStatus.to_string(RunStatus.RUNNING):
             end_run(client, run_id, status, kind, message)
-    except MlflowException as unreachable:
-        _logger.warning("run %s could not be marked %s: %s", run_id, status, unreachable)
+    except (InversionError, MlflowException, SQLAlchemyError, OSError) as unreachable:
+        _logger.warning("run %s could not be marked %s: %s", run_id, status, reason(unreachable))
 
 
 def params_to_log(config: RunConfig, known: Mapping[str, str]) -> dict[str, str]:

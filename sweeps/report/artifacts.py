@@ -12,16 +12,22 @@ import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
 from mlflow.exceptions import MlflowException
 
-from inversion.tracking.connection import Connection, first_line
+from inversion.tracking.connection import Connection, raise_unless_missing
+from inversion.tracking.store_errors import first_line
 
 _logger = logging.getLogger(__name__)
 
 
 def fetch(connection: Connection, run_id: str, artifact: str, folder: Path) -> Path | None:
-    """Downloads one artifact of a run; None if it has none of that name."""
+    """Downloads one artifact of a run; None if it has none of that name.
+
+    Raises:
+        InversionError: the server is away, or refuses: without its artifacts the report would be another one.
+    """
     try:
         return Path(connection.client.download_artifacts(run_id, artifact, str(folder)))
     except (MlflowException, OSError) as error:
+        raise_unless_missing(error)
         _logger.info("run %s: no artifact %s (%s)", run_id, artifact, error)
         return None
 

@@ -22,9 +22,10 @@ from inversion.experiment import (
     test_crops,
 )
 from inversion.tracking import results
+from inversion.tracking.artifacts import MissingArtifactError
 from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import require_same_digest
-from inversion.tracking.run import MissingArtifactError, TrackedRun, begin_run, ending_truthfully
+from inversion.tracking.run import TrackedRun, begin_run, ending_truthfully
 from inversion.tracking.study import SIDE_BY_SIDE, StudyRun
 from inversion.training.checkpoint import LAST, furthest_checkpoint
 from inversion.training.evaluate import test_metrics

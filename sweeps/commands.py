@@ -25,6 +25,7 @@ from inversion.tracking.connection import (
     without_password,
 )
 from inversion.tracking.locks import absolute, sqlite_file
+from inversion.tracking.patience import patient
 from inversion.tracking.store_errors import is_refused, reason
 from inversion.tracking.study import experiments_of, find_study
 from inversion.training.interrupt import StopRequest, interruptible, stop_on_signals
@@ -159,7 +160,7 @@ def _sum_up(study: Study, connection: Connection, console: Console, stop: StopRe
         require_answer(connection.uri)  # MLflow itself would try for minutes
     except NoTrackingError as error:
         raise TrackingLostError(f"{error} The same command then sums the study up.") from error
-    return sum_up(study, connection, console, stop)
+    return sum_up(study, patient(connection, stop), console, stop)
 
 
 def _crew(name: str, queue: str, tracking: str, options: Options) -> Crew:

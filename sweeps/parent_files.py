@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inversion.tracking.artifacts import download_artifact
 from inversion.tracking.connection import Connection
 
 if TYPE_CHECKING:
@@ -44,6 +45,6 @@ def _settings(connection: Connection, run_id: str) -> list[Any]:
     if not any(item.path == SETTINGS_FILE for item in connection.client.list_artifacts(run_id)):
         return []
     with tempfile.TemporaryDirectory() as folder:
-        text = Path(connection.client.download_artifacts(run_id, SETTINGS_FILE, folder)).read_text(encoding="utf-8")
+        text = download_artifact(run_id, SETTINGS_FILE, Path(folder)).read_text(encoding="utf-8")
     settings: list[Any] = json.loads(text)
     return settings

@@ -13,6 +13,7 @@ from inversion.config import parse_value
 from inversion.data.progress import progress_bars
 from inversion.evaluation import SCORES, Evaluation, evaluate_run, find_target
 from inversion.tracking.connection import connect
+from inversion.tracking.patience import patient
 from inversion.trained import TrainedRun, find_lpips, find_trained, load_reconstructor
 from inversion.training.interrupt import interruptible, stop_on_signals
 
@@ -46,7 +47,7 @@ def evaluate(text: str, options: Options, tracking_uri: str | None, experiment: 
                                  interruptible(report, stop))
         lpips, note = find_lpips(run, options.lpips_weights)
         reconstructor = load_reconstructor(run)
-        connection = connect(tracking_uri, experiment) if experiment else connection
+        connection = patient(connect(tracking_uri, experiment) if experiment else connection, stop)
         where = connection.experiment_id if experiment else run.experiment_id
         evaluation = evaluate_run(connection, where, run, reconstructor, target, lpips, stop)
     show(console, run, evaluation)

@@ -13,6 +13,7 @@ from inversion.optimize_run import optimize as optimize_prepared
 from inversion.resolve import check
 from inversion.run import RunResult
 from inversion.tracking.connection import Connection, connect
+from inversion.tracking.patience import patient
 from inversion.tracking.study import StudyRun, require_study
 from inversion.training.interrupt import interruptible, stop_on_signals
 
@@ -26,7 +27,7 @@ def optimize(config: OptimizeConfig, tracking_uri: str | None, experiment: str |
     console = make_console()
     check(config.shared)
     with stop_on_signals() as stop:
-        connection = connect(tracking_uri, experiment)
+        connection = patient(connect(tracking_uri, experiment), stop)
         parent = StudyRun(require_study(connection, study).info.run_id, study) if study else None
         with progress_bars() as report:
             request = prepare_optimization(config, interruptible(report, stop))

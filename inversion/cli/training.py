@@ -18,6 +18,7 @@ from inversion.run import train as train_prepared
 from inversion.tracking.connection import Connection, connect
 from inversion.tracking.lookup import document_of, find_run
 from inversion.tracking.owner import PID, owner_is_alive
+from inversion.tracking.patience import patient
 from inversion.training.interrupt import interruptible, stop_on_signals
 
 
@@ -30,7 +31,7 @@ def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, r
     console = Console()
     check(config)
     with stop_on_signals() as stop:
-        connection = connect(tracking_uri, experiment, create=resume is None)
+        connection = patient(connect(tracking_uri, experiment, create=resume is None), stop)
         inherited: list[Fallback] = []
         if resume:
             document = resumable(connection, resume)

@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from inversion.config import RunConfig
 from inversion.errors import AbandonedRunError, InversionError
+from inversion.tracking.artifacts import MissingArtifactError, download_artifact
 from inversion.tracking.connection import Connection, TrackingLostError, in_our_words, require_answer
 from inversion.tracking.lifecycle import MICRO_BATCH, create_run, describe_failure, end_run, take_over
 from inversion.tracking.owner import owner_tags
@@ -33,10 +34,6 @@ UPLOAD_SECONDS = 60.0
 """Checkpoints lie on this machine after every epoch, and are uploaded this often and at the end."""
 
 _logger = logging.getLogger(__name__)
-
-
-class MissingArtifactError(InversionError):
-    """A run without the artifact that is asked for."""
 
 
 class TrackedRun(Listener):
@@ -110,7 +107,7 @@ class TrackedRun(Listener):
             self.client.log_artifact(self.run_id, str(file), folder)
 
     def download(self, artifact: str, folder: Path) -> Path:
-        """Fetches one artifact into a folder; what keeps a store from giving what it has is raised as it comes.
+        """Fetches one artifact into a folder.
 
         Raises:
             MissingArtifactError: the run has no such artifact.
@@ -118,8 +115,7 @@ class TrackedRun(Listener):
         beside = self.client.list_artifacts(self.run_id, artifact.rpartition("/")[0] or None)
         if artifact not in {file.path for file in beside}:
             raise MissingArtifactError(f"run {self.run_id} has no artifact {artifact}")
-        folder.mkdir(parents=True, exist_ok=True)
-        return Path(self.client.download_artifacts(self.run_id, artifact, str(folder)))
+        return download_artifact(self.run_id, artifact, folder)
 
     def end(self, status: str, failure: str = "", message: str = "") -> None:
         """Ends the run; a failure's kind and message become tags."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
-from mlflow.exceptions import MlflowException
 
-from inversion.tracking.connection import Connection, raise_unless_missing
+from inversion.tracking.artifacts import MissingArtifactError, download_artifact
+from inversion.tracking.connection import Connection
 from inversion.tracking.store_errors import first_line
 
 _logger = logging.getLogger(__name__)
@@ -25,10 +25,9 @@ def fetch(connection: Connection, run_id: str, artifact: str, folder: Path) -> P
         InversionError: the server is away, or refuses: without its artifacts the report would be another one.
     """
     try:
-        return Path(connection.client.download_artifacts(run_id, artifact, str(folder)))
-    except (MlflowException, OSError) as error:
-        raise_unless_missing(error)
-        _logger.info("run %s: no artifact %s (%s)", run_id, artifact, error)
+        return download_artifact(run_id, artifact, folder)
+    except MissingArtifactError as error:
+        _logger.info("%s", error)
         return None
 
 

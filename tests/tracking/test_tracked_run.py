@@ -19,11 +19,11 @@ from mlflow.exceptions import MlflowException
 from inversion.config import RunConfig, parse_config
 from inversion.errors import InterruptedRunError, NonFiniteError, RequestError
 from inversion.run import checkpoint_to_resume
+from inversion.tracking.artifacts import MissingArtifactError
 from inversion.tracking.connection import Connection, TrackingLostError, connect
 from inversion.tracking.lifecycle import end_run
 from inversion.tracking.owner import BOOT, HOST, NAMESPACE, PID, STARTED, owner_is_alive, owner_tags, same_owner
 from inversion.tracking.run import (
-    MissingArtifactError,
     begin_run,
     ending_truthfully,
     fail_adopted_run,

@@ -1,0 +1,48 @@
+"""Downloading artifacts of runs: one that is missing is told from a store that is away or refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from inversion.errors import InversionError
+from inversion.tracking.connection import raise_unless_missing
+
+
+class MissingArtifactError(InversionError):
+    """A run without the artifact that is asked for."""
+
+
+def download_artifact(run_id: str, artifact: str, folder: Path) -> Path:
+    """Fetches a file or a folder of a run's artifacts, those of its model too, into a folder.
+
+    Raises:
+        MissingArtifactError: the run has no such artifact.
+        TrackingLostError, TrackingRefusedError: the store does not answer, or does not give it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return Path(download_artifacts(artifact_uri=f"runs:/{run_id}/{artifact}", dst_path=str(folder)))
+    except (MlflowException, OSError) as error:
+        raise_unless_missing(error)
+        _raise_what_mlflow_hid(run_id, artifact, folder)
+        raise MissingArtifactError(f"run {run_id} has no artifact {artifact}") from error
+
+
+def _raise_what_mlflow_hid(run_id: str, artifact: str, folder: Path) -> None:
+    """Asks both places of a run's artifacts again: MLflow says of every error that there is no such artifact."""
+    try:
+        repository = get_artifact_repository(f"runs:/{run_id}")
+        repository.repo.download_artifacts(artifact, str(folder))
+    except (MlflowException, OSError) as error:
+        raise_unless_missing(error)
+    of_model = getattr(repository, "_download_model_artifacts", None)
+    if of_model is None:
+        return
+    try:
+        of_model(artifact, dst_path=str(folder))
+    except (MlflowException, OSError) as error:
+        raise_unless_missing(error)

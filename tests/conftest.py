@@ -343,7 +343,7 @@ class _Forwarding(BaseHTTPRequestHandler):
         super().__init__(*rest)
 
     def forward(self) -> None:
-        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        content = self.read_content()
         if self.proxy.down:
             self.close_connection = True
             return
@@ -351,7 +351,8 @@ class _Forwarding(BaseHTTPRequestHandler):
         own = self.proxy.answer(self.command, self.path)
         if own is None:
             upstream = HTTPConnection("127.0.0.1", self.port)
-            upstream.request(self.command, self.path, content, dict(self.headers))
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
+            upstream.request(self.command, self.path, content, headers)
             answer = upstream.getresponse()
             status, body, kind = answer.status, answer.read(), answer.headers.get_content_type()
             upstream.close()
@@ -364,6 +365,17 @@ class _Forwarding(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def read_content(self) -> bytes:
+        """The body of a request; empty files come in chunks."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        content = b""
+        while size := int(self.rfile.readline(), 16):
+            content += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return content
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815
 

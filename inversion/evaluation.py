@@ -125,11 +125,11 @@ def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos
     memory = PeakMemory(engine.device)
     scores = evaluate(reconstructor.model, scored.crops, loss.to(engine.device), engine, between)
     metrics = test_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
+    logger.log_metrics(metrics)  # first: a store that refuses an upload must not cost the scores
     results.log_scores(logger, scored.names, scores)
     first = scored.crops[:TEST_PICTURES]
     pictures = list(map(Picture.of, scored.names, from_stored(first), reconstructor.stored(first)))
     results.log_reconstructions(logger, pictures)
-    logger.log_metrics(metrics)
     return scores
 
 

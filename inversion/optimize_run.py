@@ -117,8 +117,8 @@ def optimize(request: PreparedOptimization, connection: Connection, stop: StopRe
                         prepared.plan.config.batch_size)
         scores.forward_seconds, scores.seconds = seconds, scores.seconds + seconds
         values = test_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
+        run.log_metrics(values)  # first: a store that refuses an upload must not cost the scores
         files = _log_results(run, names, crops, found, scores)
-        run.log_metrics(values)
     return RunResult(run.run_id, run.uri, values, files)
 
 

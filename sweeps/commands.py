@@ -90,7 +90,8 @@ def status(name: str, options: Options) -> int:
 
 def _connect(name: str, options: Options, make: bool) -> Connection:
     """The tracking store, with the study's experiment if none was given and the study is not in the default one."""
-    connection = connect(options["tracking_uri"], options["experiment"], create=make)
+    # an experiment that is not there may be another than the study's, which its queue knows
+    connection = connect(options["tracking_uri"], options["experiment"], create=make, required=False)
     if make or connection.is_given or find_study(connection, name):
         return connection
     found = experiments_of(connection, name)

@@ -141,15 +141,17 @@ def look(queue: Queue, stop: StopRequest | None = None) -> Snapshot:
 def sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest | None = None) -> Snapshot:
     """Puts MLflow in line, logs the runs and the leaderboard, ends the parent run; returns how the study stands."""
     patiently(lambda: study.queue.mend(patient=False), "looking for dead workers", stop)
-    reconcile(study.queue, connection, study.name)
     snapshot = look(study.queue, stop)
-    log_runs(connection, study.parent.run_id, snapshot.entries)
-    rows = leaderboard.leaderboard(children(connection, study.name, "attributes.status = 'FINISHED'"))
-    if rows:
-        connection.client.log_text(study.parent.run_id, leaderboard.as_csv(rows), "leaderboard.csv")
-        if snapshot.is_done:
+    try:
+        reconcile(study.queue, connection, study.name)
+        log_runs(connection, study.parent.run_id, snapshot.entries)
+        rows = leaderboard.leaderboard(children(connection, study.name, "attributes.status = 'FINISHED'"))
+        if rows and snapshot.is_done:
             leaderboard.show(rows, console)
-    show_failures(snapshot, console)
+        if rows:
+            connection.client.log_text(study.parent.run_id, leaderboard.as_csv(rows), "leaderboard.csv")
+    finally:  # a store that refuses this has refused the runs: why they failed is in the queue
+        show_failures(snapshot, console)
     end_parent(connection, study.parent.run_id, snapshot)
     return snapshot
 

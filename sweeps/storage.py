@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +36,9 @@ PATIENCE_SECONDS = 300.0
 GRACE_SECONDS = 90
 GRACE_VARIABLE = "INVERSION_GRACE_SECONDS"
 """How long a worker may be silent before others take its run over; the study keeps what it was begun with."""
+
+SILENT_PEER = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+"""libpq notices by these within half a minute that a machine or its network is gone; the system's default is hours."""
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
@@ -106,7 +110,7 @@ def open_storage(url: str, reading: bool = False, stop: StopRequest | None = Non
         RequestError: the database cannot be opened; nothing was started.
     """
     options: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if _is_sqlite(url) else {
-        "pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
+        "pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS, **SILENT_PEER}}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         if _is_sqlite(url):
@@ -119,7 +123,7 @@ def open_storage(url: str, reading: bool = False, stop: StopRequest | None = Non
                            "Give another --storage.") from error
     set_grace(storage, GRACE_SECONDS)
     if _is_sqlite(url):
-        _make_atomic(storage, "BEGIN" if reading else "BEGIN IMMEDIATE", stop)
+        _make_atomic(storage, partial(_begin, "BEGIN" if reading else "BEGIN IMMEDIATE", stop))
     return storage
 
 
@@ -183,7 +187,7 @@ def _is_sqlite(url: str) -> bool:
     return url.startswith("sqlite:")
 
 
-def _make_atomic(storage: RDBStorage, begin: str, stop: StopRequest | None) -> None:
+def _make_atomic(storage: RDBStorage, begin: Callable[[Any], None]) -> None:
     """Makes Optuna's read-then-write a transaction that excludes others from its beginning.
 
     Optuna relies on SELECT … FOR UPDATE, which SQLite ignores: two workers then take the same waiting trial.
@@ -199,14 +203,20 @@ def _make_atomic(storage: RDBStorage, begin: str, stop: StopRequest | None) -> N
 
     @event.listens_for(storage.engine, "begin")
     def on_begin(connection: Any) -> None:
-        deadline = time.monotonic() + BUSY_SECONDS
-        while True:
-            try:
-                connection.exec_driver_sql(begin)
-                return
-            except OperationalError as error:  # somebody else is writing
-                stopped = stop is not None and stop.reason is not None
-                if stopped or not is_lost(error) or time.monotonic() > deadline:
-                    raise
+        begin(connection)
 
     storage.engine.dispose()  # connections that were made before
+
+
+def _begin(statement: str, stop: StopRequest | None, connection: Any) -> None:
+    """Begins a transaction; while somebody else writes, it is tried again until a stop or for ``BUSY_SECONDS``."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.exec_driver_sql(statement)
+            return
+        except OperationalError as error:
+            busy = str(getattr(error.orig, "sqlite_errorname", "")).startswith("SQLITE_BUSY")
+            stopped = stop is not None and stop.reason is not None
+            if not busy or stopped or time.monotonic() > deadline:
+                raise

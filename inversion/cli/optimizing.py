@@ -27,13 +27,13 @@ def optimize(config: OptimizeConfig, tracking_uri: str | None, experiment: str |
     console = make_console()
     check(config.shared)
     with stop_on_signals() as stop:
-        connection = patient(connect(tracking_uri, experiment), stop)
+        connection = connect(tracking_uri, experiment)
         parent = StudyRun(require_study(connection, study).info.run_id, study) if study else None
         with progress_bars() as report:
             request = prepare_optimization(config, interruptible(report, stop))
         show_request(console, request)
         with progress_bars() as report:
-            result = optimize_prepared(request, connection, stop, report, parent)
+            result = optimize_prepared(request, patient(connection, stop), stop, report, parent)
     show_result(console, request, result, connection)
 
 

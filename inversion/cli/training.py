@@ -31,7 +31,7 @@ def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, r
     console = Console()
     check(config)
     with stop_on_signals() as stop:
-        connection = patient(connect(tracking_uri, experiment, create=resume is None), stop)
+        connection = connect(tracking_uri, experiment, create=resume is None)
         inherited: list[Fallback] = []
         if resume:
             document = resumable(connection, resume)
@@ -41,7 +41,7 @@ def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, r
             prepared = prepare(config, interruptible(report, stop), inherited)
         show_plan(console, prepared)
         with ProgressBar(console, prepared.plan.config.epochs) as bar:
-            result = train_prepared(prepared, connection, [bar], stop, resume)
+            result = train_prepared(prepared, patient(connection, stop), [bar], stop, resume)
     show_result(console, prepared.plan, result, connection)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
 from inversion.errors import InversionError
 from inversion.tracking.connection import raise_unless_missing
@@ -35,14 +35,11 @@ def download_artifact(run_id: str, artifact: str, folder: Path) -> Path:
 def _raise_what_mlflow_hid(run_id: str, artifact: str, folder: Path) -> None:
     """Asks both places of a run's artifacts again: MLflow says of every error that there is no such artifact."""
     try:
-        repository = get_artifact_repository(f"runs:/{run_id}")
-        repository.repo.download_artifacts(artifact, str(folder))
-    except (MlflowException, OSError) as error:
-        raise_unless_missing(error)
-    of_model = getattr(repository, "_download_model_artifacts", None)
-    if of_model is None:
-        return
-    try:
-        of_model(artifact, dst_path=str(folder))
-    except (MlflowException, OSError) as error:
-        raise_unless_missing(error)
+        repository = RunsArtifactRepository(f"runs:/{run_id}")
+    except MlflowException as error:
+        return raise_unless_missing(error)
+    for ask in (repository.repo.download_artifacts, repository._download_model_artifacts):
+        try:
+            ask(artifact, dst_path=str(folder))
+        except (MlflowException, OSError) as error:
+            raise_unless_missing(error)

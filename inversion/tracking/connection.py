@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ ANSWER_SECONDS = 10
 EXPERIMENTS = "/api/2.0/mlflow/experiments/search"
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 """MLflow's bars for small files, and addresses that it prints twice a run."""
+
+STACKS = "mlflow.store.db.utils"
+"""The logger by which MLflow prints the stack of a database's error that it raises as well: we tell it in one line."""
 
 
 class NoTrackingError(RequestError):
@@ -100,12 +104,13 @@ class Connection:
     is_given: bool = False
 
 
-def connect(tracking_uri: str | None = None, experiment: str | None = None, *, create: bool = True) -> Connection:
+def connect(tracking_uri: str | None = None, experiment: str | None = None, *, create: bool = True,
+            required: bool = True) -> Connection:
     """Connects MLflow to a store: the given one, else ``MLFLOW_TRACKING_URI``, else the folder's ``mlflow.db``.
 
     The experiment is the given one, else MLflow's environment variables say, else ``inversion``. Store and experiment
     are made if need be, unless ``create`` is false: who only reads must not leave them behind for a name that was
-    mistyped.
+    mistyped. An experiment that was given has to be there then, if it is ``required``.
 
     Raises:
         NoTrackingError: the server does not answer, or refuses.
@@ -114,6 +119,7 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None, *, c
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    logging.getLogger(STACKS).setLevel(logging.CRITICAL)
     if tracking_uri:
         mlflow.set_tracking_uri(tracking_uri)
     uri = mlflow.get_tracking_uri()
@@ -126,7 +132,7 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None, *, c
         with alone_at(uri, create=create):  # several processes at once break a fresh database in MLflow's migrations
             client = MlflowClient()  # makes the tables of a fresh database
             client.search_experiments(view_type=ViewType.ALL, max_results=1)
-            experiment_id, name = _experiment(client, uri, experiment, create)
+            experiment_id, name = _experiment(client, uri, experiment, create, required)
     except (MlflowException, SQLAlchemyError, OSError) as error:  # OSError: of the connection, or of the lock
         raise NoTrackingError(f"tracking store {without_password(uri)}: {reason(error)}") from error
     return Connection(uri, client, experiment_id, name, bool(experiment))
@@ -213,15 +219,15 @@ def _is_database(uri: str) -> bool:
     return uri.partition("://")[0].partition("+")[0] in DATABASE_ENGINES
 
 
-def _experiment(client: MlflowClient, uri: str, name: str | None, create: bool) -> tuple[str, str]:
+def _experiment(client: MlflowClient, uri: str, name: str | None, create: bool, required: bool) -> tuple[str, str]:
     if not name and (experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID")):
         return experiment_id, client.get_experiment(experiment_id).name
-    is_named = bool(name)
+    required = required and bool(name)
     name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
     existing = client.get_experiment_by_name(name)
     if existing is None and create:
         return client.create_experiment(name), name
-    if existing is None and is_named and name != DEFAULT_EXPERIMENT:
+    if existing is None and required and name != DEFAULT_EXPERIMENT:
         known = [each.name for each in client.search_experiments()]
         raise UnknownNameError(f"tracking store {without_password(uri)} has no experiment", name, known)
     if existing is None:

@@ -27,7 +27,7 @@ from inversion.tracking.fetch import RESTORE, fetch_image_scores
 from inversion.tracking.run import TrackedRun as LoggedRun
 from inversion.tracking.run import ending_truthfully
 from inversion.trained import Reconstructor, TrainedRun
-from inversion.training.evaluate import Scores, evaluate, test_metrics
+from inversion.training.evaluate import Scores, evaluate, finite, test_metrics
 from inversion.training.interrupt import StopRequest
 from inversion.training.listener import Picture
 from inversion.training.measure import PeakMemory
@@ -150,12 +150,12 @@ def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos
     memory = PeakMemory(engine.device)
     scores = evaluate(reconstructor.model, scored.crops, loss.to(engine.device), engine, between)
     metrics = test_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
+    logger.log_metrics(finite(metrics))  # first: a store that refuses an upload must not cost the scores
     results.log_scores(logger, scored.names, scores)
     first = scored.crops[:TEST_PICTURES]
     pictures = list(map(Picture.of, scored.names, from_stored(first), reconstructor.stored(first)))
     results.log_reconstructions(logger, pictures)
     scores.require_numbers(scored.names)
-    logger.log_metrics(metrics)
     return scores
 
 

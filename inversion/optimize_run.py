@@ -29,7 +29,7 @@ from inversion.tracking.optimizations import begin_optimization, log_curve
 from inversion.tracking.run import TrackedRun, ending_truthfully
 from inversion.tracking.study import StudyRun
 from inversion.training.device import Engine, make_engine
-from inversion.training.evaluate import Scores, test_metrics
+from inversion.training.evaluate import Scores, finite, test_metrics
 from inversion.training.interrupt import StopRequest
 from inversion.training.listener import Picture
 from inversion.training.measure import PeakMemory, synchronised_time
@@ -117,9 +117,9 @@ def optimize(request: PreparedOptimization, connection: Connection, stop: StopRe
                         prepared.plan.config.batch_size)
         scores.forward_seconds, scores.seconds = seconds, scores.seconds + seconds
         values = test_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
+        run.log_metrics(finite(values))  # first: a store that refuses an upload must not cost the scores
         files = _log_results(run, names, crops, found, scores)
         scores.require_numbers(names)
-        run.log_metrics(values)
     return RunResult(run.run_id, run.uri, values, files)
 
 

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from shlex import quote
 from typing import Any
 
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
+
 from inversion.cli.console import Console, make_console, progress_bars
 from inversion.cores import usable_cores
 from inversion.data.catalog import default_data_dir
@@ -18,13 +21,13 @@ from inversion.tracking.connection import (
     TrackingLostError,
     connect,
     find_store,
-    first_line,
-    is_lost,
+    in_our_words,
     require_answer,
-    require_file,
     without_password,
 )
 from inversion.tracking.locks import absolute, sqlite_file
+from inversion.tracking.patience import patient
+from inversion.tracking.store_errors import is_refused, reason
 from inversion.tracking.study import experiments_of, find_study
 from inversion.training.interrupt import StopRequest, interruptible, stop_on_signals
 from sweeps.drive import Crew, Driver, look, sum_up
@@ -34,7 +37,7 @@ from sweeps.reconcile import end_dead_parent, end_others, leave_queued, reconcil
 from sweeps.set_up import locate_queue, set_up
 from sweeps.snapshot import Snapshot
 from sweeps.spec import Spec
-from sweeps.storage import open_storage, require_apart, require_queue
+from sweeps.storage import QueueLostError, QueueRefusedError, has_studies, open_storage, require_apart, require_queue
 from sweeps.study import Study, follow_store, in_its_experiment, open_study, require_same_store
 
 Options = Mapping[str, Any]
@@ -46,12 +49,12 @@ ON_A_CPU = 4
 def sweep(name: str, spec: Spec | None, options: Options) -> int:
     """Queues the spec (none: joins what is there) and works on the study; returns the exit code."""
     console = make_console()
-    with stop_on_signals() as stop, _lost_in_one_line():
+    with stop_on_signals() as stop, _lost_in_one_line(stop):
         connection = _connect(name, options, make=spec is not None)
         url = locate_queue(options["storage"], connection, name)
         require_queue(url)
         crew = _crew(name, url, absolute(connection.uri), options) if options["workers"] != 0 else None
-        study = _queue(spec, connection, url, crew, stop, console) if spec else _join(name, connection, url)
+        study = _queue(spec, connection, url, crew, stop, console) if spec else _join(name, connection, url, stop)
         connection = in_its_experiment(study.queue.study, connection)
         end_others(connection, name)
         if options["retry_failed"]:
@@ -64,7 +67,7 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         if isinstance(crew, Processes):
             _note_crowding(crew.per_machine, study.threads, console)
         snapshot = Driver(study, connection, crew, console, _side_by_side(options)).drive(stop)
-        summed = _sum_up(study, connection, console)
+        summed = _sum_up(study, connection, console, stop)
         if not snapshot.is_done and stop.reason is None:
             why = "; ".join(crew.troubles()) or "they found nothing to do"
             raise InversionError(f"the workers ended before the work did: {why}. The same command goes on with it.")
@@ -92,61 +95,79 @@ def status(name: str, options: Options) -> int:
 def _connect(name: str, options: Options, make: bool) -> Connection:
     """The tracking store, with the study's experiment if none was given and the study is not in the default one."""
     require_apart(options["storage"], find_store(options["tracking_uri"]))
-    if not make:
-        require_file(options["tracking_uri"])
-    connection = connect(options["tracking_uri"], options["experiment"])
+    # an experiment that is not there may be another than the study's, which its queue knows
+    connection = connect(options["tracking_uri"], options["experiment"], create=make, required=False)
     if make or connection.is_given or find_study(connection, name):
         return connection
     found = experiments_of(connection, name)
     if len(found) > 1:
         raise RequestError(f"study {name} is in several experiments: {', '.join(found)}. Give one as --experiment.")
-    return connect(connection.uri, found[0]) if found else connection
+    return connect(connection.uri, found[0], create=False) if found else connection
 
 
 @contextmanager
-def _lost_in_one_line() -> Iterator[None]:
-    """A tracking store that goes away is told in one line.
+def _lost_in_one_line(stop: StopRequest | None = None) -> Iterator[None]:
+    """A tracking store or a queue that goes away or refuses is told in one line.
 
     Raises:
-        TrackingLostError: it does not answer any more.
+        InversionError: which of the two, and why.
+        InterruptedRunError: the same, after somebody asked to stop.
     """
     try:
         yield
     except Exception as error:
-        if not is_lost(error):
+        ours = _queue_in_our_words(error) or in_our_words(error, "The same command goes on when it answers.")
+        ours = error if isinstance(error, TrackingLostError | QueueLostError) else ours
+        if ours is None:
             raise
-        raise TrackingLostError(f"the tracking store is lost: {first_line(error)}. "
-                                "The same command goes on when it answers.") from error
+        if stop is not None and stop.reason is not None:
+            raise InterruptedRunError(f"{stop.reason}; {ours}") from error
+        if ours is error:
+            raise
+        raise ours from error
+
+
+def _queue_in_our_words(error: Exception) -> InversionError | None:
+    """An error of the queue's database, which Optuna and SQLAlchemy raise; MLflow's errors are MLflow's own."""
+    if not isinstance(error, SQLAlchemyError | StorageInternalError):
+        return None
+    if is_refused(error):
+        return QueueRefusedError(f"the queue's database refuses: {reason(error)}")
+    return QueueLostError(f"the queue's database does not answer: {reason(error)}. "
+                          "The same command goes on when it does.")
 
 
 def _queue(spec: Spec, connection: Connection, url: str, crew: Crew | None, stop: StopRequest,
            console: Console) -> Study:
     console.print(f"spec {spec.path}", soft_wrap=True)
     with progress_bars() as report:
-        study, added = set_up(spec, connection, url, crew.per_machine if crew else 1, interruptible(report, stop))
+        study, added = set_up(spec, connection, url, crew.per_machine if crew else 1, interruptible(report, stop), stop)
     console.print(f"study {spec.study}: {len(study.queue.entries())} runs, {added} of them new; queue "
                   f"{without_password(url)}, tracking store {without_password(connection.uri)}",
                   soft_wrap=True)
     return study
 
 
-def _join(name: str, connection: Connection, url: str) -> Study:
+def _join(name: str, connection: Connection, url: str, stop: StopRequest | None = None) -> Study:
     file = sqlite_file(url)
     if file is not None and not file.exists():  # looking and joining make none
         raise RequestError(f"queue {url} is not there, so it has no study {name!r}: run inversion-sweep with its spec "
                            "first, or give another --storage")
-    study = open_study(open_storage(url), name)
+    if not has_studies(url):
+        raise RequestError(f"queue {without_password(url)} has no study {name!r}, and none at all: run inversion-sweep "
+                           "with a spec first, or give another --storage")
+    study = open_study(open_storage(url, stop=stop), name, stop)
     follow_store(study.queue.study, connection)
     require_same_store(study.queue.study, connection.uri)
     return study
 
 
-def _sum_up(study: Study, connection: Connection, console: Console) -> Snapshot:
+def _sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest) -> Snapshot:
     try:
         require_answer(connection.uri)  # MLflow itself would try for minutes
     except NoTrackingError as error:
         raise TrackingLostError(f"{error} The same command then sums the study up.") from error
-    return sum_up(study, connection, console)
+    return sum_up(study, patient(connection, stop), console, stop)
 
 
 def _crew(name: str, queue: str, tracking: str, options: Options) -> Crew:

@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Protocol
 
 from inversion.cli.console import Console, make_table
-from inversion.tracking.connection import Connection, NoTrackingError, first_line, is_lost, require_answer
+from inversion.tracking.connection import Connection, NoTrackingError, require_answer
 from inversion.tracking.lifecycle import take_over
 from inversion.tracking.locks import absolute
+from inversion.tracking.store_errors import is_lost, is_refused, reason
 from inversion.tracking.study import children
 from inversion.training.interrupt import StopRequest
 from sweeps import leaderboard
@@ -78,44 +79,44 @@ class Driver:
             with View(self.console, title, self.study.metric, workers) as view:
                 while True:
                     began = time.monotonic()
-                    snapshot = look(self.reading)
+                    snapshot = look(self.reading, stop)
                     pause = max(LOOK_SECONDS, (time.monotonic() - began) / SHARE_OF_LOOKING)
                     view.workers = self.crew.working()
                     view.update(snapshot)
                     if snapshot.is_done or stop.reason is not None:
                         break
-                    self._tend()
+                    self._tend(stop)
                     if self.crew.working() == 0:
                         break
-                    self._put_in_line()
+                    self._put_in_line(stop)
                     stop.wait(min(pause, MOST_SECONDS))
         finally:
             if stop.reason is not None:
                 self.console.print(f"{stop.reason}: the workers save their checkpoints", soft_wrap=True)
             self.crew.stop()
-        return look(self.reading)
+        return look(self.reading, stop)
 
     def _order(self) -> Order:
         study = self.study
         return Order(study.name, study.queue.storage.url, absolute(self.connection.uri), study.experiment,
                      side_by_side=self.side_by_side)
 
-    def _tend(self) -> None:
+    def _tend(self, stop: StopRequest) -> None:
         """Has dead workers replaced, and what they left put in line at once: it shows, and others can go on with it."""
-        for death in self.crew.tend(self._count_done):
+        for death in self.crew.tend(lambda: self._count_done(stop)):
             self.console.print(death, soft_wrap=True)
             self.reconciled_at = -math.inf
 
-    def _count_done(self) -> int:
+    def _count_done(self, stop: StopRequest) -> int:
         """How many runs have nothing left to do, those that are given up now because their workers died too."""
-        patiently(lambda: self.study.queue.mend(patient=False), "looking for dead workers")
-        return len(look(self.reading).having("finished", "pruned", "failed"))
+        patiently(lambda: self.study.queue.mend(patient=False), "looking for dead workers", stop)
+        return len(look(self.reading, stop).having("finished", "pruned", "failed"))
 
-    def _put_in_line(self) -> None:
+    def _put_in_line(self, stop: StopRequest) -> None:
         """Now and then, what dead workers of this or other machines have left."""
         if time.monotonic() - self.reconciled_at < self.study.queue.heartbeat_seconds:
             return
-        patiently(lambda: self.study.queue.mend(patient=False), "looking for dead workers")
+        patiently(lambda: self.study.queue.mend(patient=False), "looking for dead workers", stop)
         try:
             require_answer(self.connection.uri)  # MLflow itself would try for minutes
             reconcile(self.study.queue, self.connection, self.study.name)
@@ -123,29 +124,31 @@ class Driver:
             if parent.info.status != "RUNNING":  # another driver was stopped, or found dead
                 take_over(self.connection.client, parent.info.run_id)
         except Exception as error:
-            if not (isinstance(error, NoTrackingError) or is_lost(error)):
+            if not (isinstance(error, NoTrackingError) or is_lost(error) or is_refused(error)):
                 raise
-            _logger.warning("the tracking store does not answer: %s", first_line(error))
+            _logger.warning("the tracking store is not in line with the queue: %s", reason(error))
         self.reconciled_at = time.monotonic()
 
 
-def look(queue: Queue) -> Snapshot:
+def look(queue: Queue, stop: StopRequest | None = None) -> Snapshot:
     """How a study stands now."""
-    return Snapshot(patiently(queue.entries, "reading the queue"), datetime.now())
+    return Snapshot(patiently(queue.entries, "reading the queue", stop), datetime.now())
 
 
-def sum_up(study: Study, connection: Connection, console: Console) -> Snapshot:
+def sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest | None = None) -> Snapshot:
     """Puts MLflow in line, logs the runs and the leaderboard, ends the parent run; returns how the study stands."""
-    patiently(lambda: study.queue.mend(patient=False), "looking for dead workers")
-    reconcile(study.queue, connection, study.name)
-    snapshot = look(study.queue)
-    log_runs(connection, study.parent.run_id, snapshot.entries)
-    rows = leaderboard.leaderboard(children(connection, study.name, "attributes.status = 'FINISHED'"))
-    if rows:
-        connection.client.log_text(study.parent.run_id, leaderboard.as_csv(rows), "leaderboard.csv")
-        if snapshot.is_done:
+    patiently(lambda: study.queue.mend(patient=False), "looking for dead workers", stop)
+    snapshot = look(study.queue, stop)
+    try:
+        reconcile(study.queue, connection, study.name)
+        log_runs(connection, study.parent.run_id, snapshot.entries)
+        rows = leaderboard.leaderboard(children(connection, study.name, "attributes.status = 'FINISHED'"))
+        if rows and snapshot.is_done:
             leaderboard.show(rows, console)
-    show_failures(snapshot, console)
+        if rows:
+            connection.client.log_text(study.parent.run_id, leaderboard.as_csv(rows), "leaderboard.csv")
+    finally:  # a store that refuses this has refused the runs: why they failed is in the queue
+        show_failures(snapshot, console)
     end_parent(connection, study.parent.run_id, snapshot)
     return snapshot
 

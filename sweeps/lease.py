@@ -59,7 +59,7 @@ class Lease(Listener):
 
     def on_next_epoch(self, epoch: int) -> None:
         """Asks the pruner: not after the last epoch, when there is nothing to save any more."""
-        if self.prunes and patiently(lambda: self.queue.should_prune(self.trial_id), "asking the pruner"):
+        if self.prunes and patiently(lambda: self.queue.should_prune(self.trial_id), "asking the pruner", self.stop):
             raise PrunedRunError(f"pruned after epoch {epoch - 1}: not promising beside the other trials")
 
     def on_pictures(self, epoch: int, pictures: Sequence[Picture]) -> None:
@@ -81,7 +81,7 @@ class Lease(Listener):
         Raises:
             AbandonedRunError: it is not.
         """
-        if not patiently(self._is_mine, "asking whose the run is"):
+        if not patiently(self._is_mine, "asking whose the run is", self.stop):
             raise AbandonedRunError(LOST)
 
     def _is_mine(self) -> bool:
@@ -94,7 +94,7 @@ class Lease(Listener):
     def _write(self, call: Callable[[], None], what: str) -> None:
         asked_at = time.time()
         try:
-            patiently(call, what)
+            patiently(call, what, self.stop)
         except UpdateFinishedTrialError as error:
             raise AbandonedRunError(LOST) from error
         self._confirmed_at = asked_at

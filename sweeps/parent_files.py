@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inversion.tracking.artifacts import download_artifact
 from inversion.tracking.connection import Connection
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _settings(connection: Connection, run_id: str) -> list[Any]:
     if not any(item.path == SETTINGS_FILE for item in connection.client.list_artifacts(run_id)):
         return []
     with tempfile.TemporaryDirectory() as folder:
-        content = Path(connection.client.download_artifacts(run_id, SETTINGS_FILE, folder)).read_bytes()
+        content = download_artifact(run_id, SETTINGS_FILE, Path(folder)).read_bytes()
     try:
         settings = json.loads(content)
     except (ValueError, RecursionError) as error:  # a text that is not UTF-8 is a ValueError too

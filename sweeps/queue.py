@@ -28,6 +28,7 @@ from inversion.document import VERSION
 from inversion.tracking.locks import alone_at
 from inversion.tracking.masking import safe
 from inversion.tracking.owner import owner_is_alive, owner_tags
+from inversion.training.interrupt import StopRequest
 from sweeps.entry import (
     CONFIG,
     DIGEST,
@@ -68,9 +69,10 @@ class Queued:
 class Queue:
     """The trials of one study in a storage; made for one process (its threads may share it)."""
 
-    def __init__(self, storage: RDBStorage, study: optuna.Study) -> None:
+    def __init__(self, storage: RDBStorage, study: optuna.Study, stop: StopRequest | None = None) -> None:
         self.storage = storage
         self.study = study
+        self.stop = stop
         self.study_id: int = study._study_id
         self._waiting: list[Entry] = []
         self._read_at = -LOOK_AGAIN_SECONDS
@@ -251,7 +253,7 @@ class Queue:
             self._retry_owed(self._trials())
 
     def _alone(self) -> Any:
-        return alone_at(self.storage.url)
+        return alone_at(self.storage.url, self.stop)
 
     def _trials(self) -> list[FrozenTrial]:
         return self.storage.get_all_trials(self.study_id, deepcopy=False)

@@ -17,7 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from inversion.errors import InversionError, RequestError
-from inversion.tracking.connection import ANSWER_SECONDS, first_line, without_password
+from inversion.tracking.connection import ANSWER_SECONDS, without_password
+from inversion.tracking.masking import first_line
 from inversion.training.interrupt import stop_on_signals
 from sweeps.processes import STOP_SECONDS, Order
 from sweeps.work import work

@@ -10,6 +10,7 @@ from inversion.tracking.connection import Connection, is_server, without_passwor
 from inversion.tracking.locks import absolute, alone_at, sqlite_file
 from inversion.tracking.owner import BOOT, HOST, place_tags
 from inversion.tracking.study import begin_study, find_study
+from inversion.training.interrupt import StopRequest
 from sweeps.enqueue import Resolver, resolve_grid, resolve_search
 from sweeps.parent_files import log_runs, log_spec
 from sweeps.queue import DIED, Queue
@@ -44,7 +45,8 @@ def locate_queue(given: str | None, connection: Connection, study: str) -> str:
     return storage_url(there, connection.uri)
 
 
-def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress: Progress) -> tuple[Study, int]:
+def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress: Progress,
+           stop: StopRequest | None = None) -> tuple[Study, int]:
     """Makes the study or finds it, and queues what is new in the spec; returns how many runs that were.
 
     Everything is resolved and checked before anything is made.
@@ -56,8 +58,8 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
     resolver = Resolver(progress, workers)
     runs = [] if spec.search else resolve_grid(spec, resolver, progress)
     base = resolve_search(spec.search, spec.base, resolver) if spec.search else None
-    storage = open_storage(url)
-    with alone_at(url):
+    storage = open_storage(url, stop=stop)
+    with alone_at(url, stop):
         optuna_study = make_study(storage, spec.study, connection, spec.search)
         connection = in_its_experiment(optuna_study, connection)
         if spec.search and base:
@@ -66,10 +68,10 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
         parent = begin_study(connection, spec.study, _storage_tags(url))
         if base:
             optuna_study.set_user_attr(BASE, base)
-    queue = Queue(storage, optuna_study)
+    queue = Queue(storage, optuna_study, stop)
     added = queue.grow(spec.search.trials) if spec.search else queue.add(runs, progress)
     optuna_study.set_user_attr(PARENT, parent.run_id)  # others can join from now on: before, there was nothing to do
-    study = open_study(storage, spec.study)
+    study = open_study(storage, spec.study, stop)
     study.queue.mend(patient=False)
     study.queue.retry_failed([DIED])
     log_spec(connection, parent.run_id, spec)

@@ -14,6 +14,7 @@ from inversion.tracking.connection import Connection, connect, without_password
 from inversion.tracking.locks import absolute, sqlite_file
 from inversion.tracking.lookup import find_run
 from inversion.tracking.study import StudyRun
+from inversion.training.interrupt import StopRequest
 from sweeps.queue import Queue
 from sweeps.search import Search
 from sweeps.storage import grace_from_environment, knowingly_experimental, set_grace
@@ -87,8 +88,8 @@ def make_study(storage: RDBStorage, name: str, connection: Connection, search: S
     return study
 
 
-def open_study(storage: RDBStorage, name: str) -> Study:
-    """A study that was set up before.
+def open_study(storage: RDBStorage, name: str, stop: StopRequest | None = None) -> Study:
+    """A study that was set up before; ``stop`` ends every wait for its queue's lock.
 
     Raises:
         UnknownNameError: the queue has no such study.
@@ -109,7 +110,7 @@ def open_study(storage: RDBStorage, name: str) -> Study:
         with knowingly_experimental():
             study.pruner = search.make_pruner()
     set_grace(storage, attributes[GRACE])
-    return Study(Queue(storage, study), name, attributes[EXPERIMENT], StudyRun(attributes[PARENT], name), search)
+    return Study(Queue(storage, study, stop), name, attributes[EXPERIMENT], StudyRun(attributes[PARENT], name), search)
 
 
 def _search_of(study: optuna.Study) -> Search | None:

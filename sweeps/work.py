@@ -6,6 +6,7 @@ import os
 
 from inversion.errors import RequestError
 from inversion.tracking.connection import connect
+from inversion.tracking.patience import patient
 from inversion.training.interrupt import StopRequest
 from sweeps.processes import Order
 from sweeps.storage import open_storage
@@ -23,9 +24,9 @@ def work(order: Order, stop: StopRequest) -> None:
     """
     if order.gpu:
         _require_gpu()
-    study = open_study(open_storage(order.storage), order.study)
+    study = open_study(open_storage(order.storage, stop=stop), order.study, stop)
     require_same_store(study.queue.study, order.tracking_uri)
-    connection = connect(order.tracking_uri, order.experiment)
+    connection = patient(connect(order.tracking_uri, order.experiment), stop)
     Worker(study, connection, stop, order.side_by_side).work()
 
 

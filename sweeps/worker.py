@@ -21,14 +21,15 @@ from inversion.tracking.connection import (
     Connection,
     NoTrackingError,
     TrackingLostError,
-    first_line,
-    is_lost,
+    TrackingRefusedError,
     require_answer,
 )
 from inversion.tracking.lifecycle import describe_failure
 from inversion.tracking.owner import owner_is_alive, owner_tags, same_owner
+from inversion.tracking.store_errors import is_lost, is_refused, reason
 from inversion.tracking.study import runs_of
 from inversion.training.interrupt import StopRequest, interruptible
+from inversion.training.listener import Listener
 from inversion.training.together import Company, side_by_side
 from sweeps.company import share_a_pass
 from sweeps.entry import Entry
@@ -52,7 +53,7 @@ SHOWN = ("test/psnr", "test/ssim", "test/lpips", "best/val_psnr", "best/val_loss
 _logger = logging.getLogger(__name__)
 
 
-class Worker:
+class Worker(Listener):
     """Works on a study with one run at a time, or ``side_by_side`` on one encoder pass where there are such."""
 
     def __init__(self, study: Study, connection: Connection, stop: StopRequest, side_by_side: int = 1) -> None:
@@ -71,14 +72,17 @@ class Worker:
             InversionError: this machine cannot do the study's runs, or lost the tracking store or the queue.
         """
         while self.stop.reason is None:
-            patiently(self.queue.mend, "looking for dead workers")
-            entry = patiently(self.queue.claim, "claiming a run")
+            patiently(self.queue.mend, "looking for dead workers", self.stop)
+            entry = patiently(self.queue.claim, "claiming a run", self.stop)
             if entry is not None:
                 self._do_all([entry, *self._companions(entry)])
-            elif not any(entry.is_open for entry in patiently(self.queue.entries, "looking for work")):
+            elif not any(entry.is_open for entry in patiently(self.queue.entries, "looking for work", self.stop)):
                 return
             else:  # others are at the last ones: if they die, their runs come back
                 self.stop.wait(IDLE_SECONDS)
+
+    def on_begin(self, run_id: str) -> None:
+        self.not_begun = 0
 
     def _companions(self, entry: Entry) -> list[Entry]:
         """Other waiting runs that this one can train side by side with: claimed too."""
@@ -89,11 +93,11 @@ class Worker:
             return share_a_pass(entry, other) and not self._may_kill(other)
 
         most = self.side_by_side - 1
-        return patiently(lambda: self.queue.claim_others(most, wanted), "claiming runs that go with it")
+        return patiently(lambda: self.queue.claim_others(most, wanted), "claiming runs that go with it", self.stop)
 
     def _may_kill(self, entry: Entry) -> bool:
         """Whether a worker died at the run since its last epoch: it trains alone, and takes no other with it."""
-        return patiently(lambda: self.queue.has_died(entry), "asking how a run ended before")
+        return patiently(lambda: self.queue.has_died(entry), "asking how a run ended before", self.stop)
 
     def _do_all(self, entries: Sequence[Entry]) -> None:
         """Claimed runs, each with an end of its own; what ends the worker is raised when all are done."""
@@ -115,7 +119,6 @@ class Worker:
             with self._settled(trial_id):
                 self.stop.raise_before_training()  # one that was claimed with this one may have ended the worker
                 prepared = self._prepare(entry)
-                self.not_begun = 0
                 run = self._run_of(trial_id, prepared, lease.stop)
                 if run is None or run.info.status != "FINISHED":
                     run = self._train(prepared, run, lease, company)
@@ -147,7 +150,7 @@ class Worker:
         digest = prepared.digest
         while True:
             holds = self.study.search is None or patiently(
-                lambda: self.queue.hold(trial_id, digest), "asking who does a run")
+                lambda: self.queue.hold(trial_id, digest), "asking who does a run", stop)
             runs = runs_of(self.connection, self.study.name, digest)
             if runs and runs[0].info.status == "FINISHED":
                 return runs[0]
@@ -159,20 +162,21 @@ class Worker:
     def _is_any_taken(self, runs: list[Run]) -> bool:
         """Whether a worker that this queue does not know of is at one of the runs, or may be: its queue was lost."""
         running = [run for run in runs if run.info.status == "RUNNING"]
-        known = {entry.run_id for entry in patiently(self.queue.entries, "looking for a run")} if running else set()
+        entries = patiently(self.queue.entries, "looking for a run", self.stop) if running else []
+        known = {entry.run_id for entry in entries}
         return any(owner_is_alive(run.data.tags) is not False and not same_owner(run.data.tags, owner_tags())
                    for run in running if run.info.run_id not in known)
 
     def _train(self, prepared: Prepared, run: Run | None, lease: Lease, company: Company) -> Run:
         resume = run.info.run_id if run else None
-        result = train(prepared, self.connection, [lease], lease.stop, resume, self.study.parent, company)
+        result = train(prepared, self.connection, [self, lease], lease.stop, resume, self.study.parent, company)
         return self.connection.client.get_run(result.run_id)
 
     def _complete(self, trial_id: int, run: Run) -> None:
         metrics = run.data.metrics
         scores = {name: metrics[name] for name in SHOWN if name in metrics}
         value = self._value(run)
-        patiently(lambda: self.queue.complete(trial_id, value, run.info.run_id, scores), "storing a result")
+        patiently(lambda: self.queue.complete(trial_id, value, run.info.run_id, scores), "storing a result", self.stop)
 
     def _value(self, run: Run) -> float:
         """What the study optimises: metrics by epoch count at the best epoch."""
@@ -211,13 +215,14 @@ class Worker:
             else:
                 self._fail(trial_id, error)
         else:
-            self.lost = 0
+            self.lost = self.not_begun = 0
 
     def _await_tracking(self, error: Exception) -> None:
         """Waits until the tracking store answers again; its runs then go on from their checkpoints.
 
         Raises:
             TrackingLostError: it does not, or answers and is lost again and again.
+            TrackingRefusedError: it answers, and refuses.
         """
         self.lost += 1
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -225,15 +230,17 @@ class Worker:
             try:
                 return require_answer(self.connection.uri)
             except NoTrackingError as still:
+                if is_refused(still.__cause__):
+                    raise TrackingRefusedError(str(still)) from still
                 _logger.warning("%s", still)
                 self.stop.wait(IDLE_SECONDS)
         if self.stop.reason is None:
-            raise TrackingLostError(f"the tracking store is lost: {first_line(error)}") from error
+            raise TrackingLostError(f"the tracking store is lost: {reason(error)}") from error
 
     def _fail(self, trial_id: int, error: Exception) -> None:
         """Records the failure; one configuration that fails does not stop the others."""
         _, kind, message = describe_failure(error)
-        if not isinstance(error, InversionError):
+        if not (isinstance(error, InversionError) or is_refused(error)):
             _logger.exception("trial %d failed", trial_id)
         self._tell(lambda: self.queue.fail(trial_id, kind, message))
         if self.not_begun >= FAILURES_OF_A_MACHINE:
@@ -242,4 +249,4 @@ class Worker:
 
     def _tell(self, call: Callable[[], None]) -> None:
         with contextlib.suppress(UpdateFinishedTrialError):  # taken over meanwhile: there is nothing to tell
-            patiently(call, "storing how a run ended")
+            patiently(call, "storing how a run ended", self.stop)

@@ -7,13 +7,18 @@ import shutil
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from functools import cache
+from email.message import Message
+from functools import cache, partial
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -283,3 +288,144 @@ def page() -> Iterator[Any]:
         page.set_default_timeout(60_000)
         yield page
         browser.close()
+
+
+SERVE = """
+import logging, sys
+from mlflow.server import app
+from werkzeug.serving import make_server
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
+server = make_server("127.0.0.1", 0, app.wsgi_app, threaded=True)
+print(server.port, flush=True)
+server.serve_forever()
+"""
+"""MLflow's server as one process without workers, which starts in a fraction of the time."""
+
+
+class StandIn:
+    """A proxy before MLflow's server that answers some requests itself.
+
+    ``refuse(413, "PUT", "last.pt")`` answers requests of this method with this text in their path so, ``times`` of
+    them; ``down`` closes connections without an answer.
+    """
+
+    def __init__(self, port: int, context: ssl.SSLContext | None = None) -> None:
+        self.rules: list[dict[str, Any]] = []
+        self.answered: list[int] = []
+        self.headers: list[Message] = []
+        self.down = False
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Forwarding, self, port))
+        if context is not None:
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.address = f"{'https' if context else 'http'}://127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self.thread.start()
+
+    def refuse(self, status: int, method: str = "", path: str = "", times: int = -1, body: str = "") -> None:
+        self.rules.append({"status": status, "method": method, "path": path, "times": times, "body": body})
+
+    def heal(self) -> None:
+        """Every request reaches MLflow again."""
+        self.down = False
+        self.rules.clear()
+
+    def answer(self, method: str, path: str) -> tuple[int, str] | None:
+        """Status and body of the proxy itself; None where the request is MLflow's."""
+        for rule in self.rules:
+            if rule["times"] and rule["method"] in ("", method) and rule["path"] in path:
+                rule["times"] -= 1
+                return rule["status"], rule["body"]
+        return None
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+class _Forwarding(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, proxy: StandIn, port: int, *rest: Any) -> None:
+        self.proxy, self.port = proxy, port
+        super().__init__(*rest)
+
+    def forward(self) -> None:
+        content = self.read_content()
+        if self.proxy.down:
+            self.close_connection = True
+            return
+        self.proxy.headers.append(self.headers)
+        own = self.proxy.answer(self.command, self.path)
+        if own is None:
+            upstream = HTTPConnection("127.0.0.1", self.port)
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
+            upstream.request(self.command, self.path, content, headers)
+            answer = upstream.getresponse()
+            status, body, kind = answer.status, answer.read(), answer.headers.get_content_type()
+            upstream.close()
+        else:
+            status, body = own[0], own[1].encode()
+            kind = "application/json" if own[1].startswith("{") else "text/html"
+        self.proxy.answered.append(status)
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def read_content(self) -> bytes:
+        """The body of a request; empty files come in chunks."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        content = b""
+        while size := int(self.rfile.readline(), 16):
+            content += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return content
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(scope="session")
+def plain_server(
+    tmp_path_factory: pytest.TempPathFactory, enter_workplace: Callable[[Path, pytest.MonkeyPatch], None]
+) -> Iterator[int]:
+    """The port of MLflow's server on an SQLite file, which keeps artifacts itself."""
+    folder = tmp_path_factory.mktemp("plain server")
+    with pytest.MonkeyPatch.context() as patch:
+        enter_workplace(folder, patch)
+        for name, value in {"FILE_STORE": f"sqlite:///{folder}/mlflow.db", "ARTIFACT_ROOT": "mlflow-artifacts:/",
+                            "ARTIFACT_DESTINATION": str(folder / "artifacts"), "SERVE_ARTIFACTS": "true"}.items():
+            patch.setenv(f"_MLFLOW_SERVER_{name}", value)
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen([sys.executable, "-c", SERVE], text=True, stdout=subprocess.PIPE, stderr=log)
+    assert process.stdout is not None
+    yield int(process.stdout.readline())
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture
+def make_stand_in(workplace: Path, plain_server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """``make_stand_in(ssl_context)``: a tracking server that can be made to refuse, over TLS if a context is given."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # of which the first comes without a pause
+    made: list[StandIn] = []
+
+    def make(context: ssl.SSLContext | None = None) -> StandIn:
+        made.append(StandIn(plain_server, context))
+        return made[-1]
+
+    yield make
+    for stand_in in made:
+        stand_in.close()
+
+
+@pytest.fixture
+def stand_in(make_stand_in: Callable[..., StandIn]) -> StandIn:
+    """A tracking server that can be made to refuse."""
+    return make_stand_in()

@@ -66,11 +66,18 @@ def show_runs(console: Console, tracking_uri: str | None, experiment: str | None
         RequestError: the store does not answer, or ``--end`` names a run that is not RUNNING.
     """
     with slow_imports():
-        from inversion.tracking.connection import connect, without_password
+        from inversion.tracking.connection import NoStoreError, connect, without_password
         from inversion.tracking.stale import declared_dead, end_dead, find_running
 
-    connection = connect(tracking_uri, experiment)
-    console.print(f"tracking store {without_password(connection.uri)} answers; experiment {connection.experiment!r}",
+    try:
+        connection = connect(tracking_uri, experiment, create=False)
+    except NoStoreError:
+        if tracking_uri or ended:
+            raise
+        console.print("no tracking store here yet: the first run makes it, or --tracking-uri names another")
+        return
+    there = "experiment" if connection.experiment_id else "no experiment yet called"
+    console.print(f"tracking store {without_password(connection.uri)} answers; {there} {connection.experiment!r}",
                   soft_wrap=True)
     found = {run.run_id: run for run in find_running(connection, everywhere=experiment is None)}
     runs = list((found | {run_id: declared_dead(connection, run_id) for run_id in ended}).values())

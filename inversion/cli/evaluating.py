@@ -10,6 +10,7 @@ from inversion.cli.console import Console, make_console, make_table, progress_ba
 from inversion.decibels import count_exact, counted, exact_note, is_a_mean
 from inversion.evaluation import SCORES, Evaluation, evaluate_run, find_target
 from inversion.tracking.connection import connect
+from inversion.tracking.patience import patient
 from inversion.trained import TrainedRun, find_lpips, find_trained, load_reconstructor
 from inversion.training.interrupt import interruptible, stop_on_signals
 
@@ -35,13 +36,14 @@ def evaluate(text: str, options: Options, tracking_uri: str | None, experiment: 
     """
     console = make_console()
     with stop_on_signals() as stop:
-        connection = connect(tracking_uri, experiment)
+        connection = connect(tracking_uri, create=False)
         run = find_trained(connection, text, options.device)
         with progress_bars() as report:
             target = find_target(run, options.data, options.split, options.limit, options.data_dir,
                                  interruptible(report, stop))
         lpips, note = find_lpips(run, options.lpips_weights)
         reconstructor = load_reconstructor(run)
+        connection = patient(connect(tracking_uri, experiment) if experiment else connection, stop)
         where = connection.experiment_id if experiment else run.experiment_id
         evaluation = evaluate_run(connection, where, run, reconstructor, target, lpips, stop)
     show(console, run, evaluation)

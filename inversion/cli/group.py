@@ -96,6 +96,19 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> i
         return _report(error)
     except (click.Abort, KeyboardInterrupt):
         return _report(InterruptedRunError("interrupted"))
+    except Exception as error:
+        if (ours := _of_a_store(error)) is None:
+            raise
+        return _report(ours)
+
+
+def _of_a_store(error: Exception) -> InversionError | None:
+    """What to say of a tracking store that is away or refuses; who has not imported MLflow has not asked one."""
+    if "mlflow" not in sys.modules:
+        return None
+    from inversion.tracking.connection import in_our_words
+
+    return in_our_words(error)
 
 
 def _report(error: InversionError) -> int:

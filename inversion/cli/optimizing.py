@@ -9,6 +9,7 @@ from inversion.optimize_run import PreparedOptimization, prepare_optimization
 from inversion.optimize_run import optimize as optimize_prepared
 from inversion.run import RunResult
 from inversion.tracking.connection import Connection, connect
+from inversion.tracking.patience import patient
 from inversion.tracking.study import StudyRun, require_study
 from inversion.training.interrupt import interruptible, stop_on_signals
 
@@ -27,7 +28,7 @@ def optimize(config: OptimizeConfig, tracking_uri: str | None, experiment: str |
             request = prepare_optimization(config, interruptible(report, stop))
         show_request(console, request)
         with progress_bars() as report:
-            result = optimize_prepared(request, connection, stop, report, parent)
+            result = optimize_prepared(request, patient(connection, stop), stop, report, parent)
     show_result(console, request, result, connection)
 
 

@@ -46,7 +46,7 @@ def reconstruct(texts: Sequence[str], sources: Sequence[Source], options: Option
     console = make_console()
     output_path = user_path(options.output, "--output")
     with progress_bars() as report:
-        connection = connect(tracking_uri, experiment)
+        connection = connect(tracking_uri, experiment, create=False)
         runs = [find_trained(connection, text, options.device, everywhere=experiment is None) for text in texts]
         names = FileNames(sources, labels_of(runs), [run.config.image_size for run in runs], options.size)
         loaded, notes = _load(runs, options.lpips_weights)

@@ -18,6 +18,7 @@ from inversion.tracking.connection import Connection, connect
 from inversion.tracking.lookup import document_of, find_run
 from inversion.tracking.moved import require_artifacts
 from inversion.tracking.owner import PID, owner_is_alive
+from inversion.tracking.patience import patient
 from inversion.training.interrupt import interruptible, stop_on_signals
 
 
@@ -29,7 +30,7 @@ def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, r
     """
     console = make_console()
     with stop_on_signals() as stop:
-        connection = connect(tracking_uri, experiment)
+        connection = connect(tracking_uri, experiment, create=resume is None)
         inherited: list[Fallback] = []
         if resume:
             document = resumable(connection, resume)
@@ -39,7 +40,7 @@ def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, r
             prepared = prepare(config, interruptible(report, stop), inherited)
         show_plan(console, prepared)
         with ProgressBar(console, prepared.plan.config.epochs) as bar:
-            result = train_prepared(prepared, connection, [bar], stop, resume)
+            result = train_prepared(prepared, patient(connection, stop), [bar], stop, resume)
     show_result(console, prepared.plan, result, connection)
 
 

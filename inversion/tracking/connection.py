@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-import requests
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request_safe
+from sqlalchemy.exc import SQLAlchemyError
 
 from inversion.errors import InversionError, RequestError, UnknownNameError
 from inversion.tracking import file_store
@@ -22,13 +24,25 @@ from inversion.tracking.locks import absolute, alone_at, sqlite_file
 from inversion.tracking.masking import first_line as first_line
 from inversion.tracking.masking import without_password as without_password
 from inversion.tracking.moved import find_moves
+from inversion.tracking.store_errors import (
+    RETRIED_STATUSES,
+    http_status,
+    is_lost,
+    is_missing,
+    is_refused,
+    reason,
+)
 from inversion.tracking.tables import is_queue
 
 DEFAULT_EXPERIMENT = "inversion"
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 ANSWER_SECONDS = 10
+EXPERIMENTS = "/api/2.0/mlflow/experiments/search"
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 """MLflow's bars for small files, and addresses that it prints twice a run."""
+
+STACKS = "mlflow.store.db.utils"
+"""The logger by which MLflow prints the stack of a database's error that it raises as well: we tell it in one line."""
 
 _logger = logging.getLogger(__name__)
 
@@ -39,25 +53,57 @@ class NoTrackingError(RequestError):
     kind = "tracking"
 
 
+class NoStoreError(NoTrackingError):
+    """Nothing has been logged there yet; who only reads does not make a store."""
+
+
 class TrackingLostError(InversionError):
     """The tracking store stopped answering in the middle of a run; the checkpoints on this machine are safe."""
 
     kind = "tracking_lost"
 
 
-def is_lost(error: BaseException) -> bool:
-    """Whether an error says that the store is away, and not that it refuses.
+class TrackingRefusedError(InversionError):
+    """The tracking store answers and refuses what a run, or whoever looks for one, asks of it."""
 
-    MLflow's client tries again by itself, but not when the server dies in the middle of an answer.
+    kind = "tracking_refused"
+
+
+def in_our_words(error: BaseException, hint: str = "") -> InversionError | None:
+    """A tracking store's error as one of ours, in one line; None if it is none of a store's.
+
+    ``hint`` is what to do when a store that is lost answers again.
     """
-    if isinstance(error, MlflowException):
-        return bool(error.get_http_status_code() >= 500)
-    return isinstance(error, requests.RequestException)
+    if is_lost(error):
+        why = f"the tracking store is lost: {reason(error)}"
+        return TrackingLostError(f"{why.removesuffix('.')}. {hint}" if hint else why)
+    if is_refused(error):
+        return TrackingRefusedError(f"the tracking store refuses: {reason(error)}")
+    return None
+
+
+def raise_unless_missing(error: BaseException) -> None:
+    """For a lookup that failed, before it says that there is no such thing: a store may be away, or refuse to tell.
+
+    Raises:
+        TrackingLostError: the store does not answer.
+        TrackingRefusedError: it answers, and says something else than that it has no such thing.
+    """
+    if is_missing(error):
+        return
+    ours = in_our_words(error)
+    if ours is None and isinstance(error, OSError):  # of a folder that holds artifacts
+        ours = TrackingRefusedError(f"the tracking store refuses: {first_line(error)}")
+    if ours is not None:
+        raise ours from error
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A tracking store that answers, and the experiment in it; ``is_given``: by whoever asked, not by default."""
+    """A tracking store that answers, and the experiment in it; ``is_given``: by whoever asked, not by default.
+
+    ``experiment_id`` is empty where the experiment is not there yet, for who only reads.
+    """
 
     uri: str
     client: MlflowClient
@@ -66,30 +112,38 @@ class Connection:
     is_given: bool = False
 
 
-def connect(tracking_uri: str | None = None, experiment: str | None = None, *, create: bool = True) -> Connection:
+def connect(tracking_uri: str | None = None, experiment: str | None = None, *, create: bool = True,
+            required: bool = True) -> Connection:
     """Connects MLflow to a store: the given one, else ``MLFLOW_TRACKING_URI``, else the folder's ``mlflow.db``.
 
-    The experiment is the given one, else MLflow's environment variables say, else ``inversion``; made if need be,
-    unless ``create`` is false: who only reads must not leave an experiment behind for a name that was mistyped.
+    The experiment is the given one, else MLflow's environment variables say, else ``inversion``. Store and experiment
+    are made if need be, unless ``create`` is false: who only reads must not leave them behind for a name that was
+    mistyped. An experiment that was given has to be there then, if it is ``required``.
 
     Raises:
         NoTrackingError: the server does not answer, or refuses.
+        NoStoreError: there is no such store, and none is to be made.
         UnknownNameError: there is no such experiment, and none is to be made.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    logging.getLogger(STACKS).setLevel(logging.CRITICAL)
     is_given = bool(tracking_uri) or mlflow.is_tracking_uri_set()
     uri = find_store(tracking_uri)
     if uri != mlflow.get_tracking_uri():
         mlflow.set_tracking_uri(uri)
+    if not create:
+        _require_place(uri)
     require_answer(uri)
+    if not create:
+        _require_tables(uri)
     try:
-        with alone_at(uri):  # several processes at once break a fresh database in MLflow's migrations
+        with alone_at(uri, create=create):  # several processes at once break a fresh database in MLflow's migrations
             client = MlflowClient()  # makes the tables of a fresh database
             client.search_experiments(view_type=ViewType.ALL, max_results=1)
-            experiment_id, name = _experiment(client, uri, experiment, create)
-    except (MlflowException, OSError) as error:  # OSError: of the connection, or of the lock
-        raise NoTrackingError(f"tracking store {without_password(uri)}: {first_line(error)}") from error
+            experiment_id, name = _experiment(client, uri, experiment, create, required)
+    except (MlflowException, SQLAlchemyError, OSError) as error:  # OSError: of the connection, or of the lock
+        raise NoTrackingError(f"tracking store {without_password(uri)}: {reason(error)}") from error
     find_moves(client, uri)
     _note_old_store(uri, client, is_given)
     return Connection(uri, client, experiment_id, name, bool(experiment))
@@ -117,14 +171,6 @@ def find_store(tracking_uri: str | None) -> str:
     return absolute(f"sqlite:///{own}") if takes_own else uri
 
 
-def require_file(tracking_uri: str | None) -> None:
-    """For who is to make nothing: raises a NoTrackingError if a store is a file that is not there."""
-    uri = find_store(tracking_uri)
-    file = sqlite_file(uri)
-    if file is not None and not file.exists():
-        raise NoTrackingError(f"tracking store {without_password(uri)} is not there. Give another --tracking-uri.")
-
-
 def require_answer(uri: str) -> None:
     """Asks a tracking server or database once: MLflow itself would go on trying for minutes.
 
@@ -133,23 +179,29 @@ def require_answer(uri: str) -> None:
     """
     if uri.startswith(("http://", "https://")):
         _require_server(uri)
-    elif uri.partition("://")[0].partition("+")[0] in DATABASE_ENGINES:
+    elif _is_database(uri):
         _require_database(uri)
     elif (folder := file_store.folder_of(uri)) and not file_store.is_allowed():
         raise NoTrackingError(f"tracking store {uri} {file_store.why_refused(folder)}.")
 
 
 def _require_server(uri: str) -> None:
+    """Asks what MLflow's client asks first, with its certificates and credentials, but once and not for minutes."""
     try:
-        requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS)
-    except requests.RequestException as error:
-        raise NoTrackingError(f"tracking server {without_password(uri)} does not answer ({type(error).__name__}). "
-                              "Start it with `mlflow server`, or give another --tracking-uri.") from error
+        http_request_safe(get_default_host_creds(uri), EXPERIMENTS, "POST", json={"max_results": 1}, max_retries=0,
+                          timeout=ANSWER_SECONDS, raise_on_status=False)
+    except (MlflowException, OSError) as error:  # OSError: a certificate that cannot be read
+        if http_status(error) in RETRIED_STATUSES:  # it is there, and busy: MLflow's client waits as it is told to
+            return
+        server = f"tracking server {without_password(uri)}"
+        if is_lost(error):
+            raise NoTrackingError(f"{server} does not answer ({reason(error)}). Start it with `mlflow server`, or give "
+                                  "another --tracking-uri.") from error
+        raise NoTrackingError(f"{server} refuses: {reason(error)}") from error
 
 
 def _require_database(uri: str) -> None:
     from sqlalchemy import create_engine
-    from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.pool import NullPool
 
     limit = {"connect_timeout": ANSWER_SECONDS} if uri.startswith(("postgresql", "mysql")) else {}
@@ -183,16 +235,46 @@ def _note_old_store(uri: str, client: MlflowClient, is_given: bool) -> None:
                         "their own with: %s", uri, old, command)
 
 
-def _experiment(client: MlflowClient, uri: str, name: str | None, create: bool) -> tuple[str, str]:
+def _require_place(uri: str) -> None:
+    """Raises a NoStoreError if a store is a file or a folder that is not there."""
+    place = sqlite_file(uri) or file_store.folder_of(uri)
+    if place is not None and not place.exists():
+        raise NoStoreError(f"tracking store {without_password(uri)} is not there. Give another --tracking-uri.")
+
+
+def _require_tables(uri: str) -> None:
+    """Raises a NoStoreError if a store is a database in which MLflow would make its tables now."""
+    from sqlalchemy import create_engine, inspect
+    from sqlalchemy.pool import NullPool
+
+    if not _is_database(uri):
+        return
+    try:
+        there = inspect(create_engine(uri, poolclass=NullPool)).has_table("experiments")
+    except SQLAlchemyError as error:
+        raise NoTrackingError(f"tracking store {without_password(uri)}: {reason(error)}") from error
+    if not there:
+        raise NoStoreError(f"tracking store {without_password(uri)} is empty: nothing has been logged there yet. "
+                           "Give another --tracking-uri.")
+
+
+def _is_database(uri: str) -> bool:
+    return uri.partition("://")[0].partition("+")[0] in DATABASE_ENGINES
+
+
+def _experiment(client: MlflowClient, uri: str, name: str | None, create: bool, required: bool) -> tuple[str, str]:
     if not name and (experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID")):
         return experiment_id, client.get_experiment(experiment_id).name
+    required = required and bool(name)
     name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
     existing = client.get_experiment_by_name(name)
-    if existing is None and not create:
+    if existing is None and create:
+        return client.create_experiment(name), name
+    if existing is None and required and name != DEFAULT_EXPERIMENT:
         known = [each.name for each in client.search_experiments()]
         raise UnknownNameError(f"tracking store {without_password(uri)} has no experiment", name, known)
     if existing is None:
-        return client.create_experiment(name), name
+        return "", name
     if existing.lifecycle_stage == "deleted":
         raise NoTrackingError(f"experiment {name!r} was deleted. Restore it with `mlflow experiments restore "
                               f"-x {existing.experiment_id}`, or give another --experiment.")

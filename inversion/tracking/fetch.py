@@ -7,14 +7,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import yaml
-from mlflow.exceptions import MlflowException
 
 from inversion.errors import DamagedArtifactError, MissingArtifactError
-from inversion.tracking.connection import first_line
+from inversion.tracking.artifacts import download_artifact
+from inversion.tracking.masking import first_line
 from inversion.tracking.results import PER_IMAGE, SCORES_SCHEMA
 
 RESTORE = "Restore it from a copy of the store, or train the run's configuration again."
@@ -31,10 +30,10 @@ def fetch_packed(run_id: str, folder: Path) -> Path:
         DamagedArtifactError: its description is none of ours; the message begins with the file's name.
     """
     try:
-        description = _fetch(run_id, "model/MLmodel", folder)
+        description = download_artifact(run_id, "model/MLmodel", folder)
     except MissingArtifactError as error:
         raise MissingArtifactError(f"run {run_id} has no artifact 'model' that inversion has logged") from error
-    return _fetch(run_id, f"model/{_place_of_packed(description)}", folder)
+    return download_artifact(run_id, f"model/{_place_of_packed(description)}", folder)
 
 
 def fetch_image_scores(run_id: str, folder: Path) -> list[dict[str, Any]]:
@@ -45,7 +44,7 @@ def fetch_image_scores(run_id: str, folder: Path) -> list[dict[str, Any]]:
         DamagedArtifactError: they cannot be read.
     """
     artifact = f"metrics/{PER_IMAGE}"
-    file = _fetch(run_id, artifact, folder)
+    file = download_artifact(run_id, artifact, folder)
     try:
         rows: list[dict[str, Any]] = read_image_scores(file).to_pylist()
     except (ValueError, OSError, pa.ArrowException) as error:
@@ -82,7 +81,7 @@ def fetch_text(run_id: str, artifact: str) -> str:
         MissingArtifactError: the run has none of that name.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return _fetch(run_id, artifact, Path(folder)).read_text(encoding="utf-8", errors="replace")
+        return download_artifact(run_id, artifact, Path(folder)).read_text(encoding="utf-8", errors="replace")
 
 
 def _place_of_packed(description: Path) -> str:
@@ -104,18 +103,3 @@ def _widens(found: pa.DataType, wanted: pa.DataType) -> bool:
     """Whether a column of one type can be read as another without a loss: large texts, smaller floats."""
     texts = pa.types.is_string(wanted) and pa.types.is_large_string(found)
     return bool(texts or (pa.types.is_floating(wanted) and pa.types.is_floating(found)))
-
-
-def _fetch(run_id: str, artifact: str, folder: Path) -> Path:
-    """One artifact of a run, downloaded into a folder.
-
-    Raises:
-        MissingArtifactError: the run has none of that name.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"runs:/{run_id}/{artifact}",
-                                                        dst_path=str(folder)))
-    except (MlflowException, OSError) as error:
-        _logger.info("run %s: %s", run_id, error)
-        raise MissingArtifactError(f"run {run_id} has no artifact {artifact}") from error

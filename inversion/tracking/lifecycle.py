@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
 from inversion.errors import InversionError, RequestError
-from inversion.tracking.connection import Connection
+from inversion.tracking.connection import Connection, in_our_words
 from inversion.tracking.masking import safe
 from inversion.tracking.owner import owner_tags
 
@@ -65,6 +65,7 @@ def describe_failure(error: BaseException) -> tuple[str, str, str]:
     """Status, failure kind and message of a run that an error ended; no password is in it."""
     if isinstance(error, KeyboardInterrupt):
         return "KILLED", "interrupted", "interrupted"
+    error = in_our_words(error) or error
     if isinstance(error, InversionError):
         return error.status, error.kind, safe(str(error)) or error.kind
     return "FAILED", "error", safe(f"{type(error).__name__}: {error}".removesuffix(": "))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from inversion.data.catalog import default_data_dir
+from inversion.training.interrupt import StopRequest
 
 ADVISORY_KEY = int.from_bytes(b"inversio")
 """Advisory locks are numbers, and belong to one database of the server."""
@@ -19,20 +21,40 @@ CONNECT_SECONDS = 10
 """How long a database may take to answer; a driver's own limit is minutes."""
 
 
+POLL_SECONDS = 0.05
+LEAVING_SECONDS = 5.0
+"""How long whoever was asked to stop still waits for a lock: to give its run back it needs it for a moment."""
+
+
 @contextmanager
-def alone_at(url: str) -> Iterator[None]:
-    """Holds the lock of a database or server while the block runs.
+def alone_at(url: str, stop: StopRequest | None = None, create: bool = True) -> Iterator[None]:
+    """Holds the lock of a database or server while the block runs; a stop ends the wait for it.
+
+    Who only reads makes no lock file (``create`` false): nobody holds one that is not there.
 
     PostgreSQL's advisory lock reaches across machines, and is given back when the process dies. For everything else
     it is a file: beside an SQLite database, so that everybody who opens that finds it, and else in the data folder: a
     server keeps its clients apart itself.
+
+    Raises:
+        InterruptedRunError: it was asked to stop, and somebody else holds the lock.
     """
     if url.startswith("postgresql"):
-        with _advisory_lock(url):
+        with _advisory_lock(url, stop):
+            yield
+        return
+    lock = _lock_file(url, create)
+    if lock is None:
+        yield
+    elif stop is None:
+        with lock:
             yield
     else:
-        with _lock_file(url):
+        _wait_for(lambda: _try(lock), stop, str(lock.lock_file))
+        try:
             yield
+        finally:
+            lock.release()
 
 
 def absolute(url: str) -> str:
@@ -63,23 +85,49 @@ def sqlite_file(url: str) -> Path | None:
     return None if path in (None, "", ":memory:") else Path(path).expanduser().resolve()
 
 
-def _lock_file(url: str) -> FileLock:
+def _lock_file(url: str, create: bool) -> FileLock | None:
     file = sqlite_file(url)
     if file is not None and os.access(file.parent, os.W_OK):
         place = file.with_name(f"{file.name}.lock")
     else:  # in a folder that can only be read, nobody makes or changes a database
         place = default_data_dir() / "locks" / f"{hashlib.sha256(absolute(url).encode()).hexdigest()[:16]}.lock"
-        place.parent.mkdir(parents=True, exist_ok=True)
+        if create:
+            place.parent.mkdir(parents=True, exist_ok=True)
+    if not create and not place.exists():
+        return None
     return FileLock(place, mode=0o666)  # whoever may open the database may wait for its lock
 
 
+def _try(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+def _wait_for(take: Callable[[], bool], stop: StopRequest, what: str) -> None:
+    """Tries until a lock is taken, or until somebody has asked to stop and it is still somebody else's."""
+    leaving_at = None
+    while not take():
+        if stop.reason is not None:
+            leaving_at = leaving_at or time.monotonic() + LEAVING_SECONDS
+            if time.monotonic() > leaving_at:
+                stop.raise_in_wait(f"another process holds the lock {what}")
+        time.sleep(POLL_SECONDS)
+
+
 @contextmanager
-def _advisory_lock(url: str) -> Iterator[None]:
+def _advisory_lock(url: str, stop: StopRequest | None = None) -> Iterator[None]:
     from sqlalchemy import create_engine, text
     from sqlalchemy.pool import NullPool
 
     engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT",
                            connect_args={"connect_timeout": CONNECT_SECONDS})
     with engine.connect() as connection:
-        connection.execute(text("select pg_advisory_lock(:key)"), {"key": ADVISORY_KEY})
+        if stop is None:
+            connection.execute(text("select pg_advisory_lock(:key)"), {"key": ADVISORY_KEY})
+        else:  # a query cannot be left while it waits
+            attempt = text("select pg_try_advisory_lock(:key)")
+            _wait_for(lambda: bool(connection.scalar(attempt, {"key": ADVISORY_KEY})), stop, "of the database")
         yield  # closing the connection gives the lock back

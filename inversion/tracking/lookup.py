@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from mlflow.entities import Run
@@ -11,10 +11,12 @@ from mlflow.store.entities import PagedList
 
 from inversion.document import DocumentError, NoDocumentError, read_document
 from inversion.errors import MissingArtifactError, RequestError
-from inversion.tracking.connection import Connection, without_password
+from inversion.tracking.connection import Connection, raise_unless_missing, without_password
 
 T = TypeVar("T")
 PAGE = 1000
+MALFORMED = "INVALID_PARAMETER_VALUE"
+"""What MLflow says of an id that no run can have."""
 
 CONFIG, CONFIG_FILE = "inversion.config", "config.json"
 """The tag and the artifact that hold a run's configuration."""
@@ -29,6 +31,8 @@ def find_run(connection: Connection, run_id: str) -> Run:
     try:
         return connection.client.get_run(run_id)
     except MlflowException as error:
+        if error.error_code != MALFORMED:
+            raise_unless_missing(error)
         raise RequestError(f"{without_password(connection.uri)} has no run {run_id!r}") from error
 
 
@@ -66,8 +70,15 @@ def document_of(run: Run) -> dict[str, Any]:
 
 def search(connection: Connection, condition: str) -> Iterator[Run]:
     """Runs of the experiment that meet a condition in MLflow's filter language, newest first."""
-    yield from pages(lambda token: connection.client.search_runs(
-        [connection.experiment_id], condition, max_results=PAGE, page_token=token))
+    yield from search_in(connection, [connection.experiment_id], condition)
+
+
+def search_in(connection: Connection, experiments: Sequence[str], condition: str) -> Iterator[Run]:
+    """The same in these experiments; an empty id is one that is not there yet."""
+    there = [experiment_id for experiment_id in experiments if experiment_id]
+    if there:
+        yield from pages(lambda token: connection.client.search_runs(
+            there, condition, max_results=PAGE, page_token=token))
 
 
 def pages(search: Callable[[str | None], PagedList[T]]) -> Iterator[T]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.tracking import MlflowClient
@@ -21,11 +22,18 @@ from inversion.config import RunConfig
 from inversion.data.names import safe_name
 from inversion.document import texts_of
 from inversion.errors import AbandonedRunError, MissingArtifactError
-from inversion.tracking.connection import Connection, TrackingLostError, first_line, is_lost
+from inversion.tracking.artifacts import download_artifact
+from inversion.tracking.connection import (
+    Connection,
+    TrackingLostError,
+    in_our_words,
+    require_answer,
+)
 from inversion.tracking.lifecycle import MICRO_BATCH, create_run, describe_failure, end_run, take_over
 from inversion.tracking.lookup import CONFIG, CONFIG_FILE
 from inversion.tracking.moved import present_place, require_artifacts
 from inversion.tracking.owner import owner_tags
+from inversion.tracking.store_errors import reason
 from inversion.training.listener import Listener, Picture
 
 UPLOAD_SECONDS = 60.0
@@ -105,7 +113,7 @@ class TrackedRun(Listener):
             self.client.log_artifact(self.run_id, str(file), folder)
 
     def download(self, artifact: str, folder: Path) -> Path:
-        """Fetches one artifact into a folder; what keeps a store from giving what it has is raised as it comes.
+        """Fetches one artifact into a folder.
 
         Raises:
             MissingArtifactError: the run has no such artifact.
@@ -116,8 +124,7 @@ class TrackedRun(Listener):
             if self._epochs_logged:
                 require_artifacts(self.client.get_run(self.run_id))
             raise MissingArtifactError(f"run {self.run_id} has no artifact {artifact}")
-        folder.mkdir(parents=True, exist_ok=True)
-        return Path(self.client.download_artifacts(self.run_id, artifact, str(folder)))
+        return download_artifact(self.run_id, artifact, folder)
 
     def end(self, status: str, failure: str = "", message: str = "") -> None:
         """Ends the run; a failure's kind and message become tags."""
@@ -147,15 +154,17 @@ def ending_truthfully(run: TrackedRun) -> Iterator[TrackedRun]:
     except AbandonedRunError:
         raise
     except BaseException as error:
-        status, kind, message = describe_failure(error)
+        ours = in_our_words(error, f"The checkpoint of run {run.run_id} on this machine is safe: go on with --resume "
+                                   "when it answers.")
+        status, kind, message = describe_failure(ours or error)
         try:
+            if isinstance(ours, TrackingLostError):
+                require_answer(run.connection.uri)  # MLflow itself would try for minutes
             run.end(status, kind, message)
-        except Exception:  # the first error is the one to show
-            _logger.warning("run %s could not be ended as %s: the tracking store does not answer", run.run_id, status)
-        if isinstance(error, Exception) and is_lost(error):
-            raise TrackingLostError(f"the tracking store gave up on run {run.run_id}: {first_line(error)} "
-                                    "The checkpoint on this machine is safe: go on with --resume when it answers."
-                                    ) from error
+        except Exception as second:  # the first error is the one to show
+            _logger.warning("run %s could not be ended as %s: %s", run.run_id, status, reason(second))
+        if ours is not None:
+            raise ours from error
         raise
     run.end("FINISHED")
 
@@ -167,11 +176,12 @@ def fail_adopted_run(error: BaseException) -> None:
         return
     status, kind, message = describe_failure(error)
     try:
+        require_answer(mlflow.get_tracking_uri())  # MLflow itself would try for minutes
         client = MlflowClient()
         if client.get_run(run_id).info.status == RunStatus.to_string(RunStatus.RUNNING):
             end_run(client, run_id, status, kind, message)
     except Exception as unreachable:  # whatever MLflow makes of an address: the first error is the one to show
-        _logger.warning("run %s could not be marked %s: %s", run_id, status, first_line(unreachable))
+        _logger.warning("run %s could not be marked %s: %s", run_id, status, reason(unreachable))
 
 
 def params_to_log(config: RunConfig, known: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import psutil
@@ -13,7 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 from inversion.errors import RequestError
 from inversion.tracking.connection import Connection, is_server
 from inversion.tracking.lifecycle import end_run
-from inversion.tracking.lookup import PAGE, find_run, pages
+from inversion.tracking.lookup import PAGE, find_run, pages, search_in
 from inversion.tracking.owner import HOST, PID, owner_is_alive, same_owner
 from inversion.training.interrupt import is_mlflow_run
 
@@ -42,8 +42,7 @@ def find_running(connection: Connection, everywhere: bool = False) -> list[Runni
     if everywhere:
         experiments = [experiment.experiment_id for experiment in pages(
             lambda token: connection.client.search_experiments(max_results=PAGE, page_token=token))]
-    runs: Iterator[Run] = pages(lambda token: connection.client.search_runs(
-        experiments, "attributes.status = 'RUNNING'", max_results=PAGE, page_token=token))
+    runs = search_in(connection, experiments, "attributes.status = 'RUNNING'")
     return [RunningRun(run.info.run_id, run.info.run_name or "", *_judge(run, connection.uri), run.data.tags)
             for run in runs if _is_ours(run) or run.info.experiment_id == connection.experiment_id]
 

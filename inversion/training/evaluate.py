@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -172,3 +173,8 @@ def test_metrics(scores: Scores) -> dict[str, float]:
     values["eval_seconds"] = scores.seconds
     values["inference_ms_per_image"] = 1000 * scores.forward_seconds / max(1, len(scores.psnr))
     return values
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that are numbers: MLflow stores an infinite one as 1.8e308."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}

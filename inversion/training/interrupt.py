@@ -55,6 +55,15 @@ class StopRequest:
         if self.reason is not None:
             raise self.error(f"stopped before training: {self.reason}")
 
+    def raise_in_wait(self, what: str) -> None:
+        """Ends a wait for something that is away, if somebody asked to stop; ``what`` says what does not answer.
+
+        Raises:
+            InterruptedRunError: it was asked for; or another error that was set with the request.
+        """
+        if self.reason is not None:
+            raise self.error(f"{self.reason}, while {what}")
+
     def wait(self, seconds: float) -> None:
         """Sleeps, but not on when somebody asks to stop. An event would do, were it safe to set in a signal handler."""
         deadline = time.monotonic() + seconds

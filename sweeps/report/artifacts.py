@@ -10,19 +10,25 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
-from mlflow.exceptions import MlflowException
 
-from inversion.tracking.connection import Connection, first_line
+from inversion.errors import MissingArtifactError
+from inversion.tracking.artifacts import download_artifact
+from inversion.tracking.connection import Connection
+from inversion.tracking.masking import first_line
 
 _logger = logging.getLogger(__name__)
 
 
 def fetch(connection: Connection, run_id: str, artifact: str, folder: Path) -> Path | None:
-    """Downloads one artifact of a run; None if it has none of that name."""
+    """Downloads one artifact of a run; None if it has none of that name.
+
+    Raises:
+        InversionError: the server is away, or refuses: without its artifacts the report would be another one.
+    """
     try:
-        return Path(connection.client.download_artifacts(run_id, artifact, str(folder)))
-    except (MlflowException, OSError) as error:
-        _logger.info("run %s: no artifact %s (%s)", run_id, artifact, error)
+        return download_artifact(run_id, artifact, folder)
+    except MissingArtifactError as error:
+        _logger.info("%s", error)
         return None
 
 

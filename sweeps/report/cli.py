@@ -73,10 +73,11 @@ def cli(study: str, output: Path, memory_budget: float | None, tracking_uri: str
     with console.status("drawing conclusions"):
         report = make_report(connection, data, memory_budget)
         page = write(report, output)
-        log(connection, report, output)
     for sentence in report.headline:
         console.print(sentence, soft_wrap=True)
     console.print(f"report: {page}", soft_wrap=True)
+    with console.status("logging the report"):  # last: a server that refuses it must not keep it from being told
+        log(connection, report, output)
 
 
 def _require_folder(folder: Path) -> None:

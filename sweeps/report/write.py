@@ -16,7 +16,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from inversion.data.files import open_regular, replacing
 from inversion.errors import InversionError, RequestError
-from inversion.tracking.connection import Connection, first_line
+from inversion.tracking.connection import Connection
+from inversion.tracking.masking import first_line
 from inversion.tracking.study import KIND, STUDY, tag
 from sweeps.report.as_markdown import all_tables, as_markdown
 from sweeps.report.page import render

@@ -1,0 +1,298 @@
+"""What an error of a tracking server or a database means: it is away and may come back, or it refuses for good.
+
+Everything that waits, tries again, or says that something is not there decides by the functions of this file. MLflow,
+requests, urllib3, SQLAlchemy and Optuna wrap each other's errors, so the whole chain of causes is looked at.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import ssl
+import traceback
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from mlflow.exceptions import MlflowException, RestException
+from sqlalchemy.exc import (
+    DBAPIError,
+    DisconnectionError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from inversion.errors import InversionError
+from inversion.tracking.masking import first_line, safe
+
+STORES = (MlflowException, requests.RequestException, urllib3.exceptions.HTTPError, SQLAlchemyError)
+CLOUDS = {"botocore", "boto3", "google", "azure"}
+"""Packages of artifact stores that need not be installed: their errors are known by the module."""
+
+QUEUE_ERROR = "StorageInternalError"
+"""Optuna's word for every error of its database; the database's own is its cause."""
+
+RETRIED_STATUSES = {408, 429}
+"""HTTP statuses below 500 that pass by themselves; of those above, 501 (not implemented) does not."""
+
+RETRIED_STATES = {"08", "40", "53", "57"}
+"""Classes of SQLSTATE that pass by themselves: connection, rolled back, too few resources, operator intervention.
+https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+PERMANENT_STATES = {"53100", "57P04"}
+"""What does not among these: the disk is full, the database was dropped."""
+
+RETRIED_LOCKS = {"55P03", "55006"}
+"""SQLSTATE of a lock that could not be had, and of an object in use."""
+
+SQLITE_RETRIED = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL", "SQLITE_INTERRUPT", "SQLITE_SCHEMA")
+MYSQL_RETRIED = {1040, 1053, 1205, 1213, 2002, 2003, 2006, 2013}
+"""Too many connections, shutdown, lock wait, deadlock, and a connection that failed or was lost."""
+
+RETRIED_ERRNOS = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETRESET, errno.EAGAIN,
+                  errno.EINTR, errno.ETIMEDOUT, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE}
+
+# libpq has no SQLSTATE for a connection that was refused: its words are all there is.
+CONNECTION_REFUSED = re.compile(
+    r"FATAL:(?!.*(too many|connection slots|starting up|shutting down|not (yet )?accepting|recovery mode|terminating))"
+    r"|certificate|does not support SSL|no password supplied|invalid \S+ value|no pg_hba\.conf entry", re.DOTALL)
+
+# requests' words for a status, MLflow's for a status it has tried again, and http.client's for that of a proxy: what
+# MLflow collects from the threads of a download, and urllib3 from its attempts, is left as text.
+STATUS_TEXT = re.compile(r"\b(?P<status>[1-5]\d\d) (?:Client|Server) Error: |too many (?P<again>\d{3}) error responses"
+                         r"|Tunnel connection failed: (?P<proxy>\d{3})")
+
+COLLECTED = "The following failures occurred while downloading"
+"""MLflow's first words of a download that failed: the errors of its threads follow as text."""
+
+COLLECTED_ERRNO = re.compile(r"\[Errno (\d+)\]")
+
+HINTS = {
+    401: "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+    403: "these credentials are not allowed to do this",
+    407: "the proxy wants a user and a password",
+    413: "a proxy before the server limits the size of an upload, as nginx does by client_max_body_size",
+}
+CERTIFICATE_HINT = ("MLFLOW_TRACKING_SERVER_CERT_PATH names the certificate to trust, "
+                    "MLFLOW_TRACKING_INSECURE_TLS=true trusts any")
+MOST_TEXT = 300
+
+
+def is_lost(error: BaseException | None) -> bool:
+    """Whether an error says that a store is away, which can pass by itself: worth waiting for.
+
+    MLflow's client tries again by itself, but not when the server dies in the middle of an answer.
+    """
+    return _passes(error) is True
+
+
+def is_refused(error: BaseException | None) -> bool:
+    """Whether an error says that a store answers and refuses, which it will do again: credentials, size, a missing
+    table, a full disk."""
+    return _passes(error) is False
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether an error says that the thing that was asked for does not exist, and nothing else."""
+    if isinstance(error, MlflowException):
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return True
+        response = _mlflow_response(error)
+        if response is not None or isinstance(error, RestException):
+            return False  # a 404 of another page: the address is wrong, or the server is none of MLflow's
+    return (http_status(error) == 404 or isinstance(error, FileNotFoundError)
+            or _collected_errno(error) == errno.ENOENT)
+
+
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status that an error comes from, if it does."""
+    return next((status for each in _chain(error) if (status := _status(each)) is not None), None)
+
+
+def reason(error: BaseException) -> str:
+    """Why a store is away or refuses, in one line: the request without passwords, the status, and what helps."""
+    return safe(_reason(error))
+
+
+def _reason(error: BaseException) -> str:
+    chain = list(_chain(error))
+    if not _is_a_stores(chain):
+        return first_line(error)
+    status = http_status(error)
+    if status is not None:
+        said = _request(chain) + f"HTTP {status} {_phrase(status)}"
+        hint = HINTS.get(status, "")
+        return said + (f" ({hint})" if hint else "") + _answer(chain)
+    for each in chain:
+        if isinstance(each, ssl.SSLCertVerificationError):
+            return f"{each.verify_message or 'certificate verify failed'} ({CERTIFICATE_HINT})"
+        if isinstance(each, ssl.SSLError | socket.gaierror | ConnectionError):
+            return f"{type(each).__name__}: {first_line(each)}"
+        if isinstance(each, DBAPIError) and each.orig is not None:
+            return first_line(each.orig)
+    text = str(error)
+    return " ".join(text.split())[:MOST_TEXT] if text.startswith(COLLECTED) else first_line(error)
+
+
+def _passes(error: BaseException | None) -> bool | None:
+    """Whether an error can pass by itself; None if it is none of a store's."""
+    if error is None or isinstance(error, InversionError):  # ours has been judged where it was made
+        return None
+    chain = list(_chain(error))
+    if not _is_a_stores(chain):
+        return None
+    for judge in (_certainly, _likely):
+        for each in chain:
+            verdict = judge(each)
+            if verdict is not None:
+                return verdict
+    return False
+
+
+def _is_a_stores(chain: list[BaseException]) -> bool:
+    return any(isinstance(each, STORES) or type(each).__module__.partition(".")[0] in CLOUDS
+               or type(each).__name__ == QUEUE_ERROR for each in chain)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it was raised from, the outermost first."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        wrapped = error.orig if isinstance(error, DBAPIError) else None
+        inner = error.__cause__ or wrapped or (None if error.__suppress_context__ else error.__context__)
+        error = inner if isinstance(inner, BaseException) else None
+
+
+def _certainly(error: BaseException) -> bool | None:
+    """By a status, a state or a number that stands for one thing."""
+    status = _status(error)
+    if status is not None:
+        return status in RETRIED_STATUSES or (status >= 500 and status != 501)
+    if (number := _collected_errno(error)) is not None:
+        return number in RETRIED_ERRNOS
+    if isinstance(error, MlflowException) and "CERTIFICATE_VERIFY_FAILED" in error.message:
+        return False
+    if isinstance(error, ssl.SSLError):
+        return isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
+    if isinstance(error, DBAPIError):
+        return True if error.connection_invalidated else _database_says(error.orig)
+    if isinstance(error, requests.RequestException):
+        return False if isinstance(error, ValueError | requests.TooManyRedirects) else None  # an address that is none
+    if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
+        return True
+    if isinstance(error, OSError) and type(error).__module__ == "builtins":
+        return error.errno in RETRIED_ERRNOS
+    return None
+
+
+def _likely(error: BaseException) -> bool | None:
+    """By the class of the error."""
+    if isinstance(error, MlflowException):
+        status = error.get_http_status_code()
+        return status in RETRIED_STATUSES or (status >= 500 and status != 501)
+    if isinstance(error, requests.ConnectionError | requests.Timeout | urllib3.exceptions.HTTPError
+                  | requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError):
+        return True
+    if isinstance(error, OperationalError | InterfaceError | InternalError | PoolTimeoutError | DisconnectionError):
+        return True
+    if isinstance(error, SQLAlchemyError):
+        return False
+    return True if type(error).__name__ == QUEUE_ERROR else None
+
+
+def _database_says(error: BaseException | None) -> bool | None:
+    """By the code of a database's driver: PostgreSQL's SQLSTATE, SQLite's name, MySQL's number."""
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    if state:
+        return state in RETRIED_LOCKS or (state[:2] in RETRIED_STATES and state not in PERMANENT_STATES)
+    if name := getattr(error, "sqlite_errorname", None):
+        return str(name).startswith(SQLITE_RETRIED)
+    number = error.args[0] if error is not None and error.args else None
+    if isinstance(number, int):
+        return number in MYSQL_RETRIED
+    return False if CONNECTION_REFUSED.search(str(error)) else None
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of one error of a chain."""
+    response: Any = _mlflow_response(error) if isinstance(error, MlflowException) else getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore's
+        return _number(response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
+    for value in (getattr(response, "status_code", None), getattr(error, "status_code", None),
+                  getattr(error, "code", None)):
+        if (status := _number(value)) is not None:
+            return status
+    if isinstance(error, RestException) and error.json.get("error_code"):
+        return int(error.get_http_status_code())
+    if isinstance(error, STORES) or type(error) is OSError:
+        found = STATUS_TEXT.search(str(error))
+        return int(next(filter(None, found.groups()))) if found else None
+    return None
+
+
+def _collected_errno(error: BaseException) -> int | None:
+    """The system's number of the error that a download failed of."""
+    text = str(error)
+    found = COLLECTED_ERRNO.search(text) if text.startswith(COLLECTED) else None
+    return int(found[1]) if found else None
+
+
+def _number(value: object) -> int | None:
+    return int(value) if isinstance(value, int) and 100 <= value < 600 else None
+
+
+def _mlflow_response(error: BaseException) -> requests.Response | None:
+    """The response that MLflow made an error of: its exceptions do not keep it, and not always the status.
+
+    An answer of a proxy in JSON, and statuses that MLflow has no code for (413), are called internal errors.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "verify_rest_response":
+            response = frame.f_locals.get("response")
+            return response if isinstance(response, requests.Response) else None
+    return None
+
+
+def _responses(chain: list[BaseException]) -> Iterator[requests.Response]:
+    for each in chain:
+        response = _mlflow_response(each) if isinstance(each, MlflowException) else getattr(each, "response", None)
+        if isinstance(response, requests.Response):
+            yield response
+
+
+def _request(chain: list[BaseException]) -> str:
+    """``PUT http://host/…/last.pt: `` of the request that failed; the user, the password and the query are left out."""
+    for response in _responses(chain):
+        method = response.request.method if response.request is not None else "GET"
+        return f"{method} {_bare(response.url)}: "
+    found = next((match for each in chain if (match := re.search(r"for url: (\S+)", str(each)))), None)
+    return f"{_bare(found[1])}: " if found else ""
+
+
+def _bare(url: str | None) -> str:
+    parts = urlsplit(url or "")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
+
+
+def _answer(chain: list[BaseException]) -> str:
+    """What the server says itself, if that is meant to be read: no page."""
+    for response in _responses(chain):
+        text = response.text
+        if (found := re.search(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"', text)) is not None:
+            text = found[1]
+        text = " ".join(text.split())
+        return f": {text[:MOST_TEXT]}" if text and not text.startswith(("<", "{", "[")) else ""
+    return ""

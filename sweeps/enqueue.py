@@ -17,6 +17,7 @@ from inversion.data.splits import PhotoSet
 from inversion.encoders.catalog import parse_encoders
 from inversion.encoders.imagenet import require_imagenet
 from inversion.errors import DataError, FallbackRefusedError, WeightsError
+from inversion.experiment import check_weights
 from inversion.perceptual_weights import find_trunk
 from inversion.resolve import Plan, data_folder, resolve
 from inversion.training.device import usable_cores
@@ -54,10 +55,13 @@ class Resolver:
                       [dataclasses.asdict(fallback) for fallback in plan.fallbacks])
 
     def plan(self, config: RunConfig) -> Plan:
-        """A run resolved; the number of threads is part of what is queued, whoever works on it."""
+        """A run resolved, and its weights looked into; the number of threads is part of what is queued, whoever works
+        on it."""
         if config.threads == 0:
             config = config.model_copy(update={"threads": self.threads})
-        return resolve(config, self.progress, find=lambda data, folder, _: self._find(data, folder))
+        plan = resolve(config, self.progress, find=lambda data, folder, _: self._find(data, folder))
+        check_weights(plan)
+        return plan
 
     def require_inputs(self, configs: Iterable[RunConfig]) -> None:
         """Looks for every set of photographs and of weights, so that all that is missing is told at once.

@@ -15,7 +15,7 @@ import inversion
 ROOT = Path(inversion.__file__).parent
 SWEEPS = ROOT.parent / "sweeps"
 
-LEAVES = {"inversion", "errors", "registry", "images", "config", "features", "seeds"}
+LEAVES = {"inversion", "errors", "registry", "images", "config", "features", "seeds", "retry", "download"}
 PARTS = {"encoders", "decoders", "fusion", "losses", "metrics", "data"}
 KNOWN: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES, LEAVES),

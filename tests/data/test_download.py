@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from inversion.data import download as module
-from inversion.data.download import download
+from inversion import download as module
+from inversion.download import download
 from inversion.errors import DataError
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB

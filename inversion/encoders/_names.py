@@ -19,7 +19,7 @@ COUNTER = "num_batches_tracked"
 """BatchNorm's counters of batches have no part in the features: they may be absent."""
 
 MOST_LEVELS = 32
-MOST_NAMES = 1_000_000
+MOST_NAMES = 200_000
 MOST_SHOWN = 6
 
 _OUTER = ("module.", "_orig_mod.")

@@ -27,7 +27,6 @@ from inversion.encoders.weights import WeightsSource
 from inversion.errors import WeightsError
 from inversion.seeds import derive_seed
 
-
 _FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
 """What timm's modules call the functions that turn original checkpoints into theirs."""
 

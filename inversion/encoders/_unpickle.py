@@ -31,11 +31,14 @@ _PLAIN = (
 
 
 _PROGRAMS = frozenset({
-    "builtins", "os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "importlib", "runpy", "ctypes", "code",
-    "pty", "pickle", "marshal", "webbrowser", "urllib", "requests", "asyncio", "multiprocessing", "operator", "timeit",
-    "eval", "exec", "getattr", "open", "compile", "print", "__import__",  # builtins without their module
+    "os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "importlib", "runpy", "ctypes", "code",
+    "pty", "pickle", "marshal", "webbrowser", "urllib", "urllib2", "requests", "asyncio", "multiprocessing", "operator",
+    "timeit", "io",
 })
 """Modules whose functions no weights need, but attacks do."""
+
+_FUNCTIONS = frozenset({"eval", "exec", "getattr", "setattr", "open", "compile", "__import__", "input", "breakpoint"})
+"""The same of ``builtins``, whose classes are harmless."""
 
 _PICKLE_BYTES = 1 << 24
 
@@ -92,7 +95,8 @@ def read_pickle(path: Path, file_format: Format) -> Any:
 
 def looks_hostile(names: list[str]) -> bool:
     """Whether unpickling would call functions that have no place in a checkpoint."""
-    return any(name.partition(".")[0] in _PROGRAMS for name in names)
+    return any(name.partition(".")[0] in _PROGRAMS or name.removeprefix("builtins.") in _FUNCTIONS
+               or name.startswith(("torch.hub.", "torch.serialization.")) for name in names)
 
 
 def converting_line(path: Path) -> str:
@@ -115,11 +119,12 @@ def _refused(path: Path, file_format: Format, message: str) -> list[str]:
     if file_format == "zip":
         try:
             with torch.serialization.safe_globals(_STAND_INS):
-                if names := torch.serialization.get_unsafe_globals_in_checkpoint(str(path)):
-                    return sorted(names)
+                names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
         except Exception:  # a damaged pickle
             return []
-    return re.findall(r"GLOBAL (\S+) (?:was not|whose module)", message)[:1]
+    else:
+        names = re.findall(r"GLOBAL (\S+) (?:was not|whose module)", message)[:1]
+    return sorted(re.sub(r"^commands\.", "subprocess.", name) for name in names)  # protocol 2 has Python 2's names
 
 
 def _has_text(content: bytes, text: str) -> bool:

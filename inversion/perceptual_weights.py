@@ -50,7 +50,7 @@ class TrunkSource:
         try:
             trunk = fit(_convolutions(), read_state_dict(path), f"{path.name} does not fit")
         except WeightsError as error:
-            raise damaged_download("ImageNet weights of AlexNet, for LPIPS,", path, error) from error
+            raise damaged_download("ImageNet weights of AlexNet, for LPIPS,", path, str(error)) from error
         return LPIPS(trunk, "imagenet")
 
     def check(self) -> None:

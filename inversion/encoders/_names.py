@@ -58,9 +58,7 @@ def flatten(content: object) -> dict[str, Tensor]:
 def without_outer(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without the prefixes that wrap a whole model, where every name has them."""
     names = dict(found)
-    while prefix := next((prefix for prefix in _OUTER if all(name.startswith(prefix) for name in names)), None):
-        if not names:
-            break
+    while names and (prefix := next((outer for outer in _OUTER if all(name.startswith(outer) for name in names)), "")):
         names = below(names, prefix)
     return names
 

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from inversion.encoders import _timm_models
+from inversion.encoders._cached import cached_imagenet
 from inversion.encoders._names import COUNTER, NamesError, below, large_prefixes, one_of
 from inversion.encoders._random import random_state
-from inversion.encoders._sources import state_of
 from inversion.encoders.catalog import ENCODERS, EncoderCut
-from inversion.encoders.state_dict import below_prefix, fit
+from inversion.encoders.state_dict import below_prefix, fit, read_state_dict
 from inversion.encoders.weights import WeightsSource
 from inversion.errors import WeightsError
 from inversion.seeds import derive_seed
@@ -41,19 +41,18 @@ def build_trunk(cut: EncoderCut, source: WeightsSource, image_size: int) -> nn.M
     Raises:
         WeightsError: the weights cannot be had, or do not fit.
     """
+    if source.kind == "imagenet":
+        return _pretrained(cut, image_size)
     # Other models may hold tensors that no state dict has, and that only the constructor can make: not on meta.
     named = cut.encoder in ENCODERS
     with _random_state_of_its_own(derive_seed(source.seed, cut.encoder)):
         trunk = _prune(_timm_models.create(cut.spec.model, image_size, device="meta" if named else "cpu"), cut)
-    if source.kind == "random":
-        if named:
-            trunk.load_state_dict(random_state(trunk, cut.encoder, source.seed), assign=True)
-        return trunk
-
-    def fitted(found: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
-        return _fitted(trunk, cut, image_size, found, what)
-
-    trunk.load_state_dict(state_of(cut, source, fitted), assign=True)
+    if source.path is not None:
+        found = read_state_dict(source.path, source.part)
+        state = _fitted(trunk, cut, image_size, found, f"weights {source} do not fit {cut}")
+        trunk.load_state_dict(state, assign=True)
+    elif named:
+        trunk.load_state_dict(random_state(trunk, cut.encoder, source.seed), assign=True)
     return trunk
 
 
@@ -73,6 +72,21 @@ def layer_index(cut: EncoderCut) -> int:
 def _prune(model: Any, cut: EncoderCut) -> nn.Module:
     model.prune_intermediate_layers([layer_index(cut)], prune_norm=True, prune_head=True)
     return cast(nn.Module, model)
+
+
+def _pretrained(cut: EncoderCut, image_size: int) -> nn.Module:
+    # Given the file, timm does not ask the server about it, which takes most of a minute without a network.
+    with cached_imagenet(cut) as path:
+        read_state_dict(path)  # of a file that is none, timm's errors do not say what it is
+        # Files of the hub are state dicts, also of models whose original files need a loader of their own.
+        overlay = {"file": str(path), "custom_load": False}
+        # With the classifier that the weights were trained with: timm then insists that every tensor is in the file.
+        with _random_state_of_its_own(seed=0):
+            model = _timm_models.create(cut.spec.model, image_size, device="cpu", pretrained=True,
+                                        pretrained_cfg_overlay=overlay)
+        trunk = _prune(model, cut)
+        fit(trunk.state_dict(), trunk.state_dict(), f"they cannot be used for {cut}")
+    return trunk
 
 
 @contextmanager

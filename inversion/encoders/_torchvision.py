@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torchvision import models  # type: ignore[import-untyped]
 from torchvision.models.feature_extraction import create_feature_extractor  # type: ignore[import-untyped]
 
+from inversion.encoders._cached import cached_imagenet
 from inversion.encoders._random import random_state
-from inversion.encoders._sources import state_of
 from inversion.encoders.catalog import EncoderCut
-from inversion.encoders.state_dict import fit
+from inversion.encoders.state_dict import fit, read_state_dict
 from inversion.encoders.weights import WeightsSource
 
 
@@ -25,10 +25,13 @@ def build_trunk(cut: EncoderCut, source: WeightsSource) -> nn.Module:
         model = models.get_model(spec.model)
     trunk: nn.Module = create_feature_extractor(model, {spec.layers[cut.layer].node: "features"})
     needed = trunk.state_dict()
-    if source.kind == "random":
-        state = random_state(trunk, cut.encoder, source.seed)
+    if source.path is not None:
+        state = fit(needed, read_state_dict(source.path, source.part), f"weights {source} do not fit {cut}")
+    elif source.kind == "imagenet":
+        with cached_imagenet(cut) as path:
+            state = fit(needed, read_state_dict(path), f"torchvision's {spec.weights} does not fit {cut}")
     else:
-        state = state_of(cut, source, lambda found, what: fit(needed, found, what))
+        state = random_state(trunk, cut.encoder, source.seed)
     trunk.load_state_dict(state, assign=True)
     for name, module in list(trunk.named_modules()):
         if isinstance(module, nn.MaxPool2d) and (module.kernel_size, module.stride, module.padding) == (2, 2, 0):

@@ -161,11 +161,10 @@ def fetch(location: Location) -> Path:
                            f"or give {location.option}=FILE") from error
 
 
-def damaged_download(name: str, path: Path, error: Exception) -> WeightsError:
+def damaged_download(name: str, path: Path, why: str) -> WeightsError:
     """The error for a file in a cache that cannot be used; of a link, the file itself has to go."""
-    why = str(error).removesuffix(".")
-    return WeightsError(f"{name} cannot be loaded from {path.parent}: {why}. If the download was cut short, delete "
-                        f"{path.resolve()}, and it is fetched again")
+    return WeightsError(f"{name} cannot be loaded from {path.parent}: {why.removesuffix('.')}. If the download was cut "
+                        f"short, delete {path.resolve()}, and it is fetched again")
 
 
 def _file_name(location: Location) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save
 
 from inversion.encoders import EncoderCut, WeightsSource, imagenet, imagenet_status
 from inversion.encoders.build import Encoder, build_encoder
@@ -19,8 +21,8 @@ from inversion.errors import WeightsError
 from inversion.perceptual_weights import TrunkSource, find_trunk
 
 VGG = EncoderCut("vgg16", "block1")
-PVT = EncoderCut("pvt_v2_b2", "stage1")
-REPOSITORY = "timm/pvt_v2_b2.in1k"
+VIT = EncoderCut("timm/test_vit.r160_in1k", "block1")
+REPOSITORY = VIT.encoder
 ALL_AT_ONCE = 10**9
 
 
@@ -109,9 +111,10 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def vgg_file(tmp_path: Path, random_encoder: object, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> bytes:
+def vgg_file(tmp_path: Path, random_encoder: Callable[..., Encoder], origin: Origin, monkeypatch: pytest.MonkeyPatch
+             ) -> bytes:
     """What the cut needs of VGG16, as torchvision's server has it: its name holds the beginning of its SHA-256."""
-    torch.save(random_encoder("vgg16:block1").trunk_state(), tmp_path / "vgg.pth")  # type: ignore[operator]
+    torch.save(random_encoder("vgg16:block1").trunk_state(), tmp_path / "vgg.pth")
     content = (tmp_path / "vgg.pth").read_bytes()
     name = f"vgg16-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     monkeypatch.setattr(imagenet, "TORCHVISION_URLS", {VGG.spec.weights: f"{origin.url}/{name}"})
@@ -120,13 +123,19 @@ def vgg_file(tmp_path: Path, random_encoder: object, origin: Origin, monkeypatch
 
 
 @pytest.fixture
-def pvt_file(tmp_path: Path, random_encoder: object, origin: Origin) -> bytes:
-    """The same of PVT-v2, as Hugging Face has it."""
-    from safetensors.torch import save
-
-    content = save(random_encoder("pvt_v2_b2:stage1").trunk_state())  # type: ignore[operator]
+def vit_file(tmp_path: Path, origin: Origin) -> bytes:
+    """A whole small model of timm's, as Hugging Face has it."""
+    torch.manual_seed(4)
+    content = save(timm.create_model("test_vit").state_dict())
     origin.files[f"/{REPOSITORY}/resolve/main/model.safetensors"] = content
     return content
+
+
+@pytest.fixture
+def vit(vit_file: bytes, tmp_path: Path, from_file: Callable[..., Encoder]) -> Encoder:
+    """The encoder with these weights, given as a file."""
+    (tmp_path / "vit.safetensors").write_bytes(vit_file)
+    return from_file(str(VIT), tmp_path / "vit.safetensors")
 
 
 def build(cut: EncoderCut) -> Encoder:
@@ -138,8 +147,8 @@ def same(one: Encoder, other: Encoder) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-@pytest.mark.usefixtures("caches", "pvt_file", "vgg_file")
-@pytest.mark.parametrize("cut", [VGG, PVT], ids=str)
+@pytest.mark.usefixtures("caches", "vit_file", "vgg_file")
+@pytest.mark.parametrize("cut", [VGG, VIT], ids=str)
 class TestAsking:
     """Whether the weights are to be had, before anything starts."""
 
@@ -176,23 +185,23 @@ class TestAsking:
     @pytest.mark.parametrize("status", [401, 403])
     def test_a_refusal_is_final_and_says_what_to_do(self, cut: EncoderCut, status: int, origin: Origin) -> None:
         origin.head, origin.headers = [status] * 9, {"X-Error-Message": "Access to it is restricted"}
-        remedy = r"is restricted\. Accept its terms at .*HF_TOKEN" if cut is PVT else r"does not let you in: .*FILE"
+        remedy = r"is restricted\. Accept its terms at .*HF_TOKEN" if cut is VIT else r"does not let you in: .*FILE"
         with pytest.raises(WeightsError, match=rf"answered with HTTP status {status} .*{remedy}"):
             imagenet_status(cut)
         assert origin.asked("HEAD") == 1
 
 
 def test_hugging_face_is_told_the_users_token(
-        caches: Path, pvt_file: bytes, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+        caches: Path, vit_file: bytes, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
-    assert imagenet_status(PVT) == "downloadable"
+    assert imagenet_status(VIT) == "downloadable"
     assert [token for _, _, token in origin.requests] == ["Bearer hf_mine"]
 
 
 def test_a_download_that_is_refused_for_now_and_cut_is_resumed(
-        caches: Path, vgg_file: bytes, origin: Origin, random_encoder: object) -> None:
+        caches: Path, vgg_file: bytes, origin: Origin, random_encoder: Callable[..., Encoder]) -> None:
     origin.get, origin.cut_after = [503, 200, 429], len(vgg_file) // 3
-    assert same(build(VGG), random_encoder("vgg16:block1"))  # type: ignore[operator]
+    assert same(build(VGG), random_encoder("vgg16:block1"))
     folder = caches / "torch" / "hub" / "checkpoints"
     assert [path.read_bytes() for path in folder.glob("*.pth*") if path.suffix != ".lock"] == [vgg_file]
     asked = len(origin.requests)
@@ -215,26 +224,26 @@ def test_a_download_that_stays_refused_ends_in_one_line(caches: Path, vgg_file: 
 
 
 def test_a_download_from_hugging_face_is_tried_again(
-        caches: Path, pvt_file: bytes, origin: Origin, random_encoder: object, pauses: list[float]) -> None:
+        caches: Path, vit_file: bytes, vit: Encoder, origin: Origin, pauses: list[float]) -> None:
     origin.get = [503, 502]
-    assert same(build(PVT), random_encoder("pvt_v2_b2:stage1"))  # type: ignore[operator]
+    assert same(build(VIT), vit)
     assert pauses == [0.5, 1.0]
     origin.requests.clear()
-    assert imagenet_status(PVT) == "cached"
-    assert same(build(PVT), random_encoder("pvt_v2_b2:stage1"))  # type: ignore[operator]
+    assert imagenet_status(VIT) == "cached"
+    assert same(build(VIT), vit)
     assert origin.requests == []
 
 
-def test_a_download_that_hugging_face_refuses_ends_in_one_line(caches: Path, pvt_file: bytes, origin: Origin) -> None:
+def test_a_download_that_hugging_face_refuses_ends_in_one_line(caches: Path, vit_file: bytes, origin: Origin) -> None:
     origin.get = [503] * 20
     with pytest.raises(WeightsError, match=r"model\.safetensors cannot be downloaded from Hugging Face "
                                            r"\(HTTP status 503 \(Service Unavailable\) 4 times in a row\): try again"):
-        build(PVT)
+        build(VIT)
 
 
 def snapshot(caches: Path, revision: str, content: bytes, modified: int) -> Path:
     """What ``snapshot_download(revision=...)`` leaves: no reference to main."""
-    file = caches / "huggingface" / "models--timm--pvt_v2_b2.in1k" / "snapshots" / revision / "model.safetensors"
+    file = caches / "huggingface" / "models--timm--test_vit.r160_in1k" / "snapshots" / revision / "model.safetensors"
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
     os.utime(file, (modified, modified))
@@ -242,32 +251,32 @@ def snapshot(caches: Path, revision: str, content: bytes, modified: int) -> Path
 
 
 def test_another_revision_in_the_cache_is_used_without_asking(
-        caches: Path, pvt_file: bytes, origin: Origin, random_encoder: object) -> None:
+        caches: Path, vit_file: bytes, vit: Encoder, origin: Origin) -> None:
     snapshot(caches, "2" * 40, b"older", modified=1_000)
-    newest = snapshot(caches, "1" * 40, pvt_file, modified=2_000)
+    newest = snapshot(caches, "1" * 40, vit_file, modified=2_000)
     assert imagenet.cached_file(imagenet.Location(repo=REPOSITORY)) == newest
-    assert imagenet_status(PVT) == "cached"
-    assert same(build(PVT), random_encoder("pvt_v2_b2:stage1"))  # type: ignore[operator]
+    assert imagenet_status(VIT) == "cached"
+    assert same(build(VIT), vit)
     assert origin.requests == []
 
 
-def test_a_revision_that_was_asked_for_is_not_replaced_by_another(caches: Path, pvt_file: bytes) -> None:
-    snapshot(caches, "2" * 40, pvt_file, modified=1_000)
+def test_a_revision_that_was_asked_for_is_not_replaced_by_another(caches: Path, vit_file: bytes) -> None:
+    snapshot(caches, "2" * 40, vit_file, modified=1_000)
     assert imagenet.cached_file(imagenet.Location(repo=f"{REPOSITORY}@{'1' * 40}")) is None
 
 
 @pytest.mark.parametrize(("keep", "what"), [(0, "it is empty"), (500, "cut short"), (-10, "cut short")])
 def test_a_download_that_was_cut_short_in_hugging_faces_cache_is_named_with_the_file_to_delete(
-        caches: Path, pvt_file: bytes, origin: Origin, random_encoder: object, keep: int, what: str) -> None:
-    build(PVT)
+        caches: Path, vit_file: bytes, vit: Encoder, origin: Origin, keep: int, what: str) -> None:
+    build(VIT)
     cached = imagenet.cached_file(imagenet.Location(repo=REPOSITORY))
     assert cached is not None
     blob = cached.resolve()
-    blob.write_bytes(pvt_file[:keep])
-    with pytest.raises(WeightsError, match=rf"pvt_v2_b2 \(timm's .*{what}.*delete {blob}, and it is fetched again"):
-        build(PVT)
+    blob.write_bytes(vit_file[:keep])
+    with pytest.raises(WeightsError, match=rf"test_vit\.r160_in1k \(timm's .*{what}.*delete {blob}, and it is"):
+        build(VIT)
     blob.unlink()  # as we said
-    assert same(build(PVT), random_encoder("pvt_v2_b2:stage1"))  # type: ignore[operator]
+    assert same(build(VIT), vit)
 
 
 def test_a_download_of_lpips_network_that_was_cut_short_is_named(caches: Path, origin: Origin) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,13 @@ from inversion.data.catalog import cache_folder
 from inversion.data.duplicates import across_splits
 from inversion.data.progress import Progress, quiet
 from inversion.encoders.build import Encoder, build_encoder
+from inversion.encoders.catalog import EncoderCut
+from inversion.encoders.imagenet import cached_file, imagenet_location
+from inversion.encoders.weights import WeightsSource
 from inversion.images import IMAGENET
 from inversion.losses import ReconstructionLoss
 from inversion.model import InversionModel, build_model
+from inversion.perceptual_weights import TrunkSource
 from inversion.resolve import Fallback, Plan, resolve
 from inversion.training.device import make_engine
 from inversion.training.evaluate import Scores
@@ -48,11 +53,37 @@ def prepare(config: RunConfig, progress: Progress = quiet, inherited: Sequence[F
         RequestError: anything that cannot be run, unusable photographs included.
     """
     plan = resolve(config, progress, inherited)
+    check_weights(plan)
     limits = {"train": plan.config.train_limit, "val": plan.config.val_limit, "test": plan.config.test_limit}
     photos = load_cached(plan.photos, plan.config.image_size, cache_folder(plan.data_dir), progress, limits)
     leaks = across_splits(photos, progress)
     told = dataclasses.replace(plan.photos, warnings=[*plan.photos.warnings, *leaks])
     return Prepared(dataclasses.replace(plan, photos=told), photos, plan.digest(photos.digest))
+
+
+def check_weights(plan: Plan) -> None:
+    """Loads the plan's weights that lie on this machine for once, so that unusable ones are told before a run begins.
+
+    Raises:
+        WeightsError: a file cannot be read or does not fit, or its numbers cannot be used.
+    """
+    for cut in plan.cuts:
+        source = plan.weights[cut.encoder]
+        if source.path or (source.kind == "imagenet" and cached_file(imagenet_location(cut.encoder))):
+            _check_weights(cut, source, source.identity(), plan.config.image_size)
+    if plan.lpips:
+        _check_trunk(plan.lpips, plan.lpips.identity())
+
+
+@functools.lru_cache(maxsize=256)
+def _check_weights(cut: EncoderCut, source: WeightsSource, identity: str, image_size: int) -> None:
+    """Once for the runs of a sweep; the identity is there for the cache, it changes with the content."""
+    build_encoder(cut, source, image_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _check_trunk(trunk: TrunkSource, identity: str) -> None:
+    trunk.check()
 
 
 def make_trainer(

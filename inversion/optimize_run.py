@@ -16,7 +16,7 @@ from inversion.data.catalog import cache_folder
 from inversion.data.progress import Progress, quiet
 from inversion.encoders.build import Encoder
 from inversion.errors import InterruptedRunError
-from inversion.experiment import Prepared, build_encoders, test_crops
+from inversion.experiment import Prepared, build_encoders, check_weights, test_crops
 from inversion.images import from_stored
 from inversion.losses import LPIPS, make_targets
 from inversion.optimize import Inverted, Point, Settings, invert, mean_curve, starting_noise
@@ -82,6 +82,7 @@ def prepare_optimization(config: OptimizeConfig, progress: Progress = quiet) -> 
         RequestError: anything that cannot be run, unusable photographs included.
     """
     plan = resolve(config.shared, progress)
+    check_weights(plan)
     alone = dataclasses.replace(plan.photos, splits={split: photos if split == "test" else []
                                                      for split, photos in plan.photos.splits.items()})
     plan = dataclasses.replace(plan, photos=alone)

@@ -7,43 +7,60 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inversion.data.files import file_sha256
-from inversion.encoders.imagenet import Location, cached_file, location_status
+from inversion.encoders.imagenet import Location, cached_file, damaged_download, fetch, location_status
+from inversion.encoders.weights import find_file, with_part
 from inversion.errors import WeightsError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from inversion.losses import LPIPS
 
-ALEXNET = Location(url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth")
+ALEXNET = Location(url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", option="lpips_weights")
 """torchvision's ``AlexNet_Weights.IMAGENET1K_V1``, which the ``lpips`` package is calibrated for."""
 
 
 @dataclass(frozen=True)
 class TrunkSource:
-    """``imagenet`` (torchvision's own file and cache) where ``path`` is None, else a state-dict file."""
+    """``imagenet`` (torchvision's own file and cache) where ``path`` is None, else a state-dict file or part of it."""
 
     path: Path | None = None
+    part: str = ""
 
     def __str__(self) -> str:
-        return str(self.path) if self.path else "imagenet"
+        return with_part(self.path, self.part) if self.path else "imagenet"
 
     def identity(self) -> str:
         """The same if and only if the weights are."""
-        return f"sha256:{file_sha256(self.path)}" if self.path else ALEXNET.url.rpartition("/")[2]
+        return with_part(f"sha256:{file_sha256(self.path)}", self.part) if self.path else ALEXNET.url.rpartition("/")[2]
 
     def load(self) -> LPIPS:
         """The metric with this trunk; downloads ImageNet's weights if they are not cached.
 
         Raises:
-            WeightsError: the file is no AlexNet state dict.
+            WeightsError: the file is no AlexNet state dict, or ImageNet's cannot be had.
         """
-        from inversion.encoders.state_dict import read_state_dict
+        from inversion.encoders.state_dict import fit, read_state_dict
         from inversion.losses import LPIPS
 
         if self.path is not None:
-            return LPIPS(dict(read_state_dict(self.path)), str(self.path))
-        from torchvision.models import AlexNet_Weights  # type: ignore[import-untyped]
+            what = f"lpips_weights {self} do not fit AlexNet (needed for LPIPS)"
+            return LPIPS(fit(_convolutions(), read_state_dict(self.path, self.part), what), str(self))
+        path = fetch(ALEXNET)
+        try:
+            trunk = fit(_convolutions(), read_state_dict(path), f"{path.name} does not fit")
+        except WeightsError as error:
+            raise damaged_download("ImageNet weights of AlexNet, for LPIPS,", path, str(error)) from error
+        return LPIPS(trunk, "imagenet")
 
-        return LPIPS(AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True), "imagenet")
+    def check(self) -> None:
+        """Loads the trunk for once, if it is on this machine.
+
+        Raises:
+            WeightsError: it cannot be loaded.
+        """
+        if self.path is not None or cached_file(ALEXNET):
+            self.load()
 
 
 def find_trunk(text: str) -> TrunkSource | None:
@@ -75,8 +92,17 @@ def require_trunk_file(text: str) -> None:
 
 
 def _trunk_file(text: str) -> TrunkSource:
-    path = Path(text).expanduser()
-    if not path.is_file():
+    if not (found := find_file(text)):
         raise WeightsError(f"lpips_weights: no such file as {text!r}. "
                            "Allowed: auto, imagenet, off, or a state-dict file.")
-    return TrunkSource(path.resolve())
+    path, part = found
+    return TrunkSource(path.resolve(), part)
+
+
+def _convolutions() -> dict[str, Tensor]:
+    """What LPIPS needs of AlexNet: names, shapes and types."""
+    import torch
+    from torchvision.models import alexnet  # type: ignore[import-untyped]
+
+    with torch.device("meta"):
+        return {name: tensor for name, tensor in alexnet().state_dict().items() if name.startswith("features.")}

@@ -22,7 +22,7 @@ from inversion.decoders import decoders
 from inversion.decoders._options import options_type, parse_values
 from inversion.encoders.catalog import ENSEMBLE, EncoderCut, parse_encoders
 from inversion.encoders.imagenet import imagenet_status, require_imagenet
-from inversion.encoders.weights import WeightsSource, parse_weights
+from inversion.encoders.weights import WeightsSource, find_file, parse_weights, with_part
 from inversion.errors import FallbackRefusedError, RequestError
 from inversion.fusion import fusions
 from inversion.perceptual_weights import TrunkSource, find_trunk, require_trunk_file
@@ -218,6 +218,9 @@ def _weights_from_anywhere(text: str, sources: dict[str, WeightsSource]) -> str:
     """The same weights as a text that means them in every folder: a run may be resumed from another one."""
     if all(source.path is None for source in sources.values()):
         return text
+    if found := find_file(text):
+        path, part = found
+        return with_part(path.resolve(), part)
     if Path(text).expanduser().exists():
         return str(Path(text).expanduser().resolve())
     return ",".join(f"{name}={source}" for name, source in sources.items())

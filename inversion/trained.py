@@ -130,6 +130,8 @@ def find_lpips(run: TrainedRun, given: str | None) -> tuple[TrunkSource | None, 
     logged = run.document["identity"]["lpips"]
     if given is not None:
         source = find_trunk(given)
+        if source:
+            source.check()
         same = (source.identity() if source else None) == logged
         return source, "" if same else f"lpips_weights={given} is not what run {run.name} was scored with"
     if logged is None:

@@ -20,6 +20,7 @@ from inversion.document import VERSION
 from inversion.encoders.catalog import parse_encoders
 from inversion.encoders.imagenet import require_imagenet
 from inversion.errors import RequestError
+from inversion.experiment import check_weights
 from inversion.perceptual_weights import find_trunk
 from inversion.resolve import Plan, default_threads, resolve
 from sweeps.grid import Configuration
@@ -59,7 +60,8 @@ class Resolver:
                       [dataclasses.asdict(fallback) for fallback in plan.fallbacks])
 
     def plan(self, config: RunConfig) -> Plan:
-        """A run resolved; the number of threads is part of what is queued, whoever works on it.
+        """A run resolved, and its weights looked into; the number of threads is part of what is queued, whoever works
+        on it.
 
         Raises:
             RequestError: it cannot be run, or asks for a GPU that no worker has.
@@ -69,7 +71,9 @@ class Resolver:
                                "of a study with CUDA_VISIBLE_DEVICES.")
         if config.threads == 0:
             config = config.model_copy(update={"threads": self.threads})
-        return resolve(config, self.progress, find=lambda data, folder, _: self._find(data, folder))
+        plan = resolve(config, self.progress, find=lambda data, folder, _: self._find(data, folder))
+        check_weights(plan)
+        return plan
 
     def require_inputs(self, configs: Iterable[RunConfig]) -> None:
         """Looks for every set of photographs and of weights, so that all that is missing is told at once.

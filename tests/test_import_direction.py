@@ -15,7 +15,8 @@ import inversion
 ROOT = Path(inversion.__file__).parent
 SWEEPS = ROOT.parent / "sweeps"
 
-LEAVES = {"inversion", "errors", "registry", "images", "config", "cores", "decibels", "features", "seeds", "text"}
+LEAVES = {"inversion", "errors", "registry", "images", "config", "cores", "decibels", "download", "features", "retry",
+          "seeds", "text"}
 PARTS = {"encoders", "decoders", "fusion", "losses", "metrics", "data"}
 KNOWN: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES, LEAVES),

@@ -362,3 +362,13 @@ def test_a_resumed_run_keeps_the_fallbacks_it_was_begun_with() -> None:
     begun = [Fallback("sample photographs", "get DIV2K")]
     plan = resolve(parse_config({"data": "sample", "weights": "random", "lpips_weights": "off"}), inherited=begun)
     assert plan.name == "vgg16:block1+transposed_conv (sample photographs)"
+
+
+def test_a_part_of_a_file_of_weights_is_part_of_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a,b.pth").write_bytes(b"weights")
+    whole, student, teacher = (plan(weights=f"a,b.pth{part}") for part in ("", "#student", "#teacher"))
+    assert len({each.digest("d") for each in (whole, student, teacher)}) == 3
+    assert teacher.config.weights == str(tmp_path / "a,b.pth#teacher")
+    again = plan(weights=teacher.config.weights)  # as a run that is resumed says it
+    assert (again.weights, again.digest("d")) == (teacher.weights, teacher.digest("d"))

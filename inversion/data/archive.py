@@ -7,8 +7,8 @@ import stat
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from inversion.data.download import require_space
 from inversion.data.progress import Progress, quiet
+from inversion.download import require_space
 from inversion.errors import DataError
 
 

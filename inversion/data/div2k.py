@@ -90,7 +90,7 @@ def photo_set(data_dir: Path, archives: Archives = ARCHIVES) -> PhotoSet:
 
 def _fetch_one(data_dir: Path, archive: Archive, progress: Progress) -> None:
     from inversion.data.archive import unpack
-    from inversion.data.download import download
+    from inversion.download import download
 
     folder = data_dir / FOLDER / archive.folder
     zipped = folder.with_name(f"{folder.name}.zip")

@@ -8,8 +8,9 @@ parts of a layer that feed the other branches.
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -17,13 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from inversion.encoders import _timm_models
+from inversion.encoders._cached import cached_imagenet
+from inversion.encoders._names import COUNTER, NamesError, below, large_prefixes, one_of
 from inversion.encoders._random import random_state
 from inversion.encoders.catalog import ENCODERS, EncoderCut
-from inversion.encoders.imagenet import cached_file, imagenet_location
-from inversion.encoders.state_dict import fit, read_state_dict, reason
+from inversion.encoders.state_dict import below_prefix, fit, read_state_dict
 from inversion.encoders.weights import WeightsSource
 from inversion.errors import WeightsError
 from inversion.seeds import derive_seed
+
+_FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
+"""What timm's modules call the functions that turn original checkpoints into theirs."""
 
 
 def build_trunk(cut: EncoderCut, source: WeightsSource, image_size: int) -> nn.Module:
@@ -37,14 +42,14 @@ def build_trunk(cut: EncoderCut, source: WeightsSource, image_size: int) -> nn.M
         WeightsError: the weights cannot be had, or do not fit.
     """
     if source.kind == "imagenet":
-        return _prune(_pretrained(cut, image_size), cut)
+        return _pretrained(cut, image_size)
     # Other models may hold tensors that no state dict has, and that only the constructor can make: not on meta.
     named = cut.encoder in ENCODERS
     with _random_state_of_its_own(derive_seed(source.seed, cut.encoder)):
         trunk = _prune(_timm_models.create(cut.spec.model, image_size, device="meta" if named else "cpu"), cut)
     if source.path is not None:
-        found = _with_positions_resampled(trunk, read_state_dict(source.path))
-        state = fit(trunk.state_dict(), found, f"weights {source.path} do not fit {cut}")
+        found = read_state_dict(source.path, source.part)
+        state = _fitted(trunk, cut, image_size, found, f"weights {source} do not fit {cut}")
         trunk.load_state_dict(state, assign=True)
     elif named:
         trunk.load_state_dict(random_state(trunk, cut.encoder, source.seed), assign=True)
@@ -70,19 +75,18 @@ def _prune(model: Any, cut: EncoderCut) -> nn.Module:
 
 
 def _pretrained(cut: EncoderCut, image_size: int) -> nn.Module:
-    location = imagenet_location(cut.encoder)
-    cached = cached_file(location) if location.repo else None
-    # Given the cached file, timm does not ask the server about it, which takes most of a minute without a network.
-    # Files of the hub are state dicts, also of models whose original files need a loader of their own.
-    overlay = {"file": str(cached), "custom_load": False} if cached else {}
-    try:
+    # Given the file, timm does not ask the server about it, which takes most of a minute without a network.
+    with cached_imagenet(cut) as path:
+        read_state_dict(path)  # of a file that is none, timm's errors do not say what it is
+        # Files of the hub are state dicts, also of models whose original files need a loader of their own.
+        overlay = {"file": str(path), "custom_load": False}
         # With the classifier that the weights were trained with: timm then insists that every tensor is in the file.
         with _random_state_of_its_own(seed=0):
-            return _timm_models.create(cut.spec.model, image_size, device="cpu", pretrained=True,
-                                       pretrained_cfg_overlay=overlay)
-    except Exception as error:  # downloads, files and unpicklers fail in too many ways to list
-        raise WeightsError(f"ImageNet weights of {cut.encoder} (timm's {cut.spec.weights}) cannot be loaded: "
-                           f"{reason(error)}") from error
+            model = _timm_models.create(cut.spec.model, image_size, device="cpu", pretrained=True,
+                                        pretrained_cfg_overlay=overlay)
+        trunk = _prune(model, cut)
+        fit(trunk.state_dict(), trunk.state_dict(), f"they cannot be used for {cut}")
+    return trunk
 
 
 @contextmanager
@@ -94,7 +98,28 @@ def _random_state_of_its_own(seed: int) -> Iterator[None]:
         yield
 
 
-def _with_positions_resampled(model: nn.Module, found: dict[str, Tensor]) -> dict[str, Tensor]:
+def _fitted(trunk: nn.Module, cut: EncoderCut, image_size: int, found: Mapping[str, Tensor], what: str
+            ) -> dict[str, Tensor]:
+    """What the trunk needs of a checkpoint in timm's names, or else in others that timm's own filter knows.
+
+    Raises:
+        WeightsError: neither fits; the message is that for timm's names.
+    """
+    needed = trunk.state_dict()
+    named = _with_positions_resampled(trunk, below_prefix(needed, found, what))
+    try:
+        return fit(needed, named, what)
+    except WeightsError:
+        candidates = _converted(needed, cut, image_size, found)
+        if not candidates:
+            raise
+    try:
+        return fit(needed, candidates[one_of(candidates)], what)
+    except NamesError as error:
+        raise WeightsError(f"{what}: {error}") from error
+
+
+def _with_positions_resampled(model: nn.Module, found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Position embeddings and biases of another image size, brought to the model's by timm's own filter.
 
     Of what the filter returns only these are taken: it would also resize patch embeddings, and a file for another patch
@@ -102,11 +127,43 @@ def _with_positions_resampled(model: nn.Module, found: dict[str, Tensor]) -> dic
     """
     needed = model.state_dict()
     positions = [name for name in needed if "pos" in name and name in found and found[name].shape != needed[name].shape]
-    resample = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    if not positions or resample is None:
+    if not positions:
         return found
+    resampled = _filtered(model, found)
+    return {**found, **{name: resampled[name] for name in positions if name in resampled}}
+
+
+def _converted(needed: Mapping[str, Tensor], cut: EncoderCut, image_size: int, found: Mapping[str, Tensor]
+               ) -> dict[str, dict[str, Tensor]]:
+    """The needed tensors below each prefix where timm's filter finds them: checkpoints of the original authors."""
+    whole = _timm_models.create(cut.spec.model, image_size)
+    candidates = {}
+    for prefix in large_prefixes(found, len(needed) // 2):
+        original = below(found, prefix)
+        result = _filtered(whole, original)
+        if all(name in result and result[name].shape == tensor.shape and not _is_resized(original.get(name), tensor)
+               for name, tensor in needed.items() if not name.endswith(COUNTER)):
+            candidates[prefix] = {name: result[name] for name in needed if name in result}
+    return candidates
+
+
+def _is_resized(original: Tensor | None, needed: Tensor) -> bool:
+    """Whether a filter made a kernel of another size fit: the file is for another patch size."""
+    return original is not None and original.ndim == needed.ndim == 4 and original.shape != needed.shape
+
+
+def _filtered(model: nn.Module, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict in timm's names by the filter of the model's module; nothing where that cannot."""
+    module = sys.modules[type(model).__module__]
+    convert = next((getattr(module, name) for name in _FILTERS if hasattr(module, name)), None)
+    if convert is None:
+        return {}
+    takes = inspect.signature(convert).parameters
+    options = {}
+    if "adapt_layer_scale" in takes and any("gamma_" in name for name in found):
+        options["adapt_layer_scale"] = True  # the names of DeiT III, for which timm gives this itself
     try:
-        resampled = resample(dict(found), model)
-    except Exception:  # not resizable, in whatever way: the mismatch is then reported as such
-        return found
-    return found | {name: resampled[name] for name in positions if name in resampled}
+        result = convert(dict(found), model, **options) if len(takes) > 1 else convert(dict(found))
+    except Exception:  # not a checkpoint that it knows, in whatever way: what does not fit is then reported as such
+        return {}
+    return {name: tensor for name, tensor in result.items() if isinstance(tensor, Tensor)}

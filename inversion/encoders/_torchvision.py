@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from torchvision import models  # type: ignore[import-untyped]
 from torchvision.models.feature_extraction import create_feature_extractor  # type: ignore[import-untyped]
 
+from inversion.encoders._cached import cached_imagenet
 from inversion.encoders._random import random_state
 from inversion.encoders.catalog import EncoderCut
-from inversion.encoders.imagenet import imagenet_location
-from inversion.encoders.state_dict import fit, read_state_dict, reason
+from inversion.encoders.state_dict import fit, read_state_dict
 from inversion.encoders.weights import WeightsSource
-from inversion.errors import WeightsError
 
 
 def build_trunk(cut: EncoderCut, source: WeightsSource) -> nn.Module:
@@ -28,10 +24,12 @@ def build_trunk(cut: EncoderCut, source: WeightsSource) -> nn.Module:
     with torch.device("meta"):
         model = models.get_model(spec.model)
     trunk: nn.Module = create_feature_extractor(model, {spec.layers[cut.layer].node: "features"})
+    needed = trunk.state_dict()
     if source.path is not None:
-        state = fit(trunk.state_dict(), read_state_dict(source.path), f"weights {source.path} do not fit {cut}")
+        state = fit(needed, read_state_dict(source.path, source.part), f"weights {source} do not fit {cut}")
     elif source.kind == "imagenet":
-        state = fit(trunk.state_dict(), _imagenet(cut), f"torchvision's {spec.weights} does not fit {cut}")
+        with cached_imagenet(cut) as path:
+            state = fit(needed, read_state_dict(path), f"torchvision's {spec.weights} does not fit {cut}")
     else:
         state = random_state(trunk, cut.encoder, source.seed)
     trunk.load_state_dict(state, assign=True)
@@ -60,16 +58,3 @@ def run_trunk(trunk: nn.Module, images: Tensor) -> Tensor:
     """Normalised images ``(B, 3, H, W)`` to the features at the cut ``(B, C, h, w)``."""
     features: Tensor = trunk(images)["features"]
     return features
-
-
-def _imagenet(cut: EncoderCut) -> dict[str, Tensor]:
-    try:
-        state: dict[str, Tensor] = models.get_weight(cut.spec.weights).get_state_dict(
-            progress=sys.stderr.isatty(), check_hash=True, map_location="cpu", weights_only=True)
-    except Exception as error:  # downloads, files and unpicklers fail in too many ways to list
-        url = imagenet_location(cut.encoder).url
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise WeightsError(f"ImageNet weights of {cut.encoder} cannot be loaded from {folder} or {url}: {reason(error)}"
-                           ) from error
-    return state
-

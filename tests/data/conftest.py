@@ -45,6 +45,7 @@ class Server:
     cut_after: int | None = None
     ignores_range: bool = False
     statuses: list[int] = field(default_factory=list)
+    retry_after: str = ""
     announces_length: bool = True
     requests: list[tuple[str, str | None]] = field(default_factory=list)
 
@@ -63,7 +64,11 @@ def server() -> Iterator[Server]:
             content = state.files.get(self.path)
             if status != 200 or content is None:
                 self.close_connection = True
-                self.send_error(status if status != 200 else 404)
+                self.send_response(status if status != 200 else 404)
+                self.send_header("Content-Length", "0")
+                if state.retry_after:
+                    self.send_header("Retry-After", state.retry_after)
+                self.end_headers()
                 return
             begin = int(asked.removeprefix("bytes=").rstrip("-")) if asked and not state.ignores_range else 0
             self.send_response(206 if begin else 200)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from inversion import download
 from inversion.data import archive as archive_module
-from inversion.data import div2k, download
+from inversion.data import div2k
 from inversion.data.archive import unpack
 from inversion.data.cache import load_cached
 from inversion.data.div2k import Archive, Archives

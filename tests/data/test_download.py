@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from inversion.data import download as module
-from inversion.data.download import download
+from inversion import download as module
+from inversion.download import download
 from inversion.errors import DataError
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
@@ -115,6 +115,22 @@ def test_a_server_that_is_busy_for_a_while_is_asked_again(server: Any, target: P
     server.statuses = [503, 429]
     get(server, target)
     assert only(target)
+
+
+def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(
+    server: Any, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("inversion.retry.sleep", pauses.append)
+    server.statuses, server.retry_after = [503, 429], "9"
+    get(server, target)
+    assert only(target)
+    assert pauses == [9.0, 9.0]
+    target.unlink()
+    server.statuses, server.retry_after = [429], "86400"
+    with pytest.raises(DataError, match=r"answered 429 Too Many Requests\).*again after 86400 \(its Retry-After\)"):
+        get(server, target)
+    assert pauses == [9.0, 9.0]
 
 
 def test_a_server_that_refuses_the_range_is_asked_for_the_whole(server: Any, target: Path) -> None:

@@ -27,6 +27,14 @@ PVT = EncoderCut("pvt_v2_b2", "stage1")
 VIT = EncoderCut("vit_small", "block1")
 
 
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that would have been waited before asking a server again; nothing waits."""
+    waited: list[float] = []
+    monkeypatch.setattr("inversion.retry.sleep", waited.append)
+    return waited
+
+
 @pytest.fixture
 def no_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Empty caches of torchvision and Hugging Face; gives torchvision's folder."""

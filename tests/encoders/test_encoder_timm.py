@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from inversion.encoders import ENCODERS, encoder_spec, parse_encoders
 from inversion.encoders import _timm_models as timm_models
 from inversion.encoders.build import Encoder
-from inversion.errors import RequestError, UnknownNameError
+from inversion.errors import RequestError, UnknownNameError, WeightsError
 from inversion.images import normalise
 
 Build = Callable[..., Encoder]
@@ -111,3 +112,84 @@ def test_timm_tells_where_the_weights_are() -> None:
     assert timm_models.weights_location("resnet18.a1_in1k")[1] == "timm/resnet18.a1_in1k"
     untrained = next(name for name in timm.list_models() if not timm_models.pretrained_config(name).has_weights)
     assert timm_models.weights_location(untrained)[:2] == ("", "")
+
+
+State = dict[str, torch.Tensor]
+
+
+def renamed(state: State, *rules: tuple[str, str]) -> State:
+    """timm's names as those of the original authors, by regular expressions."""
+    found = {}
+    for name, tensor in state.items():
+        for pattern, text in rules:
+            name = re.sub(pattern, text, name)
+        found[name] = tensor
+    return found
+
+
+def pvt_of_its_authors(state: State) -> State:
+    state = renamed(state, (r"dwconv", r"dwconv.dwconv"), (r"^patch_embed\.", r"patch_embed1."))
+    for stage in range(4):
+        state = renamed(state, (rf"^stages\.{stage}\.blocks\.", f"block{stage + 1}."),
+                        (rf"^stages\.{stage}\.downsample", f"patch_embed{stage + 1}"),
+                        (rf"^stages\.{stage}\.norm", f"norm{stage + 1}"))
+    return state
+
+
+def convnext_of_its_authors(state: State) -> State:
+    return renamed(state, (r"^stem\.", "downsample_layers.0."), (r"^stages\.(\d)\.blocks\.", r"stages.\1."),
+                   (r"^stages\.(\d)\.downsample", r"downsample_layers.\1"), (r"conv_dw", "dwconv"),
+                   (r"mlp\.fc", "pwconv"), (r"^head\.norm", "norm"), (r"^head\.fc", "head"))
+
+
+def swin_of_its_authors(state: State) -> State:
+    """They downsample at a stage's end, timm at the beginning of the next."""
+    for stage in range(1, 4):
+        state = renamed(state, (rf"^layers\.{stage}\.downsample", f"layers.{stage - 1}.downsample"))
+    return renamed(state, (r"^head\.fc", "head"))
+
+
+ORIGINALS: dict[str, Callable[[State], State]] = {
+    "pvt_v2_b2:stage2": pvt_of_its_authors,
+    "timm/convnext_atto:stage2": convnext_of_its_authors,
+    "timm/swin_tiny_patch4_window7_224:layers.1": swin_of_its_authors,
+    "timm/deit3_small_patch16_224:block2": lambda state: renamed(state, (r"ls(\d)\.gamma", r"gamma_\1")),
+    "timm/test_vit:block2": lambda state: state | {
+        "patch_embed.proj.weight": state["patch_embed.proj.weight"].flatten(1)},  # of a linear layer
+}
+
+
+@pytest.mark.parametrize(("text", "original"), ORIGINALS.items(), ids=ORIGINALS)
+def test_checkpoints_of_the_original_authors_are_read_by_timms_own_filter(
+        text: str, original: Callable[[State], State], from_file: Build, tmp_path: Path) -> None:
+    cut, = parse_encoders(text)
+    torch.manual_seed(3)
+    state = timm_models.create(cut.spec.model, 224, device="cpu").state_dict()
+    backbone = {f"module.backbone.{name}": tensor for name, tensor in original(state).items()}
+    torch.save({"model": backbone | {"module.neck.weight": torch.ones(2)}, "epoch": 3}, tmp_path / "x.pth")
+    found = from_file(str(cut), tmp_path / "x.pth", 224).trunk_state()
+    assert len(found) > 10
+    assert all(torch.equal(tensor, state[name]) for name, tensor in found.items())
+
+
+def test_of_several_original_checkpoints_in_a_file_one_is_named(
+        random_encoder: Build, from_file: Build, tmp_path: Path) -> None:
+    student, teacher = (pvt_of_its_authors(random_encoder("pvt_v2_b2:stage1", 64, weights).trunk_state())
+                        for weights in ("random:1", "random:2"))
+    torch.save({"student": student, "teacher": teacher}, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"there 2 times, as 'student', 'teacher'\. Say which: FILE#student"):
+        from_file("pvt_v2_b2:stage1", tmp_path / "x.pth")
+    assert torch.equal(student["patch_embed1.proj.weight"],
+                       random_encoder("pvt_v2_b2:stage1", 64, "random:1").trunk_state()["patch_embed.proj.weight"])
+
+
+def test_a_dino_checkpoint_is_read_at_another_image_size(random_encoder: Build, from_file: Build, tmp_path: Path
+                                                         ) -> None:
+    text = "timm/test_vit.r160_in1k:block1"
+    state = random_encoder(text, 160).trunk_state()
+    torch.save({"teacher": {f"backbone.{name}": tensor for name, tensor in state.items()}
+                | {"head.mlp.0.weight": torch.ones(3, 64)}}, tmp_path / "dino.pth")
+    torch.save(state, tmp_path / "plain.pth")
+    found, expected = (from_file(text, tmp_path / name, 96).trunk_state() for name in ("dino.pth", "plain.pth"))
+    assert found["pos_embed"].shape[1] < state["pos_embed"].shape[1]
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())

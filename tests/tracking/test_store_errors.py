@@ -17,7 +17,8 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from inversion.errors import MissingArtifactError, RequestError, WeightsError, download_artifact
+from inversion.errors import MissingArtifactError, RequestError, WeightsError
+from inversion.tracking.artifacts import download_artifact
 from inversion.tracking.connection import (
     Connection,
     NoTrackingError,

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import requests
 
-from inversion.data.files import file_sha256
-from inversion.data.progress import Progress, quiet
-from inversion.errors import DataError
+from inversion import retry
+from inversion.errors import DataError, RequestError
 
 TRIES = 5
 """Tries in a row that bring nothing new before we give up."""
@@ -27,18 +26,24 @@ TIMEOUT_SECONDS = (10, 60)
 CHUNK_BYTES = 1 << 14
 """Read at a time. Of a connection that is cut, urllib3 throws an unfinished chunk away: large ones would be lost."""
 
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+Progress = Callable[[str, int, int], None]
+
 _CUTS = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError,
          requests.exceptions.ContentDecodingError)
 
 _logger = logging.getLogger(__name__)
 
 
-class _CutError(Exception):
-    """The transfer ended early; the message says how. Another try may help."""
+class _CutError(retry.PassingError):
+    """The transfer ended early, or was refused for now; the message says how. Another try may help."""
 
 
-def download(url: str, target: Path, size: int, sha256: str, progress: Progress = quiet) -> None:
+class _RefusedError(Exception):
+    """The server has no such file for us, and another try would not help."""
+
+
+def download(url: str, target: Path, size: int, sha256: str, progress: Progress = lambda *_: None,
+             error: type[RequestError] = DataError, elsewhere: str = "with data_dir=FOLDER") -> None:
     """Downloads ``url`` to ``target``, going on from ``target.part`` where an earlier call was interrupted.
 
     A target that is there already is kept if its content is right.
@@ -47,39 +52,44 @@ def download(url: str, target: Path, size: int, sha256: str, progress: Progress 
         url: an HTTP or HTTPS address.
         target: the file to make; its folder is made too.
         size: its expected size in bytes.
-        sha256: its expected SHA-256 in hexadecimal.
+        sha256: its expected SHA-256 in hexadecimal, or the beginning of it.
         progress: told the bytes so far and in all.
+        error: the kind of what is raised.
+        elsewhere: how to choose another folder, for the messages.
 
     Raises:
-        DataError: the server refuses, cannot be reached or has another file, the content is wrong (the part is
-            removed then), or the disk is full. In all other cases the part stays, for the next call.
+        RequestError: of the kind ``error``: the server refuses, cannot be reached or has another file, the content is
+            wrong (the part is removed then), or the disk is full. In all other cases the part stays, for the next call.
     """
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_file() and file_sha256(target) == sha256:
+        if target.is_file() and _sha256(target).startswith(sha256):
             return
         if _length(part) > size:
             part.unlink()
-        require_space(target.parent, size - _length(part))
+        require_space(target.parent, size - _length(part), error, elsewhere)
         _complete(url, target, part, size, progress)
-        got = file_sha256(part)
-        if got != sha256:
+        got = _sha256(part)
+        if not got.startswith(sha256):
             part.unlink()
-            raise DataError(f"{url}: wrong content (SHA-256 {got}, expected {sha256}); it was removed. Try again, or "
-                            f"save the right file as {target}.")
+            raise error(f"{url}: wrong content (SHA-256 {got}, expected {sha256}); it was removed. Try again, or "
+                        f"save the right file as {target}.")
         os.replace(part, target)
-    except OSError as error:
-        raise DataError(f"{target.parent} cannot be written ({error.strerror or error}): choose another folder with "
-                        "data_dir=FOLDER.") from error
+    except (_CutError, _RefusedError) as refusal:
+        raise error(str(refusal)) from refusal
+    except OSError as problem:
+        raise error(f"{target.parent} cannot be written ({problem.strerror or problem}): choose another folder "
+                    f"{elsewhere}.") from problem
 
 
-def require_space(folder: Path, needed: int) -> None:
-    """Raises DataError unless ``needed`` bytes are free in the folder, which must exist."""
+def require_space(folder: Path, needed: int, error: type[RequestError] = DataError,
+                  elsewhere: str = "with data_dir=FOLDER") -> None:
+    """Raises ``error`` unless ``needed`` bytes are free in the folder, which must exist."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise DataError(f"{folder}: {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free. Make room, or choose "
-                        "another folder with data_dir=FOLDER.")
+        raise error(f"{folder}: {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free. Make room, or choose "
+                    f"another folder {elsewhere}.")
 
 
 def _complete(url: str, target: Path, part: Path, size: int, progress: Progress) -> None:
@@ -92,14 +102,17 @@ def _complete(url: str, target: Path, part: Path, size: int, progress: Progress)
                 progress(f"downloading {target.name}", have, size)
             continue
         except _CutError as error:
-            reason = str(error)
+            cut = error
         have = _length(part)
         best, failures = (have, 0) if have > best else (best, failures + 1)
-        if failures == TRIES:
-            raise DataError(f"{url} cannot be downloaded ({reason}). Check the network and the proxy and run the same "
-                            f"command again, it goes on at {have} of {size} bytes; or save the file as {target}.")
-        _logger.info("%s was cut at %d of %d bytes (%s); trying again", url, have, size, reason)
-        time.sleep(PAUSE_SECONDS * 2**failures)
+        pause = retry.pause_seconds(failures + 1, cut.retry_after, PAUSE_SECONDS)
+        if failures == TRIES or pause is None:
+            later = f" after {cut.retry_after} (its Retry-After)" if pause is None else ""
+            raise _CutError(f"{url} cannot be downloaded ({cut}). Check the network and the proxy and run the same "
+                            f"command again{later}, it goes on at {have} of {size} bytes; or save the file as "
+                            f"{target}.")
+        _logger.info("%s was cut at %d of %d bytes (%s); trying again", url, have, size, cut)
+        retry.sleep(pause)
 
 
 def _transfer(url: str, part: Path, size: int) -> Iterator[int]:
@@ -119,7 +132,7 @@ def _transfer(url: str, part: Path, size: int) -> Iterator[int]:
     except _CUTS as error:
         raise _CutError(_cause(error)) from error
     except requests.RequestException as error:  # before OSError, which it is too
-        raise DataError(f"{url}: {error}") from error
+        raise _RefusedError(f"{url}: {error}") from error
     raise _CutError("the connection ended early")
 
 
@@ -128,7 +141,7 @@ def _start(response: requests.Response, url: str, part: Path, have: int, size: i
 
     Raises:
         _CutError: a passing refusal, or a part that the server does not know how to go on from (it is removed).
-        DataError: a lasting refusal, or a file of another size.
+        _RefusedError: a lasting refusal, or a file of another size.
     """
     status = response.status_code
     if status == requests.codes.partial_content and have:
@@ -139,17 +152,17 @@ def _start(response: requests.Response, url: str, part: Path, have: int, size: i
     if status == requests.codes.ok:
         _check_size(url, response.headers.get("Content-Length", ""), size)
         return 0
-    if status in _PASSING:
-        raise _CutError(f"the server answered {status} {response.reason}")
+    if status in retry.PASSING:
+        raise _CutError(f"the server answered {status} {response.reason}", response.headers.get("Retry-After"))
     if status in (requests.codes.partial_content, requests.codes.requested_range_not_satisfiable):
         part.unlink(missing_ok=True)
         raise _CutError("the server cannot go on from here")
-    raise DataError(f"{url}: the server answered {status} {response.reason}")
+    raise _RefusedError(f"{url}: the server answered {status} {response.reason}")
 
 
 def _check_size(url: str, announced: str, size: int) -> None:
     if announced.isdigit() and int(announced) != size:
-        raise DataError(f"{url}: the server has a file of {announced} bytes, expected {size}: not the same file")
+        raise _RefusedError(f"{url}: the server has a file of {announced} bytes, expected {size}: not the same file")
 
 
 def _cause(error: requests.RequestException) -> str:
@@ -162,3 +175,8 @@ def _cause(error: requests.RequestException) -> str:
 
 def _length(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,155 @@
+"""Finding the tensors of a model in what a checkpoint holds, by their names.
+
+A checkpoint may hold a state dict inside dicts (``state_dict``, ``teacher``), its names may all begin with that of the
+module around the model (``module.``, ``module.encoder_q.``, ``backbone.``), and other tensors may stand beside it. Both
+are the same once nested names are joined by dots: the model's tensors stand below a prefix.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+COUNTER = "num_batches_tracked"
+"""BatchNorm's counters of batches have no part in the features: they may be absent."""
+
+MOST_LEVELS = 32
+MOST_NAMES = 200_000
+MOST_SHOWN = 6
+
+_OUTER = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and ``torch.compile`` put before every name."""
+
+
+class NamesError(Exception):
+    """The names leave open which tensors are meant, or there are none; the message says how."""
+
+
+def flatten(content: object) -> dict[str, Tensor]:
+    """Every tensor in nested dicts, by its dotted name; the dicts around all of them are left out.
+
+    Raises:
+        NamesError: a dict contains itself, there are too many, or two tensors have the same name.
+    """
+    found: dict[tuple[str, ...], Tensor] = {}
+    pending: list[tuple[tuple[str, ...], Any, frozenset[int]]] = [((), content, frozenset())]
+    seen = 0
+    while pending:
+        path, value, around = pending.pop()
+        if isinstance(value, Tensor):
+            if path:
+                found[path] = value
+        elif isinstance(value, Mapping):
+            if id(value) in around:
+                raise NamesError(f"the dict {'.'.join(path[:3])!r} contains itself")
+            seen += len(value)
+            if seen > MOST_NAMES or len(path) > MOST_LEVELS:
+                raise NamesError(f"it holds more than {MOST_NAMES:,} entries, or dicts more than {MOST_LEVELS} deep")
+            entries = [(name, entry) for name, entry in value.items() if isinstance(name, str)]
+            pending += [((*path, name), entry, around | {id(value)}) for name, entry in reversed(entries)]
+    return _joined(found)
+
+
+def without_outer(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefixes that wrap a whole model, where every name has them."""
+    names = dict(found)
+    while names and (prefix := next((outer for outer in _OUTER if all(name.startswith(outer) for name in names)), "")):
+        names = below(names, prefix)
+    return names
+
+
+def below(found: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
+
+
+def part_of(found: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The tensors below ``part`` (``teacher``, ``state_dict.module.encoder_q``), wherever that stands in their names.
+
+    Raises:
+        NamesError: there are none, or in several places.
+    """
+    asked = part.strip(".") + "."
+    prefixes = {name[: f".{name}".index(f".{asked}")] for name in found if f".{asked}" in f".{name}"}
+    if "" in prefixes:
+        prefixes = {""}
+    if part and len(prefixes) == 1:
+        return below(found, prefixes.pop() + asked)
+    if prefixes and part:
+        places = _listed(prefix + part for prefix in prefixes)
+        raise NamesError(f"it has several parts {part!r}: {places}")
+    known = sorted({name[:place] for name in found for place in _dots(name)[:2]})
+    message = f"it has no part {part!r}. Known: {_listed(known)}."
+    if nearest := difflib.get_close_matches(part, known, n=1):
+        message += f" Did you mean {nearest[0]!r}?"
+    raise NamesError(message)
+
+
+def prefixes_with(needed: Iterable[str], found: Iterable[str]) -> list[str]:
+    """The prefixes below which every needed name is found; without such, the one below which most are.
+
+    The empty prefix goes before all others: the names then are those of the model already.
+    """
+    wanted = {name for name in needed if not name.endswith(COUNTER)}
+    counts: Counter[str] = Counter()
+    for name in found:
+        counts.update(name[:place] for place in (0, *(dot + 1 for dot in _dots(name))) if name[place:] in wanted)
+    whole = sorted(prefix for prefix, count in counts.items() if count == len(wanted))
+    if whole:
+        return [""] if "" in whole else whole
+    return [max(counts, key=lambda prefix: (counts[prefix], -len(prefix)))] if counts else [""]
+
+
+def large_prefixes(found: Iterable[str], least: int) -> list[str]:
+    """The prefixes, the empty one first, that at least so many names have."""
+    counts = Counter(name[: dot + 1] for name in found for dot in _dots(name)[:4])
+    return ["", *sorted(prefix for prefix, count in counts.items() if count >= max(1, least))]
+
+
+def one_of(candidates: Mapping[str, Mapping[str, Tensor]]) -> str:
+    """The prefix to take of several below which the model's tensors are, each with these.
+
+    Raises:
+        NamesError: they are not the same numbers.
+    """
+    first, *others = candidates
+    if all(_same(candidates[first], candidates[other]) for other in others):
+        return first
+    names = [prefix.removesuffix(".") for prefix in candidates]
+    raise NamesError(f"the tensors are there {len(names)} times, as {_listed(names)}. Say which: "
+                     f"{' or '.join(f'FILE#{name}' for name in names[:2])}")
+
+
+def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    try:
+        return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    except (RuntimeError, NotImplementedError):  # of different types, or of kinds that cannot be compared
+        return False
+
+
+def _joined(found: Mapping[tuple[str, ...], Tensor]) -> dict[str, Tensor]:
+    shared = 0
+    while found and all(len(path) > shared + 1 for path in found) and len({path[shared] for path in found}) == 1:
+        shared += 1
+    names: dict[str, Tensor] = {}
+    for path, tensor in found.items():
+        name = ".".join(path[shared:])
+        if name in names:
+            raise NamesError(f"two tensors in it have the name {name!r}")
+        names[name] = tensor
+    return names
+
+
+def _dots(name: str) -> list[int]:
+    return [place for place, letter in enumerate(name) if letter == "."]
+
+
+def _listed(names: Iterable[str]) -> str:
+    every = sorted(names)
+    more = f" and {len(every) - MOST_SHOWN} more" if len(every) > MOST_SHOWN else ""
+    return ", ".join(map(repr, every[:MOST_SHOWN])) + more

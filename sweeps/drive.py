@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -14,20 +14,24 @@ from rich.markup import escape
 from rich.table import Table
 
 from inversion.tracking.connection import Connection, NoTrackingError, first_line, is_lost, require_answer
+from inversion.tracking.deleted import may_be_deleted
 from inversion.tracking.lifecycle import take_over
 from inversion.tracking.locks import absolute
 from inversion.tracking.study import children
 from inversion.training.interrupt import StopRequest
 from sweeps import leaderboard
+from sweeps.entry import Entry
 from sweeps.live import View
+from sweeps.parent import hold_parent
 from sweeps.parent_files import log_runs
 from sweeps.processes import Order
 from sweeps.queue import Queue
-from sweeps.reconcile import end_parent, reconcile
+from sweeps.reconcile import end_parent, reconcile, reconcile_members
 from sweeps.snapshot import Snapshot
 from sweeps.storage import open_storage, patiently
 from sweeps.study import Study, open_study
 
+MOST_NAMED = 20
 LOOK_SECONDS = 1.0
 MOST_SECONDS = 10.0
 SHARE_OF_LOOKING = 0.2
@@ -121,13 +125,15 @@ class Driver:
         patiently(lambda: self.study.queue.mend(patient=False), "looking for dead workers")
         try:
             require_answer(self.connection.uri)  # MLflow itself would try for minutes
+            if hold_parent(self.study, self.connection):
+                reconcile_members(self.study, self.connection)
             reconcile(self.study.queue, self.connection, self.study.name)
             parent = self.connection.client.get_run(self.study.parent.run_id)
             if parent.info.status != "RUNNING":  # another driver was stopped, or found dead
                 take_over(self.connection.client, parent.info.run_id)
         except Exception as error:
-            if not (isinstance(error, NoTrackingError) or is_lost(error)):
-                raise
+            if not (isinstance(error, NoTrackingError) or is_lost(error) or may_be_deleted(error)):
+                raise  # a run that was deleted while it was looked at is not there at the next look
             _logger.warning("the tracking store does not answer: %s", first_line(error))
         self.reconciled_at = time.monotonic()
 
@@ -138,10 +144,16 @@ def look(queue: Queue) -> Snapshot:
 
 
 def sum_up(study: Study, connection: Connection, console: Console) -> Snapshot:
-    """Puts MLflow in line, logs the runs and the leaderboard, ends the parent run; returns how the study stands."""
+    """Puts MLflow in line, logs the runs and the leaderboard, ends the parent run; returns how the study stands.
+
+    Raises:
+        ExperimentDeletedError: nothing of it is there any more.
+    """
     patiently(lambda: study.queue.mend(patient=False), "looking for dead workers")
+    hold_parent(study, connection)
     reconcile(study.queue, connection, study.name)
-    snapshot = look(study.queue)
+    deleted = reconcile_members(study, connection)
+    snapshot = look(study.queue).without(deleted)
     log_runs(connection, study.parent.run_id, snapshot.entries)
     rows = leaderboard.leaderboard(children(connection, study.name, "attributes.status = 'FINISHED'"))
     if rows:
@@ -149,8 +161,19 @@ def sum_up(study: Study, connection: Connection, console: Console) -> Snapshot:
         if snapshot.is_done:
             leaderboard.show(rows, console)
     show_failures(snapshot, console)
+    show_deleted(snapshot.having("deleted"), console)
     end_parent(connection, study.parent.run_id, snapshot)
     return snapshot
+
+
+def show_deleted(deleted: Sequence[Entry], console: Console) -> None:
+    """Which finished runs were deleted, and what to do."""
+    if not deleted:
+        return
+    names = ", ".join(entry.name for entry in deleted[:MOST_NAMED]) + (", …" if len(deleted) > MOST_NAMED else "")
+    console.print(escape(f"{len(deleted)} finished runs were deleted in MLflow: {names}. inversion-sweep with a spec "
+                         "that asks for them does them again; `mlflow runs restore` brings back what "
+                         "`mlflow gc` has not removed."), soft_wrap=True, highlight=False)
 
 
 def show_failures(snapshot: Snapshot, console: Console) -> None:

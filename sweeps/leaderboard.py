@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from inversion.tracking.study import DIGEST
 from sweeps.comparable import COMPARABLE, Group, groups_of, title_of
-from sweeps.labels import distinguished
+from sweeps.labels import Document, distinguished, name_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -38,19 +37,31 @@ def leaderboard(runs: Iterable[Run]) -> list[Row]:
     A configuration counts once, however often a request to the tracking store has come. No two rows of a group have the
     same name.
     """
-    by_digest = {run.data.tags[DIGEST]: run for run in runs if "test/psnr" in run.data.metrics}
-    documents = {digest: json.loads(run.data.tags["inversion.config"]) for digest, run in by_digest.items()}
+    by_id = {run.info.run_id: run for run in runs if "test/psnr" in run.data.metrics}
+    documents = _once_each(_documents(by_id))
     groups: dict[Group, list[str]] = {}
-    for digest, group in zip(by_digest, groups_of(list(documents.values())), strict=True):
-        groups.setdefault(group, []).append(digest)
+    for run_id, group in zip(documents, groups_of(list(documents.values())), strict=True):
+        groups.setdefault(group, []).append(run_id)
     rows = []
     for group, members in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
-        names = distinguished([str(by_digest[digest].info.run_name) for digest in members],
-                              [documents[digest] for digest in members])
-        ranked = sorted(zip((by_digest[digest] for digest in members), names, strict=True),
+        described = [documents[run_id] for run_id in members]
+        names = distinguished([name_of(document) for document in described], described)
+        ranked = sorted(zip((by_id[run_id] for run_id in members), names, strict=True),
                         key=lambda pair: (-pair[0].data.metrics["test/psnr"], pair[1]))
         rows += [Row(rank, group, _values(rank, group, run, name)) for rank, (run, name) in enumerate(ranked, start=1)]
     return rows
+
+
+def _documents(runs: Mapping[str, Run]) -> dict[str, Document]:
+    """The configuration of each run that has one; nothing says what the others belong to."""
+    return {run_id: json.loads(run.data.tags["inversion.config"]) for run_id, run in runs.items()
+            if "inversion.config" in run.data.tags}
+
+
+def _once_each(documents: Mapping[str, Document]) -> dict[str, Document]:
+    """One run for each configuration, whatever their tags say by now."""
+    last = {json.dumps(document["identity"], sort_keys=True): run_id for run_id, document in documents.items()}
+    return {run_id: documents[run_id] for run_id in last.values()}
 
 
 def show(rows: list[Row], console: Console, most: int = 50) -> None:
@@ -63,9 +74,9 @@ def show(rows: list[Row], console: Console, most: int = 50) -> None:
         members = [row for row in rows if row.group == group]
         for row in members[:most]:
             values = row.values
-            table.add_row(str(row.rank), values["run"], f"{values['test/psnr']:.2f} ± {values['test/psnr_std']:.2f}",
-                          _rounded(values["test/ssim"]), _rounded(values["test/lpips"]),
-                          f"{values['decoder_parameters']:,.0f}", f"{values['train_seconds']:.0f} s")
+            table.add_row(str(row.rank), values["run"], _shown(values, "{test/psnr:.2f} ± {test/psnr_std:.2f}"),
+                          _shown(values, "{test/ssim:.3f}"), _shown(values, "{test/lpips:.3f}"),
+                          _shown(values, "{decoder_parameters:,.0f}"), _shown(values, "{train_seconds:.0f} s"))
         console.print(table)
         if len(members) > most:
             console.print(f"and {len(members) - most} more")
@@ -87,5 +98,9 @@ def _values(rank: int, group: Group, run: Run, name: str) -> dict[str, Any]:
             **dict(zip(COMPARABLE, group, strict=True))}
 
 
-def _rounded(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else ""
+def _shown(values: Mapping[str, Any], template: str) -> str:
+    """Metrics as the template shows them; empty where one of them is not there."""
+    try:
+        return template.format_map(values)
+    except ValueError:  # it is an empty text
+        return ""

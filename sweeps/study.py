@@ -34,8 +34,12 @@ class Study:
     queue: Queue
     name: str
     experiment: str
-    parent: StudyRun
     search: Search | None
+
+    @property
+    def parent(self) -> StudyRun:
+        """Its run in MLflow as it is now: where that is deleted, another one is made."""
+        return StudyRun(self.queue.study.user_attrs[PARENT], self.name)
 
     @property
     def metric(self) -> str:
@@ -99,7 +103,7 @@ def open_study(storage: RDBStorage, name: str) -> Study:
         with knowingly_experimental():
             study.pruner = search.make_pruner()
     set_grace(storage, attributes[GRACE])
-    return Study(Queue(storage, study), name, attributes[EXPERIMENT], StudyRun(attributes[PARENT], name), search)
+    return Study(Queue(storage, study), name, attributes[EXPERIMENT], search)
 
 
 def names(storage: RDBStorage) -> list[str]:

@@ -17,7 +17,7 @@ from inversion.run import RunResult
 from inversion.run import train as train_prepared
 from inversion.tracking.connection import Connection, connect
 from inversion.tracking.lookup import document_of, find_run
-from inversion.tracking.owner import PID, owner_is_alive
+from inversion.tracking.stale import require_nobody_at
 from inversion.training.interrupt import interruptible, stop_on_signals
 
 
@@ -48,14 +48,14 @@ def resumable(connection: Connection, run_id: str) -> dict[str, Any]:
     """The resolved configuration of a run that can be resumed.
 
     Raises:
-        RequestError: no such run, none of ours, or one that is finished or being worked on.
+        RequestError: no such run, none of ours, or one that is finished, or that somebody works on, or may.
     """
     run = find_run(connection, run_id)
     if run.info.status == "FINISHED":
         raise RequestError(f"run {run_id} is FINISHED; there is nothing to go on with")
-    if run.info.status == "RUNNING" and owner_is_alive(run.data.tags):
-        raise RequestError(f"run {run_id} is being worked on by process {run.data.tags[PID]}. Stop that first.")
-    return document_of(run)
+    document = document_of(run)
+    require_nobody_at(connection, run)
+    return document
 
 
 def show_plan(console: Console, prepared: Prepared) -> None:

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from itertools import islice
 
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from inversion.errors import RequestError, UnknownNameError
 from inversion.tracking.connection import Connection, without_password
-from inversion.tracking.lookup import PAGE, pages
+from inversion.tracking.lookup import PAGE, find_run, pages
 
 KIND = "inversion.kind"
 ID = re.compile("[0-9a-f]{32}")
@@ -59,10 +58,7 @@ def described(run: Run) -> str:
 
 def _choose(connection: Connection, text: str, experiments: list[str]) -> Run:
     if ID.fullmatch(text):
-        try:
-            return connection.client.get_run(text)
-        except MlflowException as error:
-            raise RequestError(f"{without_password(connection.uri)} has no run {text!r}") from error
+        return find_run(connection, text)
     found: list[Run] = []
     if BEGINNING.fullmatch(text):
         found = _search(connection, experiments, f"attributes.run_id LIKE '{text}%'")

@@ -212,7 +212,9 @@ def fail_adopted_run(error: BaseException) -> None:
     status, kind, message = describe_failure(error)
     client = MlflowClient()
     try:
-        if client.get_run(run_id).info.status == RunStatus.to_string(RunStatus.RUNNING):
+        run = client.get_run(run_id)
+        ours = PID not in run.data.tags or same_owner(run.data.tags, owner_tags())
+        if ours and run.info.status == RunStatus.to_string(RunStatus.RUNNING):
             end_run(client, run_id, status, kind, message)
     except MlflowException as unreachable:
         _logger.warning("run %s could not be marked %s: %s", run_id, status, unreachable)

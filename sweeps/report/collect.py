@@ -32,11 +32,14 @@ def collect(connection: Connection, name: str) -> StudyData:
         RequestError: the experiment has no such study.
     """
     parent = require_study(connection, name)
-    runs = _once_each(children(connection, name))
+    everything = list(children(connection, name))
+    runs = _once_each(everything)
     references = list(search(connection, f"tags.`{KIND}` = 'optimize' and tags.`{STUDY}` = '{name}'"))
     with ThreadPoolExecutor(THREADS) as pool:
         read = list(pool.map(lambda run: _read(connection, run), [*runs, *references]))
     planned, settings = (fetch_list(connection, parent.info.run_id, name) for name in (RUNS_FILE, SETTINGS_FILE))
+    there = {None, *(run.info.run_id for run in everything)}
+    planned = [item | {"is_deleted": item.get("run_id") not in there} for item in planned]
     begun = sorted((run for run in read[:len(runs)] if run), key=lambda run: run.name)
     return StudyData(name, parent, begun, planned,
                      [run for run in read[len(runs):] if run], _specs(connection, parent.info.run_id), settings)

@@ -26,6 +26,8 @@ def summary(data: StudyData, boards: Sequence[Board]) -> dict[str, str]:
     }
     if pruned:
         numbers["pruned"] = str(len(pruned))
+    if data.deleted:
+        numbers["deleted in MLflow"] = str(len(data.deleted))
     return numbers | (_scores(boards[0]) if boards else {})
 
 
@@ -62,6 +64,7 @@ def standing(data: StudyData, boards: Sequence[Board]) -> list[str]:
     if len(finished) + len(pruned) < total:
         parts.append(f"{len(finished)} of {total} runs are finished")
     parts += [f"{len(failed)} failed"] if failed else []
+    parts += [f"{len(data.deleted)} were deleted in MLflow"] if data.deleted else []
     parts += [f"{len(unscored)} finished without scores"] if unscored else []
     parts += [_apart(boards[0], board) for board in boards[1:]]
     return ["; ".join(parts) + "."] if parts else []

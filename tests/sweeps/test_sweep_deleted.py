@@ -40,7 +40,8 @@ def decoder_of(run: Run) -> str:
 
 
 def find(lab: Any, decoder: str) -> Run:
-    run, = (run for run in lab.results().runs if decoder_of(run) == decoder)
+    found: list[Run] = [run for run in lab.results().runs if decoder_of(run) == decoder]
+    run, = found
     return run
 
 
@@ -157,7 +158,8 @@ def test_a_run_that_is_deleted_while_it_trains_fails_alone_and_is_done_again(
     lab: Any, queued: Callable[..., None], sweep: Sweep, work_here: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queued(GRID, epochs=1)
-    log, deleted = TrackedRun.on_epoch, []
+    log = TrackedRun.on_epoch
+    deleted: list[str] = []
 
     def delete_the_first(run: TrackedRun, *rest: Any) -> None:
         if not deleted:

@@ -75,7 +75,7 @@ def train(
     tags = tags_of(prepared) | (study.child_tags() if study else {})
     if company and company.size > 1:
         tags[SIDE_BY_SIDE] = str(company.size)
-    run = begin_run(connection, plan.name, resume, tags)
+    run = begin_run(connection, plan.name, resume, tags, claimed=study is not None)
     folder = work_folder(plan.data_dir, run.run_id)
     with _forgetting_if_pruned(plan.data_dir, run), ending_truthfully(run), out_of_memory_by_name():
         for listener in listeners:
@@ -89,7 +89,7 @@ def train(
             trainer.resume(checkpoint)
         trainer.fit()
         metrics, pictures = finish(run, prepared, trainer)
-        for listener in listeners:
+        for listener in (*listeners, run):
             listener.on_commit()
     forget_checkpoints(plan.data_dir, run.run_id)
     return RunResult(run.run_id, run.uri, metrics, pictures)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from shlex import quote
 from typing import Any
@@ -28,12 +28,13 @@ from inversion.tracking.connection import (
 from inversion.tracking.locks import absolute, sqlite_file
 from inversion.tracking.patience import patient
 from inversion.tracking.store_errors import is_refused, reason
-from inversion.tracking.study import experiments_of, find_study
+from inversion.tracking.study import experiments_of, find_parent, find_study
 from inversion.training.interrupt import StopRequest, interruptible, stop_on_signals
-from sweeps.drive import Crew, Driver, look, sum_up
+from sweeps.drive import Crew, Driver, look, show_deleted, sum_up
+from sweeps.entry import Entry
 from sweeps.live import render
 from sweeps.processes import Processes, visible_gpus
-from sweeps.reconcile import end_dead_parent, end_others, leave_queued, reconcile
+from sweeps.reconcile import end_dead_parent, end_others, leave_queued, reconcile, reconcile_members
 from sweeps.set_up import locate_queue, set_up
 from sweeps.snapshot import Snapshot
 from sweeps.spec import Spec
@@ -54,16 +55,19 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         url = locate_queue(options["storage"], connection, name)
         require_queue(url)
         crew = _crew(name, url, absolute(connection.uri), options) if options["workers"] != 0 else None
-        study = _queue(spec, connection, url, crew, stop, console) if spec else _join(name, connection, url, stop)
+        study, deleted = (_queue(spec, connection, url, crew, stop, console) if spec
+                          else (_join(name, connection, url, stop), []))
         connection = in_its_experiment(study.queue.study, connection)
         end_others(connection, name)
         if options["retry_failed"]:
             again = study.queue.retry_failed()
             console.print(f"{len(again)} failed runs are tried again")
         if crew is None:
-            leave_queued(connection, study.parent.run_id, look(study.queue))
+            snapshot = look(study.queue).without(deleted)
+            leave_queued(connection, study.parent.run_id, snapshot)
             console.print(_how_to_join(study, connection, url), soft_wrap=True)
-            return 0
+            show_deleted(snapshot.having("deleted"), console)
+            return 1 if snapshot.having("deleted") else 0
         if isinstance(crew, Processes):
             _note_crowding(crew.per_machine, study.threads, console)
         snapshot = Driver(study, connection, crew, console, _side_by_side(options)).drive(stop)
@@ -85,11 +89,16 @@ def status(name: str, options: Options) -> int:
         connection = in_its_experiment(study.queue.study, connection)
         study.queue.mend(patient=False)
         reconcile(study.queue, connection, name)
-        snapshot = look(study.queue)
+        snapshot = look(study.queue).without(reconcile_members(study, connection))
+        has_parent = find_parent(connection, name, study.parent.run_id) is not None
         end_dead_parent(connection, study.parent.run_id, snapshot)
         end_others(connection, name)
     console.print(render(snapshot, f"study {name}", study.metric, len(snapshot.having("running"))))
-    return 0
+    show_deleted(snapshot.having("deleted"), console)
+    if not has_parent:
+        console.print(f"the run of study {name} itself was deleted in MLflow: whoever works on it next makes a new one",
+                      soft_wrap=True)
+    return 0 if has_parent and not snapshot.having("deleted") else 1
 
 
 def _connect(name: str, options: Options, make: bool) -> Connection:
@@ -138,14 +147,18 @@ def _queue_in_our_words(error: Exception) -> InversionError | None:
 
 
 def _queue(spec: Spec, connection: Connection, url: str, crew: Crew | None, stop: StopRequest,
-           console: Console) -> Study:
+           console: Console) -> tuple[Study, Sequence[Entry]]:
+    """The study with what is new in the spec, and what of it was deleted and is not asked for."""
     console.print(f"spec {spec.path}", soft_wrap=True)
     with progress_bars() as report:
-        study, added = set_up(spec, connection, url, crew.per_machine if crew else 1, interruptible(report, stop), stop)
+        study, added, again, deleted = set_up(spec, connection, url, crew.per_machine if crew else 1,
+                                              interruptible(report, stop), stop)
     console.print(f"study {spec.study}: {len(study.queue.entries())} runs, {added} of them new; queue "
                   f"{without_password(url)}, tracking store {without_password(connection.uri)}",
                   soft_wrap=True)
-    return study
+    if again:
+        console.print(f"{again} finished runs were deleted in MLflow, and are queued again")
+    return study, deleted
 
 
 def _join(name: str, connection: Connection, url: str, stop: StopRequest | None = None) -> Study:
@@ -205,7 +218,7 @@ def _exit_code(snapshot: Snapshot, stop: StopRequest, study: Study) -> int:
     if stop.reason is not None and not snapshot.is_done:
         raise InterruptedRunError(f"{stop.reason}: {len(snapshot.having('queued', 'interrupted', 'running'))} runs of "
                                   f"study {study.name} are left; the same command goes on with them")
-    return 1 if snapshot.having("failed") else 0
+    return 1 if snapshot.having("failed", "deleted") else 0
 
 
 def _how_to_join(study: Study, connection: Connection, url: str) -> str:

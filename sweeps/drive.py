@@ -5,27 +5,31 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from inversion.cli.console import Console, make_table
 from inversion.tracking.connection import Connection, NoTrackingError, require_answer
+from inversion.tracking.deleted import may_be_deleted
 from inversion.tracking.lifecycle import take_over
 from inversion.tracking.locks import absolute
 from inversion.tracking.store_errors import is_lost, is_refused, reason
 from inversion.tracking.study import children
 from inversion.training.interrupt import StopRequest
 from sweeps import leaderboard
+from sweeps.entry import Entry
 from sweeps.live import View
+from sweeps.parent import hold_parent
 from sweeps.parent_files import log_runs
 from sweeps.processes import Order
 from sweeps.queue import Queue
-from sweeps.reconcile import end_parent, reconcile
+from sweeps.reconcile import end_parent, reconcile, reconcile_members
 from sweeps.snapshot import Snapshot
 from sweeps.storage import open_storage, patiently
 from sweeps.study import Study, open_study
 
+MOST_NAMED = 20
 LOOK_SECONDS = 1.0
 MOST_SECONDS = 10.0
 SHARE_OF_LOOKING = 0.2
@@ -119,13 +123,16 @@ class Driver:
         patiently(lambda: self.study.queue.mend(patient=False), "looking for dead workers", stop)
         try:
             require_answer(self.connection.uri)  # MLflow itself would try for minutes
+            if hold_parent(self.study, self.connection):
+                reconcile_members(self.study, self.connection)
             reconcile(self.study.queue, self.connection, self.study.name)
             parent = self.connection.client.get_run(self.study.parent.run_id)
             if parent.info.status != "RUNNING":  # another driver was stopped, or found dead
                 take_over(self.connection.client, parent.info.run_id)
         except Exception as error:
-            if not (isinstance(error, NoTrackingError) or is_lost(error) or is_refused(error)):
-                raise
+            away = isinstance(error, NoTrackingError) or is_lost(error) or is_refused(error)
+            if not (away or may_be_deleted(error)):
+                raise  # a run that was deleted while it was looked at is not there at the next look
             _logger.warning("the tracking store is not in line with the queue: %s", reason(error))
         self.reconciled_at = time.monotonic()
 
@@ -136,11 +143,17 @@ def look(queue: Queue, stop: StopRequest | None = None) -> Snapshot:
 
 
 def sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest | None = None) -> Snapshot:
-    """Puts MLflow in line, logs the runs and the leaderboard, ends the parent run; returns how the study stands."""
+    """Puts MLflow in line, logs the runs and the leaderboard, ends the parent run; returns how the study stands.
+
+    Raises:
+        ExperimentDeletedError: nothing of it is there any more.
+    """
     patiently(lambda: study.queue.mend(patient=False), "looking for dead workers", stop)
     snapshot = look(study.queue, stop)
     try:
+        hold_parent(study, connection)
         reconcile(study.queue, connection, study.name)
+        snapshot = look(study.queue, stop).without(reconcile_members(study, connection))
         log_runs(connection, study.parent.run_id, snapshot.entries)
         rows = leaderboard.leaderboard(children(connection, study.name, "attributes.status = 'FINISHED'"))
         if rows and snapshot.is_done:
@@ -149,8 +162,19 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
             connection.client.log_text(study.parent.run_id, leaderboard.as_csv(rows), "leaderboard.csv")
     finally:  # a store that refuses this has refused the runs: why they failed is in the queue
         show_failures(snapshot, console)
+        show_deleted(snapshot.having("deleted"), console)
     end_parent(connection, study.parent.run_id, snapshot)
     return snapshot
+
+
+def show_deleted(deleted: Sequence[Entry], console: Console) -> None:
+    """Which finished runs were deleted, and what to do."""
+    if not deleted:
+        return
+    names = ", ".join(entry.name for entry in deleted[:MOST_NAMED]) + (", …" if len(deleted) > MOST_NAMED else "")
+    console.print(f"{len(deleted)} finished runs were deleted in MLflow: {names}. inversion-sweep with a spec that asks "
+                  "for them does them again; `mlflow runs restore` brings back what `mlflow gc` has not removed.",
+                  soft_wrap=True)
 
 
 def show_failures(snapshot: Snapshot, console: Console) -> None:

@@ -24,14 +24,18 @@ MAX_DEATHS = 5
 """A run whose worker died so often without an epoch in between is left alone until the sweep is started again: it may
 be what kills them."""
 
-State = Literal["queued", "interrupted", "running", "finished", "pruned", "failed"]
+State = Literal["queued", "interrupted", "running", "finished", "pruned", "failed", "deleted"]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One run of the study: the last of the trials that stood for it (a retry is a new trial in Optuna)."""
+    """One run of the study: the last of the trials that stood for it (a retry is a new trial in Optuna).
+
+    ``is_deleted``: it is finished, and what it left was deleted in MLflow, of which Optuna knows nothing.
+    """
 
     trial: FrozenTrial
+    is_deleted: bool = False
 
     @property
     def name(self) -> str:
@@ -88,7 +92,7 @@ class Entry:
             case TrialState.RUNNING:
                 return "running"
             case TrialState.COMPLETE:
-                return "finished"
+                return "deleted" if self.is_deleted else "finished"
             case TrialState.PRUNED:
                 return "pruned"
         return "failed" if FAILURE in self.trial.user_attrs else "interrupted"

@@ -8,7 +8,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from inversion.config import RunConfig
+from inversion.resolve import Fallback, run_name
+
 Document = Mapping[str, Any]
+
+
+def name_of(document: Document) -> str:
+    """The name that a run was given: whoever looks at it in MLflow can change the one that is shown there."""
+    parameters = {name: document["parameters"].get(name, otherwise) for name, otherwise in (
+        ("encoder", ""), ("decoder", document.get("method", "")), ("fusion", "none"), ("seed", 0))}
+    fallbacks = [Fallback(**fallback) for fallback in document.get("fallbacks", [])]
+    return run_name(RunConfig.model_construct(**parameters), fallbacks)
 
 
 def identity_of(document: Document) -> str:

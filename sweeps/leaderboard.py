@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import logging
 import math
 import tempfile
@@ -17,9 +18,8 @@ from inversion.decibels import count_exact, counted, is_a_mean
 from inversion.document import DocumentError
 from inversion.errors import InversionError
 from inversion.tracking.lookup import document_of
-from inversion.tracking.study import DIGEST
 from sweeps.comparable import COMPARABLE, Group, groups_of, title_of
-from sweeps.labels import distinguished
+from sweeps.labels import Document, distinguished, name_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -46,32 +46,38 @@ def leaderboard(runs: Iterable[Run]) -> list[Row]:
     A configuration counts once, however often a request to the tracking store has come. No two rows of a group have the
     same name.
     """
-    by_digest = {run.data.tags[DIGEST]: run for run in runs if "test/psnr" in run.data.metrics}
-    metrics = {digest: {**run.data.metrics, **_psnr(run)} for digest, run in by_digest.items()}
-    documents = _documents(by_digest)
+    by_id = {run.info.run_id: run for run in runs if "test/psnr" in run.data.metrics}
+    documents = _once_each(_documents(by_id))
+    metrics = {run_id: {**by_id[run_id].data.metrics, **_psnr(by_id[run_id])} for run_id in documents}
     groups: dict[Group, list[str]] = {}
-    for digest, group in zip(documents, groups_of(list(documents.values())), strict=True):
-        groups.setdefault(group, []).append(digest)
+    for run_id, group in zip(documents, groups_of(list(documents.values())), strict=True):
+        groups.setdefault(group, []).append(run_id)
     rows = []
     for group, members in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
-        names = distinguished([str(by_digest[digest].info.run_name) for digest in members],
-                              [documents[digest] for digest in members])
+        described = [documents[run_id] for run_id in members]
+        names = distinguished([name_of(document) for document in described], described)
         ranked = sorted(zip(members, names, strict=True),
                         key=lambda pair: (-_order(metrics[pair[0]]["test/psnr"]), pair[1]))
-        rows += [Row(rank, group, _values(rank, group, by_digest[digest], name, metrics[digest]))
-                 for rank, (digest, name) in enumerate(ranked, start=1)]
+        rows += [Row(rank, group, _values(rank, group, by_id[run_id], name, metrics[run_id]))
+                 for rank, (run_id, name) in enumerate(ranked, start=1)]
     return rows
 
 
-def _documents(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
+def _documents(runs: Mapping[str, Run]) -> dict[str, Document]:
     """The configuration of each run that has one that can be read; nothing says what the others belong to."""
-    documents = {}
-    for digest, run in runs.items():
+    documents: dict[str, Document] = {}
+    for run_id, run in runs.items():
         try:
-            documents[digest] = document_of(run)
+            documents[run_id] = document_of(run)
         except DocumentError as error:
             _logger.warning("left out of the leaderboard: %s", error)
     return documents
+
+
+def _once_each(documents: Mapping[str, Document]) -> dict[str, Document]:
+    """One run for each configuration, whatever their tags say by now."""
+    last = {json.dumps(document["identity"], sort_keys=True): run_id for run_id, document in documents.items()}
+    return {run_id: documents[run_id] for run_id in last.values()}
 
 
 def _order(psnr: float) -> float:
@@ -108,9 +114,9 @@ def show(rows: list[Row], console: Console, most: int = 50) -> None:
         members = [row for row in rows if row.group == group]
         for row in members[:most]:
             values = row.values
-            table.add_row(str(row.rank), values["run"], _psnr_text(values), _rounded(values["test/ssim"]),
-                          _rounded(values["test/lpips"]), f"{values['decoder_parameters']:,.0f}",
-                          f"{values['train_seconds']:.0f} s")
+            table.add_row(str(row.rank), values["run"], _psnr_text(values), _shown(values["test/ssim"], ".3f"),
+                          _shown(values["test/lpips"], ".3f"), _shown(values["decoder_parameters"], ",.0f"),
+                          _shown(values["train_seconds"], ".0f", " s"))
         console.print(table)
         if len(members) > most:
             console.print(f"and {len(members) - most} more")
@@ -136,9 +142,11 @@ def _psnr_text(values: Mapping[str, Any]) -> str:
     """``23.45 ± 1.20``, with the number of exact images if there are any."""
     if not is_a_mean(values["test/psnr"]):
         return "none"
-    exact = values["test/exact_images"]
-    return f"{values['test/psnr']:.2f} ± {values['test/psnr_std']:.2f}" + (f" ({exact:.0f} exact)" if exact else "")
+    spread, exact = values["test/psnr_std"], values["test/exact_images"]
+    return (f"{values['test/psnr']:.2f}" + (f" ± {spread:.2f}" if isinstance(spread, float) else "")
+            + (f" ({exact:.0f} exact)" if exact else ""))
 
 
-def _rounded(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else ""
+def _shown(value: Any, form: str, unit: str = "") -> str:
+    """A metric; empty where the run has none."""
+    return f"{value:{form}}{unit}" if isinstance(value, float) else ""

@@ -16,7 +16,7 @@ from sweeps.snapshot import Snapshot, duration, epoch_of, latest_value
 SHOWN_FINISHED = 8
 SHOWN_FAILED = 8
 STYLES: dict[State, str] = {"queued": "dim", "interrupted": "yellow", "running": "cyan", "finished": "green",
-                            "pruned": "dim", "failed": "red"}
+                            "pruned": "dim", "failed": "red", "deleted": "red"}
 
 
 class View:
@@ -65,7 +65,7 @@ def render(snapshot: Snapshot, title: str, metric: str, workers: int) -> Group:
     if not snapshot.is_done:
         head.append(f"; {_left(snapshot.time_left(workers))}")
     finished = sorted(snapshot.having("finished", "pruned"), key=lambda entry: str(entry.trial.datetime_complete))
-    failed = snapshot.having("failed")
+    failed = snapshot.having("failed", "deleted")
     table = make_table("run", "state", "", box=None, padding=(0, 2, 0, 0), show_header=False)
     for entry in [*snapshot.having("running"), *failed[-SHOWN_FAILED:], *reversed(finished[-SHOWN_FINISHED:])]:
         table.add_row(entry.name, styled(entry.state, STYLES[entry.state]), describe(entry, metric))
@@ -89,6 +89,8 @@ def describe(entry: Entry, metric: str) -> str:
             return entry.failure
         case "pruned":
             return str(entry.trial.user_attrs.get("failure_message", "pruned"))
+        case "deleted":
+            return "its run was deleted in MLflow"
         case "interrupted":
             return "waits to go on from its last checkpoint"
     return "queued"

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlflow.exceptions import MlflowException
+
 from inversion.tracking.artifacts import download_artifact
-from inversion.tracking.connection import Connection
+from inversion.tracking.connection import Connection, first_line
 
 if TYPE_CHECKING:
     from sweeps.entry import Entry
@@ -40,10 +42,25 @@ def log_spec(connection: Connection, run_id: str, spec: Spec) -> None:
 
 
 def log_runs(connection: Connection, run_id: str, entries: Sequence[Entry]) -> None:
-    """The runs of the queue as they stand: a search's trials have a digest only once they have begun."""
-    runs = [{"run": entry.name, "digest": entry.digest, "config": entry.trial.user_attrs.get("config")}
-            for entry in entries]
+    """The runs of the queue as they stand: a search's trials have a digest only once they have begun.
+
+    Those with a ``run_id`` have begun: one that is not to be found under it was deleted.
+    """
+    runs = [{"run": entry.name, "digest": entry.digest, "config": entry.trial.user_attrs.get("config"),
+             "run_id": entry.run_id} for entry in entries]
     connection.client.log_text(run_id, json.dumps(runs, indent=1), RUNS_FILE)
+
+
+def copy_files(connection: Connection, from_id: str, to_id: str) -> None:
+    """What a deleted parent run says of how the study was asked for, as long as MLflow still has it."""
+    client = connection.client
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for item in client.list_artifacts(from_id):
+                if not item.is_dir:
+                    client.log_artifact(to_id, client.download_artifacts(from_id, item.path, folder))
+    except (MlflowException, OSError) as error:
+        _logger.info("nothing is copied from run %s: %s", from_id, first_line(error))
 
 
 def _settings(connection: Connection, run_id: str) -> list[Any]:

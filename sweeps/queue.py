@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -25,9 +25,10 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from inversion.data.progress import Progress, quiet
 from inversion.document import VERSION
+from inversion.tracking.deleted import DELETED
 from inversion.tracking.locks import alone_at
 from inversion.tracking.masking import safe
-from inversion.tracking.owner import owner_is_alive, owner_tags
+from inversion.tracking.owner import owner_is_alive, owner_tags, same_owner
 from inversion.training.interrupt import StopRequest
 from sweeps.entry import (
     CONFIG,
@@ -172,8 +173,27 @@ class Queue:
             failed = [entry for entry in self.entries() if entry.state == "failed"
                       and (kinds is None or entry.trial.user_attrs[FAILURE] in kinds)]
             for entry in failed:
-                self._succeed(entry)
+                if entry.trial.user_attrs[FAILURE] == DELETED:  # its last checkpoint too
+                    self._begin_anew(entry)
+                else:
+                    self._succeed(entry)
         return failed
+
+    def redo(self, finished: Sequence[Entry]) -> int:
+        """Queues finished runs again, from their beginning: what they left is gone. Returns how many they were.
+
+        Their trials stay in Optuna as they are, with their values.
+        """
+        with self._alone():
+            now = {entry.trial._trial_id for entry in self.entries()}
+            left = [entry for entry in finished if entry.trial._trial_id in now]  # else somebody else has done it
+            for entry in left:
+                self._begin_anew(entry)
+        return len(left)
+
+    def knows(self, owner: Mapping[str, str]) -> bool:
+        """Whether a process works for this queue, or did."""
+        return any(same_owner(trial.user_attrs.get(OWNER, {}), owner) for trial in self._trials())
 
     def has_died(self, entry: Entry) -> bool:
         """Whether a worker died at the run since it came an epoch further."""
@@ -287,6 +307,17 @@ class Queue:
             user_attrs=attributes | ({FAILURE: DIED, MESSAGE: given_up} if given_up else {}),
             system_attrs={**old.system_attrs, FIRST: entry.root, HISTORY: entry.history},
             intermediate_values=old.intermediate_values,
+        ))
+
+    def _begin_anew(self, entry: Entry) -> None:
+        """A new trial for a run of which nothing is left but what it is."""
+        old = entry.trial
+        self.study.add_trial(optuna.create_trial(
+            state=TrialState.WAITING,
+            params=old.params,
+            distributions=old.distributions,
+            user_attrs={key: old.user_attrs[key] for key in (NAME, CONFIG, DIGEST, FALLBACKS) if key in old.user_attrs},
+            system_attrs={FIRST: entry.root},
         ))
 
     def _set_state(self, trial_id: int, state: TrialState) -> None:

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from inversion.data.progress import Progress
 from inversion.errors import RequestError
 from inversion.tracking.connection import Connection, is_server, without_password
-from inversion.tracking.locks import absolute, alone_at, sqlite_file
+from inversion.tracking.deleted import DELETED
+from inversion.tracking.locks import alone_at, sqlite_file
 from inversion.tracking.owner import BOOT, HOST, place_tags
 from inversion.tracking.study import begin_study, find_study
 from inversion.training.interrupt import StopRequest
 from sweeps.enqueue import Resolver, resolve_grid, resolve_search
+from sweeps.entry import Entry
+from sweeps.parent import STORAGE_BOOT, STORAGE_HOST, STORAGE_TAG, storage_tags
 from sweeps.parent_files import log_runs, log_spec
 from sweeps.queue import DIED, Queue
+from sweeps.reconcile import reconcile_members
 from sweeps.spec import Spec
 from sweeps.storage import open_storage, storage_url
 from sweeps.study import BASE, PARENT, Study, in_its_experiment, make_study, open_study, require_same_base
 
-STORAGE_TAG, STORAGE_HOST, STORAGE_BOOT = "inversion.storage", "inversion.storage_host", "inversion.storage_boot"
+
+class SetUp(NamedTuple):
+    """A study that is set up, and how many runs are new in it.
+
+    ``again`` is how many are done again because they were deleted, ``deleted`` are those that the spec does not ask
+    for.
+    """
+
+    study: Study
+    added: int
+    again: int
+    deleted: Sequence[Entry]
 
 
 def locate_queue(given: str | None, connection: Connection, study: str) -> str:
@@ -46,8 +62,8 @@ def locate_queue(given: str | None, connection: Connection, study: str) -> str:
 
 
 def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress: Progress,
-           stop: StopRequest | None = None) -> tuple[Study, int]:
-    """Makes the study or finds it, and queues what is new in the spec; returns how many runs that were.
+           stop: StopRequest | None = None) -> SetUp:
+    """Makes the study or finds it, and queues what is new in the spec, and what was finished and then deleted.
 
     Everything is resolved and checked before anything is made.
 
@@ -65,7 +81,7 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
         if spec.search and base:
             require_same_base(optuna_study, spec.search, base)
         locate_queue(url, connection, spec.study)  # another machine may have begun it meanwhile
-        parent = begin_study(connection, spec.study, _storage_tags(url))
+        parent = begin_study(connection, spec.study, storage_tags(url), optuna_study.user_attrs.get(PARENT))
         if base:
             optuna_study.set_user_attr(BASE, base)
     queue = Queue(storage, optuna_study, stop)
@@ -73,15 +89,13 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
     optuna_study.set_user_attr(PARENT, parent.run_id)  # others can join from now on: before, there was nothing to do
     study = open_study(storage, spec.study, stop)
     study.queue.mend(patient=False)
-    study.queue.retry_failed([DIED])
+    study.queue.retry_failed([DIED, DELETED])
+    deleted, asked = reconcile_members(study, connection), {run.digest for run in runs}
+    again = study.queue.redo([entry for entry in deleted if spec.search or entry.digest in asked])
+    others = [entry for entry in deleted if not spec.search and entry.digest not in asked]
     log_spec(connection, parent.run_id, spec)
     log_runs(connection, parent.run_id, study.queue.entries())
-    return study, added
-
-
-def _storage_tags(url: str) -> dict[str, str]:
-    place = place_tags()
-    return {STORAGE_TAG: without_password(absolute(url)), STORAGE_HOST: place[HOST], STORAGE_BOOT: place.get(BOOT, "")}
+    return SetUp(study, added, again, others)
 
 
 def _require_this_machine(study: str, tags: Mapping[str, str], connection: Connection) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sweeps.entry import Entry, State
 
-STATES: tuple[State, ...] = ("queued", "interrupted", "running", "finished", "pruned", "failed")
+STATES: tuple[State, ...] = ("queued", "interrupted", "running", "finished", "pruned", "failed", "deleted")
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,11 @@ class Snapshot:
 
     entries: Sequence[Entry]
     at: datetime
+
+    def without(self, deleted: Collection[Entry]) -> Snapshot:
+        """The same, where these finished runs were deleted in MLflow."""
+        trials = {entry.trial._trial_id for entry in deleted}
+        return Snapshot([replace(entry, is_deleted=entry.trial._trial_id in trials) for entry in self.entries], self.at)
 
     def having(self, *states: State) -> list[Entry]:
         """The runs in these states, in the order of their queueing."""

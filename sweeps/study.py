@@ -37,8 +37,12 @@ class Study:
     queue: Queue
     name: str
     experiment: str
-    parent: StudyRun
     search: Search | None
+
+    @property
+    def parent(self) -> StudyRun:
+        """Its run in MLflow as it is now: where that is deleted, another one is made."""
+        return StudyRun(self.queue.study.user_attrs[PARENT], self.name)
 
     @property
     def metric(self) -> str:
@@ -110,7 +114,7 @@ def open_study(storage: RDBStorage, name: str, stop: StopRequest | None = None) 
         with knowingly_experimental():
             study.pruner = search.make_pruner()
     set_grace(storage, attributes[GRACE])
-    return Study(Queue(storage, study, stop), name, attributes[EXPERIMENT], StudyRun(attributes[PARENT], name), search)
+    return Study(Queue(storage, study, stop), name, attributes[EXPERIMENT], search)
 
 
 def _search_of(study: optuna.Study) -> Search | None:

@@ -22,10 +22,12 @@ from inversion.tracking.connection import (
     NoTrackingError,
     TrackingLostError,
     TrackingRefusedError,
+    is_server,
     require_answer,
 )
+from inversion.tracking.deleted import ExperimentDeletedError
 from inversion.tracking.lifecycle import describe_failure
-from inversion.tracking.owner import owner_is_alive, owner_tags, same_owner
+from inversion.tracking.owner import HOST, PID, owner_is_alive, owner_tags, same_owner
 from inversion.tracking.store_errors import is_lost, is_refused, reason
 from inversion.tracking.study import runs_of
 from inversion.training.interrupt import StopRequest, interruptible
@@ -35,6 +37,7 @@ from sweeps.company import share_a_pass
 from sweeps.entry import Entry
 from sweeps.lease import LOST, Lease
 from sweeps.queue import Queue, Queued
+from sweeps.reconcile import tell_of_unknown
 from sweeps.storage import PATIENCE_SECONDS, QueueLostError, patiently
 from sweeps.study import GRID_VALUE, Study
 from sweeps.trial import configure
@@ -120,7 +123,7 @@ class Worker(Listener):
                 self.stop.raise_before_training()  # one that was claimed with this one may have ended the worker
                 prepared = self._prepare(entry)
                 run = self._run_of(trial_id, prepared, lease.stop)
-                if run is None or run.info.status != "FINISHED":
+                if run is None or not self._has_result(run):
                     run = self._train(prepared, run, lease, company)
                 forget_checkpoints(prepared.plan.data_dir, run.info.run_id)
                 self._complete(trial_id, run)
@@ -152,7 +155,7 @@ class Worker(Listener):
             holds = self.study.search is None or patiently(
                 lambda: self.queue.hold(trial_id, digest), "asking who does a run", stop)
             runs = runs_of(self.connection, self.study.name, digest)
-            if runs and runs[0].info.status == "FINISHED":
+            if runs and self._has_result(runs[0]):
                 return runs[0]
             if holds and not self._is_any_taken(runs):
                 return runs[0] if runs else None
@@ -160,16 +163,33 @@ class Worker(Listener):
             stop.raise_before_training()
 
     def _is_any_taken(self, runs: list[Run]) -> bool:
-        """Whether a worker that this queue does not know of is at one of the runs, or may be: its queue was lost."""
-        running = [run for run in runs if run.info.status == "RUNNING"]
-        entries = patiently(self.queue.entries, "looking for a run", self.stop) if running else []
-        known = {entry.run_id for entry in entries}
-        return any(owner_is_alive(run.data.tags) is not False and not same_owner(run.data.tags, owner_tags())
-                   for run in running if run.info.run_id not in known)
+        """Whether a process that is no worker of this queue is at one of the runs, or may be.
+
+        Its queue was lost, or somebody goes on with the run by hand.
+        """
+        local = not is_server(self.connection.uri)
+        for run in runs:
+            tags = run.data.tags
+            if run.info.status != "RUNNING" or PID not in tags or same_owner(tags, owner_tags()):
+                continue
+            alive = owner_is_alive(tags, local)
+            if alive is False or patiently(partial(self.queue.knows, tags), "looking for a run", self.stop):
+                continue
+            if alive is None:
+                tell_of_unknown(run.info.run_id, tags[PID], tags.get(HOST, ""))
+            return True
+        return False
+
+    def _has_result(self, run: Run) -> bool:
+        """Whether a run is done: a status can be set by hand, what it is ranked by is logged at its end."""
+        metric = self.study.search.metric if self.study.search else GRID_VALUE
+        wanted = metric if metric.startswith("best/") else "best_epoch"
+        return run.info.status == "FINISHED" and wanted in run.data.metrics
 
     def _train(self, prepared: Prepared, run: Run | None, lease: Lease, company: Company) -> Run:
         resume = run.info.run_id if run else None
-        result = train(prepared, self.connection, [self, lease], lease.stop, resume, self.study.parent, company)
+        parent = patiently(lambda: self.study.parent, "asking for the study's run", self.stop)
+        result = train(prepared, self.connection, [self, lease], lease.stop, resume, parent, company)
         return self.connection.client.get_run(result.run_id)
 
     def _complete(self, trial_id: int, run: Run) -> None:
@@ -207,6 +227,10 @@ class Worker(Listener):
             why = str(error) or "interrupted"
             self._tell(lambda: self.queue.release(trial_id, why))
             self.stop.set(why)
+        except ExperimentDeletedError as error:  # no run of the study can be done until it is restored
+            why = str(error)
+            self._tell(lambda: self.queue.release(trial_id, why))
+            raise
         except Exception as error:
             if isinstance(error, TrackingLostError) or is_lost(error):
                 why = str(error)

@@ -17,8 +17,8 @@ from inversion.run import train as train_prepared
 from inversion.tracking.connection import Connection, connect
 from inversion.tracking.lookup import document_of, find_run
 from inversion.tracking.moved import require_artifacts
-from inversion.tracking.owner import PID, owner_is_alive
 from inversion.tracking.patience import patient
+from inversion.tracking.stale import require_nobody_at
 from inversion.training.interrupt import interruptible, stop_on_signals
 
 
@@ -48,17 +48,17 @@ def resumable(connection: Connection, run_id: str) -> dict[str, Any]:
     """The resolved configuration of a run that can be resumed.
 
     Raises:
-        RequestError: no such run, none of ours, one that is finished or being worked on, or one whose artifacts are on
-            another machine.
+        RequestError: no such run, none of ours, one that is finished, or that somebody works on, or may, or one whose
+            artifacts are on another machine.
     """
     run = find_run(connection, run_id)
     if run.info.status == "FINISHED":
         raise RequestError(f"run {run_id} is FINISHED; there is nothing to go on with")
-    if run.info.status == "RUNNING" and owner_is_alive(run.data.tags):
-        raise RequestError(f"run {run_id} is being worked on by process {run.data.tags[PID]}. Stop that first.")
+    document = document_of(run)
+    require_nobody_at(connection, run)
     if run.data.metrics:
         require_artifacts(run)
-    return document_of(run)
+    return document
 
 
 def show_plan(console: Console, prepared: Prepared) -> None:

@@ -6,11 +6,13 @@ import os
 from collections.abc import Mapping
 
 from mlflow.entities import RunStatus, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
 from inversion.errors import InversionError, RequestError
 from inversion.tracking.connection import Connection, in_our_words
+from inversion.tracking.deleted import deletion_behind
 from inversion.tracking.masking import safe
 from inversion.tracking.owner import owner_tags
 
@@ -21,10 +23,19 @@ FAILURE, FAILURE_MESSAGE, MICRO_BATCH = "inversion.failure", "inversion.failure_
 
 
 def create_run(connection: Connection, name: str, tags: Mapping[str, str], source: str) -> str:
-    """A new run of this process, with tags from the first moment on: it can be found however soon the process dies."""
+    """A new run of this process, with tags from the first moment on: it can be found however soon the process dies.
+
+    Raises:
+        ExperimentDeletedError: the experiment was deleted since this process connected to it.
+    """
     made_by = {MLFLOW_SOURCE_NAME: source, MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_USER: _user()}
-    run = connection.client.create_run(connection.experiment_id, tags={**made_by, **owner_tags(), **tags},
-                                       run_name=name)
+    try:
+        run = connection.client.create_run(connection.experiment_id, tags={**made_by, **owner_tags(), **tags},
+                                           run_name=name)
+    except MlflowException as error:
+        if (deletion := deletion_behind(connection, error)) is None:
+            raise
+        raise deletion from error
     return str(run.info.run_id)
 
 

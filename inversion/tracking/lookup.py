@@ -12,6 +12,7 @@ from mlflow.store.entities import PagedList
 from inversion.document import DocumentError, NoDocumentError, read_document
 from inversion.errors import MissingArtifactError, RequestError
 from inversion.tracking.connection import Connection, raise_unless_missing, without_password
+from inversion.tracking.deleted import is_deleted, restore_hint
 
 T = TypeVar("T")
 PAGE = 1000
@@ -26,14 +27,17 @@ def find_run(connection: Connection, run_id: str) -> Run:
     """A run by its id.
 
     Raises:
-        RequestError: the store has no such run.
+        RequestError: the store has no such run, or it was deleted.
     """
     try:
-        return connection.client.get_run(run_id)
+        run = connection.client.get_run(run_id)
     except MlflowException as error:
         if error.error_code != MALFORMED:
             raise_unless_missing(error)
         raise RequestError(f"{without_password(connection.uri)} has no run {run_id!r}") from error
+    if is_deleted(run):
+        raise RequestError(f"run {run_id} was deleted in MLflow: {restore_hint(run_id)}")
+    return run
 
 
 def document_of(run: Run) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import mlflow
 import numpy as np
 from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
@@ -29,15 +30,20 @@ from inversion.tracking.connection import (
     in_our_words,
     require_answer,
 )
+from inversion.tracking.deleted import deletion_behind
 from inversion.tracking.lifecycle import MICRO_BATCH, create_run, describe_failure, end_run, take_over
 from inversion.tracking.lookup import CONFIG, CONFIG_FILE
 from inversion.tracking.moved import present_place, require_artifacts
-from inversion.tracking.owner import owner_tags
+from inversion.tracking.owner import HOST, PID, owner_tags, same_owner
+from inversion.tracking.stale import take_over_adopted, take_over_alone
 from inversion.tracking.store_errors import reason
 from inversion.training.listener import Listener, Picture
 
 UPLOAD_SECONDS = 60.0
 """Checkpoints lie on this machine after every epoch, and are uploaded this often and at the end."""
+
+CONFIRM_SECONDS = 10.0
+"""How long a process believes that the run it logs epochs into is still its own; before an upload it asks anew."""
 
 _logger = logging.getLogger(__name__)
 
@@ -50,6 +56,8 @@ class TrackedRun(Listener):
         self.client = connection.client
         self.run_id = run_id
         self._uploaded_at = 0.0
+        self._owner = owner_tags()
+        self._confirmed_at = time.monotonic()
         history = self.client.get_metric_history(run_id, "val/loss")
         self._epochs_logged = {metric.step for metric in history}
         self._pictures_logged = self._find_pictures()
@@ -75,6 +83,8 @@ class TrackedRun(Listener):
         if epoch in self._epochs_logged:  # told again after a resume, with the same numbers
             return
         self._epochs_logged.add(epoch)
+        if time.monotonic() - self._confirmed_at >= CONFIRM_SECONDS:
+            self.confirm()
         self.log_metrics(metrics, step=epoch)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -104,8 +114,24 @@ class TrackedRun(Listener):
 
     def on_checkpoint(self, files: Sequence[Path], final: bool) -> None:
         if final or time.monotonic() - self._uploaded_at >= UPLOAD_SECONDS:
+            self.confirm()
             self.upload(files, "checkpoints")
             self._uploaded_at = time.monotonic()
+
+    def on_commit(self) -> None:
+        self.confirm()
+
+    def confirm(self) -> None:
+        """Makes sure that no other process has taken the run over.
+
+        Raises:
+            AbandonedRunError: one has, and this one writes nothing more.
+        """
+        tags = self.client.get_run(self.run_id).data.tags
+        if PID in tags and not same_owner(tags, self._owner):
+            raise AbandonedRunError(f"run {self.run_id} was taken over by process {tags[PID]} on {tags.get(HOST)}: "
+                                    "this one writes nothing more into it")
+        self._confirmed_at = time.monotonic()
 
     def upload(self, files: Sequence[Path], folder: str) -> None:
         """Puts files into a folder of the run's artifacts."""
@@ -127,20 +153,38 @@ class TrackedRun(Listener):
         return download_artifact(self.run_id, artifact, folder)
 
     def end(self, status: str, failure: str = "", message: str = "") -> None:
-        """Ends the run; a failure's kind and message become tags."""
-        end_run(self.client, self.run_id, status, failure, message)
+        """Ends the run; a failure's kind and message become tags.
+
+        Raises:
+            DeletedError: it was deleted in MLflow.
+        """
+        try:
+            end_run(self.client, self.run_id, status, failure, message)
+        except MlflowException as error:
+            if (deletion := deletion_behind(self.connection, error, self.run_id)) is None:
+                raise
+            raise deletion from error
 
 
 def begin_run(
-    connection: Connection, name: str, resume: str | None = None, tags: Mapping[str, str] | None = None
+    connection: Connection, name: str, resume: str | None = None, tags: Mapping[str, str] | None = None,
+    claimed: bool = False,
 ) -> TrackedRun:
-    """The run to log into: the one to resume, or the one that ``mlflow run`` made, or a new one with these tags."""
-    run_id = resume or os.environ.get("MLFLOW_RUN_ID")
-    if run_id is None:
-        run_id = create_run(connection, name, tags or {}, "inversion train")
-    else:
-        take_over(connection.client, run_id)
-    return TrackedRun(connection, run_id)
+    """The run to log into: the one to resume, or the one that ``mlflow run`` made, or a new one with these tags.
+
+    ``claimed``: a queue has given the run to this process, whoever worked on it before.
+
+    Raises:
+        RequestError: another process works on the run to resume, or may.
+    """
+    if resume and claimed:
+        take_over(connection.client, resume)
+    elif resume:
+        take_over_alone(connection, resume)
+    elif adopted := os.environ.get("MLFLOW_RUN_ID"):
+        take_over_adopted(connection, adopted)
+        return TrackedRun(connection, adopted)
+    return TrackedRun(connection, resume or create_run(connection, name, tags or {}, "inversion train"))
 
 
 @contextmanager
@@ -154,6 +198,8 @@ def ending_truthfully(run: TrackedRun) -> Iterator[TrackedRun]:
     except AbandonedRunError:
         raise
     except BaseException as error:
+        if (deletion := deletion_behind(run.connection, error, run.run_id)) is not None:
+            raise deletion from error  # of a deleted run nothing can be changed
         ours = in_our_words(error, f"The checkpoint of run {run.run_id} on this machine is safe: go on with --resume "
                                    "when it answers.")
         status, kind, message = describe_failure(ours or error)
@@ -178,7 +224,9 @@ def fail_adopted_run(error: BaseException) -> None:
     try:
         require_answer(mlflow.get_tracking_uri())  # MLflow itself would try for minutes
         client = MlflowClient()
-        if client.get_run(run_id).info.status == RunStatus.to_string(RunStatus.RUNNING):
+        run = client.get_run(run_id)
+        ours = PID not in run.data.tags or same_owner(run.data.tags, owner_tags())
+        if ours and run.info.status == RunStatus.to_string(RunStatus.RUNNING):
             end_run(client, run_id, status, kind, message)
     except Exception as unreachable:  # whatever MLflow makes of an address: the first error is the one to show
         _logger.warning("run %s could not be marked %s: %s", run_id, status, reason(unreachable))

@@ -12,9 +12,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
 from inversion.errors import RequestError
 from inversion.tracking.connection import Connection, is_server
-from inversion.tracking.lifecycle import end_run
+from inversion.tracking.deleted import find_active
+from inversion.tracking.lifecycle import end_run, take_over
+from inversion.tracking.locks import alone_at
 from inversion.tracking.lookup import PAGE, find_run, pages, search_in
-from inversion.tracking.owner import HOST, PID, owner_is_alive, same_owner
+from inversion.tracking.owner import HOST, PID, owner_is_alive, owner_tags, same_owner
 from inversion.training.interrupt import is_mlflow_run
 
 ENTRY_POINTS = ({"encoder", "decoder"}, {"spec", "workers", "storage"}, {"study", "output", "memory_budget"})
@@ -70,9 +72,51 @@ def end_dead(connection: Connection, runs: list[RunningRun]) -> list[RunningRun]
 
 
 def is_unchanged(connection: Connection, run_id: str, tags: Mapping[str, str]) -> bool:
-    """Whether a run is RUNNING still and its process the one of these tags: it may have been ended or taken over."""
-    now = connection.client.get_run(run_id)
-    return now.info.status == "RUNNING" and same_owner(now.data.tags, tags)
+    """Whether a run is RUNNING still and its process the one of these tags: it may have been ended, taken over or
+    deleted."""
+    now = find_active(connection, run_id)
+    return now is not None and now.info.status == "RUNNING" and same_owner(now.data.tags, tags)
+
+
+def require_nobody_at(connection: Connection, run: Run) -> None:
+    """Raises a RequestError if another process works on a run, or may: where nobody here can look, it is not dead."""
+    if run.info.status != "RUNNING" or same_owner(run.data.tags, owner_tags()):
+        return
+    run_id, (verdict, why) = run.info.run_id, _judge(run, connection.uri)
+    if verdict == "alive":
+        raise RequestError(f"run {run_id} is being worked on by process {run.data.tags.get(PID)}. Stop that first.")
+    if verdict == "unknown":
+        raise RequestError(f"run {run_id} is RUNNING, and from here nobody can know whether it still is ({why}). Stop "
+                           f"it there; if it is gone, end it with: inversion doctor --end {run_id}")
+
+
+def take_over_alone(connection: Connection, run_id: str) -> None:
+    """Makes a run that nobody works on one of this process; of several that ask at once, one gets it.
+
+    That holds for the processes of one machine, or of one PostgreSQL database. Of two machines that ask a server in the
+    same instant, one finds the other's name on its run soon, and gives up (``TrackedRun.confirm``).
+
+    Raises:
+        RequestError: somebody works on it, or may.
+    """
+    with alone_at(connection.uri):
+        require_nobody_at(connection, find_run(connection, run_id))
+        take_over(connection.client, run_id)
+
+
+def take_over_adopted(connection: Connection, run_id: str) -> None:
+    """Makes the run that ``mlflow run`` handed over one of this process.
+
+    Raises:
+        RequestError: it is deleted, has ended, or is another process's by now: the variable was left from before.
+    """
+    run = find_run(connection, run_id)
+    if run.info.status not in ("RUNNING", "SCHEDULED"):
+        raise RequestError(f"MLFLOW_RUN_ID: run {run_id} is {run.info.status}, and nothing is added to it. Unset the "
+                           "variable; --resume goes on with an interrupted run.")
+    if PID in run.data.tags:
+        require_nobody_at(connection, run)
+    take_over(connection.client, run_id)
 
 
 def _is_ours(run: Run) -> bool:

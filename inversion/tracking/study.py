@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from mlflow.entities import Run, RunTag
+from mlflow.entities import Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from inversion.errors import RequestError, UnknownNameError
 from inversion.tracking.connection import Connection, without_password
+from inversion.tracking.deleted import find_active, restore_hint
 from inversion.tracking.lifecycle import create_run, take_over
 from inversion.tracking.lookup import PAGE, pages, search
 
@@ -33,7 +34,21 @@ class StudyRun:
 
 def find_study(connection: Connection, name: str) -> Run | None:
     """The parent run of a study; a request that came twice may have made two, of which the first counts."""
-    return _first(search(connection, f"tags.`{KIND}` = 'study' and tags.`{STUDY}` = '{name}'"))
+    return _first(search(connection, _is_parent_of(name)))
+
+
+def find_parent(connection: Connection, name: str, known: str | None) -> Run | None:
+    """The same, also where its tags were edited: ``known`` is the id that the queue has. None if it was deleted."""
+    return find_study(connection, name) or (find_active(connection, known) if known else None)
+
+
+def find_members(connection: Connection, name: str) -> Iterator[Run]:
+    """Everything that carries the name of a study: parents, runs, optimisations, drivers and reports."""
+    return search(connection, f"tags.`{STUDY}` = '{name}'")
+
+
+def _is_parent_of(name: str) -> str:
+    return f"tags.`{KIND}` = 'study' and tags.`{STUDY}` = '{name}'"
 
 
 def experiments_of(connection: Connection, name: str) -> list[str]:
@@ -42,7 +57,7 @@ def experiments_of(connection: Connection, name: str) -> list[str]:
     known = {experiment.experiment_id: str(experiment.name) for experiment in pages(
         lambda token: client.search_experiments(max_results=PAGE, page_token=token))}
     found = pages(lambda token: client.search_runs(
-        list(known), f"tags.`{KIND}` = 'study' and tags.`{STUDY}` = '{name}'", max_results=PAGE, page_token=token))
+        list(known), _is_parent_of(name), max_results=PAGE, page_token=token))
     return sorted({known[run.info.experiment_id] for run in found})
 
 
@@ -51,7 +66,7 @@ def require_study(connection: Connection, name: str) -> Run:
 
     Raises:
         UnknownNameError: the experiment has no study of that name.
-        RequestError: it has none at all.
+        RequestError: it has none at all, or this one was deleted.
     """
     # all of them, and not those of this name: MLflow's filter cannot ask for a name with a quotation mark
     studies = [run for run in search(connection, f"tags.`{KIND}` = 'study'") if STUDY in run.data.tags]
@@ -59,9 +74,18 @@ def require_study(connection: Connection, name: str) -> Run:
     if parent is not None:
         return parent
     place = f"experiment {connection.experiment} in {without_password(connection.uri)}"
+    deleted = _first(run for run in _deleted_studies(connection) if run.data.tags.get(STUDY) == name)
+    if deleted is not None:
+        raise RequestError(f"{place}: the run of study {name!r} was deleted in MLflow: "
+                           f"{restore_hint(deleted.info.run_id)}; inversion-sweep with its spec makes a new one")
     if not studies:
         raise RequestError(f"{place} has no study yet, so none called {name!r}: inversion-sweep makes them")
     raise UnknownNameError(f"{place} has no study", name, sorted({run.data.tags[STUDY] for run in studies}))
+
+
+def _deleted_studies(connection: Connection) -> Iterator[Run]:
+    return pages(lambda token: connection.client.search_runs(
+        [connection.experiment_id], f"tags.`{KIND}` = 'study'", ViewType.DELETED_ONLY, PAGE, page_token=token))
 
 
 def _first(runs: Iterable[Run]) -> Run | None:
@@ -69,23 +93,35 @@ def _first(runs: Iterable[Run]) -> Run | None:
     return min(runs, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
 
 
-def begin_study(connection: Connection, name: str, tags: Mapping[str, str]) -> StudyRun:
+def begin_study(connection: Connection, name: str, tags: Mapping[str, str], known: str | None = None) -> StudyRun:
     """The parent run of a study, found or made, RUNNING and this process's; for one process at a time.
 
-    The run that ``mlflow run`` made for this process becomes the parent, or a child of the one there is.
+    The run that ``mlflow run`` made for this process becomes the parent, or a child of the one there is. ``known`` is
+    the parent's id as the queue has it. A parent that was deleted is not brought back: that was somebody's decision,
+    and ``mlflow gc`` may remove it at any moment.
     """
-    parent, adopted = find_study(connection, name), os.environ.get("MLFLOW_RUN_ID")
+    parent, adopted = find_parent(connection, name, known), _adopted(connection)
     everything = {KIND: "study", STUDY: name, **tags}
     if parent is not None:
         run_id = parent.info.run_id
         if adopted not in (None, run_id):
             tag(connection, str(adopted), {MLFLOW_RUN_NAME: f"{name} (driver)", MLFLOW_PARENT_RUN_ID: run_id,
                                             KIND: "driver", STUDY: name})
+    elif adopted is not None:
+        run_id = adopted
+        tag(connection, run_id, {MLFLOW_RUN_NAME: name})
     else:
-        run_id = adopted or create_run(connection, name, everything, "inversion-sweep")
+        run_id = create_run(connection, name, everything, "inversion-sweep")
     take_over(connection.client, run_id)
-    tag(connection, run_id, {MLFLOW_RUN_NAME: name, **everything})
+    tag(connection, run_id, everything)
     return StudyRun(run_id, name)
+
+
+def _adopted(connection: Connection) -> str | None:
+    """The run that ``mlflow run`` made for this process, unless it was deleted or has ended since."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    run = find_active(connection, run_id) if run_id else None
+    return run_id if run and run.info.status in ("RUNNING", "SCHEDULED") else None
 
 
 def children(connection: Connection, study: str, condition: str = "") -> Iterator[Run]:

@@ -37,12 +37,16 @@ def collect(connection: Connection, name: str) -> StudyData:
     """
     parent = require_study(connection, name)
     require_artifacts(parent)
-    runs = _once_each(children(connection, name))
+    everything = list(children(connection, name))
+    runs = _once_each(everything)
     references = list(search(connection, f"tags.`{KIND}` = 'optimize' and tags.`{STUDY}` = '{name}'"))
     with ThreadPoolExecutor(THREADS) as pool:
         read = list(pool.map(lambda run: _read(connection, run), [*runs, *references]))
     planned, settings = (fetch_list(connection, parent.info.run_id, name) for name in (RUNS_FILE, SETTINGS_FILE))
-    return StudyData(name, parent, [run for run in read[:len(runs)] if run], list(filter(_is_planned, planned)),
+    there = {None, *(run.info.run_id for run in everything)}
+    planned = [item | {"is_deleted": item.get("run_id") not in there} for item in filter(_is_planned, planned)]
+    begun = sorted((run for run in read[:len(runs)] if run), key=lambda run: run.name)
+    return StudyData(name, parent, begun, planned,
                      [run for run in read[len(runs):] if run], _specs(connection, parent.info.run_id),
                      [said for said in settings if isinstance(said, str)])
 
@@ -63,13 +67,13 @@ def histories(connection: Connection, run_ids: Mapping[str, str], metric: str) -
 
 
 def _once_each(runs: Iterable[Run]) -> list[Run]:
-    """One run for each configuration, in the order of their names: a FINISHED one before others, else the newest."""
+    """One run for each configuration: a FINISHED one before others, else the newest."""
     best: dict[str, Run] = {}
     for run in runs:
         digest = run.data.tags.get(DIGEST, run.info.run_id)
         if digest not in best or (best[digest].info.status != "FINISHED" and run.info.status == "FINISHED"):
             best[digest] = run
-    return sorted(best.values(), key=lambda run: str(run.info.run_name))
+    return list(best.values())
 
 
 def _read(connection: Connection, run: Run) -> ReportRun | None:

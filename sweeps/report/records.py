@@ -1,4 +1,4 @@
-"""What the rankings leave out: runs that failed and runs that have not begun."""
+"""What the rankings leave out: runs that failed, and runs that have not begun or were deleted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ def _why(run: ReportRun) -> dict[str, str | None]:
 
 
 def missing(data: StudyData) -> ReportTable:
-    """Runs that were queued and have not begun."""
-    return ReportTable("missing", "Runs that have not begun", [Shown("run", "{run}")],
-                       [{"run": name} for name in data.missing],
-                       f"inversion-sweep --join --study {data.name} works on them.")
+    """Runs that were queued and are not there."""
+    note = f"inversion-sweep --join --study {data.name} works on those that have not begun."
+    if data.deleted:
+        note += " inversion-sweep with a spec that asks for them does deleted ones again."
+    return ReportTable("missing", "Runs that have not begun, or were deleted" if data.deleted
+                       else "Runs that have not begun", [Shown("run", "{run}"), Shown("why", "{why}")],
+                       [{"run": item["run"], "why": "deleted in MLflow" if item.get("is_deleted") else "not begun"}
+                        for item in data.absent], note)

@@ -11,6 +11,7 @@ import pandas as pd
 from mlflow.entities import Run
 
 from inversion.tracking.study import DIGEST
+from sweeps.labels import name_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,14 @@ class ReportRun:
 
     @property
     def name(self) -> str:
-        return str(self.run.info.run_name)
+        """What its configuration says; the name in MLflow can be edited."""
+        return name_of(self.document) if self.document else str(self.run.info.run_name or self.run_id)
+
+    @property
+    def digest(self) -> str | None:
+        """What stands for its configuration."""
+        digest: str | None = self.document.get("digest", self.tags.get(DIGEST))
+        return digest
 
     @property
     def status(self) -> str:
@@ -92,16 +100,26 @@ class StudyData:
 
     @property
     def missing(self) -> list[str]:
-        """Names of the runs that were queued and have not begun.
+        """Names of the runs that were queued and have not begun, or were deleted since."""
+        return [str(item["run"]) for item in self.absent]
+
+    @property
+    def deleted(self) -> list[str]:
+        """Names of those that had begun and were deleted in MLflow."""
+        return [str(item["run"]) for item in self.absent if item.get("is_deleted")]
+
+    @property
+    def absent(self) -> list[Mapping[str, Any]]:
+        """What was queued and is not there.
 
         A trial of a search has no digest before it begins, and the list of what was queued may be older than that: as
         many of these have begun as there are runs that the list does not know.
         """
-        begun = {run.tags.get(DIGEST) for run in self.runs}
+        begun = {run.digest for run in self.runs}
         waiting = [item for item in self.planned if item["digest"] not in begun]
         unknown = len(begun - {item["digest"] for item in self.planned})
         begun_since = [item for item in waiting if item["digest"] is None][:unknown]
-        return [str(item["run"]) for item in waiting if not any(item is other for other in begun_since)]
+        return [item for item in waiting if not any(item is other for other in begun_since)]
 
     @property
     def pruned(self) -> list[ReportRun]:

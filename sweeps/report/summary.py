@@ -27,6 +27,8 @@ def summary(data: StudyData, boards: Sequence[Board]) -> dict[str, str]:
     }
     if pruned:
         numbers["pruned"] = str(len(pruned))
+    if data.deleted:
+        numbers["deleted in MLflow"] = str(len(data.deleted))
     return numbers | (_scores(boards[0]) if boards else {})
 
 
@@ -63,6 +65,7 @@ def standing(data: StudyData, boards: Sequence[Board]) -> list[str]:
     if len(finished) + len(pruned) < total:
         parts.append(f"{len(finished)} of {total} runs are finished")
     parts += [f"{len(failed)} failed"] if failed else []
+    parts += [f"{len(data.deleted)} were deleted in MLflow"] if data.deleted else []
     parts += [f"{len(unscored)} finished without scores"] if unscored else []
     newer = sum(is_newer(run.document) for run in data.runs)
     parts += [f"{_runs(newer)} made by a newer version of inversion, of which what this one does not know is left out"

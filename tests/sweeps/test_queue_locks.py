@@ -12,7 +12,12 @@ from typing import Any
 
 import pytest
 
+from inversion.errors import RequestError
+from inversion.tracking.connection import Connection as Tracking
+from inversion.tracking.connection import connect
 from inversion.tracking.locks import absolute, alone_at
+from inversion.tracking.owner import PID, owner_tags
+from inversion.tracking.stale import take_over_alone
 
 LONG = 10.0
 SHORT = 0.5
@@ -127,3 +132,27 @@ def test_an_address_means_the_same_file_in_every_folder(
         given: str, same: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert absolute(given) == same.format(here=tmp_path.resolve(), above=tmp_path.resolve().parent)
+
+
+def test_of_processes_that_resume_the_same_run_at_once_one_gets_it(
+        at_once: Callable[..., list[Any]], workplace: Path) -> None:
+    connection = connect()
+    dead = owner_tags() | {PID: "4194305"}
+    run_id = connection.client.create_run(connection.experiment_id, tags=dead).info.run_id
+    connection.client.set_terminated(run_id, "KILLED")
+    connection.client._tracking_client.store.engine.dispose()
+    all_have_tried = multiprocessing.get_context("fork").Barrier(3)
+
+    def take_over(tracking: Tracking) -> str:
+        try:
+            take_over_alone(tracking, run_id)
+            return "taken"
+        except RequestError as error:
+            return str(error)
+        finally:
+            all_have_tried.wait(60)  # until then whoever has it is alive
+
+    told = at_once(3, connect, take_over)
+    assert told.count("taken") == 1
+    owner = connection.client.get_run(run_id).data.tags[PID]
+    assert set(told) - {"taken"} == {f"run {run_id} is being worked on by process {owner}. Stop that first."}

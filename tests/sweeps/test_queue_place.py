@@ -13,7 +13,8 @@ from inversion.errors import RequestError
 from inversion.tracking.connection import Connection
 from inversion.tracking.owner import BOOT, HOST, place_tags
 from inversion.tracking.study import begin_study
-from sweeps.set_up import STORAGE_BOOT, STORAGE_HOST, STORAGE_TAG, locate_queue
+from sweeps.parent import STORAGE_BOOT, STORAGE_HOST, STORAGE_TAG
+from sweeps.set_up import locate_queue
 from sweeps.study import make_study
 
 Locate = Callable[..., str]

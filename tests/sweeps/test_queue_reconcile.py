@@ -14,7 +14,7 @@ from inversion.tracking.connection import Connection, connect
 from inversion.tracking.lifecycle import create_run, end_run, take_over
 from inversion.tracking.owner import HOST, PID, owner_tags
 from inversion.tracking.study import KIND, STUDY, StudyRun, begin_study
-from sweeps.entry import Entry
+from sweeps.entry import OWNER, Entry
 from sweeps.queue import Queue, Queued
 from sweeps.reconcile import end_dead_parent, end_parent, leave_queued, reconcile
 from sweeps.snapshot import Snapshot
@@ -94,7 +94,7 @@ def test_a_finished_run_that_a_worker_has_called_running_again_is_called_finishe
 @pytest.mark.parametrize("owner", [{}, ELSEWHERE])
 def test_a_run_that_has_just_been_made_may_come_onto_a_trial_yet(
         owner: dict[str, str], connection: Connection, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    claim(queue)
+    queue.storage.set_trial_user_attr(claim(queue), OWNER, owner_tags() | owner)
     run_id = child(connection, **owner)
     assert reconcile(queue, connection, NAME) == 0
     assert status(connection, run_id) == "RUNNING"
@@ -171,6 +171,24 @@ def test_what_a_living_process_of_another_queue_works_on_is_left_alone(
     monkeypatch.setattr("sweeps.reconcile.time.time", lambda: now + queue.grace_seconds + 1)
     assert reconcile(queue, connection, NAME) == 0
     assert status(connection, run_id) == "RUNNING"
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_where_nobody_here_can_look_a_run_is_not_dead(
+        known: bool, connection: Connection, queue: Queue, monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody elsewhere goes on with it by hand, or for a queue that was lost: it is no worker of this one."""
+    run_id = child(connection, **ELSEWHERE)
+    trial_id = claim(queue, run_id if known else None)
+    queue.release(trial_id, "stopped")
+    now = time.time()
+    monkeypatch.setattr("sweeps.reconcile.time.time", lambda: now + queue.grace_seconds + 1)
+    for _ in range(2):
+        assert reconcile(queue, connection, NAME) == 0
+    assert status(connection, run_id) == "RUNNING"
+    line, = (record.getMessage() for record in caplog.records)
+    assert "RUNNING at process 1 on elsewhere" in line
+    assert f"inversion doctor --end {run_id}" in line
 
 
 def test_what_is_not_running_and_what_is_not_the_studys_is_left_alone(connection: Connection, queue: Queue) -> None:

@@ -172,8 +172,8 @@ def show_deleted(deleted: Sequence[Entry], console: Console) -> None:
     if not deleted:
         return
     names = ", ".join(entry.name for entry in deleted[:MOST_NAMED]) + (", …" if len(deleted) > MOST_NAMED else "")
-    console.print(f"{len(deleted)} finished runs were deleted in MLflow: {names}. inversion-sweep with a spec that asks "
-                  "for them does them again; `mlflow runs restore` brings back what `mlflow gc` has not removed.",
+    console.print(f"{len(deleted)} finished runs were deleted in MLflow: {names}. inversion-sweep with a spec that "
+                  "asks for them does them again; `mlflow runs restore` brings back what `mlflow gc` has not removed.",
                   soft_wrap=True)
 
 

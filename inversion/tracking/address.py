@@ -8,6 +8,7 @@ import os
 import re
 import socket
 from collections.abc import Collection
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,9 +30,6 @@ ALLOWED_QUEUES = (f"a file or {FORMS['sqlite']} for one machine, and {FORMS[POST
                   "are not known to hand out a run only once")
 ALLOWED_STORES = ", ".join(FORMS.values())
 DATABASE_FILES = (".db", ".sqlite", ".sqlite3", ".db3")
-PACKAGES = {"psycopg": "'inversion[postgresql]'", "MySQLdb": "mysqlclient"}
-"""What to install for a driver, where it is not called like its module."""
-
 PACKAGES = {"psycopg": "'inversion[postgresql]'", "MySQLdb": "mysqlclient"}
 """What to install for a driver, where that is not called like its module."""
 
@@ -143,7 +141,7 @@ def _require_server(url: str, option: str) -> None:
     """Raises a RequestError if an HTTP address has no host that can be asked."""
     kind, _, rest = url.partition("://")
     userinfo, place = split_userinfo(rest)
-    if re.search("[/?#]", userinfo.partition(":")[2]):
+    if re.search("[/?#]", userinfo.partition(":")[2]) and not re.match(r"[^/?#]*:\d+/", rest):  # no host:port/path
         _refuse(option, url, "has a password with a / ? or #, which is written %2F, %3F or %23")
     try:
         parts = urlsplit(f"{kind}://{place}")
@@ -184,6 +182,7 @@ def _nearest(kind: str, known: Collection[str], cutoff: float = 0.6) -> str | No
     return next(iter(difflib.get_close_matches(kind, known, n=1, cutoff=cutoff)), None)
 
 
+@cache
 def _plugins() -> set[str]:
     """Schemes of tracking stores that other packages bring to MLflow."""
     return {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}

@@ -142,9 +142,9 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None, *, c
             client = MlflowClient()  # makes the tables of a fresh database
             client.search_experiments(view_type=ViewType.ALL, max_results=1)
             experiment_id, name = _experiment(client, uri, experiment, create, required)
+        find_moves(client, uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:  # OSError: of the connection, or of the lock
         raise NoTrackingError(f"tracking store {without_password(uri)}: {reason(error)}") from error
-    find_moves(client, uri)
     _note_old_store(uri, client, is_given)
     return Connection(uri, client, experiment_id, name, bool(experiment))
 

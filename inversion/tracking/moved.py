@@ -17,6 +17,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 
 from inversion.errors import RequestError
 from inversion.tracking import file_store
+from inversion.tracking.address import DATABASES
 from inversion.tracking.locks import sqlite_file
 
 VARIABLE = "INVERSION_ARTIFACTS"
@@ -99,11 +100,10 @@ def _given_moves() -> dict[Path, Path]:
 
 def _folders_beside(uri: str) -> Iterator[Path]:
     """The folders that a store's artifacts may have been copied to; none for a server, which keeps them itself."""
-    if file := sqlite_file(uri):
-        yield file.parent
-    elif folder := file_store.folder_of(uri):
-        yield folder.parent
-    if not uri.startswith("http"):
+    place = sqlite_file(uri) or file_store.folder_of(uri)
+    if place is not None:
+        yield place.parent
+    if place is not None or uri.startswith(DATABASES):
         yield Path.cwd()
 
 

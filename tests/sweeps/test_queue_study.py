@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from optuna.pruners import MedianPruner
 from optuna.storages import RDBStorage
 
 from inversion.errors import DataError, RequestError, UnknownNameError
-from inversion.tracking.connection import Connection
+from inversion.tracking.connection import Connection, connect
 from sweeps.engines import Engine
 from sweeps.queue import Queue, Queued
 from sweeps.search import FloatRange, Search
@@ -20,6 +21,7 @@ from sweeps.study import (
     BASE,
     PARENT,
     TRACKING,
+    follow_store,
     in_its_experiment,
     make_study,
     open_study,
@@ -67,6 +69,28 @@ def test_a_study_knows_where_it_logs_what_it_is_and_how_patient_it_is(storage: R
     assert made.user_attrs == {"tracking_uri": "https://me:***@host/mlflow", "experiment": "inversion",
                                "search": SEARCH.to_json(), "grace_seconds": 90}
     assert Search.from_json(made.user_attrs["search"]) == SEARCH
+
+
+def test_a_study_follows_its_tracking_store_when_their_folder_was_moved(storage: RDBStorage, workplace: Path) -> None:
+    made = make_study(storage, "ablation", connection(f"sqlite:///{workplace}/before/mlflow.db"), None)
+    here = connect()
+    made.set_user_attr(PARENT, here.client.create_run(here.experiment_id).info.run_id)
+    assert open_study(storage, "ablation").queue.study.user_attrs[TRACKING] != here.uri
+    follow_store(made, here)
+    assert made.user_attrs[TRACKING] == here.uri
+    require_same_store(made, here.uri)
+
+
+@pytest.mark.parametrize(("there", "parent"), [("before/mlflow.db", "0" * 32), ("mlflow.db", None)])
+def test_a_study_does_not_follow_into_a_store_without_its_runs__or_from_one_that_is_there(
+        there: str, parent: str | None, storage: RDBStorage, workplace: Path, tmp_path: Path) -> None:
+    shutil.copy(workplace / "mlflow.db", tmp_path / "other.db")
+    made = make_study(storage, "ablation", connection(f"sqlite:///{workplace}/{there}"), None)
+    other = connect(f"sqlite:///{tmp_path}/other.db")
+    made.set_user_attr(PARENT, parent or other.client.create_run(other.experiment_id).info.run_id)
+    follow_store(made, other)
+    with pytest.raises(RequestError, match=f"logs to sqlite:///{workplace}/{there}"):
+        require_same_store(made, other.uri)
 
 
 @pytest.mark.parametrize("written", range(4))

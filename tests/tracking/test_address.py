@@ -122,6 +122,7 @@ def test_an_address_has_one_form_whoever_reads_it(text: str, url: str, here: Pat
 @pytest.mark.parametrize(("text", "url"), [
     ("HTTP://host:5000", "http://host:5000"),
     ("https://me:a@b@host/mlflow", "https://me:a@b@host/mlflow"),
+    ("http://host:5000/teams/a@b", "http://host:5000/teams/a@b"),
     ("databricks", "databricks"),
     ("databricks://profile", "databricks://profile"),
     ("mlruns", "file://{here}/mlruns"),

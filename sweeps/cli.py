@@ -27,7 +27,7 @@ class Automatic(click.IntRange):
 
 
 class Share(FiniteRange):
-    """A share of a GPU, or 0: of those that many workers can have."""
+    """A share of a GPU, large enough for at most ``MOST_WORKERS`` on it; or 0."""
 
     def __init__(self) -> None:
         super().__init__(0, 1)

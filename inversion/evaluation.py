@@ -134,10 +134,10 @@ def _leaks(run: TrainedRun, scored: ScoredPhotos, limits: Mapping[str, int], fol
     """A warning if the run was trained on some of the photographs to score, or if that cannot be found out here."""
     try:
         photos = find_photo_set(run.config.data, folder, progress)
+        if set_digest(photos, limits, folder, progress) != run.document["data"]["digest"]:
+            raise DataError("others are there now")
         trained = load_cached(photos, run.config.image_size, cache_folder(folder), progress, limits)
     except RequestError:
-        trained = None
-    if trained is None or trained.digest != run.document["data"]["digest"]:
         return [f"the photographs that run {run.name} was trained on are not at {run.config.data} any more: whether "
                 "some of them are scored here (data leakage) is not known"]
     return with_training(load_prints(scored.cache, progress)[scored.split], load_prints(trained, progress)["train"])

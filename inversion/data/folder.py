@@ -8,7 +8,7 @@ from pathlib import Path
 from inversion.data import formats
 from inversion.data.files import shown
 from inversion.data.hashing import hash_files
-from inversion.data.layouts import Layout, find_layout, refuse_missing, without_copies
+from inversion.data.layouts import Layout, find_layout, refuse_missing
 from inversion.data.progress import Progress, quiet
 from inversion.data.scan import Scan, scan
 from inversion.data.splits import SPLITS, Photo, PhotoSet, hold_out, listed, permuted
@@ -35,8 +35,7 @@ def photo_set(root: Path, index_folder: Path, progress: Progress = quiet) -> Pho
         DataError: it cannot be read, a split is missing or empty, or there are fewer than 3 different photographs.
     """
     found = scan(root)
-    remarks = without_copies(found)
-    layout = find_layout(found)
+    layout, remarks = find_layout(found)
     hashes, _ = hash_files([photo.path for photo in found.photos], root, index_folder, progress)
     name = shown(root.resolve().name)
     if layout is None or list(layout.folders) == ["train"]:

@@ -65,12 +65,23 @@ class Layout:
         return names_of(self.folders[split])
 
 
-def find_layout(found: Scan) -> Layout | None:
-    """The splits of a folder; None for one that has none.
+def find_layout(found: Scan) -> tuple[Layout | None, list[str]]:
+    """The splits of a folder, None for one that has none; and lines on what is left out of ``found`` for them.
 
     Raises:
         DataError: folders that are called like splits and do not make any, or two for the same one.
     """
+    exact: dict[str, list[Parts]] = defaultdict(list)
+    for folder in sorted(folder for folder in found.folders if len(folder) == 1 and folder[0].lower() in EXACT):
+        exact[EXACT[folder[0].lower()]].append(folder)
+    if len(exact) == len(SPLITS):  # whatever lies beside them, and in them
+        return _checked(found.root, Layout(exact, 0)), []
+    remarks = _leave_out_copies(found)
+    return _search(found), remarks
+
+
+def _search(found: Scan) -> Layout | None:
+    """The splits of a folder that does not have all of ``train``, ``val`` and ``test``, nearest to the root."""
     for depth in range(_DEEPEST + 1):
         groups = _groups(found, depth)
         whole = [group for group in groups.values() if "train" in group and len(group) > 1]
@@ -79,10 +90,7 @@ def find_layout(found: Scan) -> Layout | None:
             raise DataError(f"{shown(found.root)} has several sets of splits ({sets}): give the folder of one of "
                             "them, or a folder with links to one called train/, val/ and test/.")
         if whole:
-            layout = Layout(whole[0], depth)
-            _refuse_two_for_one(found.root, layout)
-            _refuse_shared(found.root, layout)
-            return layout
+            return _checked(found.root, Layout(whole[0], depth))
         if depth == 0 and (alone := _partial(found, groups)):
             return alone
     return None
@@ -93,7 +101,7 @@ def names_of(folders: Iterable[Parts]) -> str:
     return listed(sorted({shown("/".join(folder)) + "/" for folder in folders}))
 
 
-def without_copies(found: Scan) -> list[str]:
+def _leave_out_copies(found: Scan) -> list[str]:
     """Leaves out photographs that are there in a higher resolution too; returns a line that says so.
 
     Raises:
@@ -175,6 +183,13 @@ def refuse_missing(root: Path, there: Iterable[Parts], missing: Iterable[str]) -
 
 def _outside(found: Scan, folder: Parts) -> bool:
     return any(found.parts(photo)[:1] != folder for photo in found.photos)
+
+
+def _checked(root: Path, layout: Layout) -> Layout:
+    """The layout, if each split has a folder of its own."""
+    _refuse_two_for_one(root, layout)
+    _refuse_shared(root, layout)
+    return layout
 
 
 def _refuse_two_for_one(root: Path, layout: Layout) -> None:

@@ -183,3 +183,16 @@ def test_repeats_within_train_do_not_stand_in_train_and_val(root: Path, make_pho
     photos = find(root)
     assert [len(photos.splits[split]) for split in ("train", "val")] == [8, 2]
     assert "10 photographs are left out: another one has the same content" in photos.warnings[0]
+
+
+def test_train_val_and_test_are_the_splits_whatever_lies_beside_and_in_them(root: Path, make_photos: Make) -> None:
+    make_photos(*(name for split in ("train", "val", "test") for kind in ("HR", "LR/X2", "LR/X4")
+                  for name in several(f"{split}/{kind}")))
+    before = folders(find(root))
+    assert before["val"] == {"val/HR", "val/LR/X2", "val/LR/X4"}
+    for beside in ("training", "dev", "birds_train", "birds_test", "HR", "LR", "train2017"):
+        make_photos(*several(beside))
+    photos = find(root)
+    assert folders(photos) == before
+    assert not photos.remarks
+    assert "35 photographs are outside train, val and test and not used" in photos.warnings[0]

@@ -186,6 +186,7 @@ class Interrupting:
 
 from importlib import import_module
 _, module, *sys.argv[:] = sys.argv
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
 main = import_module(sys.argv[0]).main
 sys.meta_path.insert(0, Interrupting())
 main()

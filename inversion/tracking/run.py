@@ -27,7 +27,7 @@ from inversion.tracking.artifacts import MissingArtifactError, download_artifact
 from inversion.tracking.connection import Connection, TrackingLostError, in_our_words, require_answer
 from inversion.tracking.lifecycle import MICRO_BATCH, create_run, describe_failure, end_run, take_over
 from inversion.tracking.owner import owner_tags
-from inversion.tracking.store_errors import reason
+from inversion.tracking.store_errors import is_lost, reason
 from inversion.training.listener import Listener, Picture
 
 UPLOAD_SECONDS = 60.0
@@ -149,7 +149,7 @@ def ending_truthfully(run: TrackedRun) -> Iterator[TrackedRun]:
                                    "when it answers.")
         status, kind, message = describe_failure(ours or error)
         try:
-            if isinstance(ours, TrackingLostError):
+            if isinstance(ours, TrackingLostError) or is_lost(error.__cause__):  # or stopped in the wait for it
                 require_answer(run.connection.uri)  # MLflow itself would try for minutes
             run.end(status, kind, message)
         except Exception as second:  # the first error is the one to show

@@ -45,6 +45,6 @@ def _settings(connection: Connection, run_id: str) -> list[Any]:
     if not any(item.path == SETTINGS_FILE for item in connection.client.list_artifacts(run_id)):
         return []
     with tempfile.TemporaryDirectory() as folder:
-        text = download_artifact(run_id, SETTINGS_FILE, Path(folder)).read_text(encoding="utf-8")
+        text = download_artifact(run_id, SETTINGS_FILE, Path(folder), connection.client).read_text(encoding="utf-8")
     settings: list[Any] = json.loads(text)
     return settings

@@ -115,7 +115,7 @@ class TrackedRun(Listener):
         beside = self.client.list_artifacts(self.run_id, artifact.rpartition("/")[0] or None)
         if artifact not in {file.path for file in beside}:
             raise MissingArtifactError(f"run {self.run_id} has no artifact {artifact}")
-        return download_artifact(self.run_id, artifact, folder)
+        return download_artifact(self.run_id, artifact, folder, self.client)
 
     def end(self, status: str, failure: str = "", message: str = "") -> None:
         """Ends the run; a failure's kind and message become tags."""

@@ -67,7 +67,7 @@ def _settings(connection: Connection, run_id: str) -> list[Any]:
     if not any(item.path == SETTINGS_FILE for item in connection.client.list_artifacts(run_id)):
         return []
     with tempfile.TemporaryDirectory() as folder:
-        content = download_artifact(run_id, SETTINGS_FILE, Path(folder)).read_bytes()
+        content = download_artifact(run_id, SETTINGS_FILE, Path(folder), connection.client).read_bytes()
     try:
         settings = json.loads(content)
     except (ValueError, RecursionError) as error:  # a text that is not UTF-8 is a ValueError too

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
+from mlflow.tracking import MlflowClient
 
 from inversion.errors import MissingArtifactError
 from inversion.tracking.connection import raise_unless_missing
 
 
-def download_artifact(run_id: str, artifact: str, folder: Path) -> Path:
+def download_artifact(run_id: str, artifact: str, folder: Path, client: MlflowClient | None = None) -> Path:
     """Fetches a file or a folder of a run's artifacts, those of its model too, into a folder.
 
     Raises:
@@ -21,8 +21,8 @@ def download_artifact(run_id: str, artifact: str, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return Path(download_artifacts(artifact_uri=f"runs:/{run_id}/{artifact}", dst_path=str(folder)))
-    except (MlflowException, OSError) as error:
+        return Path((client or MlflowClient()).download_artifacts(run_id, artifact, str(folder)))
+    except MlflowException as error:
         raise_unless_missing(error)
         _raise_what_mlflow_hid(run_id, artifact, folder)
         raise MissingArtifactError(f"run {run_id} has no artifact {artifact}") from error

@@ -36,7 +36,7 @@ from inversion.tracking.lookup import CONFIG, CONFIG_FILE
 from inversion.tracking.moved import present_place, require_artifacts
 from inversion.tracking.owner import HOST, PID, owner_tags, same_owner
 from inversion.tracking.stale import take_over_adopted, take_over_alone
-from inversion.tracking.store_errors import reason
+from inversion.tracking.store_errors import is_lost, reason
 from inversion.training.listener import Listener, Picture
 
 UPLOAD_SECONDS = 60.0
@@ -150,7 +150,7 @@ class TrackedRun(Listener):
             if self._epochs_logged:
                 require_artifacts(self.client.get_run(self.run_id))
             raise MissingArtifactError(f"run {self.run_id} has no artifact {artifact}")
-        return download_artifact(self.run_id, artifact, folder)
+        return download_artifact(self.run_id, artifact, folder, self.client)
 
     def end(self, status: str, failure: str = "", message: str = "") -> None:
         """Ends the run; a failure's kind and message become tags.
@@ -204,7 +204,7 @@ def ending_truthfully(run: TrackedRun) -> Iterator[TrackedRun]:
                                    "when it answers.")
         status, kind, message = describe_failure(ours or error)
         try:
-            if isinstance(ours, TrackingLostError):
+            if isinstance(ours, TrackingLostError) or is_lost(error.__cause__):  # or stopped in the wait for it
                 require_answer(run.connection.uri)  # MLflow itself would try for minutes
             run.end(status, kind, message)
         except Exception as second:  # the first error is the one to show

@@ -74,6 +74,9 @@ COLLECTED = "The following failures occurred while downloading"
 
 COLLECTED_ERRNO = re.compile(r"\[Errno (\d+)\]")
 
+ATTEMPTS_ENDED = re.compile(r"\(Caused by .*['\"](.+?)['\"]\)+$")
+"""How urllib3 ends its story: with what the last attempt failed of, in quotation marks."""
+
 HINTS = {
     401: "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
     403: "these credentials are not allowed to do this",
@@ -135,8 +138,12 @@ def _reason(error: BaseException) -> str:
             return f"{each.verify_message or 'certificate verify failed'} ({CERTIFICATE_HINT})"
         if isinstance(each, ssl.SSLError | socket.gaierror | ConnectionError):
             return f"{type(each).__name__}: {first_line(each)}"
+        if isinstance(each, requests.Timeout):
+            return "no answer within the time limit"
         if isinstance(each, DBAPIError) and each.orig is not None:
             return first_line(each.orig)
+    if (found := next((match for each in chain if (match := ATTEMPTS_ENDED.search(str(each)))), None)) is not None:
+        return found[1]
     text = str(error)
     return " ".join(text.split())[:MOST_TEXT] if text.startswith(COLLECTED) else first_line(error)
 

@@ -26,7 +26,7 @@ def fetch(connection: Connection, run_id: str, artifact: str, folder: Path) -> P
         InversionError: the server is away, or refuses: without its artifacts the report would be another one.
     """
     try:
-        return download_artifact(run_id, artifact, folder)
+        return download_artifact(run_id, artifact, folder, connection.client)
     except MissingArtifactError as error:
         _logger.info("%s", error)
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import mlflow
 import requests
-from mlflow.entities import ViewType
+from mlflow.entities import Experiment, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
@@ -138,7 +138,9 @@ def _require_database(uri: str) -> None:
 
 def _experiment(client: MlflowClient, uri: str, name: str | None, create: bool) -> tuple[str, str]:
     if not name and (experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID")):
-        return experiment_id, client.get_experiment(experiment_id).name
+        by_id = client.get_experiment(experiment_id)
+        _require_active(by_id)
+        return experiment_id, by_id.name
     name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
     existing = client.get_experiment_by_name(name)
     if existing is None and not create:
@@ -146,10 +148,14 @@ def _experiment(client: MlflowClient, uri: str, name: str | None, create: bool) 
         raise UnknownNameError(f"tracking store {without_password(uri)} has no experiment", name, known)
     if existing is None:
         return client.create_experiment(name), name
-    if existing.lifecycle_stage == "deleted":
-        raise NoTrackingError(f"experiment {name!r} was deleted. Restore it with `mlflow experiments restore "
-                              f"-x {existing.experiment_id}`, or give another --experiment.")
+    _require_active(existing)
     return existing.experiment_id, name
+
+
+def _require_active(experiment: Experiment) -> None:
+    if experiment.lifecycle_stage == "deleted":
+        raise NoTrackingError(f"experiment {experiment.name!r} was deleted. Restore it with `mlflow experiments "
+                              f"restore -x {experiment.experiment_id}`, or give another --experiment.")
 
 
 def first_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-from mlflow.entities import ViewType
+from mlflow.entities import Experiment, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
@@ -264,7 +264,9 @@ def _is_database(uri: str) -> bool:
 
 def _experiment(client: MlflowClient, uri: str, name: str | None, create: bool, required: bool) -> tuple[str, str]:
     if not name and (experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID")):
-        return experiment_id, client.get_experiment(experiment_id).name
+        by_id = client.get_experiment(experiment_id)
+        _require_active(by_id)
+        return experiment_id, by_id.name
     required = required and bool(name)
     name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
     existing = client.get_experiment_by_name(name)
@@ -275,7 +277,11 @@ def _experiment(client: MlflowClient, uri: str, name: str | None, create: bool, 
         raise UnknownNameError(f"tracking store {without_password(uri)} has no experiment", name, known)
     if existing is None:
         return "", name
-    if existing.lifecycle_stage == "deleted":
-        raise NoTrackingError(f"experiment {name!r} was deleted. Restore it with `mlflow experiments restore "
-                              f"-x {existing.experiment_id}`, or give another --experiment.")
+    _require_active(existing)
     return existing.experiment_id, name
+
+
+def _require_active(experiment: Experiment) -> None:
+    if experiment.lifecycle_stage == "deleted":
+        raise NoTrackingError(f"experiment {experiment.name!r} was deleted. Restore it with `mlflow experiments "
+                              f"restore -x {experiment.experiment_id}`, or give another --experiment.")

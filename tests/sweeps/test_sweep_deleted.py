@@ -328,3 +328,19 @@ def test_runs_made_by_hand_below_the_study_are_no_configurations_of_it(
     board = Path(client.download_artifacts(parent.info.run_id, "leaderboard.csv")).read_text()
     assert board.count("\n") == 3
     assert lab.results().parent.data.tags["inversion.runs"] == "2 finished"
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "FINISHED"])
+def test_the_run_of_mlflow_run_becomes_the_study_s_unless_it_has_ended(
+    status: str, lab: Any, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable that was left from before must not turn a finished run into a study."""
+    connection = connect(f"sqlite:///{lab.folder}/mlflow.db")
+    run_id = connection.client.create_run(connection.experiment_id, run_name="mine").info.run_id
+    connection.client.update_run(run_id, status=status)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    assert sweep(lab.spec(ONE, epochs=1), "--workers", 0).code == 0
+    assert (lab.results().parent.info.run_id == run_id) == (status == "RUNNING")
+    assert lab.results().parent.info.run_name == "tiny"
+    run = connection.client.get_run(run_id)
+    assert run.info.run_name == ("tiny" if status == "RUNNING" else "mine")

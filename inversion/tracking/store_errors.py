@@ -78,8 +78,10 @@ ATTEMPTS_ENDED = re.compile(r"\(Caused by .*['\"](.+?)['\"]\)+$")
 """How urllib3 ends its story: with what the last attempt failed of, in quotation marks."""
 
 HINTS = {
+    200: "this is no answer of an MLflow server",
     401: "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
     403: "these credentials are not allowed to do this",
+    404: "no MLflow server has such an address",
     407: "the proxy wants a user and a password",
     413: "a proxy before the server limits the size of an upload, as nginx does by client_max_body_size",
 }
@@ -155,12 +157,9 @@ def _passes(error: BaseException | None) -> bool | None:
     chain = list(_chain(error))
     if not _is_a_stores(chain):
         return None
-    for judge in (_certainly, _likely):
-        for each in chain:
-            verdict = judge(each)
-            if verdict is not None:
-                return verdict
-    return False
+    certain = (_certainly(each) for each in chain)
+    likely = (_likely(each) for each in reversed(chain))  # MLflow and Optuna have one word for many causes
+    return next((verdict for verdict in (*certain, *likely) if verdict is not None), False)
 
 
 def _is_a_stores(chain: list[BaseException]) -> bool:

@@ -53,6 +53,7 @@ def states(lab: Any) -> list[str]:
     return [entry.failure if entry.state == "failed" else entry.state for entry in study.queue.entries()]
 
 
+@pytest.mark.acceptance
 def test_an_upload_that_is_refused_fails_that_run_and_the_next_one_is_done(
         lab: Any, study: Callable[..., Order], stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     order = study("grid:\n  - decoder: [transposed_conv, wavelet]", epochs=1)

@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 import requests
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.tracking import MlflowClient
+from optuna.exceptions import StorageInternalError
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from inversion.errors import MissingArtifactError, RequestError, WeightsError
 from inversion.tracking.artifacts import download_artifact
@@ -201,8 +204,6 @@ def test_a_connection_that_postgresql_refuses_is_told_from_one_that_does_not_com
                                    "FATAL:  remaining connection slots are reserved for roles with …",
                                    "FATAL:  the database system is not yet accepting connections"])
 def test_a_server_that_is_busy_or_starting_is_waited_for(words: str) -> None:
-    from sqlalchemy.exc import OperationalError
-
     assert is_lost(OperationalError("connect", {}, Exception(f"connection failed: {words}")))
     assert is_refused(OperationalError("connect", {}, Exception('connection failed: FATAL:  password authentication '
                                                                 'failed for user "me"')))
@@ -250,6 +251,23 @@ def test_a_server_that_refuses_everything_is_told_with_the_status(status: int, t
     with pytest.raises(NoTrackingError, match=told):
         connect(stand_in.address)
     assert stand_in.answered == [status]
+
+
+def test_a_page_in_place_of_an_answer_is_told_as_that(stand_in: Any) -> None:
+    """What a proxy shows that wants people to log in."""
+    stand_in.refuse(200, body="<html>log in</html>")
+    with pytest.raises(NoTrackingError, match=r"refuses: .*HTTP 200 OK \(this is no answer of an MLflow server\)$"):
+        connect(stand_in.address)
+
+
+@pytest.mark.parametrize(("cause", "passes"), [
+    (PoolTimeoutError("QueuePool limit"), True), (InterfaceError("select 1", {}, Exception("closed")), True),
+    (DataError("insert", {}, Exception("too long")), False)])
+def test_the_cause_counts_and_not_the_word_that_a_library_has_for_all_of_them(
+        cause: Exception, passes: bool) -> None:
+    for wrapper in (MlflowException("wrapped", BAD_REQUEST), StorageInternalError("during the commit")):
+        wrapper.__cause__ = cause
+        assert (is_lost(wrapper), is_refused(wrapper)) == (passes, not passes)
 
 
 def test_a_server_that_is_busy_for_a_moment_is_there(stand_in: Any) -> None:

@@ -16,6 +16,7 @@ from inversion.data.cache import PhotoCache, load_cached
 from inversion.data.catalog import cache_folder
 from inversion.data.duplicates import across_splits
 from inversion.data.progress import Progress, quiet
+from inversion.decibels import counted
 from inversion.encoders.build import Encoder, build_encoder
 from inversion.encoders.catalog import EncoderCut
 from inversion.encoders.imagenet import cached_file, imagenet_location
@@ -162,7 +163,7 @@ def progress_metrics(trainer: Trainer) -> dict[str, float]:
     return {
         "best_epoch": progress.best_epoch,
         "best/val_loss": progress.best_loss,
-        "best/val_psnr": progress.best_psnr,
+        "best/val_psnr": float(counted(progress.best_psnr)),  # a checkpoint from before that may hold an infinite one
         "epochs_run": progress.epoch,
         "train_seconds": progress.train_seconds,
         "train_peak_memory_mb": progress.peak_memory_mb,

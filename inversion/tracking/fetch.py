@@ -66,7 +66,7 @@ def read_image_scores(file: Path) -> pa.Table:
         if column.type != field.type and not pa.types.is_null(column.type) and not _widens(column.type, field.type):
             raise ValueError(f"its column {field.name} has the type {column.type}, and not {field.type}")
         if field.name != "lpips" and column.null_count:
-            raise ValueError(f"its column {field.name} has empty cells")
+            raise ValueError(f"its column {field.name} has empty cells, which are not finite numbers")
     if not len(table):
         raise ValueError("it has no rows")
     if len(table.column("image").unique()) != len(table):

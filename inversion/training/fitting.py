@@ -18,6 +18,9 @@ from inversion.training.progress import Progress
 GROUP = ("params", "lr", "betas", "eps", "weight_decay")
 """What Adam cannot make up for in its groups."""
 
+LATER = {"validation_seconds", "micro_batch"}
+"""What checkpoints of the first version do not have."""
+
 KINDS: Mapping[str, Any] = {"int": int, "float": int | float}
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -38,6 +41,8 @@ def progress_of(content: Mapping[str, Any]) -> Progress:
     """
     values = _dict(content, "progress")
     for field in dataclasses.fields(Progress):
+        if field.name in LATER and field.name not in values:
+            continue
         value = values.get(field.name)
         if not isinstance(value, KINDS.get(str(field.type), dict)) or isinstance(value, bool):
             raise MisfitError(f"progress.{field.name} is {_kind(value)}")

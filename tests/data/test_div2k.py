@@ -136,6 +136,15 @@ def test_a_link_in_an_archive_is_refused(tmp_path: Path) -> None:
         unpack(tmp_path / "a.zip", tmp_path / "folder")
 
 
+def test_nothing_is_unpacked_through_a_link(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"a.png": b"x"})
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".folder.unpacking").symlink_to(tmp_path / "elsewhere")
+    unpack(path, tmp_path / "folder")
+    assert (tmp_path / "folder" / "a.png").is_file()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_a_damaged_archive_leaves_no_folder(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"folder/a.png": b"first", "folder/b.png": b"second content"})
     path.write_bytes(path.read_bytes().replace(b"second content", b"SECOND content"))

@@ -49,13 +49,13 @@ class SeveralErrors(RequestError):  # noqa: N818
 class MissingArtifactError(RequestError):
     """A run without the artifact that is asked for."""
 
-    kind = "artifact"
+    kind = "artifact_missing"
 
 
 class DamagedArtifactError(RequestError):
     """An artifact of a run, or a file of a model, that is there and cannot be used."""
 
-    kind = "artifact"
+    kind = "artifact_damaged"
 
 
 class DataError(RequestError):

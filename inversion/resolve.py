@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -172,7 +173,7 @@ def resolve(
     engine = _resolve_engine(config)
     photos = find(data, data_dir, progress)
     config = config.model_copy(update={
-        "data": data if data in ("sample", "div2k") else str(Path(data).expanduser().resolve()),
+        "data": data if data in ("sample", "div2k") else str(Path(os.path.expanduser(data)).resolve()),
         "data_dir": str(data_dir), "weights": _weights_from_anywhere(weights, sources),
         "lpips_weights": str(lpips) if lpips else "off",
         "lpips_weight": config.lpips_weight if lpips else 0.0, **engine,
@@ -221,8 +222,9 @@ def _weights_from_anywhere(text: str, sources: dict[str, WeightsSource]) -> str:
     if found := find_file(text):
         path, part = found
         return with_part(path.resolve(), part)
-    if Path(text).expanduser().exists():
-        return str(Path(text).expanduser().resolve())
+    path = Path(os.path.expanduser(text))
+    if os.path.exists(path):
+        return str(path.resolve())
     return ",".join(f"{name}={source}" for name, source in sources.items())
 
 

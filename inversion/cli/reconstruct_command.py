@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from inversion.cli.console import progress_bars
 from inversion.cli.imports import slow_imports
 from inversion.cli.options import blank_is_default, no_blank, tracking_options
 from inversion.config import parse_value
-from inversion.data.files import shown, why_not_writable
+from inversion.data.files import shown, user_path, why_not_writable
 from inversion.errors import RequestError
 from inversion.perceptual_weights import require_trunk_file
 
@@ -47,7 +45,7 @@ def command(run: str, pictures: tuple[str, ...], output: str, size: str, compare
     device = parse_value("device", device) if device else None
     if lpips_weights:
         require_trunk_file(lpips_weights)
-    if why := why_not_writable(Path(output).expanduser()):
+    if why := why_not_writable(user_path(output, "--output")):
         raise RequestError(f"--output {shown(output)} cannot be written: {why}")
     from inversion.pictures.sources import find_pictures, require_readable
 

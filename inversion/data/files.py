@@ -155,6 +155,8 @@ def why_not_writable(folder: Path) -> str:
             continue
         except OSError as error:
             return error.strerror or str(error)
+        if os.path.islink(place) and not os.path.exists(place):
+            return "it is a link to nowhere"
         if not os.path.isdir(place):
             return os.strerror(errno.ENOTDIR)
         return "" if os.access(place, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)

@@ -128,7 +128,7 @@ def torch_checkpoints() -> Path:
     """The folder in which torchvision keeps what it downloads, by the rules of ``torch.hub.get_dir``."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))
-    return Path(home).expanduser() / "hub" / "checkpoints"
+    return Path(os.path.expanduser(home)) / "hub" / "checkpoints"
 
 
 def cached_file(location: Location) -> Path | None:

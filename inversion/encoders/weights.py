@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
+import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def parse_weights(text: str, cuts: Sequence[EncoderCut]) -> dict[str, WeightsSou
     if text == "auto":
         raise ValueError("weights=auto has to be resolved to imagenet or random first")
     encoders = list(dict.fromkeys(cut.encoder for cut in cuts))
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     is_folder = _is(path, stat.S_ISDIR)
     if "=" in text and not is_folder and not find_file(text):
         return _parse_mapping(text, encoders)
@@ -115,7 +116,7 @@ def _parse_source(text: str, encoder: str) -> WeightsSource:
         return WeightsSource(encoder, "random", seed=int(seed or 0))
     found = find_file(text)
     if not found:
-        if _is(Path(text).expanduser(), lambda mode: True):
+        if _is(Path(os.path.expanduser(text)), lambda mode: True):
             raise WeightsError(f"weights {text!r} is neither a regular file nor a folder")
         message = f"weights {text!r}: no such file or folder, and none of imagenet, random, random:SEED."
         if nearest := difflib.get_close_matches(text, ["imagenet", "random", "random:SEED"], n=1):
@@ -139,7 +140,7 @@ def find_file(text: str) -> tuple[Path, str] | None:
     """
     head, mark, part = text, "", ""
     while True:
-        path = Path(head).expanduser()
+        path = Path(os.path.expanduser(head))
         if _is(path, stat.S_ISREG):
             if mark and not part:
                 raise WeightsError(f"weights {text}: a part of the file is missing behind #, as in {head}#teacher")

@@ -53,7 +53,8 @@ def read_store(text: str, option: str) -> str:
         return url
     if "://" in url and scheme != "file":
         return absolute(url)
-    path = Path(unquote(re.sub("^file:(//(localhost)?(?=/))?", "", url)) if scheme == "file" else url).expanduser()
+    named = unquote(re.sub("^file:(//(localhost)?(?=/))?", "", url)) if scheme == "file" else url
+    path = Path(os.path.expanduser(named))
     if path.is_file() or path.suffix in DATABASE_FILES:
         _refuse(option, text, f"is no folder. An SQLite database is written {sqlite_url(path)}")
     return path.absolute().as_uri()
@@ -67,7 +68,7 @@ def read_queue(text: str, option: str = "--storage") -> str:
             atomic on.
     """
     url = _read(text, option, QUEUES, ALLOWED_QUEUES)
-    return absolute(url) if "://" in url else sqlite_url(Path(url).expanduser().resolve())
+    return absolute(url) if "://" in url else sqlite_url(Path(os.path.expanduser(url)).resolve())
 
 
 def is_server(url: str) -> bool:

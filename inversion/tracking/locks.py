@@ -82,7 +82,7 @@ def sqlite_file(url: str) -> Path | None:
     from sqlalchemy.engine import make_url
 
     path = make_url(url).database  # SQLAlchemy knows whether its version decodes %20
-    return None if path in (None, "", ":memory:") else Path(path).expanduser().resolve()
+    return None if path in (None, "", ":memory:") else Path(os.path.expanduser(path)).resolve()
 
 
 def _lock_file(url: str, create: bool) -> FileLock | None:

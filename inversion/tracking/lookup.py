@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 
@@ -77,12 +77,13 @@ def search(connection: Connection, condition: str) -> Iterator[Run]:
     yield from search_in(connection, [connection.experiment_id], condition)
 
 
-def search_in(connection: Connection, experiments: Sequence[str], condition: str) -> Iterator[Run]:
+def search_in(connection: Connection, experiments: Sequence[str], condition: str,
+              view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
     """The same in these experiments; an empty id is one that is not there yet."""
     there = [experiment_id for experiment_id in experiments if experiment_id]
     if there:
         yield from pages(lambda token: connection.client.search_runs(
-            there, condition, max_results=PAGE, page_token=token))
+            there, condition, view, PAGE, page_token=token))
 
 
 def pages(search: Callable[[str | None], PagedList[T]]) -> Iterator[T]:

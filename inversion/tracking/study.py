@@ -13,7 +13,7 @@ from inversion.errors import RequestError, UnknownNameError
 from inversion.tracking.connection import Connection, without_password
 from inversion.tracking.deleted import find_active, restore_hint
 from inversion.tracking.lifecycle import create_run, take_over
-from inversion.tracking.lookup import PAGE, pages, search
+from inversion.tracking.lookup import PAGE, pages, search, search_in
 
 KIND, STUDY, DIGEST = "inversion.kind", "inversion.study", "inversion.digest"
 SIDE_BY_SIDE = "inversion.side_by_side"
@@ -84,8 +84,7 @@ def require_study(connection: Connection, name: str) -> Run:
 
 
 def _deleted_studies(connection: Connection) -> Iterator[Run]:
-    return pages(lambda token: connection.client.search_runs(
-        [connection.experiment_id], f"tags.`{KIND}` = 'study'", ViewType.DELETED_ONLY, PAGE, page_token=token))
+    return search_in(connection, [connection.experiment_id], f"tags.`{KIND}` = 'study'", ViewType.DELETED_ONLY)
 
 
 def _first(runs: Iterable[Run]) -> Run | None:

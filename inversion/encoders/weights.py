@@ -24,6 +24,9 @@ from inversion.errors import WeightsError
 SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar", ".bin")
 """What weights files are called; a file of another name is taken if its content is that of one."""
 
+MOST_DIGITS = 18
+"""Of a seed: Python itself refuses to read some thousands."""
+
 RANDOM_RECIPE = "v1"
 """Version of the random initialisation, which stands in the digest: raise it when the same seed gives other weights."""
 
@@ -113,6 +116,9 @@ def _parse_source(text: str, encoder: str) -> WeightsSource:
         return WeightsSource(encoder, "imagenet")
     keyword, _, seed = text.partition(":")
     if keyword == "random" and (seed.isdecimal() or text == "random"):
+        if len(seed) > MOST_DIGITS:
+            raise WeightsError(f"weights: the SEED of random:SEED has {len(seed):,} digits. Allowed: a whole number of at "
+                               f"most {MOST_DIGITS}.")
         return WeightsSource(encoder, "random", seed=int(seed or 0))
     found = find_file(text)
     if not found:

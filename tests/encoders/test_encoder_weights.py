@@ -90,6 +90,7 @@ def test_an_encoder_that_does_not_exist_is_refused_in_a_mapping() -> None:
     ("imagnet", "Did you mean 'imagenet'"),
     ("random:x", "none of imagenet, random, random:SEED"),
     ("random:-1", "none of imagenet, random, random:SEED"),
+    ("random:" + "9" * 5000, "has 5,000 digits. Allowed: a whole number of at most 18"),
     ("nowhere/vgg16.pth", "no such file or folder"),
 ])
 def test_text_that_is_neither_a_keyword_nor_a_path_is_refused(text: str, message: str) -> None:

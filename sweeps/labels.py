@@ -17,7 +17,9 @@ Document = Mapping[str, Any]
 def name_of(document: Document) -> str:
     """The name that a run was given: whoever looks at it in MLflow can change the one that is shown there."""
     parameters = {name: document["parameters"].get(name, otherwise) for name, otherwise in (
-        ("encoder", ""), ("decoder", document.get("method", "")), ("fusion", "none"), ("seed", 0))}
+        ("encoder", ""), ("decoder", ""), ("fusion", "none"), ("seed", 0))}
+    if method := document["parameters"].get("method", document.get("method")):  # without a decoder: optimize
+        parameters |= {"decoder": method, "fusion": "none"}
     fallbacks = [Fallback(**fallback) for fallback in document.get("fallbacks", [])]
     return run_name(RunConfig.model_construct(**parameters), fallbacks)
 

@@ -117,8 +117,8 @@ def _parse_source(text: str, encoder: str) -> WeightsSource:
     keyword, _, seed = text.partition(":")
     if keyword == "random" and (seed.isdecimal() or text == "random"):
         if len(seed) > MOST_DIGITS:
-            raise WeightsError(f"weights: the SEED of random:SEED has {len(seed):,} digits. Allowed: a whole number of at "
-                               f"most {MOST_DIGITS}.")
+            raise WeightsError(f"weights: the SEED of random:SEED has {len(seed):,} digits. Allowed: a whole number of "
+                               f"at most {MOST_DIGITS}.")
         return WeightsSource(encoder, "random", seed=int(seed or 0))
     found = find_file(text)
     if not found:

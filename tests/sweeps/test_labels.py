@@ -13,7 +13,8 @@ DOCUMENTS = Path(__file__).parents[1] / "tracking" / "documents"
 
 
 @pytest.mark.parametrize(("file", "name"), [
-    ("v1_run.json", "vgg16:block1+transposed_conv"), ("v2_run.json", "vgg16:block1+transposed_conv"),
+    ("v1_run.json", "vgg16:block1+resnet34:layer1+concat+wavelet seed=3"),
+    ("v2_run.json", "vgg16:block1+resnet34:layer1+concat+wavelet seed=3"),
     ("v1_optimize.json", "vgg16:block1+optimize"), ("v2_optimize.json", "vgg16:block1+optimize"),
 ])
 def test_a_run_is_called_as_it_was_when_it_was_made(file: str, name: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,18 @@ from inversion.training.loop import Trainer, TrainingData
 SIZE = 32
 TRAINED = ("astronaut", "coffee", "ihc", "flower", "retina")
 VALIDATED = ("grace_hopper", "rocket", "chelsea")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections() -> Iterator[None]:
+    """What earlier tests have left is not looked at by ``gc.collect``, which running out of memory leads to.
+
+    After some thousands of tests a collection took a second.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class Recorder(Listener):

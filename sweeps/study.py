@@ -52,9 +52,18 @@ class Study:
     @property
     def threads(self) -> int:
         """The most CPU threads that a run has which is not done; 0 if none is left."""
+        return max((int(threads) for threads in self._asked("threads", 1)), default=0)
+
+    @property
+    def may_use_a_gpu(self) -> bool:
+        """Whether a run that is not done asks for something else than the CPU."""
+        return any(device != "cpu" for device in self._asked("device", "auto"))
+
+    def _asked(self, parameter: str, otherwise: object) -> list[Any]:
+        """A parameter of each run that is not done."""
         shared = self.queue.study.user_attrs.get(BASE, {"config": {}})["config"]  # a search's trials have none at first
-        return max((int(entry.config.get("threads", shared.get("threads", 1))) for entry in self.queue.entries()
-                    if entry.is_open), default=0)
+        return [entry.config.get(parameter, shared.get(parameter, otherwise)) for entry in self.queue.entries()
+                if entry.is_open]
 
     def require_data(self, digest: str) -> None:
         """Raises a DataError if a machine's photographs are not those that a search was set up with."""

@@ -19,12 +19,12 @@ def work(order: Order, stop: StopRequest) -> None:
 
     Raises:
         RequestError: the study is not there, or logs to another tracking store; or there is no GPU, and the worker was
-            given one.
+            given one for runs that may use it.
         InversionError: this machine cannot do the study's runs, or lost the tracking store or the queue.
     """
-    if order.gpu:
-        _require_gpu()
     study = open_study(open_storage(order.storage, stop=stop), order.study, stop)
+    if order.gpu and study.may_use_a_gpu:
+        _require_gpu()
     require_same_store(study.queue.study, order.tracking_uri)
     connection = patient(connect(order.tracking_uri, order.experiment), stop)
     Worker(study, connection, stop, order.side_by_side).work()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -161,7 +162,10 @@ def test_each_worker_has_a_mig_slice_of_its_own(
 
 
 def test_a_worker_that_was_given_a_gpu_does_not_work_on_the_cpu_in_its_place(
-        started: list[Started], cuda: Callable[[str | None, int], None], tmp_path: Path) -> None:
+        started: list[Started], cuda: Callable[[str | None, int], None], tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.work.open_storage", lambda url, stop: None)
+    monkeypatch.setattr("sweeps.work.open_study", lambda *_: SimpleNamespace(may_use_a_gpu=True))
     crew(tmp_path, 1, ("MIG-b",))
     crew(tmp_path)
     given, none = (Order.from_text(process.environment[ORDER]) for process in started)

@@ -11,7 +11,6 @@ from typing import Protocol
 
 from inversion.cli.console import Console, make_table
 from inversion.tracking.connection import Connection, NoTrackingError, require_answer
-from inversion.tracking.deleted import may_be_deleted
 from inversion.tracking.lifecycle import take_over
 from inversion.tracking.locks import absolute
 from inversion.tracking.store_errors import is_lost, is_refused, reason
@@ -130,9 +129,9 @@ class Driver:
             if parent.info.status != "RUNNING":  # another driver was stopped, or found dead
                 take_over(self.connection.client, parent.info.run_id)
         except Exception as error:
-            away = isinstance(error, NoTrackingError) or is_lost(error) or is_refused(error)
-            if not (away or may_be_deleted(error)):
-                raise  # a run that was deleted while it was looked at is not there at the next look
+            # a refusal too: a run that was deleted while it was looked at is not there at the next look
+            if not (isinstance(error, NoTrackingError) or is_lost(error) or is_refused(error)):
+                raise
             _logger.warning("the tracking store is not in line with the queue: %s", reason(error))
         self.reconciled_at = time.monotonic()
 

@@ -58,14 +58,9 @@ def require_experiment(connection: Connection, experiment_id: str | None = None)
                                      "same command.")
 
 
-def may_be_deleted(error: BaseException) -> bool:
-    """Whether MLflow refuses as it does to who writes into a run that is deleted."""
-    return isinstance(error, MlflowException) and error.error_code in REFUSALS
-
-
 def deletion_behind(connection: Connection, error: BaseException, run_id: str | None = None) -> DeletedError | None:
     """What MLflow's refusal comes from, if it is that the run or its experiment was deleted; None if it is not."""
-    if not may_be_deleted(error):
+    if not (isinstance(error, MlflowException) and error.error_code in REFUSALS):
         return None
     try:
         run = _find(connection, run_id) if run_id else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -117,3 +118,11 @@ def finished(
     assert experiment is not None, printed.stderr
     run, = client.search_runs([experiment.experiment_id])
     return FinishedRun(folder, run, printed, client)
+
+
+@pytest.fixture
+def trained(finished: Any, workplace: Path) -> Run:
+    """The finished run with LPIPS, in a copy of its store in the workplace; its artifacts lie where they were."""
+    shutil.copy(finished.folder / "mlflow.db", workplace)
+    run: Run = finished.run
+    return run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,6 @@ from inversion.document import VERSION
 
 Command = Callable[..., Any]
 Damage = Callable[[Path], object]
-
-
-@pytest.fixture
-def trained(finished: Any, workplace: Path) -> Run:
-    """The finished run, in a copy of its store; its artifacts lie where they were."""
-    shutil.copy(finished.folder / "mlflow.db", workplace)
-    run: Run = finished.run
-    return run
 
 
 @pytest.fixture

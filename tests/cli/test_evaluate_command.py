@@ -27,14 +27,6 @@ Runs = Callable[[], list[Run]]
 
 
 @pytest.fixture
-def trained(finished: Any, workplace: Path) -> Run:
-    """The finished run with LPIPS, in a copy of its store in the workplace; its artifacts lie where they were."""
-    shutil.copy(finished.folder / "mlflow.db", workplace)
-    run: Run = finished.run
-    return run
-
-
-@pytest.fixture
 def evaluated(all_runs: Runs) -> Callable[[], Run]:
     """``evaluated()``: the one evaluation in the workplace's store."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import errno
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,14 +36,6 @@ class Made(NamedTuple):
 
     def names(self) -> set[str]:
         return {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
-
-
-@pytest.fixture
-def trained(finished: Any, workplace: Path) -> Run:
-    """The finished run with LPIPS, in a copy of its store in the workplace; its artifacts lie where they were."""
-    shutil.copy(finished.folder / "mlflow.db", workplace)
-    run: Run = finished.run
-    return run
 
 
 @pytest.fixture

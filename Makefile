@@ -6,8 +6,8 @@ ON_PATH := PATH="$(abspath $(BIN)):$$PATH"
 
 .PHONY: quickstart test avx2 acceptance lint wheel lowest bench clean
 
-NUMERIC := tests/decoders tests/encoders tests/fusion tests/pictures tests/training tests/test_*.py
-SHORT := tests/cli tests/report tests/sweeps/test_queue_*.py tests/sweeps/test_spec_*.py tests/test_*.py
+NUMERIC := tests/models tests/losses tests/reconstruct tests/training tests/test_*.py
+SHORT := tests/cli tests/report tests/sweeps/queue tests/sweeps/spec tests/test_*.py
 
 quickstart: $(VENV)/installed  ## train resnet34 + wavelet on the bundled photographs, without any download
 	$(ON_PATH) mlflow run . --env-manager local --experiment-name inversion \
@@ -15,10 +15,10 @@ quickstart: $(VENV)/installed  ## train resnet34 + wavelet on the bundled photog
 	  -P epochs=15 -P lr=1e-3
 
 test: $(VENV)/installed-dev  ## the tests: under 12 minutes on 2 cores
-	$(ON_PATH) pytest
+	$(ON_PATH) pytest -n 2 --dist loadfile
 
 avx2: $(VENV)/installed-dev  ## the tests of numbers once more, as on a CPU without AVX-512
-	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(ON_PATH) pytest $(NUMERIC)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(ON_PATH) pytest -n 2 --dist loadfile $(NUMERIC)
 
 acceptance: $(VENV)/installed-dev  ## what takes longer: real servers, browsers, environments, kill tests
 	$(ON_PATH) pytest -m acceptance

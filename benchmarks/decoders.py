@@ -9,9 +9,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from inversion.config import parse_config
-from inversion.decoders import decoders
-from inversion.experiment import make_trainer, prepare, test_scores
+from inversion.config.run_config import parse_config
+from inversion.models.decoders import decoders
+from inversion.runs.prepare import make_trainer, prepare, test_scores
 
 REFERENCE = "transposed_conv"
 

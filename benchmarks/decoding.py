@@ -18,7 +18,7 @@ from rich.table import Table
 from benchmarks.measuring import timed
 from inversion.cores import usable_cores
 from inversion.data.decode import decode_photo
-from inversion.data.parallel import in_order
+from inversion.parallel import in_order
 
 SHORTER_SIDE = 256
 CORES = usable_cores()

@@ -25,8 +25,8 @@ from inversion.data.cache import load_cached
 from inversion.data.decode import scaled_pixels
 from inversion.data.duplicates import VIEWS, Prints, near_duplicates
 from inversion.data.folder import photo_set
-from inversion.data.progress import quiet
 from inversion.images import stored_size
+from inversion.progress import quiet
 from inversion.seeds import derive_seed
 
 Pixels = NDArray[np.uint8]

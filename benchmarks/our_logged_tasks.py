@@ -12,13 +12,13 @@ from typing import Any
 
 from benchmarks.measuring import EPOCHS, TWENTIETH, Tasks, timed
 from benchmarks.prepared import prepare_run, trainer_of
-from inversion import run as run_module
-from inversion.experiment import size_metrics
-from inversion.run import train
+from inversion.runs import train as run_module
+from inversion.runs.prepare import size_metrics
+from inversion.runs.train import train
 from inversion.tracking import results
 from inversion.tracking.connection import connect
 from inversion.tracking.run import TrackedRun, begin_run
-from inversion.training.listener import Listener
+from inversion.training.callbacks import Listener
 
 TASKS = Tasks()
 

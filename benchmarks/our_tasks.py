@@ -13,14 +13,14 @@ import torch
 
 from benchmarks.measuring import BATCH, STEPS, WARM_UP, Tasks, random_heads, timed
 from benchmarks.prepared import prepare_run, train_an_epoch, trainer_of
-from inversion.config import RunConfig
-from inversion.decoders import decoders
-from inversion.decoders.attention import attend
-from inversion.experiment import training_data
+from inversion.config.run_config import RunConfig
 from inversion.images import from_stored
+from inversion.models.decoders import decoders
+from inversion.models.decoders.attention import attend
+from inversion.runs.prepare import training_data
+from inversion.training.callbacks import Listener
+from inversion.training.cotraining import Alone, side_by_side
 from inversion.training.device import choose_precision, make_engine
-from inversion.training.listener import Listener
-from inversion.training.together import Alone, side_by_side
 
 TASKS = Tasks()
 

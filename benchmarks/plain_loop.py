@@ -18,9 +18,9 @@ from rich.console import Console
 from torch import Tensor, nn
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 
-from inversion.config import parse_config
+from inversion.config.run_config import parse_config
 from inversion.data.splits import PhotoSet
-from inversion.experiment import make_trainer, prepare, test_scores
+from inversion.runs.prepare import make_trainer, prepare, test_scores
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 BATCH = 4

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import THREADS
-from inversion.config import parse_config
-from inversion.experiment import Prepared, make_trainer, prepare
-from inversion.training.listener import Listener
-from inversion.training.loop import Trainer
+from inversion.config.run_config import parse_config
+from inversion.runs.prepare import Prepared, make_trainer, prepare
+from inversion.training.callbacks import Listener
+from inversion.training.trainer import Trainer
 
 
 def prepare_run(folder: Path, **values: Any) -> Prepared:

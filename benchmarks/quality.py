@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from benchmarks import plain
 from benchmarks.prepared import prepare_run, trainer_of
 from inversion import metrics
-from inversion.experiment import test_crops, test_scores
 from inversion.images import from_stored
-from inversion.training.loop import Trainer
+from inversion.runs.prepare import test_crops, test_scores
+from inversion.training.trainer import Trainer
 
 TRAINING = {"image_size": 128, "epochs": 20, "lr": 1e-3, "lr_patience": 1000}
 

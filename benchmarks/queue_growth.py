@@ -17,9 +17,9 @@ import optuna
 from rich.console import Console
 from rich.table import Table
 
-from inversion.config import RunConfig
-from sweeps.queue import Queue, Queued
-from sweeps.storage import open_storage
+from inversion.config.run_config import RunConfig
+from inversion.sweeps.queue.queue import Queue, Queued
+from inversion.sweeps.queue.storage import open_storage
 
 REPEATS = 20
 

@@ -23,10 +23,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.bench import write_alexnet
 from benchmarks.measuring import timed
 from benchmarks.prepared import prepare_run, train_an_epoch, trainer_of
-from inversion.resolve import run_name
-from inversion.training.kept import KEPT_BYTES, Kept
+from inversion.config.resolve import run_name
+from inversion.sweeps.spec.spec import load_spec
+from inversion.training.feature_cache import KEPT_BYTES, Kept
 from inversion.training.measure import flop_counter
-from sweeps.spec import load_spec
 
 IMAGES = {"train": 640, "validation": 160, "test": 100}
 EPOCHS = 30

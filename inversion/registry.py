@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """The parts of one kind (``"decoder"``) that live in one package (``"inversion.decoders"``)."""
+    """The parts of one kind (``"decoder"``) that live in one package (``"inversion.models.decoders"``)."""
 
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind

@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inversion.data.sample import photo_set
-from inversion.encoders import parse_encoders, parse_weights
-from inversion.encoders.build import Encoder, build_encoder
 from inversion.losses import LPIPS
+from inversion.models.encoders import parse_encoders, parse_weights
+from inversion.models.encoders.build import Encoder, build_encoder
 from inversion.tracking import masking
 
 POSTGRES = os.environ.get("INVERSION_TEST_POSTGRES", "postgresql://127.0.0.1:5432/postgres")

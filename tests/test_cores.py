@@ -14,7 +14,7 @@ import pytest
 
 from inversion import cores
 from inversion.cores import cgroup_quotas, usable_cores
-from inversion.data.parallel import in_order
+from inversion.parallel import in_order
 
 V2 = "cgroup2 cgroup2 rw,nsdelegate"
 V1 = "cgroup cgroup rw,cpu,cpuacct"
@@ -92,5 +92,5 @@ def test_a_process_that_is_bound_to_one_core_has_one() -> None:
 def test_files_are_read_by_as_many_threads_as_there_are_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     count = (os.cpu_count() or 1) + 1
     together = Barrier(count)
-    monkeypatch.setattr("inversion.data.parallel.usable_cores", lambda: count)
+    monkeypatch.setattr("inversion.parallel.usable_cores", lambda: count)
     assert sorted(in_order(lambda _: together.wait(timeout=60), range(count))) == list(range(count))

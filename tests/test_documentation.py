@@ -19,13 +19,13 @@ import torch
 import yaml
 
 from inversion.cli.group import cli as inversion
-from inversion.decoders import decoders
-from inversion.decoders._base import parse_decoder_options
-from inversion.features import FeatureShape
-from sweeps.cli import cli as inversion_sweep
-from sweeps.cli import require_one_request
-from sweeps.report.cli import cli as inversion_report
-from sweeps.spec import load_spec
+from inversion.cli.report import cli as inversion_report
+from inversion.cli.sweep import cli as inversion_sweep
+from inversion.cli.sweep import require_one_request
+from inversion.models.decoders import decoders
+from inversion.models.decoders._base import parse_decoder_options
+from inversion.models.features import FeatureShape
+from inversion.sweeps.spec.spec import load_spec
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("benchmarks/*.md"))]

@@ -71,8 +71,8 @@ def units_known_by(name: str) -> dict[str, set[str]]:
 
 
 def test_the_source_is_found() -> None:
-    assert {"inversion", "inversion.training.loop", "inversion.decoders.wavelet"} <= set(files())
-    assert "inversion.data.batches" in imports("inversion.training.loop")
+    assert {"inversion", "inversion.training.trainer", "inversion.models.decoders.wavelet"} <= set(files())
+    assert "inversion.data.batches" in imports("inversion.training.trainer")
     assert "torch" in imports("inversion.seeds")
 
 

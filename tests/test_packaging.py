@@ -46,8 +46,6 @@ def test_every_import_of_the_package_is_declared() -> None:
     assert undeclared == set()
 
 
-@pytest.mark.parametrize(("package", "pattern"), [
-    (package, pattern) for package, patterns in PYPROJECT["tool"]["setuptools"]["package-data"].items()
-    for pattern in patterns])
-def test_every_declared_file_is_there(package: str, pattern: str) -> None:
-    assert list((ROOT / package.replace(".", "/")).glob(pattern))
+@pytest.mark.parametrize("folder", PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"])
+def test_every_declared_folder_is_there(folder: str) -> None:
+    assert list((ROOT / folder).glob("*.yaml"))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from inversion.decoders import decoders
 from inversion.errors import InterruptedRunError, InversionError, RequestError, UnknownNameError
-from inversion.fusion import fusions
+from inversion.models.decoders import decoders
+from inversion.models.fusion import fusions
 from inversion.registry import Registry
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
-from inversion.config import parse_config
-from inversion.experiment import make_trainer, prepare, test_crops, test_scores
+from inversion.config.run_config import parse_config
 from inversion.images import to_uint8
+from inversion.runs.prepare import make_trainer, prepare, test_crops, test_scores
 
 LAYERS = ("vgg16:block1", "resnet34:layer1", "resnet34:layer2", "vgg16:block4")
 CAPTION = 18

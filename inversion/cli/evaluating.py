@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inversion.cli.console import Console, make_console, make_table, progress_bars
+from inversion.console import Console, make_console, make_table, progress_bars
 from inversion.decibels import count_exact, counted, exact_note, is_a_mean
-from inversion.evaluation import SCORES, Evaluation, evaluate_run, find_target
+from inversion.runs.evaluate import SCORES, Evaluation, evaluate_run, find_target
+from inversion.runs.load import TrainedRun, find_lpips, find_trained, load_reconstructor
 from inversion.tracking.connection import connect
-from inversion.tracking.patience import patient
-from inversion.trained import TrainedRun, find_lpips, find_trained, load_reconstructor
-from inversion.training.interrupt import interruptible, stop_on_signals
+from inversion.tracking.retry import patient
+from inversion.training.stop import interruptible, stop_on_signals
 
 LABELS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 

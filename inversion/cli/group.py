@@ -10,8 +10,8 @@ import sys
 import click
 
 import inversion
-from inversion.cli.console import log_to_stderr, set_up_streams, write_error
 from inversion.cli.imports import slow_imports
+from inversion.console import log_to_stderr, set_up_streams, write_error
 from inversion.errors import InterruptedRunError, InversionError, RequestError, SeveralErrors, UnknownNameError
 from inversion.tracking.masking import mask_logs, safe
 
@@ -24,7 +24,7 @@ COMMANDS = {
     "data": "Fetch, verify and cache a data set.",
     "doctor": "Check this machine; end runs nobody works on.",
 }
-"""Each command is ``command`` in the module of its name, with an underscore where the name is a Python word."""
+"""Each command is ``command`` in the module of its name."""
 
 
 class LazyGroup(click.Group):
@@ -37,7 +37,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         with slow_imports():
-            command: click.Command = importlib.import_module(f"inversion.cli.{cmd_name}_command").command
+            command: click.Command = importlib.import_module(f"inversion.cli.{cmd_name}").command
         return command
 
     def resolve_command(

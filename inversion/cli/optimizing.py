@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from inversion.cli.console import Console, make_console, progress_bars
 from inversion.cli.showing import encoder_rows, engine_row, say_where, show_rows, show_scores
-from inversion.optimize_config import OptimizeConfig
-from inversion.optimize_run import PreparedOptimization, prepare_optimization
-from inversion.optimize_run import optimize as optimize_prepared
-from inversion.run import RunResult
+from inversion.config.optimize_config import OptimizeConfig
+from inversion.console import Console, make_console, progress_bars
+from inversion.runs.optimize import PreparedOptimization, prepare_optimization
+from inversion.runs.optimize import optimize as optimize_prepared
+from inversion.runs.train import RunResult
 from inversion.tracking.connection import Connection, connect
-from inversion.tracking.patience import patient
+from inversion.tracking.retry import patient
 from inversion.tracking.study import StudyRun, require_study
-from inversion.training.interrupt import interruptible, stop_on_signals
+from inversion.training.stop import interruptible, stop_on_signals
 
 
 def optimize(config: OptimizeConfig, tracking_uri: str | None, experiment: str | None, study: str | None) -> None:

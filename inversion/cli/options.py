@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
-from inversion.config import RunConfig, allowed_values, parse_value
-from inversion.decoders import decoders
+from inversion.config.run_config import RunConfig, allowed_values, parse_value
 from inversion.errors import RequestError
-from inversion.fusion import fusions
+from inversion.models.decoders import decoders
+from inversion.models.fusion import fusions
 from inversion.registry import Registry
 from inversion.tracking.address import read_store
 

@@ -9,8 +9,8 @@ from types import TracebackType
 
 from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-from inversion.cli.console import Console, text_column
-from inversion.training.listener import Listener
+from inversion.console import Console, text_column
+from inversion.training.callbacks import Listener
 
 _logger = logging.getLogger(__name__)
 

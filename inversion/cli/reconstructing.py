@@ -7,20 +7,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inversion.cli.console import Console, make_console, make_table, progress_bars
-from inversion.data.files import user_path
+from inversion.console import Console, make_console, make_table, progress_bars
 from inversion.decibels import count_exact, counted, decibels, exact_note
-from inversion.pictures.contact_sheet import MOST_PICTURES
-from inversion.pictures.output import SHEET, TABLE, OutputFolder
-from inversion.pictures.reconstruct import Size
-from inversion.pictures.scores import PictureScores
-from inversion.pictures.side_by_side import FileNames, LoadedRun, PictureResult, labels_of, load_lpips_once
-from inversion.pictures.side_by_side import reconstruct_all as write_all
-from inversion.pictures.sources import Source
-from inversion.pictures.tiles import tile_count
-from inversion.run import out_of_memory_by_name
+from inversion.files import user_path
+from inversion.reconstruct.contact_sheet import MOST_PICTURES
+from inversion.reconstruct.output import SHEET, TABLE, OutputFolder
+from inversion.reconstruct.reconstruct import Size
+from inversion.reconstruct.scores import PictureScores
+from inversion.reconstruct.side_by_side import FileNames, LoadedRun, PictureResult, labels_of, load_lpips_once
+from inversion.reconstruct.side_by_side import reconstruct_all as write_all
+from inversion.reconstruct.sources import Source
+from inversion.reconstruct.tiles import tile_count
+from inversion.runs.load import TrainedRun, find_lpips, find_trained, load_reconstructor
+from inversion.runs.train import out_of_memory_by_name
 from inversion.tracking.connection import connect
-from inversion.trained import TrainedRun, find_lpips, find_trained, load_reconstructor
 
 ROWS_SHOWN = 40
 SIZES = {"fit": "scaled and cropped to the run's image size, as its test images are (--size fit)",

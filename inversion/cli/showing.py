@@ -7,10 +7,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from inversion.cli.console import Console, make_table, styled
+from inversion.config.resolve import Plan
+from inversion.console import Console, make_table, styled
 from inversion.decibels import exact_note
-from inversion.resolve import Plan
-from inversion.run import RunResult
+from inversion.runs.train import RunResult
 from inversion.tracking.connection import Connection, without_password
 
 SHOWN_SCORES = {"test/psnr": "PSNR", "test/ssim": "SSIM", "test/lpips": "LPIPS"}

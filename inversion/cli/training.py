@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from inversion.cli.console import Console, make_console, progress_bars
 from inversion.cli.progress_bar import ProgressBar
 from inversion.cli.showing import encoder_rows, engine_row, say_where, show_rows, show_scores
-from inversion.config import RunConfig
-from inversion.document import config_of
+from inversion.config.document import config_of
+from inversion.config.resolve import Fallback, Plan
+from inversion.config.run_config import RunConfig
+from inversion.console import Console, make_console, progress_bars
 from inversion.errors import RequestError
-from inversion.experiment import Prepared, prepare
-from inversion.resolve import Fallback, Plan
-from inversion.run import RunResult
-from inversion.run import train as train_prepared
+from inversion.runs.prepare import Prepared, prepare
+from inversion.runs.train import RunResult
+from inversion.runs.train import train as train_prepared
 from inversion.tracking.connection import Connection, connect
 from inversion.tracking.lookup import document_of, find_run
 from inversion.tracking.moved import require_artifacts
-from inversion.tracking.patience import patient
+from inversion.tracking.retry import patient
 from inversion.tracking.stale import require_nobody_at
-from inversion.training.interrupt import interruptible, stop_on_signals
+from inversion.training.stop import interruptible, stop_on_signals
 
 
 def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, resume: str | None) -> None:

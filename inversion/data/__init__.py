@@ -4,7 +4,7 @@
 them once and gives their pixels, ``inversion.data.batches`` (the only module here that needs PyTorch) cuts batches.
 """
 
-from inversion.data.catalog import cache_folder, default_data_dir, find_photo_set, resolve_auto
+from inversion.data.datasets import cache_folder, default_data_dir, find_photo_set, resolve_auto
 from inversion.data.splits import SPLITS, Photo, PhotoSet
 
 __all__ = ["SPLITS", "Photo", "PhotoSet", "cache_folder", "default_data_dir", "find_photo_set", "resolve_auto"]

@@ -7,9 +7,9 @@ import stat
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from inversion.data.progress import Progress, quiet
 from inversion.download import require_space
 from inversion.errors import DataError
+from inversion.progress import Progress, quiet
 
 
 def unpack(archive: Path, folder: Path, progress: Progress = quiet) -> None:

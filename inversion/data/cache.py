@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from inversion.data import arrowfile, decode, formats
 from inversion.data.arrowfile import Row
-from inversion.data.files import alone_in, file_sha256, replacing, shown
 from inversion.data.hashing import forget, hash_files
-from inversion.data.parallel import in_order
-from inversion.data.progress import Progress, quiet
 from inversion.data.splits import SPLITS, Photo, PhotoSet
 from inversion.errors import DataError
+from inversion.files import alone_in, file_sha256, replacing, shown
 from inversion.images import stored_size
+from inversion.parallel import in_order
+from inversion.progress import Progress, quiet
 
 T = TypeVar("T")
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from inversion.data import formats
-from inversion.data.files import open_regular, shown
 from inversion.errors import DataError
+from inversion.files import open_regular, shown
 from inversion.images import RESIZE_RATIO
 
 DECODE_VERSION = 1

@@ -11,9 +11,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from inversion.data.progress import Progress, quiet
 from inversion.data.splits import Photo, PhotoSet, hold_out
 from inversion.errors import DataError
+from inversion.progress import Progress, quiet
 
 FOLDER = "DIV2K"
 
@@ -57,7 +57,7 @@ def fetch(data_dir: Path, progress: Progress = quiet, archives: Archives = ARCHI
     Raises:
         DataError: a download failed, an archive does not hold what it should, or a folder holds some photographs only.
     """
-    from inversion.data.files import alone_in
+    from inversion.files import alone_in
 
     try:
         with alone_in(data_dir / FOLDER):

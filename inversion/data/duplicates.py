@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inversion.data.cache import PhotoCache
-from inversion.data.files import replacing
-from inversion.data.parallel import in_order
-from inversion.data.progress import Progress, quiet
 from inversion.data.splits import SPLITS, listed
+from inversion.files import replacing
+from inversion.parallel import in_order
+from inversion.progress import Progress, quiet
 
 VERSION = 1
 """Raised when hashes change: files of other versions are not read."""

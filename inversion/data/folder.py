@@ -6,13 +6,13 @@ from itertools import combinations
 from pathlib import Path
 
 from inversion.data import formats
-from inversion.data.files import shown
 from inversion.data.hashing import hash_files
 from inversion.data.layouts import Layout, find_layout, refuse_missing
-from inversion.data.progress import Progress, quiet
 from inversion.data.scan import Scan, scan
 from inversion.data.splits import SPLITS, Photo, PhotoSet, hold_out, listed, permuted
 from inversion.errors import DataError
+from inversion.files import shown
+from inversion.progress import Progress, quiet
 
 HELD_OUT = 0.15
 """Share of the photographs in each of validation and test, where a folder has no splits of its own."""

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from inversion.data.files import file_sha256, replacing, require_regular, shown
-from inversion.data.parallel import in_order
-from inversion.data.progress import Progress, quiet
+from inversion.files import file_sha256, replacing, require_regular, shown
+from inversion.parallel import in_order
+from inversion.progress import Progress, quiet
 
 INDEX_VERSION = 1
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from inversion.data.files import shown
 from inversion.data.scan import Scan
 from inversion.data.splits import SPLITS, Photo, listed
 from inversion.errors import DataError
+from inversion.files import shown
 
 Parts = tuple[str, ...]
 """A folder as parts of its path below the root."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inversion.data import formats
-from inversion.data.files import shown
 from inversion.data.splits import Photo, listed
 from inversion.errors import DataError
+from inversion.files import shown
 
 
 @dataclass

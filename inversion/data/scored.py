@@ -12,10 +12,10 @@ import torch
 from inversion.data.arrowfile import Row
 from inversion.data.batches import center_crops
 from inversion.data.cache import PhotoCache, content_digest, load_cached
-from inversion.data.catalog import cache_folder
+from inversion.data.datasets import cache_folder
 from inversion.data.hashing import hash_files
-from inversion.data.progress import Progress, quiet
 from inversion.data.splits import SPLITS, PhotoSet
+from inversion.progress import Progress, quiet
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 
 def fetch_packed(run_id: str, folder: Path) -> Path:
-    """The packed model (``inversion.packing``) of a run, as a folder below ``folder``; the code beside it is left.
+    """The packed model (``models.packing``) of a run, as a folder below ``folder``; the code beside it is left.
 
     Raises:
         MissingArtifactError: the run has no model.
@@ -85,7 +85,7 @@ def fetch_text(run_id: str, artifact: str) -> str:
 
 
 def _place_of_packed(description: Path) -> str:
-    """Where a logged model keeps what ``inversion.packing`` wrote.
+    """Where a logged model keeps what ``inversion.models.packing`` wrote.
 
     Raises:
         DamagedArtifactError: the description does not say.

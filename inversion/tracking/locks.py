@@ -11,8 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from inversion.data.catalog import default_data_dir
-from inversion.training.interrupt import StopRequest
+from inversion.data.datasets import default_data_dir
+from inversion.training.stop import StopRequest
 
 ADVISORY_KEY = int.from_bytes(b"inversio")
 """Advisory locks are numbers, and belong to one database of the server."""

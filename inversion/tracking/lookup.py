@@ -9,7 +9,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 
-from inversion.document import DocumentError, NoDocumentError, read_document
+from inversion.config.document import DocumentError, NoDocumentError, read_document
 from inversion.errors import MissingArtifactError, RequestError
 from inversion.tracking.connection import Connection, raise_unless_missing, without_password
 from inversion.tracking.deleted import is_deleted, restore_hint

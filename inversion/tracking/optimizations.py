@@ -8,13 +8,13 @@ from typing import Any
 
 from mlflow.entities import Metric, Param, RunTag
 
-from inversion.document import texts_of
-from inversion.optimize import Point
+from inversion.config.document import texts_of
 from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import create_run
 from inversion.tracking.lookup import CONFIG, CONFIG_FILE
 from inversion.tracking.run import TrackedRun, text_of
 from inversion.tracking.study import KIND
+from inversion.training.pixel_optimization import Point
 
 LOSS, FEATURE_ERROR = "optimize/loss", "optimize/feature_error"
 

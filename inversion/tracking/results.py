@@ -22,14 +22,14 @@ from mlflow.types import Schema, TensorSpec
 from PIL import Image
 
 import inversion
-from inversion.data.names import safe_name
+from inversion.config.resolve import Plan
 from inversion.data.splits import PhotoSet
-from inversion.model import InversionModel
-from inversion.packing import pack_model
-from inversion.resolve import Plan
+from inversion.file_names import safe_name
+from inversion.models.model import InversionModel
+from inversion.models.packing import pack_model
 from inversion.tracking.run import TrackedRun, strip
+from inversion.training.callbacks import Picture, Pixels
 from inversion.training.evaluate import Scores
-from inversion.training.listener import Picture, Pixels
 
 PER_IMAGE = "test_per_image.parquet"
 SCORES_SCHEMA = pa.schema({"image": pa.string(), **dict.fromkeys(("psnr", "ssim", "lpips", "mse"), pa.float64())})

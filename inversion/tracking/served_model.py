@@ -26,7 +26,7 @@ with warnings.catch_warnings(record=True):  # MLflow advises type hints; a filte
         def load_context(self, context: Any) -> None:
             from pathlib import Path
 
-            from inversion.packing import load_packed
+            from inversion.models.packing import load_packed
 
             self.model = load_packed(Path(context.artifacts["packed"]))
 

@@ -18,7 +18,7 @@ import torch
 
 from inversion.errors import InversionError
 from inversion.training.fitting import MisfitError, progress_of
-from inversion.training.progress import Progress
+from inversion.training.state import Progress
 
 FORMAT = 1
 LAST, BEST = "last.pt", "best.pt"

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from inversion.config import Protocol, RunConfig
+from inversion.config.run_config import Protocol, RunConfig
 from inversion.cores import usable_cores
 from inversion.errors import RequestError
 from inversion.training.allocator import keep_freed_memory

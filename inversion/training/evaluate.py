@@ -16,9 +16,9 @@ from inversion.decibels import count_exact, counted
 from inversion.errors import NonFiniteError
 from inversion.images import from_stored
 from inversion.losses import LPIPS, ReconstructionLoss, Targets, make_targets
-from inversion.model import InversionModel
+from inversion.models.model import InversionModel
 from inversion.training.device import Engine
-from inversion.training.kept import Kept
+from inversion.training.feature_cache import Kept
 from inversion.training.measure import synchronised_time
 from inversion.training.memory import BatchSize
 

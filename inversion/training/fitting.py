@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from inversion.training.progress import Progress
+from inversion.training.state import Progress
 
 GROUP = ("params", "lr", "betas", "eps", "weight_decay")
 """What Adam cannot make up for in its groups."""

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from inversion.errors import InversionError
 from inversion.losses import LossTerms, ReconstructionLoss, make_targets
-from inversion.model import InversionModel
+from inversion.models.model import InversionModel
+from inversion.training.cotraining import Company, Position
 from inversion.training.device import Engine
 from inversion.training.memory import split_evenly
-from inversion.training.together import Company, Position
 
 
 class BatchGradients:

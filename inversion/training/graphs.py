@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from inversion.losses import LossTerms, ReconstructionLoss
-from inversion.model import InversionModel
+from inversion.models.model import InversionModel
+from inversion.training.cotraining import Company, Position
 from inversion.training.device import Engine
 from inversion.training.gradients import BatchGradients
-from inversion.training.together import Company, Position
 
 WARM_UPS = 3
 """Passes before the capture, in which libraries choose their algorithms and take their workspaces."""

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file, save_file
 
-from inversion.document import VERSION
+from inversion.config.document import VERSION
 
 Command = Callable[..., Any]
 Damage = Callable[[Path], object]

@@ -193,7 +193,7 @@ def test_a_difference_is_told(trained: Run, inversion: Command, monkeypatch: pyt
         scores.psnr[1] += 0.25
         return scores
 
-    monkeypatch.setattr("inversion.evaluation.evaluate", worse)
+    monkeypatch.setattr("inversion.runs.evaluate.evaluate", worse)
     outcome = inversion("evaluate", trained.info.run_id)
     assert "1 of 3 images do not score exactly as logged: PSNR (dB) by at most 0.25" in " ".join(outcome.out.split())
     assert "+0.083333" in outcome.out
@@ -207,7 +207,7 @@ def test_an_interrupted_evaluation_is_killed(trained: Run, inversion: Command, e
         os.kill(os.getpid(), signal.SIGTERM)
         return original(*arguments)
 
-    monkeypatch.setattr("inversion.evaluation.evaluate", interrupted)
+    monkeypatch.setattr("inversion.runs.evaluate.evaluate", interrupted)
     assert inversion("evaluate", trained.info.run_id).code == 130
     assert evaluated().info.status == "KILLED"
     assert evaluated().data.tags["inversion.failure"] == "interrupted"

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from PIL import Image
 from torch import Tensor
 
-from inversion.decoders.transposed_conv import TransposedConvDecoder
+from inversion.models.decoders.transposed_conv import TransposedConvDecoder
 
 Command = Callable[..., Any]
 

@@ -17,9 +17,9 @@ import pytest
 import torch
 from mlflow.entities import Run
 
-import inversion.run
-from inversion import experiment
+import inversion.runs.train
 from inversion.losses import LossTerms, ReconstructionLoss
+from inversion.runs import prepare as experiment
 
 Command = Callable[..., Any]
 Runs = Callable[[], list[Run]]
@@ -33,7 +33,7 @@ def nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("the network was built")
 
     monkeypatch.setattr(experiment, "build", refuse)
-    monkeypatch.setattr(inversion.run, "make_trainer", refuse)
+    monkeypatch.setattr(inversion.runs.train, "make_trainer", refuse)
 
 
 def one_line(outcome: Any) -> str:

@@ -9,11 +9,11 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from inversion import counts
 from inversion.cli.group import cli
-from inversion.decoders import decoders
-from inversion.encoders.catalog import ENCODERS
-from inversion.fusion import fusions
+from inversion.models import counts
+from inversion.models.decoders import decoders
+from inversion.models.encoders.catalog import ENCODERS
+from inversion.models.fusion import fusions
 
 
 def listed(*arguments: str) -> str:

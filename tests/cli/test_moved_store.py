@@ -17,7 +17,7 @@ from mlflow.tracking._tracking_service import utils as tracking_service
 from PIL import Image
 
 from inversion.tracking import moved
-from inversion.training.loop import Trainer
+from inversion.training.trainer import Trainer
 
 Command = Callable[..., Any]
 OLD = "/no/such/machine/study"

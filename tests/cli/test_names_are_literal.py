@@ -13,8 +13,8 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 
 from inversion.cli.group import cli, run_command
-from sweeps.cli import cli as sweep_command
-from sweeps.report.cli import cli as report_command
+from inversion.cli.report import cli as report_command
+from inversion.cli.sweep import cli as sweep_command
 
 FOLDER = "photos [raw] \x1b[1m"
 SHOWN_FOLDER = r"photos [raw] \x1b[1m"

@@ -16,7 +16,7 @@ import torch
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from inversion.optimize import CURVE_POINTS, Inverted, invert
+from inversion.training.pixel_optimization import CURVE_POINTS, Inverted, invert
 
 Command = Callable[..., Any]
 Runs = Callable[[], list[Run]]
@@ -205,7 +205,7 @@ def test_a_signal_ends_the_run_as_killed(number: signal.Signals, optimize: Comma
 
         return invert(encoders, images, start, settings, told)
 
-    monkeypatch.setattr("inversion.optimize_run.invert", interrupted)
+    monkeypatch.setattr("inversion.runs.optimize.invert", interrupted)
     outcome = optimize()
     assert outcome.code == 130
     run = only(all_runs())
@@ -216,7 +216,7 @@ def test_a_signal_ends_the_run_as_killed(number: signal.Signals, optimize: Comma
 
 def test_numbers_that_are_not_finite_fail_the_run(optimize: Command, all_runs: Runs,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inversion.optimize_run.starting_noise", lambda indices, size, seed: torch.full(
+    monkeypatch.setattr("inversion.runs.optimize.starting_noise", lambda indices, size, seed: torch.full(
         (len(indices), 3, size, size), torch.nan))
     assert optimize().code == 1
     run = only(all_runs())

@@ -15,8 +15,8 @@ from mlflow.entities import Run
 from PIL import Image
 
 from inversion.cli.group import run_command
-from sweeps.cli import cli as sweep
-from sweeps.report.cli import cli as report
+from inversion.cli.report import cli as report
+from inversion.cli.sweep import cli as sweep
 
 Command = Callable[..., Any]
 Runs = Callable[[], list[Run]]
@@ -179,7 +179,7 @@ def test_photographs_of_the_training_are_noticed_in_another_set(
 def test_it_is_said_when_the_photographs_of_the_training_are_gone(
     finished: Any, inversion: Command, workplace: Path, picture: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from inversion.data.catalog import find_photo_set
+    from inversion.data.datasets import find_photo_set
     from inversion.errors import DataError
 
     shutil.copy(finished.folder / "mlflow.db", workplace)
@@ -190,7 +190,7 @@ def test_it_is_said_when_the_photographs_of_the_training_are_gone(
             raise DataError("gone")
         return find_photo_set(data, *rest)
 
-    monkeypatch.setattr("inversion.evaluation.find_photo_set", only_others)
+    monkeypatch.setattr("inversion.runs.evaluate.find_photo_set", only_others)
     outcome = inversion("evaluate", finished.run.info.run_id, "--data", "other")
     assert outcome.code == 0, outcome.err
     assert "whether some of them are scored here (data leakage) is not known" in " ".join(outcome.out.split())

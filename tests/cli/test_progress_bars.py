@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from inversion.cli.console import progress_bars
-from inversion.data.progress import quiet
+from inversion.console import progress_bars
+from inversion.progress import quiet
 
 
 def test_without_a_terminal_nothing_is_written(capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,9 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import create_engine, inspect
 
 from inversion.cli.group import run_command
+from inversion.cli.report import cli as report_cli
+from inversion.cli.sweep import cli as sweep_cli
 from inversion.tracking.connection import connect
-from sweeps.cli import cli as sweep_cli
-from sweeps.report.cli import cli as report_cli
 
 Command = Callable[..., Any]
 RUN = "0" * 32

@@ -16,8 +16,8 @@ from mlflow.entities import Run
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from inversion.pictures.side_by_side import FileNames
-from inversion.pictures.sources import Source, read_picture
+from inversion.reconstruct.side_by_side import FileNames
+from inversion.reconstruct.sources import Source, read_picture
 
 Command = Callable[..., Any]
 
@@ -378,7 +378,7 @@ def test_a_picture_that_vanishes_ends_the_command_and_leaves_those_before_it(
         second.unlink(missing_ok=True)
         return read_picture(source)
 
-    monkeypatch.setattr("inversion.pictures.side_by_side.read_picture", vanishing)
+    monkeypatch.setattr("inversion.reconstruct.side_by_side.read_picture", vanishing)
     made = reconstruct(first, second)
     assert made.outcome.code == 1, "it ran and failed"
     assert "b.png: No such file or directory" in made.outcome.err

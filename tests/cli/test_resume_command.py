@@ -16,8 +16,8 @@ import torch
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from inversion.experiment import prepare
 from inversion.losses import LossTerms, ReconstructionLoss
+from inversion.runs.prepare import prepare
 from inversion.tracking.owner import HOST, NAMESPACE, PID, owner_tags
 from inversion.tracking.run import TrackedRun
 

@@ -19,9 +19,9 @@ import pytest
 import torch
 from mlflow.entities import Run
 
-from inversion.config import RunConfig
-from inversion.experiment import build
-from inversion.resolve import resolve
+from inversion.config.resolve import resolve
+from inversion.config.run_config import RunConfig
+from inversion.runs.prepare import build
 from inversion.tracking.owner import place_tags
 
 PARAMETERS = {

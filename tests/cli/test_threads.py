@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from inversion import experiment, optimize_run, trained
+from inversion.runs import load as trained
+from inversion.runs import optimize as optimize_run
+from inversion.runs import prepare as experiment
 from inversion.training import device
 
 Command = Callable[..., Any]

@@ -77,7 +77,7 @@ WRONG = {
         ("list vgg16:blok1", "Did you mean 'block1'?"),
         ("doctor --ned 4fbe", "No such option '--ned'"),
     ],
-    "sweeps": [
+    "inversion.sweeps": [
         ("", "give a SPEC"),
         ("smok.yaml", "Did you mean 'smoke.yaml'?"),
         ("spec.yaml", "no data set 'nowhere'"),
@@ -91,7 +91,7 @@ WRONG = {
         ("--status --study a/b", "'a/b' is not a name"),
         ("smoke.yaml --status --dry-run", "three different requests"),
     ],
-    "sweeps.report": [
+    "inversion.report": [
         ("", "Missing argument 'NAME'"),
         ("made", "Missing option '--output'"),
         ("made --output file.png", "'file.png' is a file"),
@@ -128,7 +128,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outcomes(folder: Path) -> dict[str, list[Any]]:
     """What was said of each command line, by program and line."""
     found: dict[str, list[Any]] = {}
-    modules = {"inversion": "inversion.cli.group", "sweeps": "sweeps.cli", "sweeps.report": "sweeps.report.cli"}
+    modules = {"inversion": "inversion.cli.group", "inversion.sweeps": "inversion.cli.sweep",
+               "inversion.report": "inversion.cli.report"}
     for program, cases in WRONG.items():
         lines = [line.split() for line, _ in cases]
         done = subprocess.run([sys.executable, "-c", RUN_ALL, modules[program], json.dumps(lines), *SLOW], text=True,
@@ -148,7 +149,7 @@ def test_it_is_told_without_importing_anything_slow(line: str, said: str, outcom
 
 
 def test_a_sweep_tells_all_that_is_not_there_at_once(outcomes: dict[str, list[Any]]) -> None:
-    data, weights, advice = outcomes["sweeps spec.yaml"][1].splitlines()
+    data, weights, advice = outcomes["inversion.sweeps spec.yaml"][1].splitlines()
     assert "no data set 'nowhere'" in data
     assert "'nowhere.pth': no such file" in weights
     assert "nothing was queued" in advice
@@ -160,8 +161,8 @@ def test_nothing_is_left_behind(outcomes: dict[str, list[Any]], folder: Path) ->
 
 
 @pytest.mark.parametrize("words", [["inversion", "train", "--encoder", "vgg61"],
-                                   ["sweeps", "smoke.yaml", "--set", "encoder=vgg61"],
-                                   ["sweeps.report", "made", "--output", "file.png"]], ids=lambda words: words[0])
+                                   ["inversion.sweeps", "smoke.yaml", "--set", "encoder=vgg61"],
+                                   ["inversion.report", "made", "--output", "file.png"]], ids=lambda words: words[0])
 def test_the_program_imports_nothing_slow(words: list[str], folder: Path) -> None:
     ended = subprocess.run([sys.executable, "-X", "importtime", "-m", *words], text=True, cwd=folder,
                            capture_output=True, check=False)
@@ -195,17 +196,17 @@ main()
 
 @pytest.mark.parametrize(("module", "words"), [
     ("rich.console", ["inversion.cli", "list"]),
-    ("inversion.resolve", ["inversion.cli", "train", "--data", "sample"]),
+    ("inversion.config.resolve", ["inversion.cli", "train", "--data", "sample"]),
     ("torch", ["inversion.cli", "train", "--data", "sample"]),
     ("torch", ["inversion.cli", "optimize", "--data", "sample"]),
     ("torch", ["inversion.cli", "evaluate", "4fbe"]),
     ("torch", ["inversion.cli", "reconstruct", "4fbe", "file.png", "--output", "out"]),
     ("torch", ["inversion.cli", "doctor"]),
     ("pyarrow", ["inversion.cli", "data", "sample"]),
-    ("click", ["sweeps.__main__", "smoke.yaml"]),
-    ("mlflow", ["sweeps.__main__", "smoke.yaml"]),
-    ("mlflow", ["sweeps.__main__", "--status", "--study", "made"]),
-    ("mlflow", ["sweeps.report.__main__", "made", "--output", "out"]),
+    ("click", ["inversion.sweeps", "smoke.yaml"]),
+    ("mlflow", ["inversion.sweeps", "smoke.yaml"]),
+    ("mlflow", ["inversion.sweeps", "--status", "--study", "made"]),
+    ("mlflow", ["inversion.report.__main__", "made", "--output", "out"]),
 ], ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]))
 def test_ctrl_c_during_imports_ends_the_command_at_once(module: str, words: list[str], folder: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", INTERRUPTED, module, *words], text=True, cwd=folder,

@@ -18,8 +18,8 @@ State = dict[str, torch.Tensor]
 @pytest.fixture
 def vgg(frozen: Any) -> Callable[[str], State]:
     """``vgg("random:1")``: what vgg16:block1 needs."""
-    from inversion.encoders import parse_encoders, parse_weights
-    from inversion.encoders.build import build_encoder
+    from inversion.models.encoders import parse_encoders, parse_weights
+    from inversion.models.encoders.build import build_encoder
 
     def make(weights: str = "random") -> State:
         cut, = parse_encoders("vgg16:block1")

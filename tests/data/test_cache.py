@@ -19,7 +19,8 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
 from PIL import Image
 
-from inversion.data import arrowfile, decode, files, hashing
+from inversion import files
+from inversion.data import arrowfile, decode, hashing
 from inversion.data.cache import PhotoCache, load_cached
 from inversion.data.folder import photo_set
 from inversion.errors import DataError

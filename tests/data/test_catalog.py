@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from inversion.data import catalog, div2k, sample
+from inversion.data import datasets as catalog
+from inversion.data import div2k, sample
 from inversion.errors import DataError, RequestError
 
 

@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_written_costs_time_and_nothing_else(
     def refuse(*_: object) -> None:
         raise OSError("read-only")
 
-    monkeypatch.setattr("inversion.data.files.os.replace", refuse)
+    monkeypatch.setattr("inversion.files.os.replace", refuse)
     with caplog.at_level(logging.WARNING):
         assert across_splits(cache) == []
     assert "hashed again next time" in caplog.text

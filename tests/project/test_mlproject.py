@@ -16,10 +16,10 @@ from mlflow.projects._project_spec import load_project
 from mlflow.utils.environment import _PythonEnv
 
 from inversion.cli.group import run_command
-from inversion.cli.train_command import command as train_command
-from inversion.config import RunConfig, parse_config
-from sweeps.cli import cli as sweep_command
-from sweeps.report.cli import cli as report_command
+from inversion.cli.report import cli as report_command
+from inversion.cli.sweep import cli as sweep_command
+from inversion.cli.train import command as train_command
+from inversion.config.run_config import RunConfig, parse_config
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_its_command_passes_each_parameter_under_its_name(project: dict[str, Any
 def test_its_sweep_queues_a_spec_that_comes_with_the_package(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = load_project(str(root)).get_entry_point("sweep").compute_command({"where": "decoder=wavelet"}, None)
     words = shlex.split(command)
-    assert words[:3] == ["python", "-m", "sweeps"]
+    assert words[:3] == ["python", "-m", "inversion.sweeps"]
     assert run_command(sweep_command, [*words[3:], "--dry-run"]) == 0
     assert "11 runs" in capsys.readouterr().out
 
@@ -69,7 +69,7 @@ def test_its_sweep_queues_a_spec_that_comes_with_the_package(root: Path, capsys:
 def test_its_report_is_asked_for_as_on_the_command_line(root: Path) -> None:
     entry = load_project(str(root)).get_entry_point("report")
     words = shlex.split(entry.compute_command({"study": "my study", "memory_budget": "2000"}, None))
-    assert words[:3] == ["python", "-m", "sweeps.report"]
+    assert words[:3] == ["python", "-m", "inversion.report"]
     options = report_command.make_context("inversion-report", words[3:]).params
     assert (options["study"], options["output"], options["memory_budget"]) == ("my study", Path("report"), 2000.0)
     words = shlex.split(entry.compute_command({}, None))

@@ -17,10 +17,10 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from PIL import Image
 
-from inversion.config import RunConfig
+from inversion.config.resolve import NOT_SCIENTIFIC, RECIPE, check, run_name
+from inversion.config.run_config import RunConfig
 from inversion.decibels import counted
-from inversion.encoders.catalog import parse_encoders
-from inversion.resolve import NOT_SCIENTIFIC, RECIPE, check, run_name
+from inversion.models.encoders.catalog import parse_encoders
 from inversion.tracking.study import DIGEST, KIND, STUDY
 
 IMAGES = [f"test/{number}.png" for number in range(12)]
@@ -34,7 +34,7 @@ def jpeg(shade: int) -> bytes:
 
 
 def identity_of(config: RunConfig) -> dict[str, Any]:
-    """What ``inversion.resolve.Plan.identity`` says of such a run, on photographs whose digest is ``ddd…``."""
+    """What ``inversion.config.resolve.Plan.identity`` says of such a run, on photographs whose digest is ``ddd…``."""
     weights = {cut.encoder: f"{config.weights}{'' if ':' in config.weights else ':0'}:v1"
                if config.weights.startswith("random") else f"{cut.encoder}-{config.weights}.pth"
                for cut in parse_encoders(config.encoder)}

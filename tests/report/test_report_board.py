@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inversion.config.resolve import RECIPE
 from inversion.errors import UnknownNameError
-from inversion.resolve import RECIPE
+from inversion.report.data.board import Board, make_boards
+from inversion.report.data.collect import collect
+from inversion.report.data.study_data import StudyData
+from inversion.report.render import charts
+from inversion.report.tables import costs, questions, rankings
+from inversion.report.tables.records import failures
+from inversion.report.tables.references import references
 from inversion.tracking.connection import connect
-from sweeps.report import charts, costs, questions, rankings
-from sweeps.report.board import Board, make_boards
-from sweeps.report.collect import collect
-from sweeps.report.records import failures
-from sweeps.report.references import references
-from sweeps.report.study_data import StudyData
 
 IMAGES = [f"test/{number}.png" for number in range(12)]
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from inversion.cli.group import run_command
-from sweeps.report.cli import cli
+from inversion.cli.report import cli
 
 
 class Outcome(NamedTuple):

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inversion.report.conclusions import headline, not_told_apart, recommendations
+from inversion.report.data.board import Board, make_boards
+from inversion.report.data.collect import collect
+from inversion.report.data.study_data import StudyData
+from inversion.report.tables import questions, rankings
+from inversion.report.tables.summary import standing, summary
 from inversion.tracking.connection import connect
 from inversion.tracking.study import SIDE_BY_SIDE
-from sweeps.report import questions, rankings
-from sweeps.report.board import Board, make_boards
-from sweeps.report.collect import collect
-from sweeps.report.conclusions import headline, not_told_apart, recommendations
-from sweeps.report.study_data import StudyData
-from sweeps.report.summary import standing, summary
 
 
 def read(made: Any) -> tuple[StudyData, list[Board]]:

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from inversion.cli.group import run_command
+from inversion.cli.report import cli
+from inversion.report.data.board import make_boards
+from inversion.report.data.collect import collect
+from inversion.report.data.study_data import StudyData
+from inversion.report.render.pictures import scenes
+from inversion.report.tables.records import failures
 from inversion.tracking.connection import connect
-from sweeps.report.board import make_boards
-from sweeps.report.cli import cli
-from sweeps.report.collect import collect
-from sweeps.report.pictures import scenes
-from sweeps.report.records import failures
-from sweeps.report.study_data import StudyData
 
 Damage = Callable[[Path], object]
 

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from mlflow.entities import Metric
 
-from inversion.cli.console import Console
 from inversion.cli.group import run_command
+from inversion.cli.report import cli
+from inversion.console import Console
+from inversion.report import leaderboard
+from inversion.report.data.collect import collect
 from inversion.tracking.connection import connect
 from inversion.tracking.study import DIGEST
-from sweeps import leaderboard
-from sweeps.report.cli import cli
-from sweeps.report.collect import collect
 
 
 def report(*words: object) -> int:

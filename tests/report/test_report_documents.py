@@ -11,16 +11,16 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from inversion.cli.group import run_command
-from inversion.document import VERSION
+from inversion.cli.report import cli
+from inversion.config.document import VERSION
+from inversion.report import leaderboard
+from inversion.report.data.board import make_boards
+from inversion.report.data.collect import collect
+from inversion.report.tables.records import failures
 from inversion.tracking.connection import connect
-from sweeps import leaderboard
-from sweeps.report.board import make_boards
-from sweeps.report.cli import cli
-from sweeps.report.collect import collect
-from sweeps.report.records import failures
 
 Change = Callable[[dict[str, Any]], object]
-FILES = Path(__file__).parents[1] / "tracking" / "documents"
+FILES = Path(__file__).parents[1] / "config" / "documents"
 
 
 @pytest.fixture

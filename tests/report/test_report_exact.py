@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 
 from inversion.cli.group import run_command
+from inversion.cli.report import cli
+from inversion.report import leaderboard
+from inversion.report.data.board import make_boards
+from inversion.report.data.collect import collect
+from inversion.report.render.pictures import scenes
+from inversion.report.tables import rankings
 from inversion.tracking.connection import connect
-from sweeps import leaderboard
-from sweeps.report import rankings
-from sweeps.report.board import make_boards
-from sweeps.report.cli import cli
-from sweeps.report.collect import collect
-from sweeps.report.pictures import scenes
 
 OLD = {"test/psnr": 1.7976931348623157e308, "test/psnr_std": math.nan, "best/val_psnr": math.inf}
 """What versions before the rule logged for a run with an exact image."""

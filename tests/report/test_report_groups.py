@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
+from inversion.report import leaderboard
+from inversion.report.data.board import Board, make_boards
+from inversion.report.data.collect import collect
+from inversion.report.data.comparable import groups_of
+from inversion.report.data.labels import distinguished
+from inversion.report.data.study_data import StudyData
+from inversion.report.published.evidence import BoardEvidence
+from inversion.report.published.published_figures import published_table
+from inversion.report.tables import costs, questions, rankings
 from inversion.tracking.connection import connect
-from sweeps import leaderboard
-from sweeps.comparable import groups_of
-from sweeps.labels import distinguished
-from sweeps.report import costs, questions, rankings
-from sweeps.report.board import Board, make_boards
-from sweeps.report.collect import collect
-from sweeps.report.evidence import BoardEvidence
-from sweeps.report.published_figures import published_table
-from sweeps.report.study_data import StudyData
 
 
 def read(made: Any) -> tuple[StudyData, list[Board]]:

@@ -11,7 +11,7 @@ import pytest
 from mlflow.tracking._tracking_service import utils as tracking_service
 
 from inversion.cli.group import run_command
-from sweeps.report.cli import cli
+from inversion.cli.report import cli
 
 
 @pytest.fixture

@@ -130,8 +130,8 @@ def test_an_image_comes_back_as_inversion_reconstruct_makes_it(served: Served, p
 def test_the_same_request_equals_the_loaded_model(served: Served) -> None:
     import torch
 
+    from inversion.runs.load import find_trained, load_reconstructor
     from inversion.tracking.connection import connect
-    from inversion.trained import find_trained, load_reconstructor
 
     images = np.random.default_rng(1).random((10, 3, 32, 32), dtype=np.float32)
     predictions = np.array(ask(served, images.tolist()).json()["predictions"])

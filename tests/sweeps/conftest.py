@@ -31,19 +31,19 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import text
 
 from inversion.cli.group import run_command
+from inversion.cli.sweep import cli
+from inversion.sweeps.queue.queue import Queue
+from inversion.sweeps.queue.storage import open_storage
+from inversion.sweeps.workers.local import Order
+from inversion.sweeps.workers.work import work
 from inversion.tracking.study import DIGEST, KIND
-from inversion.training.interrupt import StopRequest
-from sweeps.cli import cli
-from sweeps.processes import Order
-from sweeps.queue import Queue
-from sweeps.storage import open_storage
-from sweeps.work import work
+from inversion.training.stop import StopRequest
 
 BASE = {"encoder": "vgg16:block1", "weights": "random", "lpips_weights": "off", "image_size": "32", "lr": "1e-3",
         "device": "cpu", "threads": "1", "epochs": "2", "patience": "1000"}
 GRID = "grid:\n  - decoder: [transposed_conv, wavelet]\n    seed: [0, 1]"
 SHORT = "grid:\n  - decoder: [transposed_conv, wavelet]"
-PROGRAM = (sys.executable, "-c", "from sweeps.cli import main; main()")
+PROGRAM = (sys.executable, "-c", "from inversion.cli.sweep import main; main()")
 RUN_SECONDS = 3.0
 """How long a run trains that something is to happen in the middle of: killing it takes a moment."""
 
@@ -159,7 +159,7 @@ class Lab:
         """The worker processes of a driver."""
         try:
             children = psutil.Process(process.pid).children(recursive=True)
-            return [child for child in children if "sweeps.worker_process" in child.cmdline()]
+            return [child for child in children if "inversion.sweeps.workers.process" in child.cmdline()]
         except psutil.Error:
             return []
 
@@ -248,7 +248,7 @@ def lab(workplace: Path, make_lab: Callable[..., Lab]) -> Iterator[Lab]:
     yield make_lab(workplace)
     for process in psutil.process_iter(["cmdline", "cwd"]):
         here = process.info["cwd"] == str(workplace.resolve())  # other tests may be running beside these
-        if here and {PROGRAM[-1], "sweeps.worker_process"} & set(process.info["cmdline"] or []):
+        if here and {PROGRAM[-1], "inversion.sweeps.workers.process"} & set(process.info["cmdline"] or []):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 

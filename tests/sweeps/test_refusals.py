@@ -18,16 +18,16 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from inversion.errors import InterruptedRunError, InversionError
-from inversion.tracking import patience
+from inversion.sweeps.queue.queue import Queue, Queued
+from inversion.sweeps.queue.storage import QueueLostError, QueueRefusedError, open_storage, patiently
+from inversion.sweeps.workers import worker as worker_module
+from inversion.sweeps.workers.local import Order
+from inversion.sweeps.workers.work import work
+from inversion.tracking import retry as patience
 from inversion.tracking.connection import TrackingLostError, connect
 from inversion.tracking.locks import alone_at
-from inversion.tracking.patience import patient
-from inversion.training.interrupt import StopRequest
-from sweeps import worker as worker_module
-from sweeps.processes import Order
-from sweeps.queue import Queue, Queued
-from sweeps.storage import QueueLostError, QueueRefusedError, open_storage, patiently
-from sweeps.work import work
+from inversion.tracking.retry import patient
+from inversion.training.stop import StopRequest
 
 DOWN = OperationalError("select 1", {}, Exception("server closed the connection"))
 FORBIDDEN = ProgrammingError("insert", {}, type("InsufficientPrivilege", (Exception,), {"sqlstate": "42501"})("no"))
@@ -47,7 +47,7 @@ def study(lab: Any, queued: Callable[..., None], stand_in: Any) -> Callable[...,
 
 def states(lab: Any) -> list[str]:
     """The state of each run in the queue, with why it failed."""
-    from sweeps.study import open_study
+    from inversion.sweeps.study.study import open_study
 
     study = open_study(open_storage(f"sqlite:///{lab.folder}/queue.db"), "tiny")
     return [entry.failure if entry.state == "failed" else entry.state for entry in study.queue.entries()]
@@ -139,7 +139,7 @@ def test_a_refusal_is_not_waited_for() -> None:
 
 
 def test_the_wait_for_a_queue_ends_with_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeps.storage.PATIENCE_SECONDS", 1e9)
+    monkeypatch.setattr("inversion.sweeps.queue.storage.PATIENCE_SECONDS", 1e9)
     stop, asked = StopRequest(), threading.Event()
     ended: list[BaseException] = []
 

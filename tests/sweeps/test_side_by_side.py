@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from inversion.config import parse_config
-from inversion.decoders.attention import AttentionDecoder
+from inversion.config.run_config import parse_config
 from inversion.errors import InversionError, RequestError
-from inversion.run import train
+from inversion.models.decoders.attention import AttentionDecoder
+from inversion.runs.train import train
+from inversion.sweeps import commands
+from inversion.sweeps.queue.queue import Queue, Queued
+from inversion.sweeps.workers import worker as worker_module
+from inversion.sweeps.workers.cotraining import share_a_pass
 from inversion.tracking.study import SIDE_BY_SIDE
+from inversion.training.callbacks import Listener
 from inversion.training.gradients import BatchGradients
-from inversion.training.listener import Listener
-from sweeps import commands
-from sweeps import worker as worker_module
-from sweeps.company import share_a_pass
-from sweeps.queue import Queue, Queued
 
 DECODERS = ("transposed_conv", "attention", "wavelet", "frequency_aware")
 GRID = f"grid:\n  - decoder: [{', '.join(DECODERS)}]\n  - {{decoder: wavelet, seed: 1}}"

@@ -12,10 +12,10 @@ import pytest
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
-from inversion.run import train
+from inversion.report.data.collect import collect
+from inversion.runs.train import train
+from inversion.sweeps.workers import worker as worker_module
 from inversion.tracking.connection import TrackingLostError, connect
-from sweeps import worker as worker_module
-from sweeps.report.collect import collect
 
 GRID = "grid:\n  - decoder: [transposed_conv, wavelet]"
 Sweep = Callable[..., Any]

@@ -11,12 +11,12 @@ import pytest
 from mlflow.entities import Metric, Run
 from optuna.trial import TrialState
 
+from inversion.report.data.collect import collect
+from inversion.sweeps import commands
 from inversion.tracking.connection import connect
 from inversion.tracking.deleted import ExperimentDeletedError
 from inversion.tracking.run import TrackedRun
 from inversion.tracking.study import DIGEST, KIND, STUDY
-from sweeps import commands
-from sweeps.report.collect import collect
 
 GRID = "grid:\n  - decoder: [transposed_conv, wavelet]"
 ONE = "grid:\n  - decoder: [wavelet]"
@@ -87,7 +87,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Crew]:
     def hire(*steps: Callable[[], object]) -> Crew:
         hired = Crew(*steps)
         monkeypatch.setenv("INVERSION_GRACE_SECONDS", "3")
-        monkeypatch.setattr("sweeps.drive.LOOK_SECONDS", 0.01)
+        monkeypatch.setattr("inversion.sweeps.workers.driver.LOOK_SECONDS", 0.01)
         monkeypatch.setattr(commands, "_crew", lambda *_: hired)
         return hired
 

@@ -24,8 +24,8 @@ ONE, FOUR = ("--workers", 1, "--side-by-side", 1), ("--workers", 1, "--side-by-s
 
 KILLER = """
 import os, signal, sys
-if "sweeps.worker_process" in sys.orig_argv:
-    from sweeps import worker
+if "inversion.sweeps.workers.process" in sys.orig_argv:
+    from inversion.sweeps.workers import worker
     train = worker.train
     def kill(prepared, *rest):
         if prepared.plan.config.decoder == "transposed_conv":

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from inversion.cli.group import run_command
-from sweeps.report.cli import cli as report
+from inversion.cli.report import cli as report
 
 pytestmark = pytest.mark.acceptance
 

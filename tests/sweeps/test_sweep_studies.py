@@ -9,14 +9,14 @@ import pytest
 import requests
 from optuna.trial import TrialState
 
+from inversion.sweeps import commands
+from inversion.sweeps.queue.queue import Queue
+from inversion.sweeps.study.study import PARENT
+from inversion.sweeps.workers import worker as worker_module
+from inversion.sweeps.workers.driver import Driver, look
 from inversion.tracking.connection import NoTrackingError
 from inversion.tracking.owner import owner_tags
 from inversion.tracking.study import runs_of
-from sweeps import commands
-from sweeps import worker as worker_module
-from sweeps.drive import Driver, look
-from sweeps.queue import Queue
-from sweeps.study import PARENT
 
 GRID = "grid:\n  - decoder: [transposed_conv, wavelet]"
 Sweep = Callable[..., Any]

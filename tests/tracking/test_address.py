@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from inversion.cli.group import cli, run_command
+from inversion.cli.sweep import cli as sweep_cli
 from inversion.tracking.address import is_same_database, read_queue, read_store
 from inversion.tracking.connection import connect
-from sweeps.cli import cli as sweep_cli
 
 
 class Outcome(NamedTuple):
@@ -155,7 +155,7 @@ def test_a_missing_driver_is_named_with_what_to_install(
 @pytest.mark.parametrize("name", ["with a space", "with%20percent", "mit ü", "a+b&c"])
 def test_a_folder_of_any_name_has_its_store_and_queue_in_it_and_nothing_beside_it(
         name: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeps.storage import open_storage, storage_url
+    from inversion.sweeps.queue.storage import open_storage, storage_url
 
     folder = workplace / "above" / name
     folder.mkdir(parents=True)
@@ -189,7 +189,7 @@ def test_one_database_is_known_however_it_is_written(one: str, other: str, same:
 
 
 def test_a_queue_is_no_tracking_store(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from sweeps.storage import open_storage
+    from inversion.sweeps.queue.storage import open_storage
 
     open_storage(read_queue("queue.db"))
     assert run_command(cli, ["doctor", "--tracking-uri", "sqlite:///queue.db"]) == 2

@@ -97,7 +97,7 @@ def test_a_failed_run_does_not_record_the_password(
     run_id = client.create_run("0").info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/mlflow.db")
-    from sweeps.cli import cli as sweep_cli
+    from inversion.cli.sweep import cli as sweep_cli
 
     assert run_command(sweep_cli, ["smoke.yaml", "--storage", "postgresql:me:hush-hush@host/db"]) == 2
     tags = client.get_run(run_id).data.tags
@@ -118,8 +118,8 @@ def test_a_queue_records_no_password(make_postgres: Callable[[], str], workplace
     """What Optuna keeps of a run that failed is shown by optuna-dashboard."""
     import optuna
 
-    from sweeps.queue import Queue, Queued
-    from sweeps.storage import open_storage
+    from inversion.sweeps.queue.queue import Queue, Queued
+    from inversion.sweeps.queue.storage import open_storage
 
     storage = open_storage(make_postgres())
     queue = Queue(storage, optuna.create_study(storage=storage, study_name="s"))

@@ -17,7 +17,7 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
-from inversion.config import RunConfig
+from inversion.config.run_config import RunConfig
 
 pytestmark = pytest.mark.acceptance
 

@@ -16,10 +16,10 @@ import requests
 import torch
 from mlflow.exceptions import MlflowException
 
-from inversion.config import RunConfig, parse_config
-from inversion.data.names import safe_name
+from inversion.config.run_config import RunConfig, parse_config
 from inversion.errors import InterruptedRunError, MissingArtifactError, NonFiniteError, RequestError
-from inversion.run import checkpoint_to_resume
+from inversion.file_names import safe_name
+from inversion.runs.train import checkpoint_to_resume
 from inversion.tracking import results
 from inversion.tracking.connection import Connection, TrackingLostError, connect
 from inversion.tracking.lifecycle import end_run
@@ -33,8 +33,8 @@ from inversion.tracking.run import (
     strip,
 )
 from inversion.tracking.stale import end_dead, find_running
+from inversion.training.callbacks import Picture
 from inversion.training.checkpoint import CheckpointError
-from inversion.training.listener import Picture
 
 
 @pytest.fixture

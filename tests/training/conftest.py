@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inversion.config import RunConfig
+from inversion.config.run_config import RunConfig
 from inversion.data.batches import TrainBatches, center_crops
-from inversion.encoders.build import Encoder
 from inversion.images import stored_size
 from inversion.losses import LPIPS, ReconstructionLoss
-from inversion.model import build_model
+from inversion.models.encoders.build import Encoder
+from inversion.models.model import build_model
+from inversion.training.callbacks import Listener, Picture
 from inversion.training.device import make_engine
-from inversion.training.interrupt import StopRequest
-from inversion.training.listener import Listener, Picture
-from inversion.training.loop import Trainer, TrainingData
+from inversion.training.stop import StopRequest
+from inversion.training.trainer import Trainer, TrainingData
 
 SIZE = 32
 TRAINED = ("astronaut", "coffee", "ihc", "flower", "retina")

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from inversion.data.batches import TrainBatches
-from inversion.decoders import decoders
 from inversion.errors import NonFiniteError
+from inversion.models.decoders import decoders
 from inversion.training.checkpoint import LAST, load_checkpoint
 from inversion.training.graphs import GraphedGradients
-from inversion.training.loop import Trainer
+from inversion.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

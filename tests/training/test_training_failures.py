@@ -17,7 +17,7 @@ from torch import Tensor
 
 from inversion.errors import NonFiniteError
 from inversion.training.checkpoint import LAST, CheckpointError, load_checkpoint, save_checkpoint
-from inversion.training.loop import Trainer
+from inversion.training.trainer import Trainer
 
 Make = Callable[..., Trainer]
 
@@ -56,8 +56,8 @@ def ruin_gradient(trainer: Trainer, name: str, step: int, value: float = torch.n
 def weights_after(make: Make, steps: int, **values: Any) -> dict[str, Tensor]:
     """What a run of the same seed has learned after so many steps."""
     from inversion.errors import InterruptedRunError
-    from inversion.training.interrupt import StopRequest
-    from inversion.training.listener import Listener
+    from inversion.training.callbacks import Listener
+    from inversion.training.stop import StopRequest
 
     stop = StopRequest()
 

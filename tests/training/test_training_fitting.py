@@ -19,7 +19,7 @@ from inversion.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from inversion.training.loop import Trainer
+from inversion.training.trainer import Trainer
 
 Make = Callable[..., Trainer]
 Change = Callable[[dict[str, Any]], object]

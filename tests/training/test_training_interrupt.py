@@ -15,14 +15,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from inversion.training.interrupt import StopRequest, find_mlflow_run, stop_on_signals
+from inversion.training.stop import StopRequest, find_mlflow_run, stop_on_signals
 
 Launch = Callable[..., subprocess.Popen[bytes]]
 
 CHILD = """
 import sys, time
 from pathlib import Path
-from inversion.training import interrupt
+from inversion.training import stop as interrupt
 interrupt.POLL_SECONDS = 0.02
 with interrupt.stop_on_signals() as stop:
     Path(sys.argv[1] + ".ready").touch()

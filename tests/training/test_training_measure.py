@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from inversion.config import RunConfig, parse_config
+from inversion.config.resolve import resolve
+from inversion.config.run_config import RunConfig, parse_config
 from inversion.cores import usable_cores
-from inversion.encoders.build import Encoder
 from inversion.errors import RequestError
-from inversion.model import build_model
-from inversion.resolve import resolve
+from inversion.models.encoders.build import Encoder
+from inversion.models.model import build_model
 from inversion.training import device as device_module
 from inversion.training.device import (
     choose_device,

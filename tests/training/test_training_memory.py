@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from inversion.errors import InterruptedRunError, InversionError, NonFiniteError, OutOfMemoryError
 from inversion.images import from_stored
 from inversion.losses import LossTerms, make_targets
+from inversion.training.callbacks import Listener
 from inversion.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from inversion.training.evaluate import Scores
-from inversion.training.interrupt import StopRequest
-from inversion.training.listener import Listener
-from inversion.training.loop import Trainer
 from inversion.training.memory import BatchSize, split_evenly, until_it_fits
+from inversion.training.stop import StopRequest
+from inversion.training.trainer import Trainer
 
 Make = Callable[..., Trainer]
 TIMES_AND_MEMORY = {"seconds_in_epoch", "train_seconds", "validation_seconds", "peak_memory_mb", "images_per_second"}
@@ -235,7 +235,7 @@ def test_a_batch_that_does_not_fit_is_tried_again_in_halves_as_if_it_had_been_so
     assert "effective batch of 4" in warning
     assert "BatchNorm" in warning
     assert "not bit-identical" in warning
-    assert caplog.records[0].name == "inversion.training.loop"
+    assert caplog.records[0].name == "inversion.training.trainer"
     assert_same(state(trainer), state(begun_at(make_trainer, 2, **values)))
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from inversion.training.progress import Progress
+from inversion.training.state import Progress
 
 
 def test_a_finished_epoch_leaves_nothing_to_the_next() -> None:

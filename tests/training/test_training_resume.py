@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from inversion.errors import InterruptedRunError
+from inversion.training.callbacks import Listener
 from inversion.training.checkpoint import BEST, LAST, CheckpointError, furthest_checkpoint, load_checkpoint
 from inversion.training.evaluate import evaluate
-from inversion.training.interrupt import StopRequest
-from inversion.training.listener import Listener
-from inversion.training.loop import Trainer
+from inversion.training.stop import StopRequest
+from inversion.training.trainer import Trainer
 
 Make = Callable[..., Trainer]
 MakeRecorder = Callable[[], Any]

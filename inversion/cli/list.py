@@ -1,0 +1,99 @@
+"""``inversion list``: what can be combined."""
+
+from __future__ import annotations
+
+import click
+from rich import box
+
+from inversion.cli.options import ParameterType
+from inversion.console import Console, in_lines, make_console, make_table, styled
+from inversion.models import counts
+from inversion.models.decoders import decoders
+from inversion.models.decoders._options import options_type
+from inversion.models.encoders.catalog import ENCODERS, encoder_spec, parse_encoders
+from inversion.models.fusion import fusions
+
+STUDY = frozenset({"vgg16:block1", "vgg16:block3", "resnet34:layer1", "resnet34:layer2", "vit_small:block1",
+                   "vit_small:block3", "pvt_v2_b2:stage1", "pvt_v2_b2:stage2"})
+
+
+@click.command("list")
+@click.argument("name", required=False)
+@click.option("--image-size", type=ParameterType("image_size"), default=224, metavar="SIZE", show_default=True,
+              help="Image size that shapes are given for.")
+@click.option("--recount", is_flag=True, help="Count parameters anew, after a decoder or fusion was changed.")
+def command(name: str | None, image_size: int, recount: bool) -> None:
+    """Show encoders, layers, feature shapes, decoders, fusions and parameter counts.
+
+    NAME shows one of them alone: an encoder (also timm/MODEL) with its layers, or a decoder with its options.
+
+    \b
+    Examples:
+      inversion list
+      inversion list attention
+      inversion list timm/convnext_tiny
+    """
+    console = make_console()
+    if recount:
+        counts.write_counts()
+    if name is None:
+        show_encoders(console, list(ENCODERS), image_size)
+        show_parts(console)
+    elif name in decoders.names():
+        show_decoder(console, name)
+    elif name in fusions.names():
+        console.print(styled(name, "bold"), f": {fusions.summary(name)}", sep="")
+    else:
+        parse_encoders(name)  # an unknown name is told with the nearest
+        show_encoders(console, [encoder_spec(name.partition(":")[0]).name], image_size)
+
+
+def show_encoders(console: Console, names: list[str], image_size: int) -> None:
+    """A row a layer: the features' shape, and the parameters of each decoder there."""
+    from inversion.models.encoders.catalog import EncoderCut
+
+    known = counts.shipped_counts() if image_size == counts.IMAGE_SIZE else {}
+    columns = decoders.names() if any(str(row).startswith(tuple(names)) for row in known) else []
+    title = f"Encoder layers at {image_size} px"
+    if columns:
+        title += ", and each decoder's trainable parameters (bold: study)"
+    table = make_table(title=title, box=box.SIMPLE_HEAD, padding=0)
+    for column in ("encoder:layer", "features", *(name.replace("_", "_\n") for name in columns)):
+        table.add_column(in_lines(column.split("\n")), no_wrap=True,
+                         justify="left" if table.columns[1:] == [] else "right")
+    for name in names:
+        for layer in encoder_spec(name).layers:
+            cut = EncoderCut(name, layer)
+            shape = cut.shape(image_size)
+            row = known.get(str(cut), {})
+            table.add_row(str(cut), str(shape), *(_number(row.get(d)) for d in columns),
+                          style="bold" if str(cut) in STUDY else "")
+        table.add_section()
+    for row_name, row in known.items():
+        if row_name.startswith("ensemble+") and len(names) > 1:
+            table.add_row(row_name, "256×112×112", *(_number(row.get(d)) for d in columns), style="bold")
+    console.print(table)
+
+
+def show_parts(console: Console) -> None:
+    """Decoders and fusions, a line each."""
+    for title, registry in (("Decoders", decoders), ("Fusions", fusions)):
+        table = make_table("", "", title=title, show_header=False)
+        for name in registry.names():
+            table.add_row(name, registry.summary(name))
+        console.print(table)
+    console.print("Any timm model is an encoder too: inversion list timm/convnext_tiny")
+
+
+def show_decoder(console: Console, name: str) -> None:
+    """A decoder and its options, as --decoder-options takes them."""
+    console.print(styled(name, "bold"), f": {decoders.summary(name)}", sep="")
+    options = options_type(name).model_fields
+    table = make_table("option", "default", "meaning")
+    for option, field in options.items():
+        table.add_row(option, str(field.default), field.description)
+    console.print(table if options else "It has no options.")
+
+
+def _number(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"

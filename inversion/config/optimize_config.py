@@ -1,0 +1,81 @@
+"""The parameters of ``inversion optimize``: those of a run that have a meaning without a decoder, and its own.
+
+Names, types, ranges and descriptions of the former are those of ``inversion.config``, and are checked there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inversion.config.run_config import Count, NonNegative, Positive, RunConfig, explain, parse_config
+from inversion.errors import RequestError, UnknownNameError
+
+SHARED = ("encoder", "layer", "data", "data_dir", "weights", "lpips_weights", "protocol", "image_size", "batch_size",
+          "test_limit", "seed", "device", "precision", "threads", "strict")
+"""Parameters of a run that mean the same here."""
+
+DEFAULTS = {"batch_size": 8, "precision": "fp32"}
+"""Where the default is another: an optimiser that compares features needs their small differences."""
+
+class OptimizeSettings(BaseModel):
+    """What only the optimisation has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: Count = Field(200, description="steps of the descent on each image")
+    lr: Positive = Field(0.2, description="Adam's learning rate at the beginning, in units of the range [0, 1]; it "
+                         "decays to 0")
+    tv_weight: NonNegative = Field(3.0, description="weight of total variation beside the relative feature error, at "
+                                   "the beginning; it decays to 0")
+
+
+class OptimizeConfig(BaseModel):
+    """A request: ``shared`` is a run's configuration of which only the parameters in ``SHARED`` mean anything."""
+
+    model_config = ConfigDict(frozen=True)
+
+    shared: RunConfig
+    settings: OptimizeSettings
+
+    def parameters(self) -> dict[str, Any]:
+        """Every parameter by its name, and that there is no decoder: what is logged."""
+        run = self.shared.model_dump()
+        return {"method": "optimize", "decoder": "none", **{name: run[name] for name in SHARED},
+                **self.settings.model_dump()}
+
+
+def parse_optimize_config(values: Mapping[str, Any]) -> OptimizeConfig:
+    """A checked request from texts or typed values.
+
+    Raises:
+        UnknownNameError: a parameter that does not exist.
+        RequestError: a parameter of decoders, or a value of the wrong type or out of range.
+    """
+    known = (*SHARED, *OptimizeSettings.model_fields)
+    for name in values:
+        if name in RunConfig.model_fields and name not in known:
+            raise RequestError(f"{name} belongs to training a decoder: optimize inverts each image by itself and has "
+                               f"none. Its parameters: {', '.join(known)}.")
+        if name not in known:
+            raise UnknownNameError("unknown parameter", name, known)
+    given = {name: value for name, value in values.items() if not _is_empty(value)}
+    own = {name: value for name, value in given.items() if name not in SHARED}
+    shared = {name: value for name, value in given.items() if name in SHARED}
+    if shared.get("precision") == "auto":
+        del shared["precision"]
+    return OptimizeConfig(shared=parse_config(DEFAULTS | shared), settings=_settings(own))
+
+
+def _settings(values: Mapping[str, Any]) -> OptimizeSettings:
+    try:
+        return OptimizeSettings.model_validate(dict(values))
+    except ValidationError as error:
+        raise RequestError("; ".join(explain(detail, OptimizeSettings) for detail in error.errors())) from None
+
+
+def _is_empty(value: Any) -> bool:
+    """An empty text means the default, as in a run."""
+    return isinstance(value, str) and not value.strip()

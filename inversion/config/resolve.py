@@ -1,0 +1,249 @@
+"""From what was asked for to what will be run: checks every name, and turns each ``auto`` into a value.
+
+Everything cheap is checked here, before anything is downloaded, decoded or built. ``check`` needs no PyTorch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from inversion.config.run_config import MOST_THREADS, RunConfig, parse_options
+from inversion.cores import usable_cores
+from inversion.data.datasets import data_folder, find_photo_set, require_data, resolve_auto
+from inversion.data.splits import PhotoSet
+from inversion.errors import FallbackRefusedError, RequestError
+from inversion.losses.lpips_weights import TrunkSource, find_trunk, require_trunk_file
+from inversion.models.decoders import decoders
+from inversion.models.decoders._options import options_type, parse_values
+from inversion.models.encoders.catalog import ENSEMBLE, EncoderCut, parse_encoders
+from inversion.models.encoders.imagenet import imagenet_status, require_imagenet
+from inversion.models.encoders.weights import WeightsSource, find_file, parse_weights, with_part
+from inversion.models.fusion import fusions
+from inversion.progress import Progress, quiet
+
+RECIPE = 2
+"""Version of the training recipe, part of every digest: raised when the same parameters give other numbers."""
+
+NOT_SCIENTIFIC = frozenset({"data_dir", "device", "threads", "strict", "data", "weights", "lpips_weights"})
+"""Parameters that leave a digest alone: where a run happens, and sources that stand in it by their content."""
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """Something that ``auto`` had to do without: what is used instead, and how to get the real thing."""
+
+    short: str
+    remedy: str
+
+
+def digest_of(identity: Mapping[str, Any]) -> str:
+    """32 hexadecimal digits of all that decides a run's numbers, as plain data."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run with every parameter resolved, and where its inputs come from."""
+
+    config: RunConfig
+    cuts: tuple[EncoderCut, ...]
+    weights: dict[str, WeightsSource]
+    photos: PhotoSet
+    data_dir: Path
+    lpips: TrunkSource | None
+    fallbacks: list[Fallback] = field(default_factory=list)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The decoder's options that were set."""
+        return parse_options(self.config.decoder_options)
+
+    @property
+    def name(self) -> str:
+        """The run's name: ``vgg16:block1+wavelet``, with seed and fallbacks where they matter."""
+        return run_name(self.config, self.fallbacks)
+
+    def identity(self, data_digest: str) -> dict[str, Any]:
+        """All that decides the run's numbers, as plain data."""
+        parameters = self.config.model_dump()
+        return {
+            "recipe": RECIPE,
+            "parameters": {name: value for name, value in parameters.items() if name not in NOT_SCIENTIFIC},
+            "data": data_digest,
+            "weights": {name: source.identity() for name, source in sorted(self.weights.items())},
+            "lpips": self.lpips.identity() if self.lpips else None,
+        }
+
+    def digest(self, data_digest: str) -> str:
+        """32 hexadecimal digits that are the same if and only if the run would give the same numbers."""
+        return digest_of(self.identity(data_digest))
+
+
+def check(config: RunConfig) -> RunConfig:
+    """The configuration with full names (``vgg16`` → ``vgg16:block1``); names are checked without PyTorch.
+
+    ``timm/…`` encoders are looked up in timm, which takes the seconds that importing it takes.
+
+    Raises:
+        UnknownNameError: unknown encoder, layer, decoder, fusion or decoder option.
+        RequestError: names that do not go together.
+    """
+    cuts = parse_encoders(config.encoder, "auto" if _layer_is_in_encoder(config) else config.layer)
+    decoders.check(config.decoder)
+    if options := parse_options(config.decoder_options):
+        parse_values(config.decoder, options_type(config.decoder), options)
+    fusion = config.fusion
+    if len(cuts) == 1:
+        if fusion not in ("auto", "none"):
+            raise RequestError(f"fusion={fusion} needs two encoders or more, and encoder={config.encoder} is one. "
+                               f"Leave fusion out, or give several as encoder=vgg16:block1+resnet34:layer1.")
+        fusion = "none"
+    else:
+        fusion = "weighted" if fusion == "auto" else fusion
+        fusions.check(fusion)
+    return config.model_copy(update={
+        "encoder": "+".join(map(str, cuts)), "layer": cuts[0].layer if len(cuts) == 1 else "none",
+        "fusion": fusion, "decoder_options": ",".join(f"{k}={v}" for k, v in sorted(options.items())) or "auto",
+    })
+
+
+def check_inputs(config: RunConfig) -> None:
+    """Looks whether the files and folders that a checked configuration names are there.
+
+    Nothing is read and no server is asked, so that this can be done before PyTorch is imported; ``resolve`` looks
+    closer.
+
+    Raises:
+        UnknownNameError: ``data`` is neither a known name nor a folder.
+        DataError: the photographs are not there.
+        WeightsError: a file of weights is not there, or an encoder is without one.
+    """
+    for look in input_checks(config):
+        look()
+
+
+def input_checks(config: RunConfig) -> list[Callable[[], object]]:
+    """What ``check_inputs`` does, one call for each input."""
+    weights = [partial(parse_weights, config.weights, parse_encoders(config.encoder))]
+    return [partial(require_data, config.data, data_folder(config.data_dir)),
+            *(weights if config.weights != "auto" else []),
+            partial(require_trunk_file, config.lpips_weights)]
+
+
+def _layer_is_in_encoder(config: RunConfig) -> bool:
+    """Whether ``layer`` only repeats ``encoder``, as in a configuration that went through ``check`` before."""
+    several, layer = "+" in config.encoder, config.encoder.partition(":")[2]
+    return config.layer == ("none" if several else layer)
+
+
+def resolve(
+    config: RunConfig,
+    progress: Progress = quiet,
+    inherited: Sequence[Fallback] = (),
+    find: Callable[[str, Path, Progress], PhotoSet] = find_photo_set,
+) -> Plan:
+    """The plan of a run: data located, sources of weights found, device, precision and number of threads chosen.
+
+    ``inherited`` are the fallbacks of the run that is resumed: its values are resolved, and no longer say ``auto``.
+    Who resolves many runs can give a ``find`` that remembers.
+
+    Raises:
+        RequestError: anything that cannot be run; with ``strict``, also every fallback.
+    """
+    config = check(config)
+    cuts = parse_encoders(config.encoder)
+    data_dir = data_folder(config.data_dir)
+    fallbacks = list(inherited)
+    data = _resolve_data(config, data_dir, fallbacks)
+    weights = _resolve_weights(config, cuts, fallbacks)
+    sources = parse_weights(weights, cuts)
+    for cut in cuts:
+        if sources[cut.encoder].kind == "imagenet":
+            require_imagenet(cut)
+    lpips = _resolve_lpips(config, fallbacks)
+    if config.strict and fallbacks:
+        raise FallbackRefusedError("strict=true refuses " + "; ".join(f"{f.short} ({f.remedy})" for f in fallbacks))
+    engine = _resolve_engine(config)
+    photos = find(data, data_dir, progress)
+    config = config.model_copy(update={
+        "data": data if data in ("sample", "div2k") else str(Path(os.path.expanduser(data)).resolve()),
+        "data_dir": str(data_dir), "weights": _weights_from_anywhere(weights, sources),
+        "lpips_weights": str(lpips) if lpips else "off",
+        "lpips_weight": config.lpips_weight if lpips else 0.0, **engine,
+    })
+    if config.objective_is_empty():
+        raise RequestError("mse_weight is 0 and LPIPS is off: there is nothing to train for. Give lpips_weights=FILE.")
+    return Plan(config, cuts, sources, photos, data_dir, lpips, fallbacks)
+
+
+def run_name(config: RunConfig, fallbacks: list[Fallback]) -> str:
+    """A name that tells runs apart at a glance, from a checked configuration."""
+    encoder = "ensemble" if config.encoder == "+".join(map(str, ENSEMBLE)) else config.encoder
+    parts = [encoder, config.fusion, config.decoder] if config.fusion != "none" else [encoder, config.decoder]
+    name = "+".join(parts)
+    if config.seed:
+        name += f" seed={config.seed}"
+    if fallbacks:
+        name += f" ({', '.join(fallback.short for fallback in fallbacks)})"
+    return name
+
+
+def _resolve_data(config: RunConfig, data_dir: Path, fallbacks: list[Fallback]) -> str:
+    if config.data != "auto":
+        return config.data
+    data = resolve_auto(data_dir)
+    if data == "sample":
+        fallbacks.append(Fallback("sample photographs", "get DIV2K with: inversion data div2k"))
+    return data
+
+
+def _resolve_weights(config: RunConfig, cuts: tuple[EncoderCut, ...], fallbacks: list[Fallback]) -> str:
+    if config.weights != "auto":
+        return config.weights
+    absent = [cut.encoder for cut in cuts if imagenet_status(cut) == "unreachable"]
+    if not absent:
+        return "imagenet"
+    fallbacks.append(Fallback("random weights", f"ImageNet weights of {', '.join(absent)} are neither cached nor "
+                              "reachable: connect once, or give weights=FILE"))
+    return "random"
+
+
+def _weights_from_anywhere(text: str, sources: dict[str, WeightsSource]) -> str:
+    """The same weights as a text that means them in every folder: a run may be resumed from another one."""
+    if all(source.path is None for source in sources.values()):
+        return text
+    if found := find_file(text):
+        path, part = found
+        return with_part(path.resolve(), part)
+    path = Path(os.path.expanduser(text))
+    if os.path.exists(path):
+        return str(path.resolve())
+    return ",".join(f"{name}={source}" for name, source in sources.items())
+
+
+def _resolve_lpips(config: RunConfig, fallbacks: list[Fallback]) -> TrunkSource | None:
+    lpips = find_trunk(config.lpips_weights)
+    if lpips is None and config.lpips_weights == "auto" and config.lpips_weight:
+        fallbacks.append(Fallback("no LPIPS", "AlexNet's weights are neither cached nor reachable: connect once, "
+                                  "or give lpips_weights=FILE"))
+    return lpips
+
+
+def default_threads(workers: int = 1) -> int:
+    """CPU threads of a run where ``threads`` says no number: the cores that this process may use, shared by workers."""
+    return min(max(1, usable_cores() // workers), MOST_THREADS)
+
+
+def _resolve_engine(config: RunConfig) -> dict[str, Any]:
+    from inversion.training.device import choose_device, choose_precision
+
+    device = choose_device(config.device)
+    return {"device": device, "precision": choose_precision(config.precision, device),
+            "threads": config.threads or default_threads()}

@@ -1,0 +1,138 @@
+"""Where commands write for people: every text of a user's is shown literally here, and nowhere else.
+
+File names, run names and messages are no markup, no emoji codes and no terminal commands. So styles are given beside
+a text and never in it: ``console.print(styled(name, "bold"), ": done", sep="")``. A string is one line, whatever
+characters it has; several lines are printed one by one, or made by ``in_lines``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Any
+
+import click
+import rich.console
+from rich.table import Column, Table
+from rich.text import Text
+
+from inversion.errors import InversionError
+from inversion.progress import Progress, quiet
+from inversion.text import one_line, visible
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.progress import TextColumn
+
+LOG_WIDTH = 160
+
+
+class Console(rich.console.Console):
+    """A console that shows strings literally: no markup, no emoji codes, control characters as escapes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(text), **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich's.
+
+        Raises:
+            InversionError: there is no room for a file that the output goes to, or the like.
+        """
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            raise InversionError(f"the output cannot be written: {error.strerror or error}") from error
+
+    def note(self, text: str) -> None:
+        """A line that is to be noticed."""
+        self.print(styled("note:", "yellow"), text, soft_wrap=True)
+
+
+def make_console() -> Console:
+    """A console as wide as the terminal; in a file or a pipe, wide enough that tables do not fold their names."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=LOG_WIDTH)
+
+
+def write_error(message: str) -> None:
+    """A message on one line of standard error."""
+    click.echo(f"error: {visible(one_line(message))}", err=True)
+
+
+def styled(text: str, style: str = "") -> Text:
+    """A text in a style of rich's, such as ``bold``."""
+    return Text(visible(text), style)
+
+
+def in_lines(lines: Iterable[str]) -> Text:
+    """A text of several lines."""
+    return Text("\n").join(map(styled, lines))
+
+
+def make_table(*columns: str, **options: Any) -> Table:
+    """A table with its title to the left; what is too long for a cell goes on below and is never cut."""
+    return Table(*(Column(column, overflow="fold") for column in columns), title_justify="left", **options)
+
+
+def text_column(template: str) -> TextColumn:
+    """A column of a progress bar, which takes its text from the fields of a task literally."""
+    from rich.progress import TextColumn
+
+    return TextColumn(template, markup=False)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """One bar on standard error for each kind of work; none where that is no terminal."""
+    from rich.progress import BarColumn, TaskID, TaskProgressColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield quiet
+        return
+    columns = (text_column("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(visible(what))
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+class LogFormatter(logging.Formatter):
+    """Log records with their messages on one line each, control characters as escapes."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return visible(super().formatMessage(record))
+
+    def formatException(  # noqa: N802
+        self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+    ) -> str:
+        return "\n".join(map(visible, super().formatException(ei).splitlines()))
+
+
+def set_up_streams() -> None:
+    """Lets standard output and error take any text: what their encoding does not have is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def log_to_stderr(layout: str, level: int) -> None:
+    """Sends log records of this level and above to standard error, in a layout of ``logging.Formatter``."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter(layout))
+    logging.basicConfig(handlers=[handler], level=level)

@@ -1,0 +1,89 @@
+"""What the parameter ``data`` can name, and where data lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from inversion.data import div2k, folder, sample
+from inversion.data.splits import PhotoSet
+from inversion.errors import DataError, RequestError, UnknownNameError
+from inversion.files import require_text, shown, user_path
+from inversion.progress import Progress, quiet
+
+NAMES = ("sample", "div2k")
+
+DATA_DIR_VARIABLE = "INVERSION_DATA"
+
+
+def default_data_dir() -> Path:
+    """The folder of downloads and caches: ``$INVERSION_DATA``, else the user's cache folder."""
+    if chosen := os.environ.get(DATA_DIR_VARIABLE, "").strip():
+        return user_path(chosen, DATA_DIR_VARIABLE)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("inversion"))
+
+
+def data_folder(data_dir: str | None) -> Path:
+    """The folder that the parameter ``data_dir`` stands for: ``auto``, like no text or a blank one, is the default.
+
+    Raises:
+        RequestError: it names the home of a user who does not exist.
+    """
+    given = (data_dir or "").strip()
+    return (default_data_dir() if given in ("", "auto") else user_path(given, "data_dir")).resolve()
+
+
+def cache_folder(data_dir: Path) -> Path:
+    """Where below the data folder decoded photographs and remembered hashes are kept."""
+    return data_dir / "cache"
+
+
+def resolve_auto(data_dir: Path) -> str:
+    """What ``data=auto`` stands for: ``div2k`` when it is on disk, else ``sample``."""
+    return "div2k" if div2k.is_present(data_dir) else "sample"
+
+
+def find_photo_set(data: str, data_dir: Path, progress: Progress = quiet) -> PhotoSet:
+    """The photographs that ``data`` stands for: ``sample``, ``div2k``, or a folder.
+
+    A folder that is called like a data set is reached as ``./sample``.
+
+    Raises:
+        RequestError: an empty text, which would be the present folder, or a path that is not UTF-8.
+        UnknownNameError: neither a known name nor a folder.
+        DataError: the photographs are not there, or do not make three splits.
+    """
+    if not data.strip():
+        raise RequestError(f"data: an empty text ({data!r}) is no name and no folder. Known: {', '.join(NAMES)}, or a "
+                           "folder (. is the present one).")
+    if data == "sample":
+        return sample.photo_set()
+    if data == "div2k":
+        return div2k.photo_set(data_dir)
+    return folder.photo_set(_existing_folder(data), cache_folder(data_dir), progress)
+
+
+def require_data(data: str, data_dir: Path) -> None:
+    """Looks whether what ``data`` stands for is there, without reading a photograph; ``auto`` always is.
+
+    Raises:
+        UnknownNameError: neither a known name nor a folder.
+        DataError: a file, or DIV2K is not on disk.
+    """
+    if data == "div2k":
+        div2k.photo_set(data_dir)
+    elif data not in ("auto", "sample"):
+        _existing_folder(data)
+
+
+def _existing_folder(data: str) -> Path:
+    root = Path(os.path.expanduser(data))
+    if os.path.isdir(root):
+        require_text(root.resolve(), "data")
+        return root
+    if os.path.exists(root):
+        raise DataError(f"data: {data!r} is a file; a folder of photographs is needed, or {' or '.join(NAMES)}.")
+    raise UnknownNameError(f"data: no folder {shown(root.absolute())} and no data set", data,
+                           (*NAMES, "a folder that exists"))

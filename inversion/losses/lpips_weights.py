@@ -1,0 +1,108 @@
+"""Where LPIPS gets its AlexNet trunk from: the parameter ``lpips_weights``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from inversion.errors import WeightsError
+from inversion.files import file_sha256
+from inversion.models.encoders.imagenet import Location, cached_file, damaged_download, fetch, location_status
+from inversion.models.encoders.weights import find_file, with_part
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from inversion.losses import LPIPS
+
+ALEXNET = Location(url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", option="lpips_weights")
+"""torchvision's ``AlexNet_Weights.IMAGENET1K_V1``, which the ``lpips`` package is calibrated for."""
+
+
+@dataclass(frozen=True)
+class TrunkSource:
+    """``imagenet`` (torchvision's own file and cache) where ``path`` is None, else a state-dict file or part of it."""
+
+    path: Path | None = None
+    part: str = ""
+
+    def __str__(self) -> str:
+        return with_part(self.path, self.part) if self.path else "imagenet"
+
+    def identity(self) -> str:
+        """The same if and only if the weights are."""
+        return with_part(f"sha256:{file_sha256(self.path)}", self.part) if self.path else ALEXNET.url.rpartition("/")[2]
+
+    def load(self) -> LPIPS:
+        """The metric with this trunk; downloads ImageNet's weights if they are not cached.
+
+        Raises:
+            WeightsError: the file is no AlexNet state dict, or ImageNet's cannot be had.
+        """
+        from inversion.losses import LPIPS
+        from inversion.models.encoders.state_dict import fit, read_state_dict
+
+        if self.path is not None:
+            what = f"lpips_weights {self} do not fit AlexNet (needed for LPIPS)"
+            return LPIPS(fit(_convolutions(), read_state_dict(self.path, self.part), what), str(self))
+        path = fetch(ALEXNET)
+        try:
+            trunk = fit(_convolutions(), read_state_dict(path), f"{path.name} does not fit")
+        except WeightsError as error:
+            raise damaged_download("ImageNet weights of AlexNet, for LPIPS,", path, str(error)) from error
+        return LPIPS(trunk, "imagenet")
+
+    def check(self) -> None:
+        """Loads the trunk for once, if it is on this machine.
+
+        Raises:
+            WeightsError: it cannot be loaded.
+        """
+        if self.path is not None or cached_file(ALEXNET):
+            self.load()
+
+
+def find_trunk(text: str) -> TrunkSource | None:
+    """The trunk that ``lpips_weights`` asks for; None for ``off``, and for ``auto`` where it is plainly out of reach.
+
+    Raises:
+        WeightsError: no such file, or ``imagenet`` is neither cached nor reachable.
+    """
+    if text == "off":
+        return None
+    if text in ("auto", "imagenet"):
+        if cached_file(ALEXNET) or location_status(ALEXNET) != "unreachable":
+            return TrunkSource()
+        if text == "auto":
+            return None
+        raise WeightsError("lpips_weights=imagenet: AlexNet's weights are not cached, and their server is out of "
+                           f"reach. Put {ALEXNET.url} into TORCH_HOME/hub/checkpoints, or give lpips_weights=FILE.")
+    return _trunk_file(text)
+
+
+def require_trunk_file(text: str) -> None:
+    """Looks whether the file that ``lpips_weights`` asks for is there; asks no server for ``auto`` and ``imagenet``.
+
+    Raises:
+        WeightsError: no such file.
+    """
+    if text not in ("auto", "imagenet", "off"):
+        _trunk_file(text)
+
+
+def _trunk_file(text: str) -> TrunkSource:
+    if not (found := find_file(text)):
+        raise WeightsError(f"lpips_weights: no such file as {text!r}. "
+                           "Allowed: auto, imagenet, off, or a state-dict file.")
+    path, part = found
+    return TrunkSource(path.resolve(), part)
+
+
+def _convolutions() -> dict[str, Tensor]:
+    """What LPIPS needs of AlexNet: names, shapes and types."""
+    import torch
+    from torchvision.models import alexnet  # type: ignore[import-untyped]
+
+    with torch.device("meta"):
+        return {name: tensor for name, tensor in alexnet().state_dict().items() if name.startswith("features.")}

@@ -1,0 +1,54 @@
+"""Parameter counts of all combinations of the study, shipped so that ``inversion list`` need not build them.
+
+The file is written by ``inversion list --recount``; a test counts again and compares.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from inversion.models.decoders import decoders
+from inversion.models.encoders.catalog import ENCODERS, ENSEMBLE, EncoderCut
+from inversion.models.fusion import fusions
+
+FILE = Path(__file__).with_name("parameter_counts.json")
+IMAGE_SIZE = 224
+
+Counts = dict[str, dict[str, int]]
+"""Trainable parameters by encoder layer (or ``ensemble+FUSION``) and decoder, at 224 pixels."""
+
+
+def shipped_counts() -> Counts:
+    """The counts in the package; empty for what was added since they were made."""
+    counts: Counts = json.loads(FILE.read_text()) if FILE.is_file() else {}
+    return counts
+
+
+def count_parameters() -> Counts:
+    """Builds every combination without memory or weights, and counts."""
+    import torch
+
+    from inversion.models.fusion._base import Fusion
+
+    def size(fusion: Fusion | None, shape_index: int, decoder: str) -> int:
+        decoder_type = decoders.get(decoder)
+        shape = fusion.fused if fusion else shapes[shape_index]
+        built = decoder_type(shape, IMAGE_SIZE, decoder_type.OptionsType())
+        modules = [built, fusion] if fusion else [built]
+        return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+    cuts = [EncoderCut(name, layer) for name, spec in ENCODERS.items() for layer in spec.layers]
+    shapes = [cut.shape(IMAGE_SIZE) for cut in cuts]
+    with torch.device("meta"):
+        counts = {str(cut): {decoder: size(None, index, decoder) for decoder in decoders.names()}
+                  for index, cut in enumerate(cuts)}
+        for name in fusions.names():
+            fusion = fusions.get(name)([cut.shape(IMAGE_SIZE) for cut in ENSEMBLE])
+            counts[f"ensemble+{name}"] = {decoder: size(fusion, 0, decoder) for decoder in decoders.names()}
+    return counts
+
+
+def write_counts() -> None:
+    """Counts again and replaces the shipped file."""
+    FILE.write_text(json.dumps(count_parameters(), indent=1) + "\n")

@@ -1,0 +1,131 @@
+"""What timm knows about its models: names, layers, feature shapes, where the weights lie. Importing this imports timm.
+
+Models are looked at on PyTorch's meta device, where they have shapes but no memory, so nothing is initialised or run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from typing import Any
+
+import timm
+import torch
+from timm.models import get_pretrained_cfg, is_model, list_models
+from torch import nn
+
+from inversion.errors import RequestError, UnknownNameError
+from inversion.images import Normalisation
+from inversion.models.encoders.catalog import TIMM_PREFIX, EncoderSpec, LayerSpec
+from inversion.models.encoders.state_dict import reason
+from inversion.models.features import FeatureShape
+
+_COUNTED = re.compile(r"(block|stage)s[._](\d+)")
+
+
+class UnknownTimmModelError(UnknownNameError):
+    """A model that timm does not have; of its more than a thousand names only the nearest are listed."""
+
+    def __init__(self, name: str, names: list[str]) -> None:
+        nearest = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+        message = f"timm has no model {name!r} among its {len(names):,}."
+        RequestError.__init__(self, f"{message} Nearest: {', '.join(nearest)}." if nearest else message)
+
+
+def describe(name: str) -> EncoderSpec:
+    """The timm model ``name`` as an encoder called ``timm/NAME``, always with a weights tag where timm has one.
+
+    The tag decides the normalisation as well as the weights, and timm's default tags change between versions.
+
+    Raises:
+        UnknownNameError: timm has no such model, or the model has no such tag.
+        RequestError: the model does not take RGB images, or tells no layers.
+    """
+    return _describe(_full_name(name))
+
+
+@functools.lru_cache(maxsize=64)
+def _describe(name: str) -> EncoderSpec:
+    model = create(name)
+    config = pretrained_config(name)
+    mean, std = config.mean, config.std
+    if config.input_size[0] != 3 or len(mean) != 3 or len(std) != 3:
+        raise RequestError(f"{TIMM_PREFIX}{name} takes {config.input_size[0]} channels, not RGB images")
+    layers = {layer_name(node, number): LayerSpec(info["num_chs"], info["reduction"], node)
+              for number, (node, info) in enumerate(_feature_info(model, name).items(), start=1)}
+    return EncoderSpec(
+        TIMM_PREFIX + name, "timm", name, name, layers, Normalisation(tuple(mean), tuple(std)),
+        f"{type(model).__name__} from timm", config.paper_name or "", f"https://huggingface.co/timm/{name}",
+    )
+
+
+def layer_name(node: str, number: int) -> str:
+    """``blocks.0`` is ``block1``, ``stages_3`` is ``stage4``; others keep their names, a nameless one gets one."""
+    if counted := _COUNTED.fullmatch(node):
+        return f"{counted[1]}{int(counted[2]) + 1}"
+    return node or f"feature{number}"
+
+
+@functools.lru_cache(maxsize=256)
+def feature_shape(name: str, index: int, image_size: int) -> FeatureShape:
+    """The features of the model's layer number ``index``.
+
+    Raises:
+        RequestError: the model cannot be built for, or run at, this image size.
+    """
+    try:
+        model: Any = create(name, image_size).eval()
+        with torch.no_grad():
+            images = torch.empty(1, 3, image_size, image_size, device="meta")
+            features = model.forward_intermediates(images, indices=[index], norm=False, stop_early=True,
+                                                   output_fmt="NCHW", intermediates_only=True)
+    except Exception as error:  # a model refuses a size in whatever way its code happens to stumble over it
+        why = reason(error)
+        raise RequestError(f"{TIMM_PREFIX}{name} cannot be run at image_size {image_size}: {why}") from error
+    return FeatureShape(*features[0].shape[1:])
+
+
+def create(name: str, image_size: int | None = None, device: str = "meta", **options: Any) -> nn.Module:
+    """The whole model, built for an image size; ``options`` are those of ``timm.create_model``."""
+    # Models whose position embeddings or windows fix the input size say so and take it; others work at any size.
+    if image_size and pretrained_config(name).fixed_input_size:
+        options["img_size"] = image_size
+    with torch.device(device):
+        return timm.create_model(name, **options)
+
+
+def pretrained_config(name: str) -> Any:
+    """timm's ``PretrainedCfg``: normalisation, input size and where the weights are."""
+    return get_pretrained_cfg(name, allow_unregistered=True) or timm.models.PretrainedCfg()
+
+
+def weights_location(name: str) -> tuple[str, str, tuple[str, ...]]:
+    """URL, Hugging Face repository (which timm prefers) and file names, each empty where timm names none."""
+    config = pretrained_config(name)
+    url = config.url if isinstance(config.url, str) else (config.url or ("",))[0]
+    return url, config.hf_hub_id or "", (config.hf_hub_filename,) if config.hf_hub_filename else ()
+
+
+def _full_name(name: str) -> str:
+    architecture, _, tag = name.partition(".")
+    if not is_model(architecture):
+        raise UnknownTimmModelError(name, list_models())
+    if not tag:
+        config = get_pretrained_cfg(architecture, allow_unregistered=True)
+        return f"{architecture}.{config.tag}" if config and config.tag else architecture
+    tags = [full.partition(".")[2] for full in list_models(f"{architecture}.*", include_tags=True)]
+    if tag not in tags:
+        raise UnknownNameError(f"timm's {architecture} has no weights tag", tag, [known for known in tags if known])
+    return name
+
+
+def _feature_info(model: nn.Module, name: str) -> dict[str, dict[str, Any]]:
+    """Module name to timm's entry for it (channels, reduction), in the order of the indices of its interface."""
+    info = getattr(model, "feature_info", None)
+    if not info or not all(hasattr(model, method) for method in ("forward_intermediates", "prune_intermediate_layers")):
+        raise RequestError(f"{TIMM_PREFIX}{name} cannot be cut: it has no feature_info or no forward_intermediates")
+    layers = {entry["module"]: entry for entry in info}
+    if len(layers) < len(info):
+        raise RequestError(f"{TIMM_PREFIX}{name} cannot be cut: two of its layers have the same name")
+    return layers

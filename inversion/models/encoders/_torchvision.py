@@ -1,0 +1,60 @@
+"""VGG16 and ResNet34 from torchvision, cut with its feature extractor before any memory is given to their weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision import models  # type: ignore[import-untyped]
+from torchvision.models.feature_extraction import create_feature_extractor  # type: ignore[import-untyped]
+
+from inversion.models.encoders._cached import cached_imagenet
+from inversion.models.encoders._random import random_state
+from inversion.models.encoders.catalog import EncoderCut
+from inversion.models.encoders.state_dict import fit, read_state_dict
+from inversion.models.encoders.weights import WeightsSource
+
+
+def build_trunk(cut: EncoderCut, source: WeightsSource) -> nn.Module:
+    """The cut model with its weights; tensors keep torchvision's names, and only those of the cut are there.
+
+    Raises:
+        WeightsError: the weights cannot be had, or do not fit.
+    """
+    spec = cut.spec
+    with torch.device("meta"):
+        model = models.get_model(spec.model)
+    trunk: nn.Module = create_feature_extractor(model, {spec.layers[cut.layer].node: "features"})
+    needed = trunk.state_dict()
+    if source.path is not None:
+        state = fit(needed, read_state_dict(source.path, source.part), f"weights {source} do not fit {cut}")
+    elif source.kind == "imagenet":
+        with cached_imagenet(cut) as path:
+            state = fit(needed, read_state_dict(path), f"torchvision's {spec.weights} does not fit {cut}")
+    else:
+        state = random_state(trunk, cut.encoder, source.seed)
+    trunk.load_state_dict(state, assign=True)
+    for name, module in list(trunk.named_modules()):
+        if isinstance(module, nn.MaxPool2d) and (module.kernel_size, module.stride, module.padding) == (2, 2, 0):
+            trunk.set_submodule(name, PairwiseMaxPool())
+    return trunk
+
+
+class PairwiseMaxPool(nn.Module):
+    """MaxPool2d(2, 2) as maxima of neighbours: the same values, without the places of the maxima.
+
+    PyTorch's own also writes those, four times the bytes of a bf16 result's input, for a backward pass that a frozen
+    encoder does not have. Where there is one (inversion by optimisation) it is PyTorch's: at ties the gradients differ.
+    """
+
+    def forward(self, values: Tensor) -> Tensor:
+        if values.requires_grad:
+            return nn.functional.max_pool2d(values, 2)
+        height, width = (2 * (side // 2) for side in values.shape[-2:])
+        rows = torch.maximum(values[:, :, 0:height:2], values[:, :, 1:height:2])
+        return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
+
+
+def run_trunk(trunk: nn.Module, images: Tensor) -> Tensor:
+    """Normalised images ``(B, 3, H, W)`` to the features at the cut ``(B, C, h, w)``."""
+    features: Tensor = trunk(images)["features"]
+    return features

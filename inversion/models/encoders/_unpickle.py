@@ -1,0 +1,132 @@
+"""PyTorch's pickles, read without running anything that they name.
+
+``torch.load(weights_only=True)`` refuses a file for a single number of NumPy's or the parsed arguments beside its
+tensors. Such plain data is replaced by stand-ins that hold nothing; whatever else is not PyTorch's own is refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import shlex
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inversion.models.encoders.file_content import Format
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Where checkpoints usually hold the tensors."""
+
+_PLAIN = (
+    "argparse.Namespace", "types.SimpleNamespace", "pathlib.Path", "pathlib.PosixPath", "pathlib.PurePosixPath",
+    "pathlib.WindowsPath", "pathlib._local.PosixPath", "pathlib._local.WindowsPath", "datetime.datetime",
+    "datetime.date", "datetime.timedelta", "numpy.dtype", "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+)
+"""Data that training scripts leave beside the tensors."""
+
+
+_PROGRAMS = frozenset({
+    "os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "importlib", "runpy", "ctypes", "code",
+    "pty", "pickle", "marshal", "webbrowser", "urllib", "urllib2", "requests", "asyncio", "multiprocessing", "operator",
+    "timeit", "io",
+})
+"""Modules whose functions no weights need, but attacks do."""
+
+_FUNCTIONS = frozenset({"eval", "exec", "getattr", "setattr", "open", "compile", "__import__", "input", "breakpoint"})
+"""The same of ``builtins``, whose classes are harmless."""
+
+_PICKLE_BYTES = 1 << 24
+
+
+class RefusedObjectsError(Exception):
+    """The file holds other Python objects than tensors; ``names`` are theirs."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(", ".join(names))
+        self.names = names
+
+
+class Ignored:
+    """Stands for an object that is not read: takes whatever it was made of, and keeps nothing."""
+
+    def __new__(cls, *_: object, **__: object) -> Ignored:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _stand_in(name: str) -> type[Ignored]:
+    module, _, qualified = name.rpartition(".")
+    return type(qualified, (Ignored,), {"__module__": module})
+
+
+_STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [_stand_in(name) for name in _PLAIN]
+
+
+def read_pickle(path: Path, file_format: Format) -> Any:
+    """What ``torch.save`` wrote, on the CPU; of the zip format mapped from the file.
+
+    Raises:
+        RefusedObjectsError: it holds other objects than tensors and plain data.
+        Exception: of any kind, for a damaged file.
+    """
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_STAND_INS):
+            warnings.simplefilter("ignore")  # of other protocols, and of sparse tensors: both end in our own errors
+            if path.suffix == ".safetensors":  # torch.load goes by that name, and this file is none
+                with path.open("rb") as file:
+                    return torch.load(file, map_location="cpu", weights_only=True)
+            # A cut needs a small part of a large file. The old format cannot be mapped.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=file_format == "zip")
+    except pickle.UnpicklingError as error:
+        if names := _refused(path, file_format, str(error)):
+            raise RefusedObjectsError(names) from None
+        raise
+
+
+def looks_hostile(names: list[str]) -> bool:
+    """Whether unpickling would call functions that have no place in a checkpoint."""
+    return any(name.partition(".")[0] in _PROGRAMS or name.removeprefix("builtins.") in _FUNCTIONS
+               or name.startswith(("torch.hub.", "torch.serialization.")) for name in names)
+
+
+def converting_line(path: Path) -> str:
+    """A shell command that turns a trusted file into a plain state dict."""
+    with path.open("rb") as file:
+        content = file.read(_PICKLE_BYTES)  # the objects come before the numbers, in both formats
+    loaded = "torch.load(old, map_location='cpu', weights_only=False)"
+    if _has_text(content, "_modules"):
+        wanted = f"{loaded}.state_dict()"
+    else:
+        wrapper = next((name for name in WRAPPERS if _has_text(content, name)), None)
+        wanted = f"{loaded}[{wrapper!r}]" if wrapper else loaded
+    program = f"import sys, torch; old, new = sys.argv[1:]; torch.save({wanted}, new)"
+    new = path.with_name(f"{path.name.partition('.')[0]}-tensors.pth")
+    return f'python -c "{program}" {shlex.quote(str(path))} {shlex.quote(str(new))}'
+
+
+def _refused(path: Path, file_format: Format, message: str) -> list[str]:
+    """The names of what was refused: all of them where PyTorch can list them, else the first."""
+    if file_format == "zip":
+        try:
+            with torch.serialization.safe_globals(_STAND_INS):
+                names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+        except Exception:  # a damaged pickle
+            return []
+    else:
+        names = re.findall(r"GLOBAL (\S+) (?:was not|whose module)", message)[:1]
+    return sorted(re.sub(r"^commands\.", "subprocess.", name) for name in names)  # protocol 2 has Python 2's names
+
+
+def _has_text(content: bytes, text: str) -> bool:
+    """Whether a string stands in a pickle."""
+    return len(text).to_bytes(4, "little") + text.encode() in content

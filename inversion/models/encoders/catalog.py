@@ -1,0 +1,191 @@
+"""The encoders by name, the layers they can be cut at, and the requests that choose among them.
+
+Nothing here imports PyTorch. timm is imported only for ``timm/NAME``, whose layers only timm knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from inversion.errors import RequestError, UnknownNameError
+from inversion.images import IMAGENET, Normalisation
+from inversion.models.features import FeatureShape
+
+TIMM_PREFIX = "timm/"
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """A layer that an encoder can be cut at: ``channels`` maps at 1/``stride`` of the image's side.
+
+    ``node`` is the module of the original model whose output the features are.
+    """
+
+    channels: int
+    stride: int
+    node: str
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """A pretrained model that can serve as an encoder, with its layers from the image inwards.
+
+    ``model`` is the name by which ``source`` builds it, in timm with the weights tag; ``weights`` is what ``source``
+    calls its ImageNet weights; ``paper`` and ``url`` say where the architecture comes from.
+    """
+
+    name: str
+    source: Literal["torchvision", "timm"]
+    model: str
+    weights: str
+    layers: Mapping[str, LayerSpec]
+    normalisation: Normalisation
+    summary: str
+    paper: str
+    url: str
+
+    def layer(self, name: str) -> str:
+        """The layer's name as ``layers`` has it; the original model's module name is understood too.
+
+        Raises:
+            UnknownNameError: there is no such layer.
+        """
+        for known, layer in self.layers.items():
+            if name in (known, layer.node):
+                return known
+        raise UnknownNameError(f"{self.name} has no layer", name, self.layers)
+
+
+_VGG16_CHANNELS_AND_POOLS = ((64, 4), (128, 9), (256, 16), (512, 23), (512, 30))
+_RESNET34_CHANNELS = (64, 128, 256, 512)
+_PVT_V2_B2_CHANNELS = (64, 128, 320, 512)
+_VIT_SMALL = "vit_small_patch16_224.augreg_in21k_ft_in1k"
+
+_SPECS = (
+    EncoderSpec(
+        "vgg16", "torchvision", "vgg16", "VGG16_Weights.IMAGENET1K_V1",
+        {f"block{number}": LayerSpec(channels, 2**number, f"features.{pool}")
+         for number, (channels, pool) in enumerate(_VGG16_CHANNELS_AND_POOLS, start=1)},
+        IMAGENET, "plain 3×3 convolutions; a block ends with its max-pool",
+        "Simonyan & Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015",
+        "https://arxiv.org/abs/1409.1556",
+    ),
+    EncoderSpec(
+        "resnet34", "torchvision", "resnet34", "ResNet34_Weights.IMAGENET1K_V1",
+        {f"layer{number}": LayerSpec(channels, 2 ** (number + 1), f"layer{number}")
+         for number, channels in enumerate(_RESNET34_CHANNELS, start=1)},
+        IMAGENET, "convolutions with residual connections",
+        "He et al., Deep Residual Learning for Image Recognition, CVPR 2016",
+        "https://arxiv.org/abs/1512.03385",
+    ),
+    EncoderSpec(
+        "vit_small", "timm", _VIT_SMALL, _VIT_SMALL,
+        {f"block{number}": LayerSpec(384, 16, f"blocks.{number - 1}") for number in range(1, 13)},
+        Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), "transformer over 16×16 patches; patch tokens as a map",
+        "Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021; weights of Steiner et al., "
+        "How to train your ViT?, TMLR 2022",
+        "https://arxiv.org/abs/2010.11929",
+    ),
+    EncoderSpec(
+        "pvt_v2_b2", "timm", "pvt_v2_b2.in1k", "pvt_v2_b2.in1k",
+        {f"stage{number}": LayerSpec(channels, 2 ** (number + 1), f"stages.{number - 1}")
+         for number, channels in enumerate(_PVT_V2_B2_CHANNELS, start=1)},
+        IMAGENET, "pyramid of transformer stages",
+        "Wang et al., PVT v2: Improved Baselines with Pyramid Vision Transformer, CVM 2022",
+        "https://arxiv.org/abs/2106.13797",
+    ),
+)
+
+ENCODERS: dict[str, EncoderSpec] = {spec.name: spec for spec in _SPECS}
+"""The encoders with a name of their own; every other timm model is ``timm/NAME``."""
+
+
+def encoder_spec(name: str) -> EncoderSpec:
+    """The encoder called ``name``: one of ``ENCODERS``, or ``timm/NAME`` with or without a weights tag.
+
+    Raises:
+        UnknownNameError: there is none.
+        RequestError: timm has the model, but it cannot serve as an encoder.
+    """
+    if name in ENCODERS:
+        return ENCODERS[name]
+    if name.startswith(TIMM_PREFIX):
+        from inversion.models.encoders import _timm_models
+
+        return _timm_models.describe(name.removeprefix(TIMM_PREFIX))
+    raise UnknownNameError("unknown encoder", name, [*ENCODERS, "ensemble", "timm/NAME:LAYER"])
+
+
+@dataclass(frozen=True)
+class EncoderCut:
+    """An encoder up to a layer, whose output is the features: ``str(cut)`` is ``"vgg16:block1"``."""
+
+    encoder: str
+    layer: str
+
+    def __str__(self) -> str:
+        return f"{self.encoder}:{self.layer}"
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """The encoder that is cut."""
+        return encoder_spec(self.encoder)
+
+    def shape(self, image_size: int) -> FeatureShape:
+        """Channels, height and width of the features of square images.
+
+        Raises:
+            RequestError: the encoder does not work at this image size.
+        """
+        spec = self.spec
+        name = spec.layer(self.layer)
+        if self.encoder.startswith(TIMM_PREFIX):
+            from inversion.models.encoders import _timm_models
+
+            return _timm_models.feature_shape(spec.model, list(spec.layers).index(name), image_size)
+        if image_size < 32 or image_size % 32:
+            raise RequestError(f"image_size {image_size}: {self} needs a multiple of 32")
+        layer = spec.layers[name]
+        return FeatureShape(layer.channels, image_size // layer.stride, image_size // layer.stride)
+
+
+ENSEMBLE: tuple[EncoderCut, ...] = (
+    EncoderCut("resnet34", "layer1"),
+    EncoderCut("vgg16", "block1"),
+    EncoderCut("vit_small", "block1"),
+    EncoderCut("pvt_v2_b2", "stage1"),
+)
+"""What ``encoder=ensemble`` stands for."""
+
+
+def parse_encoders(encoder: str, layer: str = "auto") -> tuple[EncoderCut, ...]:
+    """The cuts that the parameters ``encoder`` and ``layer`` ask for, in their order, under their full names.
+
+    ``encoder`` is ``vgg16``, ``vgg16:block1``, ``ensemble``, ``timm/NAME``, ``timm/NAME:LAYER``, or several of them
+    joined by ``+``. Without a layer the encoder's first one is meant.
+
+    Raises:
+        UnknownNameError: an encoder or a layer that does not exist.
+        RequestError: a layer beside an encoder that has one already or beside several encoders; a cut named twice.
+    """
+    parts = [part.strip() for part in encoder.split("+")]
+    if not all(parts):
+        raise RequestError(f"encoder {encoder!r}: a name is missing (several are written as vgg16:block1+resnet34)")
+    if layer != "auto":
+        if len(parts) > 1 or parts[0] == "ensemble" or ":" in parts[0]:
+            raise RequestError(f"layer {layer!r} beside encoder {encoder!r}: a layer is for one encoder without one. "
+                               "Write encoder=NAME:LAYER, and leave layer out.")
+        parts = [f"{parts[0]}:{layer}"]
+    cuts = [cut for part in parts for cut in (ENSEMBLE if part == "ensemble" else (_parse_cut(part),))]
+    for cut in cuts:
+        if cuts.count(cut) > 1:
+            raise RequestError(f"encoder {encoder!r}: {cut} is there twice")
+    return tuple(cuts)
+
+
+def _parse_cut(text: str) -> EncoderCut:
+    name, colon, layer = (piece.strip() for piece in text.partition(":"))
+    spec = encoder_spec(name)
+    return EncoderCut(spec.name, spec.layer(layer) if colon else next(iter(spec.layers)))

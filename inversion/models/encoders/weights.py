@@ -1,0 +1,193 @@
+"""Where an encoder's weights come from: what the parameter ``weights`` may say, without reading a tensor.
+
+Nothing here imports PyTorch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from inversion.errors import WeightsError
+from inversion.models.encoders.catalog import ENCODERS, TIMM_PREFIX, EncoderCut, encoder_spec
+from inversion.models.encoders.file_content import ForeignFileError, format_of
+from inversion.models.encoders.imagenet import imagenet_name
+
+SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar", ".bin")
+"""What weights files are called; a file of another name is taken if its content is that of one."""
+
+MOST_DIGITS = 18
+"""Of a seed: Python itself refuses to read some thousands."""
+
+RANDOM_RECIPE = "v1"
+"""Version of the random initialisation, which stands in the digest: raise it when the same seed gives other weights."""
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where one encoder's weights come from: ``imagenet``, ``random`` with a seed, or a ``file`` at a path.
+
+    ``part`` says which of a file's tensors are meant, where there are several models in it: ``teacher``.
+    """
+
+    encoder: str
+    kind: Literal["imagenet", "random", "file"]
+    seed: int = 0
+    path: Path | None = None
+    part: str = ""
+
+    def __str__(self) -> str:
+        if self.kind == "random":
+            return f"random:{self.seed}" if self.seed else "random"
+        return with_part(self.path, self.part) if self.path else self.kind
+
+    def identity(self) -> str:
+        """Short text that is the same if and only if the weights are; for a file, it depends on the content alone.
+
+        Raises:
+            WeightsError: the file cannot be read.
+        """
+        if self.kind == "imagenet":
+            return imagenet_name(self.encoder)
+        if self.path is None:
+            # Other timm models are initialised by timm itself, which may do it otherwise in another version.
+            recipe = RANDOM_RECIPE if self.encoder in ENCODERS else f"timm-{version('timm')}"
+            return f"random:{self.seed}:{recipe}"
+        try:
+            state = self.path.stat()
+            return with_part(f"sha256:{_sha256(self.path, state.st_size, state.st_mtime_ns)}", self.part)
+        except OSError as error:
+            raise WeightsError(f"weights {self.path} cannot be read: {error.strerror}") from error
+
+
+def parse_weights(text: str, cuts: Sequence[EncoderCut]) -> dict[str, WeightsSource]:
+    """The source of each encoder in ``cuts``, from the parameter ``weights``.
+
+    ``text`` is ``imagenet``, ``random``, ``random:SEED``, a state-dict file (for one encoder), a folder with one file
+    per encoder (``vgg16*.pth`` or another of ``SUFFIXES``), or ``vgg16=FILE,resnet34=FILE``, where a keyword may stand
+    in place of a file. ``FILE#teacher`` means a part of a file. ``auto`` is for the caller to resolve first (see
+    ``imagenet_status``).
+
+    Raises:
+        WeightsError: a file that is missing, ambiguous or of an unknown kind, or an encoder without one.
+        UnknownNameError: ``NAME=FILE`` for an encoder that does not exist.
+    """
+    if text == "auto":
+        raise ValueError("weights=auto has to be resolved to imagenet or random first")
+    encoders = list(dict.fromkeys(cut.encoder for cut in cuts))
+    path = Path(os.path.expanduser(text))
+    is_folder = _is(path, stat.S_ISDIR)
+    if "=" in text and not is_folder and not find_file(text):
+        return _parse_mapping(text, encoders)
+    if is_folder:
+        return {encoder: WeightsSource(encoder, "file", path=_find(path, encoder)) for encoder in encoders}
+    if find_file(text) and len(encoders) > 1:
+        raise WeightsError(f"weights {text} is one file for several encoders ({', '.join(encoders)}): give a folder "
+                           f"with a file for each, or {','.join(f'{encoder}=FILE' for encoder in encoders)}")
+    return {encoder: _parse_source(text, encoder) for encoder in encoders}
+
+
+def _parse_mapping(text: str, encoders: list[str]) -> dict[str, WeightsSource]:
+    given: dict[str, str] = {}
+    for item in text.split(","):
+        name, equals, value = (piece.strip() for piece in item.partition("="))
+        if not (name and equals and value):
+            raise WeightsError(f"weights: {item!r} is not of the form ENCODER=FILE (as in vgg16=FILE,resnet34=FILE)")
+        # A name of another run's encoder is fine: one mapping may serve a whole sweep.
+        encoder = encoder_spec(name).name
+        if encoder in given:
+            raise WeightsError(f"weights: {encoder} is given twice")
+        given[encoder] = value
+    if missing := [encoder for encoder in encoders if encoder not in given]:
+        raise WeightsError(f"weights: nothing is given for {', '.join(missing)}. Add {missing[0]}=FILE.")
+    return {encoder: _parse_source(given[encoder], encoder) for encoder in encoders}
+
+
+def _parse_source(text: str, encoder: str) -> WeightsSource:
+    if text == "imagenet":
+        return WeightsSource(encoder, "imagenet")
+    keyword, _, seed = text.partition(":")
+    if keyword == "random" and (seed.isdecimal() or text == "random"):
+        if len(seed) > MOST_DIGITS:
+            raise WeightsError(f"weights: the SEED of random:SEED has {len(seed):,} digits. Allowed: a whole number of "
+                               f"at most {MOST_DIGITS}.")
+        return WeightsSource(encoder, "random", seed=int(seed or 0))
+    found = find_file(text)
+    if not found:
+        if _is(Path(os.path.expanduser(text)), lambda mode: True):
+            raise WeightsError(f"weights {text!r} is neither a regular file nor a folder")
+        message = f"weights {text!r}: no such file or folder, and none of imagenet, random, random:SEED."
+        if nearest := difflib.get_close_matches(text, ["imagenet", "random", "random:SEED"], n=1):
+            message += f" Did you mean {nearest[0]!r}?"
+        raise WeightsError(message)
+    path, part = found
+    if not path.name.endswith(SUFFIXES):
+        try:
+            format_of(path)
+        except (ForeignFileError, OSError) as error:
+            raise WeightsError(f"weights {text}: only state dicts as {', '.join(SUFFIXES[:3])} are read (also called "
+                               f"{', '.join(SUFFIXES[3:])}, or otherwise); by its content {error}") from error
+    return WeightsSource(encoder, "file", path=path.resolve(), part=part)
+
+
+def find_file(text: str) -> tuple[Path, str] | None:
+    """The file that ``FILE`` or ``FILE#part`` means, and the part; a file whose own name has the ``#`` goes first.
+
+    Raises:
+        WeightsError: there is a file before the ``#``, and nothing behind it.
+    """
+    head, mark, part = text, "", ""
+    while True:
+        path = Path(os.path.expanduser(head))
+        if _is(path, stat.S_ISREG):
+            if mark and not part:
+                raise WeightsError(f"weights {text}: a part of the file is missing behind #, as in {head}#teacher")
+            return path, part
+        head, mark, last = head.rpartition("#")
+        if not mark:
+            return None
+        part = f"{last}#{part}" if part else last
+
+
+def _is(path: Path, kind: Callable[[int], bool]) -> bool:
+    """Whether there is something of the kind at the path; no for what cannot be a path, or not be looked at."""
+    try:
+        return kind(path.stat().st_mode)
+    except (OSError, ValueError):  # too long a name, no permission, a null character
+        return False
+
+
+def with_part(text: str | Path, part: str) -> str:
+    """What ``find_file`` reads."""
+    return f"{text}#{part}" if part else str(text)
+
+
+def _find(folder: Path, encoder: str) -> Path:
+    """The one file of ``folder`` that is called after ``encoder``; an exact name goes before a mere beginning."""
+    stem = encoder.removeprefix(TIMM_PREFIX)
+    files = sorted(file for file in folder.iterdir() if file.name.endswith(SUFFIXES) and file.is_file())
+    for candidates in ([file for file in files if file.name.removeprefix(stem) in SUFFIXES],
+                       [file for file in files if file.name.startswith(stem)]):
+        if len(candidates) == 1:
+            return candidates[0].resolve()
+        if candidates:
+            raise WeightsError(f"weights {folder} has several files for {encoder}: "
+                               f"{', '.join(file.name for file in candidates)}. Keep one, or name it {stem}.pth.")
+    listing = ", ".join(file.name for file in files) or "no weights at all"
+    raise WeightsError(f"weights {folder} has no file {stem}*.pth ({', '.join(SUFFIXES)}) for {encoder}; it "
+                       f"has {listing}")
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    """Size and time of change are there for the cache: a file that was rewritten is read again."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,29 @@
+"""All channels stacked, then a convolution back to the fused number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from inversion.models.features import FeatureShape
+from inversion.models.fusion import fusions
+from inversion.models.fusion._base import FUSED_CHANNELS, Fusion
+
+
+@fusions.register("concat")
+class ConcatFusion(Fusion):
+    """Channel stacking → 1×1 convolution → BatchNorm → ReLU."""
+
+    def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
+        super().__init__(shapes, channels)
+        self.mix = nn.Sequential(
+            nn.Conv2d(len(shapes) * channels, channels, kernel_size=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+        )
+
+    def merge(self, aligned: list[Tensor]) -> Tensor:
+        fused: Tensor = self.mix(torch.cat(aligned, dim=1))
+        return fused

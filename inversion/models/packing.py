@@ -1,0 +1,118 @@
+"""A trained model as a folder that needs neither the network nor the files it was trained from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from inversion.errors import DamagedArtifactError, InversionError, WeightsError
+from inversion.images import Normalisation
+from inversion.models.encoders.build import build_encoder
+from inversion.models.encoders.catalog import EncoderCut
+from inversion.models.encoders.weights import WeightsSource
+from inversion.models.model import InversionModel, build_model
+
+DESCRIPTION, LEARNED = "model.json", "learned.safetensors"
+MESSAGE_LENGTH = 300
+
+Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ImageSize = Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Encoder(_Strict):
+    """``file`` lies in the folder: a path to elsewhere is none of ours."""
+
+    encoder: str
+    layer: str
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+\.safetensors$")]
+    normalisation: tuple[tuple[FiniteFloat, FiniteFloat, FiniteFloat], tuple[Deviation, Deviation, Deviation]]
+
+
+class _Description(_Strict):
+    """What ``model.json`` says."""
+
+    encoders: Annotated[list[_Encoder], Field(min_length=1)]
+    decoder: str
+    options: dict[str, str]
+    fusion: str | None
+    image_size: ImageSize
+
+
+def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fusion: str | None, image_size: int,
+               folder: Path) -> None:
+    """Writes a model: ``model.json``, what was learned, and one file of frozen weights for each encoder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    encoders = []
+    for index, encoder in enumerate(model.frozen):
+        file = f"encoder{index}.safetensors"
+        save_file({name: tensor.contiguous().cpu() for name, tensor in encoder.trunk_state().items()}, folder / file)
+        encoders.append({"encoder": encoder.cut.encoder, "layer": encoder.cut.layer, "file": file,
+                         "normalisation": encoder.normalisation})
+    save_file({name: tensor.contiguous().cpu() for name, tensor in model.learned_state().items()}, folder / LEARNED)
+    description = {"encoders": encoders, "decoder": decoder, "options": options, "fusion": fusion,
+                   "image_size": image_size}
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
+
+
+def load_packed(folder: Path) -> InversionModel:
+    """The model in a packed folder, on the CPU, in eval mode.
+
+    Raises:
+        DamagedArtifactError: a file of it is missing, damaged, or not what ``pack_model`` writes; the message begins
+            with the file's name.
+    """
+    description = _read_description(folder / DESCRIPTION)
+    try:
+        model = _build(description, folder)
+    except WeightsError as error:
+        raise DamagedArtifactError(str(error).replace(f"{folder}/", "")) from error
+    except (InversionError, RuntimeError, ValueError, TypeError, LookupError) as error:  # another version's decoder
+        raise DamagedArtifactError(f"{DESCRIPTION} describes no model of this version: {_on_a_line(error)}") from error
+    try:
+        learned = load_file(folder / LEARNED)
+        model.load_learned_state(learned)
+    except (OSError, SafetensorError, RuntimeError, ValueError, LookupError) as error:
+        raise DamagedArtifactError(f"{LEARNED} is missing, damaged, or of another model: {_on_a_line(error)}"
+                                   ) from error
+    if broken := [name for name, tensor in learned.items() if not torch.isfinite(tensor).all()]:
+        raise DamagedArtifactError(f"{LEARNED} is damaged: {broken[0]} holds values that are not finite")
+    return model.eval()
+
+
+def _build(description: _Description, folder: Path) -> InversionModel:
+    encoders = [
+        build_encoder(
+            EncoderCut(item.encoder, item.layer),
+            WeightsSource(item.encoder, "file", path=folder / item.file),
+            description.image_size,
+            Normalisation(*item.normalisation),
+        )
+        for item in description.encoders
+    ]
+    return build_model(encoders, description.decoder, description.options, description.fusion, description.image_size,
+                       seed=0)
+
+
+def _read_description(path: Path) -> _Description:
+    try:
+        return _Description.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DamagedArtifactError(f"{path.name} is missing or cannot be read: {error.strerror or error}") from error
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(map(str, detail["loc"]))
+        raise DamagedArtifactError(f"{path.name} is damaged: {where + ': ' if where else ''}{detail['msg']}") from error
+
+
+def _on_a_line(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:MESSAGE_LENGTH]

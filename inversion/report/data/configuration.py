@@ -1,0 +1,140 @@
+"""One configuration of a study: its seeds together, what they scored, and what they cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from inversion.config.resolve import run_name
+from inversion.config.run_config import RunConfig
+from inversion.decibels import count_exact, counted
+from inversion.report.data.study_data import ReportRun
+from inversion.report.stats.statistics import Interval, SeedPool, pool_interval, pool_seeds
+from inversion.tracking.study import SIDE_BY_SIDE
+
+CHOICES = frozenset({"encoder", "layer", "decoder", "fusion", "decoder_options", "seed"})
+"""Parameters that questions of a study are about; the others are to be equal where two are compared for one."""
+
+PRECISION = "precision"
+"""It changes speed, and the numbers hardly: it is shown where it differs, and parts nothing."""
+
+MEMORY = ("train_peak_memory_mb", "eval_peak_memory_mb")
+"""On a CPU they are the whole process's, which has grown with every run before, and side by side that of all the runs
+on one encoder pass: not to be compared."""
+
+
+@dataclass(frozen=True, eq=False)
+class Configuration:
+    """One combination of encoder, layer, decoder, fusion and other parameters, with a run for each of its seeds."""
+
+    label: str
+    runs: Mapping[int, ReportRun]
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Any]:
+        """The resolved parameters of its first seed."""
+        return next(iter(self.runs.values())).parameters
+
+    @cached_property
+    def plain(self) -> str:
+        """Its name without what tells variants apart: ``vgg16:block1+wavelet`` of ``vgg16:block1+wavelet lr=0.01``."""
+        return plain_name(self.parameters)
+
+    @property
+    def encoder(self) -> str:
+        """``vgg16:block1``, or several joined by ``+``."""
+        return str(self.parameters["encoder"])
+
+    @property
+    def decoder(self) -> str:
+        return str(self.parameters["decoder"])
+
+    @property
+    def fusion(self) -> str:
+        return str(self.parameters["fusion"])
+
+    @property
+    def precision(self) -> str:
+        return str(self.parameters[PRECISION])
+
+    @property
+    def is_ensemble(self) -> bool:
+        return "+" in self.encoder
+
+    @cached_property
+    def settings(self) -> tuple[tuple[str, str], ...]:
+        """All that decides its numbers and that no question of the study is about, the precision left out."""
+        identity = next(iter(self.runs.values())).document["identity"]
+        return tuple(sorted((name, str(value)) for name, value in identity["parameters"].items()
+                            if name not in CHOICES and name != PRECISION))
+
+    @cached_property
+    def same_decoder(self) -> tuple[Any, ...]:
+        """What two configurations share that differ in their encoders alone."""
+        return self.decoder, str(self.parameters["decoder_options"]), self.settings
+
+    @cached_property
+    def owns_memory(self) -> bool:
+        """Whether all its runs trained on a GPU and by themselves, so that their memory is their own."""
+        return all(str(run.parameters["device"]).startswith("cuda") and SIDE_BY_SIDE not in run.tags
+                   for run in self.runs.values())
+
+    def pool(self, metric: str) -> SeedPool | None:
+        """Scores of every test image for each seed; None where the metric is off."""
+        series = {seed: run.scores.set_index("image")[metric] for seed, run in self.runs.items()
+                  if run.scores is not None and np.isfinite(run.scores[metric]).all()}
+        return pool_seeds(series) if series else None
+
+    @cached_property
+    def psnr(self) -> SeedPool:
+        """PSNR of every test image for each seed, in dB."""
+        pool = self.pool("psnr")
+        assert pool is not None  # noqa: S101  a board takes scored runs only
+        return pool
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """The 95 % interval of its mean PSNR; None for a single image."""
+        return pool_interval(self.psnr)
+
+    def mean(self, metric: str) -> float | None:
+        """Mean over images and seeds."""
+        pool = self.pool(metric)
+        return pool.mean if pool else None
+
+    def std(self, metric: str) -> float | None:
+        """Standard deviation over the images (ddof 0), as the published study has it; averaged over the seeds."""
+        pool = self.pool(metric)
+        return float(pool.table.std(axis=0, ddof=0).mean()) if pool else None
+
+    def cost(self, metric: str) -> float | None:
+        """A metric of the whole run (seconds, memory, parameters), averaged over the seeds."""
+        values = [run.metrics[metric] for run in self.runs.values() if metric in run.metrics]
+        known = [value for value in values if math.isfinite(value)]
+        return sum(known) / len(known) if known else None
+
+    @property
+    def best_validation(self) -> float | None:
+        """PSNR of the validation images at the best epoch, averaged over the seeds; None where one has none."""
+        values = counted([run.metrics.get("best/val_psnr", math.nan) for run in self.runs.values()])
+        return float(values.mean()) if np.isfinite(values).all() else None
+
+    @cached_property
+    def exact(self) -> int:
+        """How many reconstructions of test images are exact, over all seeds: each counts as ``EXACT_DB``."""
+        return count_exact(self.psnr.values)
+
+    def own_cost(self, metric: str) -> float | None:
+        """The same, but None for memory that is not the run's own."""
+        return None if metric in MEMORY and not self.owns_memory else self.cost(metric)
+
+
+def plain_name(parameters: Mapping[str, Any]) -> str:
+    """``vgg16:block1+wavelet``: a configuration's name without its seed."""
+    known = {name: value for name, value in parameters.items() if name in RunConfig.model_fields}
+    return run_name(RunConfig.model_construct(**{**known, "seed": 0}), [])  # unchecked: it may be of another version

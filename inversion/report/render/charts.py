@@ -1,0 +1,116 @@
+"""The charts of the report, by plotly: transparent and grey, so that they read on a light and on a dark page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go  # type: ignore[import-untyped]
+
+from inversion.report.data.board import Board
+from inversion.report.stats.statistics import holds_up
+
+INK, LINES = "#808890", "rgba(128, 136, 144, 0.25)"
+COLOURS = ("#3b82c4", "#e07b39", "#3f9e6e", "#c2528b", "#8a6fd1", "#b59a2d", "#4aa8b5", "#b5534a")
+MATRIX = 24
+"""So many configurations fit into a matrix that can be read."""
+
+CURVES = 60
+"""So many configurations have their curve."""
+
+SHOWN_CURVES = 8
+Curves = Mapping[str, Sequence[tuple[int, float]]]
+
+
+def ranking(board: Board) -> go.Figure:
+    """Every configuration's PSNR with its 95 % interval, by decoder."""
+    figure = _figure(height=120 + 20 * len(board.configurations))
+    for decoder, colour in _colours(board).items():
+        items = [item for item in board.configurations if item.decoder == decoder]
+        intervals = [item.interval for item in items]
+        means = [item.psnr.mean for item in items]
+        figure.add_scatter(
+            x=means, y=[item.label for item in items], mode="markers", name=decoder,
+            marker={"color": colour, "size": 9},
+            error_x={"array": [i.high - m if i else 0 for i, m in zip(intervals, means, strict=True)],
+                     "arrayminus": [m - i.low if i else 0 for i, m in zip(intervals, means, strict=True)],
+                     "color": colour, "thickness": 1.5, "width": 3},
+            hovertemplate="%{y}<br>%{x:.2f} dB<extra></extra>")
+    labels = [item.label for item in reversed(board.configurations)]
+    figure.update_yaxes(categoryorder="array", categoryarray=labels, automargin=True)
+    figure.update_xaxes(title="test PSNR (dB), mean and 95 % interval")
+    return figure
+
+
+def against(board: Board, metric: str, title: str) -> go.Figure:
+    """PSNR against what a configuration costs, on a logarithmic axis."""
+    figure = _figure(height=420)
+    for decoder, colour in _colours(board).items():
+        items = [item for item in board.configurations if item.decoder == decoder and (item.cost(metric) or 0) > 0]
+        figure.add_scatter(
+            x=[item.cost(metric) for item in items], y=[item.psnr.mean for item in items], mode="markers",
+            name=decoder, text=[item.label for item in items],
+            marker={"color": colour, "size": 10,
+                    "symbol": ["diamond" if item.is_ensemble else "circle" for item in items]},
+            hovertemplate="%{text}<br>%{x:,.4g}, %{y:.2f} dB<extra></extra>")
+    figure.update_xaxes(title=title, type="log")
+    figure.update_yaxes(title="test PSNR (dB)")
+    return figure
+
+
+def curves(board: Board, histories: Curves) -> go.Figure:
+    """Validation PSNR by epoch; the best are shown, the others are switched on in the legend."""
+    figure = _figure(height=460)
+    for number, item in enumerate(board.configurations):
+        points = histories.get(item.label, ())
+        if points:
+            figure.add_scatter(
+                x=[step for step, _ in points], y=[value for _, value in points], name=item.label,
+                mode="lines+markers" if len(points) < 40 else "lines",
+                line={"color": COLOURS[number % len(COLOURS)], "width": 2},
+                visible=True if number < SHOWN_CURVES else "legendonly",
+                hovertemplate="epoch %{x}: %{y:.2f} dB<extra>%{fullData.name}</extra>")
+    figure.update_xaxes(title="epoch")
+    figure.update_yaxes(title="validation PSNR (dB)")
+    return figure
+
+
+def matrix(board: Board) -> go.Figure:
+    """Differences between the best configurations; a dot where one does not hold up."""
+    labels = [item.label for item in board.configurations[:MATRIX]]
+    values, marks = [], []
+    for row in labels:
+        found = [board.comparisons.get((row, column)) or
+                 ((turned := board.comparisons.get((column, row))) and turned.reversed()) for column in labels]
+        values.append([None if one is None else one.difference for one in found])
+        marks.append(["" if one is None or holds_up(one) else "·" for one in found])
+    largest = max((abs(value) for row in values for value in row if value is not None), default=1.0) or 1.0
+    figure = _figure(height=260 + 22 * len(labels))
+    figure.add_heatmap(z=values, x=labels, y=labels, text=marks, texttemplate="%{text}", textfont={"size": 18},
+                       colorscale="RdBu", zmid=0, zmin=-largest, zmax=largest, colorbar={"title": "dB"},
+                       hovertemplate="%{y}<br>minus %{x}<br>%{z:+.2f} dB %{text}<extra></extra>")
+    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
+    figure.update_xaxes(tickangle=-50, automargin=True, showgrid=False)
+    return figure
+
+
+def captions(board: Board) -> dict[str, str]:
+    """What stands below a chart that leaves configurations out; nothing where all are there."""
+    count = len(board.configurations)
+    limits = {"differences": MATRIX, "curves": CURVES}
+    return {name: f"The best {most} of {count} configurations." for name, most in limits.items() if count > most}
+
+
+def _figure(height: int) -> go.Figure:
+    figure = go.Figure()
+    figure.update_layout(
+        height=height, margin={"l": 10, "r": 10, "t": 30, "b": 10}, paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)", font={"color": INK, "family": "system-ui, sans-serif", "size": 12},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0}, hovermode="closest", showlegend=True)
+    figure.update_xaxes(gridcolor=LINES, zerolinecolor=LINES, automargin=True)
+    figure.update_yaxes(gridcolor=LINES, zerolinecolor=LINES, automargin=True)
+    return figure
+
+
+def _colours(board: Board) -> dict[str, str]:
+    decoders = sorted({item.decoder for item in board.configurations})
+    return {decoder: COLOURS[number % len(COLOURS)] for number, decoder in enumerate(decoders)}

@@ -1,0 +1,121 @@
+"""A report as files: the page, and every table as Markdown, CSV and Parquet, and what was written before them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+from inversion.errors import InversionError, RequestError
+from inversion.files import open_regular, replacing
+from inversion.report.render.as_markdown import all_tables, as_markdown
+from inversion.report.render.page import render
+from inversion.report.reports import Report
+from inversion.tracking.connection import Connection
+from inversion.tracking.masking import first_line
+from inversion.tracking.study import KIND, STUDY, tag
+
+ARTIFACTS = "report"
+"""Where the files lie in the study's parent run."""
+
+MANIFEST = "files.json"
+"""The files of the report in a folder: the next report there removes those, and no others."""
+
+_logger = logging.getLogger(__name__)
+
+
+def write(report: Report, folder: Path) -> Path:
+    """Writes ``index.html``, ``report.md``, ``tables/`` and the list of them; returns the page's path.
+
+    Files of an earlier report are removed, whatever else lies there stays.
+
+    Raises:
+        RequestError: a file cannot be written there.
+        InversionError: the disk is full.
+    """
+    try:
+        _forget(folder)
+        files = _write(report, folder)
+        with replacing(folder / MANIFEST) as temporary:
+            _write_text(json.dumps(files, indent=1), temporary)
+    except OSError as error:
+        kind = InversionError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else RequestError
+        raise kind(f"--output {folder}: {error.filename or 'a file'} cannot be written: "
+                   f"{error.strerror or error}") from error
+    return folder / "index.html"
+
+
+def written(folder: Path) -> list[str]:
+    """The files of the report in a folder, relative to it, as its list says; none without a list that can be read."""
+    try:
+        with open_regular(folder / MANIFEST) as file:
+            names = json.load(file)
+    except (FileNotFoundError, ValueError):  # also what is no UTF-8
+        return []
+    return [name for name in names if _is_ours(name)] if isinstance(names, list) else []
+
+
+def log(connection: Connection, report: Report, folder: Path) -> None:
+    """Puts the files into the study's parent run; the run that ``mlflow run`` made for the report goes below it."""
+    run_id, name = report.data.parent.info.run_id, report.data.name
+    if adopted := os.environ.get("MLFLOW_RUN_ID"):
+        tag(connection, adopted, {MLFLOW_RUN_NAME: f"{name} (report)", MLFLOW_PARENT_RUN_ID: run_id, KIND: "report",
+                                  STUDY: name})
+    files = written(folder)
+    for file in files:
+        below = PurePosixPath(file).parent
+        connection.client.log_artifact(run_id, str(folder / file), str(PurePosixPath(ARTIFACTS) / below))
+    _remove_others(connection, run_id, report.data.parent.info.artifact_uri, files)
+
+
+def _write(report: Report, folder: Path) -> list[str]:
+    """Each file is put in its place when it is whole: a link of its name is replaced, never written through."""
+    writers: dict[str, Callable[[Path], object]] = {
+        "index.html": partial(_write_text, render(report)), "report.md": partial(_write_text, as_markdown(report))}
+    for table in all_tables(report):
+        writers[f"tables/{table.key}.csv"] = partial(table.frame.to_csv, index=False)
+        writers[f"tables/{table.key}.parquet"] = partial(table.frame.to_parquet, index=False)
+        writers[f"tables/{table.key}.md"] = partial(_write_text, table.markdown())
+    for name, writer in writers.items():
+        try:
+            with replacing(folder / name) as temporary:
+                writer(temporary)
+        except OSError as error:  # which names the temporary file
+            raise OSError(error.errno, error.strerror or str(error), str(folder / name)) from error
+    return list(writers)
+
+
+def _write_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _forget(folder: Path) -> None:
+    """Removes the files of an earlier report."""
+    for name in written(folder):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _is_ours(name: object) -> bool:
+    """Whether a name in a list is one that a report could have: a list from elsewhere must not delete anything else."""
+    path = PurePosixPath(str(name))
+    in_tables = path.parts[:-1] == ("tables",) and path.suffix in (".csv", ".parquet", ".md") and path.name[0] != "."
+    return in_tables or str(name) in ("index.html", "report.md")
+
+
+def _remove_others(connection: Connection, run_id: str, artifact_uri: str, files: list[str]) -> None:
+    """Tables of an earlier report in the parent run, which this one does not have, where the store can remove files."""
+    present = {f"{ARTIFACTS}/{file}" for file in files}
+    there = [item.path for item in connection.client.list_artifacts(run_id, f"{ARTIFACTS}/tables")]
+    try:
+        for path in set(there) - present:
+            get_artifact_repository(artifact_uri, connection.uri).delete_artifacts(path)
+    except (MlflowException, NotImplementedError, OSError) as error:
+        _logger.warning("the study's run keeps tables of an earlier report: %s", first_line(error))

@@ -1,0 +1,75 @@
+"""What a decibel costs: extra evaluation time, arithmetic and memory for each decibel gained over a reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inversion.report.data.board import Board, together
+from inversion.report.data.configuration import MEMORY, Configuration
+from inversion.report.stats.statistics import holds_up
+from inversion.report.tables.rankings import PSNR, RUN
+from inversion.report.tables.table import ReportTable, Shown
+
+REFERENCE = "vgg16:block1"
+COSTS = {"eval_seconds": ("s", ".2f"), "gflops_per_image": ("GFLOPs", ",.1f"), "eval_peak_memory_mb": ("MB", ",.0f")}
+"""Metrics of a run that count as its cost, with their units and how they are written."""
+
+NOTE = (f"Cost per dB is (cost − cost of the reference) / (PSNR − PSNR of the reference): seconds to evaluate the test "
+        f"set, GFLOPs for an image, MB of memory in evaluation. There are two references with the same other "
+        f"parameters: {REFERENCE} with the same decoder, and the best single model{{best}}. \"none\" where nothing is "
+        "gained, \"not run\" where the reference was not; a negative cost is saved beside the gain. A gain holds up or "
+        "does not as in the tables above (Holm, over all gains in this table). Memory on a CPU is the whole process's, "
+        "and side by side that of all the runs together: it is left out (\"shared\").")
+
+
+def costs(board: Board) -> ReportTable:
+    """Cost per dB of every configuration, over each reference."""
+    same = together(board.having(encoder=REFERENCE), lambda item: item.same_decoder)
+    single = together(board.single, lambda item: item.settings)
+    references = {"reference": {item: next(iter(same.get(item.same_decoder, [])), None)
+                                for item in board.configurations},
+                  "best": {item: next(iter(single.get(item.settings, [])), None) for item in board.configurations}}
+    found = board.family(dict.fromkeys((item, other) for chosen in references.values()
+                                       for item, other in chosen.items() if other is not None))
+    rows = []
+    for item in board.configurations:
+        row: dict[str, Any] = {"configuration": item.label, "psnr": item.psnr.mean, "psnr_std": item.std("psnr")}
+        for name, chosen in references.items():
+            other = chosen[item]
+            comparison = found.get((item.label, other.label)) if other else None
+            holds = None if comparison is None else "yes" if holds_up(comparison) else "no"
+            row |= {**_fields(name, item, other), f"{name}_holds": holds}
+        rows.append(row)
+    best = {other.label for other in references["best"].values() if other}
+    return ReportTable("cost-per-db", "What a decibel costs", _shown(), rows,
+                       NOTE.format(best=f" ({', '.join(best)})" if len(best) == 1 else ""))
+
+
+def cost_per_db(item: Configuration, reference: Configuration, metric: str) -> float | None:
+    """Extra cost for each dB gained; None where nothing is gained or the cost is not known."""
+    gain = item.psnr.mean - reference.psnr.mean
+    mine, its = item.own_cost(metric), reference.own_cost(metric)
+    return None if gain <= 0 or mine is None or its is None else (mine - its) / gain
+
+
+def _shown() -> list[Shown]:
+    shown = [RUN, PSNR]
+    for name, title in (("reference", f"over {REFERENCE}"), ("best", "over the best single")):
+        shown += [Shown(f"gain {title} (dB)", f"{{{name}_gain:+.2f}}", why=f"{name}_why"),
+                  Shown("holds up", f"{{{name}_holds}}", why=f"{name}_why")]
+        shown += [Shown(f"{unit} per dB", f"{{{name}_{metric}:+{form}}}",
+                        why=f"{name}_memory_why" if metric in MEMORY else f"{name}_why")
+                  for metric, (unit, form) in COSTS.items()]
+    return shown
+
+
+def _fields(name: str, item: Configuration, reference: Configuration | None) -> dict[str, Any]:
+    """The gain and its costs, and in words why there is none."""
+    if reference is None or item is reference:
+        why = "not run" if reference is None else "(reference)"
+        return {f"{name}_gain": None, f"{name}_why": why, f"{name}_memory_why": why}
+    gain = item.psnr.mean - reference.psnr.mean
+    why = "none" if gain <= 0 else "not measured"
+    shared = gain > 0 and not (item.owns_memory and reference.owns_memory)
+    return {f"{name}_gain": gain, **{f"{name}_{metric}": cost_per_db(item, reference, metric) for metric in COSTS},
+            f"{name}_why": why, f"{name}_memory_why": "shared" if shared else why}

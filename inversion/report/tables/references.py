@@ -1,0 +1,104 @@
+"""Inverting each image alone, by optimisation, beside the best decoder of the same features on the same images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from inversion.report.data.board import Board
+from inversion.report.data.configuration import Configuration
+from inversion.report.data.study_data import ReportRun, StudyData
+from inversion.report.render.pictures import pictures_of
+from inversion.report.stats.statistics import Comparison, compare, correct
+from inversion.report.tables.questions import difference_columns, difference_fields
+from inversion.report.tables.records import RUN_ID
+from inversion.report.tables.table import ReportTable, Shown
+from inversion.tracking.connection import Connection
+
+SAME = ("protocol", "image_size")
+ROUNDING = 1.0
+"""Grey levels between two JPEG files of one picture, should they come from different versions of a library."""
+
+NOTE = ("Gradient descent on the image until its features match (Mahendran and Vedaldi, 2015). It needs no training, "
+        "and is one lower bound on what the features allow. The difference is that of the inversion from the best "
+        "decoder of the same encoder, on the test images that both have, where protocol, weights, image size and "
+        "photographs are the same; paired by image, with Holm's correction over the rows. The decoder may have another "
+        "precision than the inversion: both are named.")
+
+
+def references(connection: Connection, data: StudyData, boards: Sequence[Board]) -> ReportTable:
+    """Every inversion that belongs to the study, and what it says of the decoders."""
+    runs = [run for run in data.references if run.is_scored]
+    pairs = {run.run_id: found for run in runs if (found := _beside(connection, run, boards))}
+    compared = correct({run_id: comparison for run_id, (_, comparison) in pairs.items()})
+    rows = []
+    for run in runs:
+        row = _row(run)
+        if run.run_id in pairs:
+            item, _ = pairs[run.run_id]
+            comparison = compared[run.run_id]
+            row |= {"beside": item.label, "beside_precision": item.precision, "common": comparison.images,
+                    **difference_fields(comparison)}
+        rows.append(row)
+    shown = [Shown("run", "{run}"), Shown("PSNR (dB)", "{psnr:.2f} ± {psnr_std:.2f}"), Shown("SSIM", "{ssim:.3f}"),
+             Shown("LPIPS", "{lpips:.3f}", "off"), Shown("test images", "{images}"), Shown("steps", "{steps:,}"),
+             Shown("seconds", "{eval_seconds:,.0f}"), Shown("precision", "{precision}"),
+             Shown("best decoder", "{beside} ({beside_precision})", "none to compare"),
+             Shown("common images", "{common}"),
+             *(Shown(column.title, column.template) for column in difference_columns(rows)),
+             Shown("protocol", "{protocol}"), Shown("data", "{data_set}"), Shown("weights", "{weights}"),
+             Shown("image size", "{image_size}"), RUN_ID]
+    return ReportTable("references", "Without training: each image inverted alone", shown, rows, NOTE)
+
+
+def _row(run: ReportRun) -> dict[str, Any]:
+    names = ("protocol", "weights", "image_size", "steps", "precision")
+    assert run.scores is not None  # noqa: S101  only scored ones are asked for
+    psnr = run.scores["psnr"]
+    return {"run": run.name, "psnr": float(psnr.mean()), "psnr_std": float(psnr.std(ddof=0)),
+            "ssim": run.metrics.get("test/ssim"), "lpips": run.metrics.get("test/lpips"),
+            "eval_seconds": run.metrics.get("eval_seconds"),
+            "images": len(run.scores),
+            **{name: run.parameters.get(name) for name in names}, "data_set": run.document["data"]["name"],
+            "run_id": run.run_id}
+
+
+def _beside(connection: Connection, run: ReportRun, boards: Sequence[Board]) -> tuple[Configuration, Comparison] | None:
+    """The best decoder of the same features, and the inversion less it; None where there is none to compare with."""
+    assert run.scores is not None  # noqa: S101  only scored ones are asked for
+    mine = run.scores.set_index("image")["psnr"]
+    for board in boards:
+        for item in board.configurations:
+            if item.encoder == run.parameters["encoder"] and _agrees(connection, run, item, list(mine.index)):
+                return item, compare(mine, item.psnr.scores.loc[mine.index])
+    return None
+
+
+def _agrees(connection: Connection, run: ReportRun, item: Configuration, images: Sequence[str]) -> bool:
+    """Whether both were asked for the same: target, frozen weights, size, and photographs.
+
+    The digest of an inversion's data is that of its test images alone: their names are compared, and their pictures
+    where both kept them.
+    """
+    other = next(iter(item.runs.values()))
+    if any(run.parameters[name] != other.parameters[name] for name in SAME):
+        return False
+    if run.document["identity"]["weights"] != other.document["identity"]["weights"]:
+        return False
+    return set(images) <= set(item.psnr.table.index) and _same_pictures(connection, run, other, images)
+
+
+def _same_pictures(connection: Connection, run: ReportRun, other: ReportRun, images: Sequence[str]) -> bool:
+    mine, its = (pictures_of(connection, one.run_id) or {} for one in (run, other))
+    return all(_alike(mine[image][0], its[image][0]) for image in images if image in mine and image in its)
+
+
+def _alike(first: bytes, second: bytes) -> bool:
+    if first == second:
+        return True
+    a, b = (np.asarray(Image.open(io.BytesIO(file)).convert("RGB"), np.int16) for file in (first, second))
+    return a.shape == b.shape and float(np.abs(a - b).mean()) < ROUNDING

@@ -1,0 +1,207 @@
+"""A finished run scored again: on its own test photographs, with the same numbers, or on others."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inversion.config.run_config import RunConfig
+from inversion.data.cache import load_cached
+from inversion.data.datasets import cache_folder, data_folder, find_photo_set
+from inversion.data.duplicates import load_prints, with_training
+from inversion.data.scored import ScoredPhotos, load_scored, set_digest
+from inversion.errors import DamagedArtifactError, DataError, InterruptedRunError, RequestError
+from inversion.images import from_stored
+from inversion.losses import ReconstructionLoss
+from inversion.losses.lpips_weights import TrunkSource
+from inversion.progress import Progress, quiet
+from inversion.runs.load import Reconstructor, TrainedRun
+from inversion.runs.train import TEST_PICTURES, out_of_memory_by_name
+from inversion.tracking import results
+from inversion.tracking.connection import Connection
+from inversion.tracking.evaluations import begin_evaluation, log_params
+from inversion.tracking.fetch import RESTORE, fetch_image_scores
+from inversion.tracking.run import TrackedRun as LoggedRun
+from inversion.tracking.run import ending_truthfully
+from inversion.training.callbacks import Picture
+from inversion.training.evaluate import Scores, evaluate, finite, test_metrics
+from inversion.training.measure import PeakMemory
+from inversion.training.stop import StopRequest
+
+SCORES = ("psnr", "ssim", "lpips")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The photographs to score, and whether they are of the set that the run was made with."""
+
+    scored: ScoredPhotos
+    own: bool
+
+    @property
+    def name(self) -> str:
+        """The set's name, with the split if it is not the test split."""
+        split = self.scored.split
+        return self.scored.photos.name + ("" if split == "test" else f" ({split})")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was scored, under which id, and every image's logged scores where the images are the run's own test set."""
+
+    run_id: str
+    target: Target
+    scores: Scores
+    logged: list[dict[str, Any]]
+
+    def before(self, name: str) -> list[float]:
+        """What was logged of each image, for one of ``SCORES``; empty where that is not known of all."""
+        values = [row[name] for row in self.logged]
+        return [] if None in values else values
+
+    def differences(self, name: str) -> list[float]:
+        """This evaluation minus what was logged, by image, for one of ``SCORES``; empty where one of both is not.
+
+        0 where both are exact; infinite where one of both is.
+        """
+        now, before = getattr(self.scores, name), self.before(name)
+        if not now or len(before) != len(now):
+            return []
+        return [0.0 if one == other else one - other for one, other in zip(now, before, strict=True)]
+
+
+def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None, data_dir: str | None,
+                progress: Progress = quiet) -> Target:
+    """The photographs to score a run on: its own ones, found where the run says they lie, or those of ``data``.
+
+    ``limit`` is how many (0: all); None is the run's own limit on its own set, and all of another set.
+
+    Raises:
+        RequestError: the run's own photographs are gone or are others now, or those of ``data`` cannot be used.
+    """
+    folder = _data_dir(run, data_dir)
+    try:
+        photos = find_photo_set(data or run.config.data, folder, progress)
+    except RequestError as error:
+        if data:
+            raise
+        raise RequestError(f"the photographs of run {run.name} are not at {run.config.data!r} any more ({error}) "
+                           "Say where they are with --data FOLDER.") from error
+    limits = {name: getattr(run.config, f"{name}_limit") for name in ("train", "val", "test")}
+    wanted, digest = run.document["data"]["digest"], set_digest(photos, limits, folder, progress)
+    own = digest == wanted
+    if not own and not data:
+        raise DataError(f"the photographs at {photos.root} are not those that run {run.name} was made with (digest "
+                        f"{wanted[:12]}, now {digest[:12] or 'unreadable'}). Score on them all the same with --data "
+                        f"{run.config.data}, or say where the others are.")
+    if limit is None:
+        limit = limits[split] if own else 0
+    scored = load_scored(photos, split, limit, run.config.image_size, folder, progress)
+    if own:
+        return Target(dataclasses.replace(scored, digest=wanted), own)
+    warnings = [*photos.warnings, *_leaks(run, scored, limits, folder, progress)]
+    return Target(dataclasses.replace(scored, photos=dataclasses.replace(photos, warnings=warnings)), own)
+
+
+def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, reconstructor: Reconstructor,
+                 target: Target, lpips: TrunkSource | None, stop: StopRequest) -> Evaluation:
+    """Scores a run on photographs, and logs that as a run of its own in an experiment.
+
+    Raises:
+        InversionError: it failed or was interrupted; its MLflow run says so.
+    """
+    logged = _logged_scores(run, target)
+    config = _config(run, target, lpips)
+    name = f"evaluate {run.name} on {target.name}"
+    tags = {"inversion.data": target.scored.photos.name, "inversion.protocol": config.protocol}
+    logger = begin_evaluation(connection, experiment_id, run.run_id, name, tags)
+    with ending_truthfully(logger), out_of_memory_by_name():
+        logger.describe(name, config, tags, _document(run, config, target))
+        log_params(logger, {"evaluates": run.run_id, "split": target.scored.split})
+        counts = {target.scored.split: len(target.scored.names)}
+        results.log_data_set(logger, target.scored.photos, target.scored.digest, counts, "evaluation")
+        loss = ReconstructionLoss(config.mse_weight, config.lpips_weight, lpips.load() if lpips else None)
+        scores = _score(logger, reconstructor, target.scored, loss, _stopping(stop))
+    return Evaluation(logger.run_id, target, scores, logged)
+
+
+def _leaks(run: TrainedRun, scored: ScoredPhotos, limits: Mapping[str, int], folder: Path, progress: Progress
+           ) -> list[str]:
+    """A warning if the run was trained on some of the photographs to score, or if that cannot be found out here."""
+    try:
+        photos = find_photo_set(run.config.data, folder, progress)
+        if set_digest(photos, limits, folder, progress) != run.document["data"]["digest"]:
+            raise DataError("others are there now")
+        trained = load_cached(photos, run.config.image_size, cache_folder(folder), progress, limits)
+    except RequestError:
+        return [f"the photographs that run {run.name} was trained on are not at {run.config.data} any more: whether "
+                "some of them are scored here (data leakage) is not known"]
+    return with_training(load_prints(scored.cache, progress)[scored.split], load_prints(trained, progress)["train"])
+
+
+def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos, loss: ReconstructionLoss,
+           between: Callable[[], None]) -> Scores:
+    """Scores and pictures, logged; in batches as after training, which the last bits depend on."""
+    engine = reconstructor.engine
+    memory = PeakMemory(engine.device)
+    scores = evaluate(reconstructor.model, scored.crops, loss.to(engine.device), engine, between)
+    metrics = test_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
+    logger.log_metrics(finite(metrics))  # first: a store that refuses an upload must not cost the scores
+    results.log_scores(logger, scored.names, scores)
+    first = scored.crops[:TEST_PICTURES]
+    pictures = list(map(Picture.of, scored.names, from_stored(first), reconstructor.stored(first)))
+    results.log_reconstructions(logger, pictures)
+    scores.require_numbers(scored.names)
+    return scores
+
+
+def _logged_scores(run: TrainedRun, target: Target) -> list[dict[str, Any]]:
+    """What the run logged of the same images; empty where these are not its own test images."""
+    if not target.own or target.scored.split != "test":
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        rows = fetch_image_scores(run.run_id, Path(folder))
+    names, logged = target.scored.names, [row["image"] for row in rows]
+    there = run.document["data"].get("images", {}).get("test", len(rows))
+    if len(rows) != there or any(one != other for one, other in zip(logged, names, strict=False)):
+        raise DamagedArtifactError(f"metrics/{results.PER_IMAGE} of run {run.run_id} is damaged: it is not of "
+                                   f"the {there} images that the run was scored on. {RESTORE}")
+    return rows[:len(names)] if len(rows) >= len(names) else []
+
+
+def _config(run: TrainedRun, target: Target, lpips: TrunkSource | None) -> RunConfig:
+    """The run's parameters, with the photographs, the weights of LPIPS and the device of this evaluation."""
+    photos = target.scored.photos
+    data = photos.name if photos.name in ("sample", "div2k") else str(photos.root.resolve())
+    limit = {f"{target.scored.split}_limit": len(target.scored.names)}
+    return run.config.model_copy(update={"data": data, "lpips_weights": str(lpips) if lpips else "off", **limit})
+
+
+def _document(run: TrainedRun, config: RunConfig, target: Target) -> dict[str, Any]:
+    return {
+        "evaluates": run.run_id,
+        "parameters": config.model_dump(),
+        "data": {"name": target.scored.photos.name, "digest": target.scored.digest, "own": target.own,
+                 "images": {target.scored.split: len(target.scored.names)}},
+        "split": target.scored.split,
+    }
+
+
+def _data_dir(run: TrainedRun, given: str | None) -> Path:
+    """The folder of downloads and caches: the given one, the run's where that is here, else this user's."""
+    if given:
+        return data_folder(given)
+    before = Path(run.config.data_dir)
+    return before if before.is_dir() else data_folder("auto")
+
+
+def _stopping(stop: StopRequest) -> Callable[[], None]:
+    def stop_if_asked() -> None:
+        if stop.reason is not None:
+            raise InterruptedRunError(f"stopped while scoring: {stop.reason}")
+
+    return stop_if_asked

@@ -1,0 +1,201 @@
+"""A tracked inversion by optimisation, from request to result: what ``inversion optimize`` does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inversion import metrics
+from inversion.config.optimize_config import OptimizeConfig
+from inversion.config.resolve import NOT_SCIENTIFIC, digest_of, resolve, run_name
+from inversion.data.cache import load_cached
+from inversion.data.datasets import cache_folder
+from inversion.errors import InterruptedRunError
+from inversion.images import from_stored
+from inversion.losses import LPIPS, make_targets
+from inversion.models.encoders.build import Encoder
+from inversion.progress import Progress, quiet
+from inversion.runs.prepare import Prepared, build_encoders, check_weights, test_crops
+from inversion.runs.train import MOST_PICTURES, TEST_PICTURES, RunResult, out_of_memory_by_name, tags_of
+from inversion.tracking import results
+from inversion.tracking.connection import Connection
+from inversion.tracking.optimizations import begin_optimization, log_curve
+from inversion.tracking.run import TrackedRun, ending_truthfully
+from inversion.tracking.study import StudyRun
+from inversion.training.callbacks import Picture
+from inversion.training.device import Engine, make_engine
+from inversion.training.evaluate import Scores, finite, test_metrics
+from inversion.training.measure import PeakMemory, synchronised_time
+from inversion.training.memory import BatchSize
+from inversion.training.pixel_optimization import Inverted, Point, Settings, invert, mean_curve, starting_noise
+from inversion.training.stop import StopRequest
+
+RECIPE = 1
+"""Version of the method, part of every digest: raised when the same parameters give other numbers."""
+
+
+@dataclass(frozen=True)
+class PreparedOptimization:
+    """A resolved request with its photographs in memory; of ``prepared`` the plan's decoder means nothing."""
+
+    config: OptimizeConfig
+    prepared: Prepared
+
+    @property
+    def name(self) -> str:
+        """``vgg16:block1+optimize``, with seed and fallbacks as a run's name has them."""
+        plan = self.prepared.plan
+        return run_name(plan.config.model_copy(update={"decoder": "optimize", "fusion": "none"}), plan.fallbacks)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(**self.config.settings.model_dump())
+
+    def document(self) -> dict[str, Any]:
+        """The whole resolved configuration: what ``config.json`` and the tag ``inversion.config`` hold."""
+        plan, photos = self.prepared.plan, self.prepared.photos
+        return {
+            "method": "optimize",
+            "digest": self.prepared.digest,
+            "identity": self.identity(),
+            "parameters": self.config.parameters(),
+            "data": {"name": plan.photos.name, "digest": photos.digest, "images": {"test": len(photos.names("test"))}},
+            "weights": {name: str(source) for name, source in plan.weights.items()},
+            "fallbacks": [dataclasses.asdict(fallback) for fallback in plan.fallbacks],
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the numbers, as plain data; the data are the test photographs alone."""
+        scientific = {name: value for name, value in self.config.parameters().items() if name not in NOT_SCIENTIFIC}
+        return self.prepared.plan.identity(self.prepared.photos.digest) | {"recipe": RECIPE, "parameters": scientific}
+
+
+def prepare_optimization(config: OptimizeConfig, progress: Progress = quiet) -> PreparedOptimization:
+    """Resolves a request and reads its test photographs; nothing is tracked yet.
+
+    Raises:
+        RequestError: anything that cannot be run, unusable photographs included.
+    """
+    plan = resolve(config.shared, progress)
+    check_weights(plan)
+    alone = dataclasses.replace(plan.photos, splits={split: photos if split == "test" else []
+                                                     for split, photos in plan.photos.splits.items()})
+    plan = dataclasses.replace(plan, photos=alone)
+    photos = load_cached(alone, plan.config.image_size, cache_folder(plan.data_dir), progress,
+                         {"test": plan.config.test_limit})
+    resolved = config.model_copy(update={"shared": plan.config})
+    unnamed = PreparedOptimization(resolved, Prepared(plan, photos, ""))
+    return PreparedOptimization(resolved, Prepared(plan, photos, digest_of(unnamed.identity())))
+
+
+def optimize(request: PreparedOptimization, connection: Connection, stop: StopRequest, progress: Progress = quiet,
+             study: StudyRun | None = None) -> RunResult:
+    """Inverts every test image, scores what was found and logs both as a run, below a study's if one is given.
+
+    Raises:
+        InversionError: it failed or was interrupted; its MLflow run says so.
+    """
+    prepared = request.prepared
+    tags = tags_of(prepared) | {"inversion.kind": "optimize"} | (study.child_tags() if study else {})
+    run = begin_optimization(connection, request.name, tags, request.config.parameters(), request.document())
+    with ending_truthfully(run), out_of_memory_by_name():
+        engine = make_engine(prepared.plan.config)
+        names = prepared.photos.names("test")
+        results.log_data_set(run, prepared.plan.photos, prepared.photos.digest, {"test": len(names)}, "evaluation")
+        encoders = build_encoders(prepared.plan)
+        run.log_metrics(_size_metrics(encoders))
+        memory = PeakMemory(engine.device)
+        crops = test_crops(prepared)
+        found, curve, seconds = invert_all(request, [encoder.to(engine.device) for encoder in encoders], crops, engine,
+                                           _reporting(progress, stop))
+        log_curve(run, curve)
+        scores = _score(found, crops, prepared.plan.lpips.load() if prepared.plan.lpips else None, engine,
+                        prepared.plan.config.batch_size)
+        scores.forward_seconds, scores.seconds = seconds, scores.seconds + seconds
+        values = test_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
+        run.log_metrics(finite(values))  # first: a store that refuses an upload must not cost the scores
+        files = _log_results(run, names, crops, found, scores)
+        scores.require_numbers(names)
+    return RunResult(run.run_id, run.uri, values, files)
+
+
+def invert_all(request: PreparedOptimization, encoders: list[Encoder], crops: Tensor, engine: Engine,
+               report: Callable[[int, int], None]) -> tuple[Tensor, list[Point], float]:
+    """Images found for stored crops ``uint8 (N, S, S, 3)``, on the CPU; the mean curve; the seconds it took.
+
+    ``report`` is told how many steps of single images are done, and of how many; what it raises ends the search.
+
+    Raises:
+        OutOfMemoryError: not even one image fits.
+    """
+    config, settings = request.prepared.plan.config, request.settings
+    batch = BatchSize(config.batch_size, f"image_size {config.image_size}")
+
+    def compute(indices: Tensor) -> Inverted:
+        first, count = int(indices[0]), len(indices)
+        images = from_stored(crops[indices].to(engine.device))
+        start = starting_noise(indices.tolist(), config.image_size, config.seed).to(engine.device)
+        with engine.autocast():
+            inverted = invert(encoders, images, start, settings, lambda step: report(
+                first * settings.steps + count * step, len(crops) * settings.steps))
+        return Inverted(inverted.images.cpu(), inverted.curve)
+
+    begin = synchronised_time(engine.device)
+    parts = list(batch.map(compute, torch.arange(len(crops))))
+    seconds = synchronised_time(engine.device) - begin
+    curve = list(mean_curve([(len(part.images), part.curve) for part in parts]))
+    return torch.cat([part.images for part in parts]), curve, seconds
+
+
+@torch.no_grad()
+def _score(found: Tensor, crops: Tensor, lpips: LPIPS | None, engine: Engine, batch_size: int) -> Scores:
+    """Scores of found images ``(N, 3, S, S)`` as a decoder's are, but for the protocol ``published``.
+
+    There a decoder gives the normalised, clipped image; what is found here is the image, and is made into that.
+    """
+    scores, start = Scores(), synchronised_time(engine.device)
+    lpips = lpips.to(engine.device) if lpips else None
+
+    def score(indices: Tensor) -> Scores:
+        images = make_targets(found[indices].to(engine.device), engine.protocol).score
+        targets = make_targets(from_stored(crops[indices].to(engine.device)), engine.protocol).score
+        part = Scores(metrics.psnr(images, targets).tolist(), metrics.ssim(images, targets).tolist(),
+                      metrics.mse(images, targets).tolist())
+        if lpips is not None:
+            with engine.autocast():
+                part.lpips = lpips(images, targets).tolist()
+        return part
+
+    for part in BatchSize(batch_size, f"image_size {crops.shape[1]}").map(score, torch.arange(len(crops))):
+        scores.add(part)
+    scores.seconds = synchronised_time(engine.device) - start
+    return scores
+
+
+def _log_results(run: TrackedRun, names: list[str], crops: Tensor, found: Tensor, scores: Scores) -> list[str]:
+    results.log_scores(run, names, scores)
+    originals = from_stored(crops[:MOST_PICTURES])
+    pictures = list(map(Picture.of, names, originals, found))
+    files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
+    results.log_all_pictures(run, pictures)
+    return files
+
+
+def _size_metrics(encoders: list[Encoder]) -> dict[str, float]:
+    shapes = [encoder.feature_shape for encoder in encoders]
+    return {"feature_channels": sum(shape.channels for shape in shapes),
+            "feature_locations": max(shape.locations for shape in shapes), "encoder_passes": len(shapes)}
+
+
+def _reporting(progress: Progress, stop: StopRequest) -> Callable[[int, int], None]:
+    def report(done: int, total: int) -> None:
+        if stop.reason is not None:
+            raise InterruptedRunError(f"stopped while optimising: {stop.reason}")
+        progress("optimising", done, total)
+
+    return report

@@ -1,0 +1,170 @@
+"""A run without tracking: its photographs, model and trainer made from a request, and its scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from inversion.config.resolve import Fallback, Plan, resolve
+from inversion.config.run_config import RunConfig
+from inversion.data.batches import TrainBatches, center_crops
+from inversion.data.cache import PhotoCache, load_cached
+from inversion.data.datasets import cache_folder
+from inversion.data.duplicates import across_splits
+from inversion.decibels import counted
+from inversion.images import IMAGENET
+from inversion.losses import ReconstructionLoss
+from inversion.losses.lpips_weights import TrunkSource
+from inversion.models.encoders.build import Encoder, build_encoder
+from inversion.models.encoders.catalog import EncoderCut
+from inversion.models.encoders.imagenet import cached_file, imagenet_location
+from inversion.models.encoders.weights import WeightsSource
+from inversion.models.model import InversionModel, build_model
+from inversion.progress import Progress, quiet
+from inversion.training.callbacks import Listener
+from inversion.training.cotraining import Company
+from inversion.training.device import make_engine
+from inversion.training.evaluate import Scores
+from inversion.training.measure import gflops_per_image
+from inversion.training.stop import StopRequest
+from inversion.training.trainer import CALIBRATION_IMAGES, Trainer, TrainingData
+
+SHARE_FOR_PHOTOGRAPHS = 0.25
+"""Of a GPU's free memory: photographs that take no more lie there. DIV2K's 640 take 0.2 GB at 224 pixels."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan with its photographs in memory, and the digest of what it will compute."""
+
+    plan: Plan
+    photos: PhotoCache
+    digest: str
+
+
+def prepare(config: RunConfig, progress: Progress = quiet, inherited: Sequence[Fallback] = ()) -> Prepared:
+    """Resolves a request and reads its photographs; nothing is tracked yet.
+
+    Raises:
+        RequestError: anything that cannot be run, unusable photographs included.
+    """
+    plan = resolve(config, progress, inherited)
+    check_weights(plan)
+    limits = {"train": plan.config.train_limit, "val": plan.config.val_limit, "test": plan.config.test_limit}
+    photos = load_cached(plan.photos, plan.config.image_size, cache_folder(plan.data_dir), progress, limits)
+    leaks = across_splits(photos, progress)
+    told = dataclasses.replace(plan.photos, warnings=[*plan.photos.warnings, *leaks])
+    return Prepared(dataclasses.replace(plan, photos=told), photos, plan.digest(photos.digest))
+
+
+def check_weights(plan: Plan) -> None:
+    """Loads the plan's weights that lie on this machine for once, so that unusable ones are told before a run begins.
+
+    Raises:
+        WeightsError: a file cannot be read or does not fit, or its numbers cannot be used.
+    """
+    for cut in plan.cuts:
+        source = plan.weights[cut.encoder]
+        if source.path or (source.kind == "imagenet" and cached_file(imagenet_location(cut.encoder))):
+            _check_weights(cut, source, source.identity(), plan.config.image_size)
+    if plan.lpips:
+        _check_trunk(plan.lpips, plan.lpips.identity())
+
+
+@functools.lru_cache(maxsize=256)
+def _check_weights(cut: EncoderCut, source: WeightsSource, identity: str, image_size: int) -> None:
+    """Once for the runs of a sweep; the identity is there for the cache, it changes with the content."""
+    build_encoder(cut, source, image_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _check_trunk(trunk: TrunkSource, identity: str) -> None:
+    trunk.check()
+
+
+def make_trainer(
+    prepared: Prepared, folder: Path, listeners: Sequence[Listener] = (), stop: StopRequest | None = None,
+    company: Company | None = None,
+) -> Trainer:
+    """A trainer at the beginning of a run; checkpoints go to ``folder``, and it may train in company."""
+    config = prepared.plan.config
+    engine = make_engine(config)
+    model, loss = build(prepared.plan)
+    return Trainer(model, loss, training_data(prepared), config, engine, folder, prepared.digest, listeners, stop,
+                   company)
+
+
+def build(plan: Plan) -> tuple[InversionModel, ReconstructionLoss]:
+    """The network and the loss of a plan, on the CPU; downloads weights that are not cached."""
+    config = plan.config
+    encoders = build_encoders(plan)
+    fusion = None if config.fusion == "none" else config.fusion
+    model = build_model(encoders, config.decoder, plan.options, fusion, config.image_size, config.seed)
+    lpips = plan.lpips.load() if plan.lpips else None
+    return model, ReconstructionLoss(config.mse_weight, config.lpips_weight, lpips)
+
+
+def build_encoders(plan: Plan) -> list[Encoder]:
+    """The frozen encoders of a plan, on the CPU; downloads weights that are not cached."""
+    config = plan.config
+    normalisation = IMAGENET if config.protocol == "published" else None
+    return [build_encoder(cut, plan.weights[cut.encoder], config.image_size, normalisation) for cut in plan.cuts]
+
+
+def training_data(prepared: Prepared) -> TrainingData:
+    """Batches and fixed crops of the run's photographs."""
+    config, photos = prepared.plan.config, prepared.photos
+    pixels = photos.pixels("train")
+    crops_per_image = prepared.plan.photos.crops_per_image
+    batches = TrainBatches(pixels, config.image_size, config.batch_size, crops_per_image, config.seed)
+    device = torch.device(config.device)
+    if device.type == "cuda" and batches.size < SHARE_FOR_PHOTOGRAPHS * torch.cuda.mem_get_info(device)[0]:
+        batches.move_to(device)
+    return TrainingData(
+        batches,
+        center_crops(pixels[:CALIBRATION_IMAGES], config.image_size),
+        center_crops(photos.pixels("val"), config.image_size),
+        photos.names("val"),
+    )
+
+
+def test_scores(prepared: Prepared, trainer: Trainer) -> Scores:
+    """Scores of every test image, in the order of their names."""
+    return trainer.score(test_crops(prepared))
+
+
+def test_crops(prepared: Prepared) -> torch.Tensor:
+    """Stored centre crops of the test images: ``uint8 (N, S, S, 3)``."""
+    return center_crops(prepared.photos.pixels("test"), prepared.plan.config.image_size)
+
+
+def size_metrics(trainer: Trainer) -> dict[str, float]:
+    """What the configuration costs before anything is learned."""
+    model, size = trainer.model, trainer.config.image_size
+    shapes = [encoder.feature_shape for encoder in model.frozen]
+    model.eval()
+    return {
+        "decoder_parameters": sum(parameter.numel() for parameter in model.trainable()),
+        "feature_channels": sum(shape.channels for shape in shapes),
+        "feature_locations": max(shape.locations for shape in shapes),
+        "encoder_passes": len(shapes),
+        "gflops_per_image": gflops_per_image(model, torch.zeros(1, 3, size, size, device=trainer.engine.device)),
+    }
+
+
+def progress_metrics(trainer: Trainer) -> dict[str, float]:
+    """What training came to."""
+    progress = trainer.progress
+    return {
+        "best_epoch": progress.best_epoch,
+        "best/val_loss": progress.best_loss,
+        "best/val_psnr": float(counted(progress.best_psnr)),  # a checkpoint from before that may hold an infinite one
+        "epochs_run": progress.epoch,
+        "train_seconds": progress.train_seconds,
+        "train_peak_memory_mb": progress.peak_memory_mb,
+    }

@@ -1,0 +1,173 @@
+"""From a spec to queued runs: every ``auto`` resolved once, every input found, before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from inversion.config.document import VERSION
+from inversion.config.resolve import Plan, default_threads, resolve
+from inversion.config.run_config import RunConfig
+from inversion.data.cache import PhotoCache, load_cached
+from inversion.data.datasets import cache_folder, data_folder, find_photo_set
+from inversion.data.duplicates import across_splits
+from inversion.data.splits import PhotoSet
+from inversion.errors import RequestError
+from inversion.losses.lpips_weights import find_trunk
+from inversion.models.encoders.catalog import parse_encoders
+from inversion.models.encoders.imagenet import require_imagenet
+from inversion.progress import Progress
+from inversion.runs.prepare import check_weights
+from inversion.sweeps.queue.queue import Queued
+from inversion.sweeps.spec.grid import Configuration
+from inversion.sweeps.spec.inputs import raise_any, search_configs
+from inversion.sweeps.spec.problems import Problems
+from inversion.sweeps.spec.search import Search
+from inversion.sweeps.spec.spec import Spec
+
+ONE_GPU = ("auto", "cpu", "cuda", "cuda:0")
+"""Devices of a process that sees one GPU."""
+
+RESOLVED = ("data", "weights", "lpips_weights", "precision", "threads")
+"""Parameters of a search's trials that are resolved once, when it is queued."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Resolver:
+    """Resolves the runs of a spec; what they share is looked for and read once."""
+
+    def __init__(self, progress: Progress, workers: int) -> None:
+        self.progress = progress
+        self.threads = default_threads(workers)
+        self._told: set[tuple[Path, str]] = set()
+        self._find = functools.cache(self._find_now)
+        self._load: Callable[..., PhotoCache] = functools.cache(self._load_now)
+
+    def queued(self, config: RunConfig) -> Queued:
+        """One run, ready to be queued.
+
+        Raises:
+            RequestError: it cannot be run, or not without a fallback where it is strict.
+        """
+        plan = self.plan(config)
+        return Queued(plan.name, portable(plan.config, config), plan.digest(self.photographs(plan).digest),
+                      [dataclasses.asdict(fallback) for fallback in plan.fallbacks])
+
+    def plan(self, config: RunConfig) -> Plan:
+        """A run resolved, and its weights looked into; the number of threads is part of what is queued, whoever works
+        on it.
+
+        Raises:
+            RequestError: it cannot be run, or asks for a GPU that no worker has.
+        """
+        if config.device not in ONE_GPU:
+            raise RequestError(f"device={config.device}: each worker has one GPU, which is its cuda:0. Choose the GPUs "
+                               "of a study with CUDA_VISIBLE_DEVICES.")
+        if config.threads == 0:
+            config = config.model_copy(update={"threads": self.threads})
+        plan = resolve(config, self.progress, find=lambda data, folder, _: self._find(data, folder))
+        check_weights(plan)
+        return plan
+
+    def require_inputs(self, configs: Iterable[RunConfig]) -> None:
+        """Looks for every set of photographs and of weights, so that all that is missing is told at once.
+
+        Raises:
+            SeveralErrors: some are out of reach.
+        """
+        problems = Problems()
+        data = {(config.data, config.data_dir) for config in configs if config.data != "auto"}
+        imagenet = {cut.encoder: cut for config in configs if config.weights == "imagenet"
+                    for cut in parse_encoders(config.encoder)}
+        trunks = {config.lpips_weights for config in configs}
+        calls: list[Callable[[], object]] = [
+            *(partial(self._find, name, data_folder(folder)) for name, folder in sorted(data)),
+            *(partial(require_imagenet, cut) for cut in imagenet.values()),
+            *(partial(find_trunk, trunk) for trunk in sorted(trunks)),
+        ]
+        for call in calls:
+            with problems.told():
+                call()
+        raise_any(problems)
+
+    def photographs(self, plan: Plan) -> PhotoCache:
+        """The run's photographs, decoded now if they were not before."""
+        config = plan.config
+        limits = (("train", config.train_limit), ("val", config.val_limit), ("test", config.test_limit))
+        return self._load(config.data, plan.data_dir, config.image_size, limits)
+
+    def _find_now(self, data: str, data_dir: Path) -> PhotoSet:
+        photos = find_photo_set(data, data_dir, self.progress)
+        self._tell(photos, [*photos.remarks, *photos.warnings])
+        return photos
+
+    def _load_now(self, data: str, data_dir: Path, size: int, limits: Iterable[tuple[str, int]]) -> PhotoCache:
+        photos: PhotoSet = self._find(data, data_dir)
+        cache = load_cached(photos, size, cache_folder(data_dir), self.progress, dict(limits))
+        self._tell(photos, across_splits(cache, self.progress))
+        return cache
+
+    def _tell(self, photos: PhotoSet, lines: Iterable[str]) -> None:
+        """Says of a set what every run would say again: once, whatever it is called in the spec."""
+        for line in lines:
+            if (photos.root.resolve(), line) not in self._told:
+                self._told.add((photos.root.resolve(), line))
+                _logger.warning("data %s: %s", photos.name, line)
+
+
+def portable(resolved: RunConfig, asked: RunConfig) -> dict[str, Any]:
+    """A resolved configuration that every machine can fill in: its own device and folder of data."""
+    return resolved.model_copy(update={"device": asked.device, "data_dir": asked.data_dir}).model_dump()
+
+
+def resolve_grid(spec: Spec, resolver: Resolver, progress: Progress) -> list[Queued]:
+    """Every run of a grid, ready to be queued.
+
+    Raises:
+        SeveralErrors: what is wrong, each thing once.
+    """
+    resolver.require_inputs([configuration.config for configuration in spec.configurations])
+    runs, problems = [], Problems()
+    first: dict[str | None, Configuration] = {}
+    for number, configuration in enumerate(spec.configurations, start=1):
+        with problems.told():
+            run = resolver.queued(configuration.config)
+            runs.append(run)
+            if (other := first.setdefault(run.digest, configuration)) is not configuration:
+                _note_twice(configuration, other, problems)
+        progress("resolving", number, len(spec.configurations))
+    raise_any(problems)
+    return runs
+
+
+def resolve_search(search: Search, base: dict[str, str], resolver: Resolver) -> dict[str, Any]:
+    """What the trials of a search share: resolved parameters, fallbacks and the digest of the photographs.
+
+    Raises:
+        SeveralErrors: what is wrong, each thing once.
+    """
+    configs = search_configs(search, base)
+    resolver.require_inputs(configs)
+    plans, problems = [], Problems()
+    for config in configs:
+        with problems.told():
+            plans.append(resolver.plan(config))
+    raise_any(problems)
+    plan = max(plans, key=lambda plan: len(plan.fallbacks))  # weights out of reach for one are out of reach for all
+    shared = {name: str(plan.config.model_dump()[name]) for name in RESOLVED if name not in search.space}
+    return {"version": VERSION, "config": {**base, **shared}, "data": resolver.photographs(plan).digest,
+            "fallbacks": [dataclasses.asdict(fallback) for fallback in plan.fallbacks]}
+
+
+def _note_twice(here: Configuration, there: Configuration, problems: Problems) -> None:
+    """Two configurations of a grid that came to the same run, by what was written differently."""
+    values, others = here.config.model_dump(), there.config.model_dump()
+    changed = [name for name in values if values[name] != others[name]]
+    text, other = (", ".join(f"{name}={side[name]}" for name in changed) for side in (values, others))
+    problems.add(here.where, f"{text} gives the same run as {other} ({there.where})")

@@ -1,0 +1,119 @@
+"""From a spec to a study that workers can join: its queue, its parent run in MLflow, and what is new in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from inversion.errors import RequestError
+from inversion.progress import Progress
+from inversion.sweeps.queue.entry import Entry
+from inversion.sweeps.queue.queue import DIED, Queue
+from inversion.sweeps.queue.storage import open_storage, storage_url
+from inversion.sweeps.spec.spec import Spec
+from inversion.sweeps.study.enqueue import Resolver, resolve_grid, resolve_search
+from inversion.sweeps.study.parent import STORAGE_BOOT, STORAGE_HOST, STORAGE_TAG, storage_tags
+from inversion.sweeps.study.parent_files import log_runs, log_spec
+from inversion.sweeps.study.reconcile import reconcile_members
+from inversion.sweeps.study.study import (
+    BASE,
+    PARENT,
+    Study,
+    in_its_experiment,
+    make_study,
+    open_study,
+    require_same_base,
+)
+from inversion.tracking.connection import Connection, is_server, without_password
+from inversion.tracking.deleted import DELETED
+from inversion.tracking.locks import alone_at, sqlite_file
+from inversion.tracking.owner import BOOT, HOST, place_tags
+from inversion.tracking.study import begin_study, find_study
+from inversion.training.stop import StopRequest
+
+
+class SetUp(NamedTuple):
+    """A study that is set up, and how many runs are new in it.
+
+    ``again`` is how many are done again because they were deleted, ``deleted`` are those that the spec does not ask
+    for.
+    """
+
+    study: Study
+    added: int
+    again: int
+    deleted: Sequence[Entry]
+
+
+def locate_queue(given: str | None, connection: Connection, study: str) -> str:
+    """The address of a study's queue: where it was begun, or where it is to be.
+
+    Raises:
+        RequestError: it was begun in another one, or in a file of another machine; two queues would do everything
+            twice.
+    """
+    url = storage_url(given, connection.uri)
+    parent = find_study(connection, study)
+    tags = parent.data.tags if parent else {}
+    there = tags.get(STORAGE_TAG)
+    if there is None:
+        return url
+    file = sqlite_file(there)
+    if file is not None:
+        _require_this_machine(study, tags, connection)
+    if there == without_password(url) or (file is not None and not file.exists()):
+        return url
+    if given or "***" in there:
+        raise RequestError(f"study {study} has its queue in {there}, not in {without_password(url)}. "
+                           f"Give --storage {there}, or another --study.")
+    return storage_url(there, connection.uri)
+
+
+def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress: Progress,
+           stop: StopRequest | None = None) -> SetUp:
+    """Makes the study or finds it, and queues what is new in the spec, and what was finished and then deleted.
+
+    Everything is resolved and checked before anything is made.
+
+    Raises:
+        SeveralErrors: runs that cannot be done.
+        RequestError: the study is there and means something else.
+    """
+    resolver = Resolver(progress, workers)
+    runs = [] if spec.search else resolve_grid(spec, resolver, progress)
+    base = resolve_search(spec.search, spec.base, resolver) if spec.search else None
+    storage = open_storage(url, stop=stop)
+    with alone_at(url, stop):
+        optuna_study = make_study(storage, spec.study, connection, spec.search)
+        connection = in_its_experiment(optuna_study, connection)
+        if spec.search and base:
+            require_same_base(optuna_study, spec.search, base)
+        locate_queue(url, connection, spec.study)  # another machine may have begun it meanwhile
+        parent = begin_study(connection, spec.study, storage_tags(url), optuna_study.user_attrs.get(PARENT))
+        if base:
+            optuna_study.set_user_attr(BASE, base)
+    queue = Queue(storage, optuna_study, stop)
+    added = queue.grow(spec.search.trials) if spec.search else queue.add(runs, progress)
+    optuna_study.set_user_attr(PARENT, parent.run_id)  # others can join from now on: before, there was nothing to do
+    study = open_study(storage, spec.study, stop)
+    study.queue.mend(patient=False)
+    study.queue.retry_failed([DIED, DELETED])
+    deleted, asked = reconcile_members(study, connection), {run.digest for run in runs}
+    again = study.queue.redo([entry for entry in deleted if spec.search or entry.digest in asked])
+    others = [entry for entry in deleted if not spec.search and entry.digest not in asked]
+    log_spec(connection, parent.run_id, spec)
+    log_runs(connection, parent.run_id, study.queue.entries())
+    return SetUp(study, added, again, others)
+
+
+def _require_this_machine(study: str, tags: Mapping[str, str], connection: Connection) -> None:
+    """Raises a RequestError if a queue's file is another machine's: here it would not be found, and be made anew.
+
+    Whoever reads a tracking store that is a file is on its machine, whatever that is called now. A container is on the
+    machine that was booted when the file was made.
+    """
+    host, place = tags.get(STORAGE_HOST), place_tags()
+    if host in (None, place[HOST]) or tags.get(STORAGE_BOOT, "") == place.get(BOOT) or not is_server(connection.uri):
+        return
+    raise RequestError(f"study {study}: its queue is an SQLite file on {host}; use PostgreSQL "
+                       f"(--storage postgresql://USER@HOST/DATABASE, with another --study), or work on {host}.")

@@ -1,0 +1,178 @@
+"""Workers as processes of this machine, each with a GPU of its own where there are GPUs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from inversion.errors import InversionError, RequestError
+from inversion.sweeps.queue.entry import MAX_DEATHS
+
+STOP_SECONDS = 60.0
+"""How long a worker may take to save its checkpoint and to give its run back."""
+
+DEATHS_IN_A_ROW = 2 * MAX_DEATHS
+"""A worker that dies so often, with no run done in between, is not started again; a run that kills it is given up
+before that, and counts as done."""
+
+ORDER = "INVERSION_WORKER"
+"""The environment variable that tells a worker's process what to work on: addresses can hold passwords."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker works on."""
+
+    study: str
+    storage: str
+    tracking_uri: str
+    experiment: str
+    driver: int = 0
+    """The process that is to be there as long as the worker works, if it is one of this machine."""
+    side_by_side: int = 1
+    """How many runs of one encoder pass it may train at a time."""
+    gpu: bool = False
+    """Whether it was given a GPU: it does not work on the CPU instead."""
+
+    def to_text(self) -> str:
+        """As it stands in the environment."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> Order:
+        """The order that a text stands for."""
+        return cls(**json.loads(text))
+
+
+@dataclass
+class Slot:
+    """The place of one worker, whose process may be replaced."""
+
+    number: int
+    process: subprocess.Popen[bytes] | None = None
+    deaths: int = 0
+    done: int = -1
+    said: str = ""
+    log: Path = field(default_factory=Path)
+
+
+class Processes:
+    """``count`` workers, kept alive until there is nothing left to do."""
+
+    def __init__(self, count: int, gpus: Sequence[str], folder: Path) -> None:
+        require_writable(folder)
+        self.order = ""
+        self.per_machine = count
+        self.gpus = gpus
+        self.folder = folder
+        self.slots = [Slot(number) for number in range(count)]
+
+    def start(self, order: Order) -> None:
+        """Starts every worker."""
+        self.order = replace(order, driver=os.getpid(), gpu=bool(self.gpus)).to_text()
+        for slot in self.slots:
+            self._start(slot)
+
+    def tend(self, count_done: Callable[[], int]) -> list[str]:
+        """Starts again what was killed; ``count_done`` says how many runs of the study are done, given up ones too.
+
+        So progress shows, and it is one that a run is given up which has killed this worker again and again.
+        """
+        killed = []
+        for slot in self.slots:
+            if slot.process is None or (code := slot.process.poll()) is None:
+                continue
+            slot.process = None
+            slot.said = _last_line(slot.log) if code else ""
+            if code < 0:  # by a signal: out of memory, a crash in a library, kill -9
+                done = count_done()
+                slot.deaths = slot.deaths + 1 if done == slot.done else 1
+                slot.done = done
+                slot.said = f"killed by {signal.Signals(-code).name}"
+                killed.append(f"worker {slot.number + 1}: {slot.said}")
+                if slot.deaths < DEATHS_IN_A_ROW:
+                    self._start(slot)
+        return killed
+
+    def working(self) -> int:
+        """How many workers are alive."""
+        return sum(slot.process is not None for slot in self.slots)
+
+    def troubles(self) -> list[str]:
+        """What the workers said that ended before the work did."""
+        return [f"worker {slot.number + 1}: {slot.said} (log: {slot.log})" for slot in self.slots
+                if slot.process is None and slot.said]
+
+    def stop(self) -> None:
+        """Lets the workers save their checkpoints and give their runs back."""
+        alive = [slot.process for slot in self.slots if slot.process is not None]
+        for process in alive:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in alive:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _start(self, slot: Slot) -> None:
+        slot.log = self.folder / f"worker-{os.getpid()}-{slot.number + 1}.log"
+        environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
+        environment[ORDER] = self.order
+        environment.setdefault("MALLOC_ARENA_MAX", "1")  # inversion.training.allocator says why
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot.number % len(self.gpus)]
+        try:
+            with slot.log.open("ab") as log:  # a session of its own: Ctrl-C is for the driver, which tells its workers
+                slot.process = subprocess.Popen(
+                    [sys.executable, "-m", "inversion.sweeps.workers.process"], env=environment,
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        except OSError as error:
+            raise InversionError(f"worker {slot.number + 1} cannot be started: {error}") from error
+
+
+def require_writable(folder: Path) -> None:
+    """Raises a RequestError if the workers' logs cannot be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise RequestError(f"the workers' logs cannot be written to {folder}: {error.strerror}. "
+                           "Set INVERSION_DATA to another folder.") from error
+
+
+def visible_gpus() -> list[str]:
+    """What each worker of this machine may have: a GPU, or a MIG slice of one, as ``CUDA_VISIBLE_DEVICES`` names it.
+
+    Of a list, CUDA shows what comes before the first name that is none, as -1, and nothing if one stands there twice.
+    Of MIG slices a process sees the first alone, so that PyTorch's count says nothing of the others.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if count == 0 or listed is None:
+        return [str(index) for index in range(count)]
+    names = [name.strip() for name in listed.split(",")]
+    kind = names[0].partition("-")[0]  # MIG, GPU, or else numbers
+    form = re.compile(rf"{kind}-." if kind in ("MIG", "GPU") else "[0-9]")
+    named = list(itertools.takewhile(form.match, names))
+    if len(set(named)) < len(named):
+        return []
+    return named if kind == "MIG" else named[:count]
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("error: ") if lines else ""

@@ -1,0 +1,374 @@
+"""From what was asked for to what will be run: names, fallbacks, the digest."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from inversion.config import resolve as module
+from inversion.config.resolve import NOT_SCIENTIFIC, Fallback, Plan, check, default_threads, resolve, run_name
+from inversion.config.run_config import RunConfig, parse_config
+from inversion.errors import DataError, RequestError, UnknownNameError, WeightsError
+from inversion.losses.lpips_weights import TrunkSource
+from inversion.losses.lpips_weights import find_trunk as find_real_trunk
+from inversion.models.encoders import ENSEMBLE
+from inversion.models.encoders.imagenet import require_imagenet
+from inversion.training.device import choose_precision
+
+STUDY_ENCODERS = ["resnet34:layer1", "resnet34:layer2", "vgg16:block1", "vgg16:block3", "vit_small:block1",
+                  "vit_small:block3", "pvt_v2_b2:stage1", "pvt_v2_b2:stage2"]
+STUDY_DECODERS = ["transposed_conv", "attention", "wavelet", "frequency_aware"]
+STUDY = [*({"encoder": encoder, "decoder": decoder} for encoder in STUDY_ENCODERS for decoder in STUDY_DECODERS),
+         *({"encoder": "ensemble", "fusion": fusion, "decoder": decoder}
+           for fusion in ("weighted", "attention", "concat") for decoder in STUDY_DECODERS)]
+
+Offline = Callable[..., None]
+
+
+def checked(**values: Any) -> RunConfig:
+    return check(parse_config(values))
+
+
+@pytest.fixture(autouse=True)
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Offline:
+    """``world(encoders="cached", alexnet=True, div2k=True)``: what this machine has or reaches; at first, nothing."""
+
+    def make(encoders: str = "unreachable", alexnet: bool = False, div2k: bool = False) -> None:
+        def find_trunk(text: str) -> TrunkSource | None:
+            if text == "auto":
+                return TrunkSource() if alexnet else None
+            return find_real_trunk(text)
+
+        monkeypatch.setattr(module, "imagenet_status", lambda cut: encoders)
+        monkeypatch.setattr(module, "require_imagenet", lambda cut: None)
+        monkeypatch.setattr(module, "find_trunk", find_trunk)
+        monkeypatch.setattr(module, "resolve_auto", lambda folder: "div2k" if div2k else "sample")
+
+    monkeypatch.setenv("INVERSION_DATA", str(tmp_path / "data"))
+    make()
+    return make
+
+
+def plan(**values: Any) -> Plan:
+    return resolve(parse_config({"data": "sample", "weights": "random", "lpips_weights": "off"} | values))
+
+
+# names
+
+@pytest.mark.parametrize(("given", "encoder", "layer", "fusion"), [
+    ({}, "vgg16:block1", "block1", "none"),
+    ({"encoder": "resnet34", "layer": "layer3"}, "resnet34:layer3", "layer3", "none"),
+    ({"encoder": "vgg16:block3", "fusion": "none"}, "vgg16:block3", "block3", "none"),
+    ({"encoder": "vit_small+pvt_v2_b2:stage2"}, "vit_small:block1+pvt_v2_b2:stage2", "none", "weighted"),
+    ({"encoder": "ensemble", "fusion": "concat"}, "+".join(map(str, ENSEMBLE)), "none", "concat"),
+])
+def test_short_requests_become_full_names(given: dict[str, str], encoder: str, layer: str, fusion: str) -> None:
+    config = checked(**given)
+    assert (config.encoder, config.layer, config.fusion) == (encoder, layer, fusion)
+
+
+@pytest.mark.parametrize("request_", STUDY, ids=lambda values: "+".join(values.values()))
+def test_a_checked_configuration_is_left_as_it_is(request_: dict[str, str]) -> None:
+    config = checked(**request_)
+    assert check(config) == config
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"encoder": "vgg61"}, r"^unknown encoder 'vgg61'\. Known: vgg16, .* Did you mean 'vgg16'\?$"),
+    ({"encoder": "vgg16:blok1"}, r"^vgg16 has no layer 'blok1'\. Known: block1, .*block5\. Did you mean 'block1'\?$"),
+    ({"layer": "layer1"}, r"^vgg16 has no layer 'layer1'\. Known: block1"),
+    ({"layer": "none"}, r"^vgg16 has no layer 'none'"),
+    ({"encoder": "vgg16:block1", "layer": "block2"}, r"^layer 'block2' beside encoder 'vgg16:block1'"),
+    ({"encoder": "vgg16+resnet34", "layer": "block1"}, r"^layer 'block1' beside encoder 'vgg16\+resnet34'"),
+    ({"encoder": "vgg16+vgg16:block1"}, r"vgg16:block1 is there twice$"),
+    ({"encoder": "vgg16+"}, r"a name is missing"),
+    ({"decoder": "wavelets"}, r"^unknown decoder 'wavelets'\. Known: attention, .* Did you mean 'wavelet'\?$"),
+    ({"encoder": "ensemble", "fusion": "wighted"}, r"^unknown fusion 'wighted'\..* Did you mean 'weighted'\?$"),
+    ({"encoder": "ensemble", "fusion": "none"}, r"^unknown fusion 'none'"),
+    ({"fusion": "weighted"}, r"^fusion=weighted needs two encoders or more, and encoder=vgg16 is one\."),
+    ({"decoder": "wavelet", "decoder_options": "wavlet=haar"},
+     r"^decoder_options: decoder 'wavelet' has no option 'wavlet'\. Known: wavelet\. Did you mean 'wavelet'\?$"),
+    ({"decoder_options": "depth=4"}, r"^decoder_options: decoder 'transposed_conv' has no options, so 'depth'"),
+    ({"decoder": "attention", "decoder_options": "depth=0"}, r"^decoder_options: depth=0 of decoder 'attention': "),
+    ({"decoder": "wavelet", "decoder_options": "wavelet=morl"}, r"^decoder_options: wavelet=morl of decoder 'wavelet'"),
+    ({"decoder": "frequency_aware", "decoder_options": "block=7"}, r"block=7 of decoder 'frequency_aware'.*4, 8, 16"),
+])
+def test_names_that_are_unknown_or_do_not_go_together_are_refused_in_one_line(
+        given: dict[str, str], message: str) -> None:
+    with pytest.raises(RequestError, match=message) as caught:
+        checked(**given)
+    assert "\n" not in str(caught.value)
+
+
+def test_decoder_options_have_one_spelling() -> None:
+    one = checked(decoder="attention", decoder_options=" heads=2, depth=4")
+    assert one.decoder_options == "depth=4,heads=2"
+    assert one == checked(decoder="attention", decoder_options="depth=4,heads=2")
+
+
+def test_the_studys_44_combinations_are_checked_without_importing_pytorch() -> None:
+    assert len(STUDY) == 44
+    code = (
+        "import sys, json\n"
+        "from inversion.config import parse_config\n"
+        "from inversion.resolve import check\n"
+        "for values in json.load(sys.stdin): check(parse_config(values))\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'mlflow', 'lpips'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=json.dumps(STUDY), text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+# what auto becomes
+
+def test_what_auto_has_to_do_without_is_named_with_its_remedy(tmp_path: Path) -> None:
+    result = resolve(parse_config({}))
+    assert (result.config.data, result.config.weights, result.config.lpips_weights) == ("sample", "random", "off")
+    assert result.config.lpips_weight == 0
+    assert [fallback.short for fallback in result.fallbacks] == ["sample photographs", "random weights", "no LPIPS"]
+    assert "inversion data div2k" in result.fallbacks[0].remedy
+    assert "weights=FILE" in result.fallbacks[1].remedy
+    assert "vgg16" in result.fallbacks[1].remedy
+    assert "lpips_weights=FILE" in result.fallbacks[2].remedy
+    assert result.lpips is None
+    assert result.weights["vgg16"].kind == "random"
+    assert result.data_dir == tmp_path / "data"
+
+
+@pytest.mark.parametrize("status", ["cached", "downloadable"])
+def test_auto_is_the_real_thing_where_it_can_be_had(world: Offline, status: str) -> None:
+    world(encoders=status, alexnet=True)
+    result = resolve(parse_config({"data": "sample"}))
+    assert (result.config.weights, result.config.lpips_weights) == ("imagenet", "imagenet")
+    assert result.config.lpips_weight == 0.5
+    assert result.lpips == TrunkSource()
+    assert result.fallbacks == []
+
+
+def test_one_encoder_out_of_reach_makes_all_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "imagenet_status",
+                        lambda cut: "unreachable" if cut.encoder == "vit_small" else "cached")
+    result = resolve(parse_config({"encoder": "ensemble", "data": "sample", "lpips_weights": "off"}))
+    assert {source.kind for source in result.weights.values()} == {"random"}
+    assert [fallback.short for fallback in result.fallbacks] == ["random weights"]
+    assert "of vit_small are" in result.fallbacks[0].remedy
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"weights": "random", "lpips_weights": "off"}, r"^strict=true refuses sample photographs \(get DIV2K with: "),
+    ({"data": "sample", "lpips_weights": "off"}, r"^strict=true refuses random weights \(ImageNet weights of vgg16 .*"
+                                                 r"connect once, or give weights=FILE\)$"),
+    ({"data": "sample", "weights": "random"}, r"^strict=true refuses no LPIPS \(AlexNet's weights .*"
+                                              r"or give lpips_weights=FILE\)$"),
+    ({}, r"refuses sample photographs \(.*\); random weights \(.*\); no LPIPS \(.*\)$"),
+])
+def test_strict_refuses_each_fallback_with_its_remedy(given: dict[str, str], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        resolve(parse_config(given | {"strict": True}))
+    assert resolve(parse_config(given)).fallbacks
+
+
+def test_what_was_asked_for_by_name_is_no_fallback() -> None:
+    assert plan(strict=True).fallbacks == []
+
+
+def test_without_lpips_and_without_mse_there_is_nothing_to_train_for() -> None:
+    with pytest.raises(RequestError, match=r"mse_weight is 0 and LPIPS is off.*lpips_weights=FILE"):
+        plan(mse_weight=0)
+
+
+def test_a_loss_without_lpips_does_not_miss_it() -> None:
+    result = resolve(parse_config({"data": "sample", "weights": "random", "lpips_weight": 0, "strict": True}))
+    assert result.fallbacks == []
+
+
+@pytest.mark.parametrize(("given", "error", "message"), [
+    ({"data": "smaple"}, UnknownNameError, "no folder .* Did you mean 'sample'"),
+    ({"data": "div2k"}, DataError, "div2k"),
+    ({"weights": "imagnet"}, WeightsError, "Did you mean 'imagenet'"),
+    ({"weights": "imagenet"}, WeightsError, "ImageNet weights of vgg16 .* out of reach"),
+    ({"lpips_weights": "nowhere.pth"}, WeightsError, "lpips_weights: no such file as 'nowhere.pth'"),
+    ({"device": "cuda:99"}, RequestError, "device: cuda:99 is asked for, but"),
+])
+def test_what_is_not_there_is_refused_by_name(
+        given: dict[str, str], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inversion.models.encoders.imagenet.imagenet_status", lambda cut: "unreachable")
+    monkeypatch.setattr(module, "require_imagenet", require_imagenet)
+    with pytest.raises(error, match=message):
+        plan(**given)
+
+
+def test_device_precision_and_threads_are_resolved_to_what_is_used() -> None:
+    config = plan(device="cpu", threads=1).config
+    assert (config.device, config.precision, config.threads) == ("cpu", choose_precision("auto", "cpu"), 1)
+    assert plan(device="cpu").config.threads >= 1
+    assert plan(device="cpu", precision="bf16").config.precision == "bf16"
+
+
+def test_planning_computes_the_number_of_threads_and_sets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "usable_cores", lambda: 5)
+    before = torch.get_num_threads()
+    assert [plan(device="cpu", threads=threads).config.threads for threads in (0, 3)] == [5, 3]
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("cores", "workers", "threads"), [(8, 1, 8), (8, 3, 2), (2, 4, 1), (2048, 1, 1024)])
+def test_workers_share_the_cores_and_a_default_is_one_that_could_be_given(
+        cores: int, workers: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "usable_cores", lambda: cores)
+    assert default_threads(workers) == parse_config({"threads": default_threads(workers)}).threads == threads
+
+
+@pytest.mark.parametrize("given", [
+    {}, {"encoder": "ensemble", "decoder": "wavelet", "decoder_options": "wavelet=db2"}, {"weights": "random:7"},
+    {"encoder": "resnet34", "layer": "layer2", "protocol": "published", "lr": "3e-4", "device": "cpu"},
+])
+def test_a_resolved_configuration_resolves_to_itself(given: dict[str, str]) -> None:
+    once = resolve(parse_config(given))
+    again = resolve(parse_config(json.loads(json.dumps(once.config.model_dump()))))
+    assert again.config == once.config
+    assert again.digest("photographs") == once.digest("photographs")
+    assert again.weights == once.weights
+
+
+# the digest
+
+@pytest.fixture
+def trunk(tmp_path: Path) -> Path:
+    path = tmp_path / "alex.pth"
+    path.write_bytes(b"a trunk")
+    return path
+
+
+OTHERWISE: dict[str, Any] = {
+    "encoder": "vgg16:block2", "layer": "block2", "decoder": "attention", "fusion": "concat", "protocol": "published",
+    "image_size": 64, "epochs": 31, "batch_size": 5, "lr": 2e-4, "lr_patience": 6, "lr_factor": 0.6, "min_lr": 1e-7,
+    "patience": 16, "mse_weight": 0.6, "lpips_weight": 0.6, "train_limit": 5, "val_limit": 1, "test_limit": 1,
+    "decoder_options": "wavelet=db2", "seed": 1, "precision": "bf16",
+}
+"""Another value for each scientific parameter."""
+
+COMPANIONS: dict[str, dict[str, str]] = {
+    "layer": {"encoder": "vgg16"}, "fusion": {"encoder": "ensemble"}, "decoder_options": {"decoder": "wavelet"},
+}
+"""What some of them need beside them."""
+
+
+def test_every_parameter_either_moves_the_digest_or_is_known_not_to_be_scientific() -> None:
+    assert set(OTHERWISE) | NOT_SCIENTIFIC == set(RunConfig.model_fields)
+    assert not set(OTHERWISE) & NOT_SCIENTIFIC
+
+
+@pytest.mark.parametrize("name", sorted(OTHERWISE))
+def test_each_scientific_parameter_moves_the_digest(name: str, trunk: Path) -> None:
+    base = {"lpips_weights": str(trunk), "device": "cpu", "precision": "fp32"} | COMPANIONS.get(name, {})
+    assert plan(**base).digest("d") != plan(**(base | {name: OTHERWISE[name]})).digest("d")
+
+
+def test_device_folders_threads_and_strictness_leave_the_digest_alone(tmp_path: Path) -> None:
+    base = plan(device="cpu").digest("d")
+    assert base == plan(device="cpu", threads=1, data_dir=str(tmp_path / "elsewhere"), strict=True).digest("d")
+    assert len(base) == 32
+    on_cuda = plan(device="cpu")
+    moved = Plan(on_cuda.config.model_copy(update={"device": "cuda:1"}), on_cuda.cuts, on_cuda.weights,
+                 on_cuda.photos, on_cuda.data_dir, on_cuda.lpips)
+    assert moved.digest("d") == base
+
+
+def test_content_of_photographs_moves_the_digest_and_their_folder_does_not(tmp_path: Path) -> None:
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        for number in range(3):
+            Image.new("RGB", (80, 80), (number, 0, 0)).save(tmp_path / folder / f"{number}.png")
+    one, other = (plan(data=str(tmp_path / folder)) for folder in ("one", "other"))
+    assert one.config.data != other.config.data
+    assert one.digest("same content") == other.digest("same content")
+    assert one.digest("same content") != one.digest("other content")
+
+
+def test_content_of_weight_files_moves_the_digest_and_their_place_does_not(tmp_path: Path, trunk: Path) -> None:
+    for name, content in {"a/x.pth": b"1", "b/y.pth": b"1", "c/x.pth": b"2"}.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (plan(weights=str(tmp_path / name)).digest("d") for name in ("a/x.pth", "b/y.pth", "c/x.pth"))
+    assert a == b != c
+    moved, changed = tmp_path / "moved.pth", tmp_path / "changed.pth"
+    moved.write_bytes(b"a trunk")
+    changed.write_bytes(b"another trunk")
+    first, second, third = (plan(lpips_weights=str(path)).digest("d") for path in (trunk, moved, changed))
+    assert first == second != third
+    assert first != plan().digest("d")
+
+
+def test_random_weights_of_another_seed_move_the_digest() -> None:
+    assert plan(weights="random:7").digest("d") != plan().digest("d")
+    assert plan(weights="random:0").digest("d") == plan().digest("d")
+
+
+def test_spelling_does_not_move_the_digest() -> None:
+    assert plan(encoder="vgg16", layer="block1").digest("d") == plan(encoder="vgg16:block1").digest("d")
+    assert plan(encoder="ensemble").digest("d") == plan(encoder="ensemble", fusion="weighted").digest("d")
+
+
+def test_a_new_recipe_moves_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = plan().digest("d")
+    monkeypatch.setattr(module, "RECIPE", module.RECIPE + 1)
+    assert plan().digest("d") != before
+
+
+def test_the_44_combinations_have_44_digests_and_names() -> None:
+    plans = [plan(**values) for values in STUDY]
+    assert len({each.digest("d") for each in plans}) == len({each.name for each in plans}) == 44
+
+
+# the name
+
+@pytest.mark.parametrize(("given", "fallbacks", "name"), [
+    ({}, [], "vgg16:block1+transposed_conv"),
+    ({"decoder": "wavelet", "seed": 3}, [], "vgg16:block1+wavelet seed=3"),
+    ({"encoder": "ensemble", "fusion": "concat"}, [], "ensemble+concat+transposed_conv"),
+    ({"encoder": "vgg16+resnet34"}, [], "vgg16:block1+resnet34:layer1+weighted+transposed_conv"),
+    ({"seed": 1}, ["sample photographs", "random weights"],
+     "vgg16:block1+transposed_conv seed=1 (sample photographs, random weights)"),
+])
+def test_a_runs_name_has_the_seed_and_the_fallbacks_where_they_matter(
+        given: dict[str, Any], fallbacks: list[str], name: str) -> None:
+    assert run_name(checked(**given), [Fallback(short, "") for short in fallbacks]) == name
+
+
+def test_files_of_weights_are_named_so_that_every_folder_finds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.pth", "b.pth"):
+        torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    single = resolve(parse_config({"data": "sample", "weights": "a.pth", "lpips_weights": "off"}))
+    several = resolve(parse_config({"encoder": "vgg16+resnet34", "data": "sample", "lpips_weights": "off",
+                                    "weights": "vgg16=a.pth,resnet34=b.pth"}))
+    assert single.config.weights == str(tmp_path / "a.pth")
+    assert several.config.weights == f"vgg16={tmp_path / 'a.pth'},resnet34={tmp_path / 'b.pth'}"
+
+
+def test_a_resumed_run_keeps_the_fallbacks_it_was_begun_with() -> None:
+    begun = [Fallback("sample photographs", "get DIV2K")]
+    plan = resolve(parse_config({"data": "sample", "weights": "random", "lpips_weights": "off"}), inherited=begun)
+    assert plan.name == "vgg16:block1+transposed_conv (sample photographs)"
+
+
+def test_a_part_of_a_file_of_weights_is_part_of_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a,b.pth").write_bytes(b"weights")
+    whole, student, teacher = (plan(weights=f"a,b.pth{part}") for part in ("", "#student", "#teacher"))
+    assert len({each.digest("d") for each in (whole, student, teacher)}) == 3
+    assert teacher.config.weights == str(tmp_path / "a,b.pth#teacher")
+    again = plan(weights=teacher.config.weights)  # as a run that is resumed says it
+    assert (again.weights, again.digest("d")) == (teacher.weights, teacher.digest("d"))

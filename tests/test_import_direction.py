@@ -1,9 +1,10 @@
-"""The layout of DESIGN: who may import whom. Read from the source, so that late imports count too."""
+"""The layout that CONTRIBUTING describes: who may import whom. Read from the source, so that late imports count too."""
 
 from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Callable
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -13,20 +14,16 @@ import pytest
 import inversion
 
 ROOT = Path(inversion.__file__).parent
-SWEEPS = ROOT.parent / "sweeps"
 
-LEAVES = {"inversion", "errors", "registry", "images", "config", "cores", "decibels", "download", "features", "retry",
-          "seeds", "text"}
-PARTS = {"encoders", "decoders", "fusion", "losses", "metrics", "data"}
-KNOWN: dict[str, set[str]] = {
-    **dict.fromkeys(LEAVES, LEAVES),
-    **{part: LEAVES | {part} for part in PARTS},
-    "perceptual_weights": LEAVES | PARTS,
-    "model": LEAVES | PARTS,
-    "packing": LEAVES | PARTS | {"model"},
-    "training": LEAVES | PARTS | {"model", "training"},
+LAYERS = ("leaves", "data", "models", "losses", "config", "training", "tracking", "runs", "reconstruct", "report",
+          "sweeps", "cli")
+"""The packages of ``inversion``, from the bottom up: each may import those before it. Other modules are leaves."""
+
+ROOMS = {
+    "report": ("stats", "data", "tables", "published", "render", "report"),
+    "sweeps": ("spec", "queue", "study", "workers", "sweeps"),
 }
-"""What each unit (a module or package of ``inversion``) may know; units that are not here put the others together."""
+"""The same inside a package of packages; its own modules come last."""
 
 
 @cache
@@ -54,20 +51,21 @@ def imports(module: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def unit(module: str) -> str:
-    """``inversion.data.cache`` belongs to ``data``; the package's own ``__init__`` is ``inversion``."""
-    return module.removeprefix("inversion.").partition(".")[0]
+def layer(module: str) -> str:
+    """``inversion.data.cache`` belongs to ``data``, ``inversion.seeds`` to ``leaves``."""
+    name = module.removeprefix("inversion").strip(".").partition(".")[0]
+    return name if name in LAYERS else "leaves"
 
 
-def units_known_by(name: str) -> dict[str, set[str]]:
-    """Units of ``inversion`` that a unit imports, each with the modules that do."""
-    known: dict[str, set[str]] = {}
-    for module in files():
-        if unit(module) == name:
-            for imported in imports(module):
-                if imported.partition(".")[0] == "inversion":
-                    known.setdefault(unit(imported), set()).add(module)
-    return known
+def room(module: str) -> str:
+    """``inversion.report.stats.bootstrap`` belongs to ``stats``, ``inversion.report.conclusions`` to ``report``."""
+    _, package, *rest = module.split(".")
+    return rest[0] if rest and rest[0] in ROOMS[package] else package
+
+
+def ours(module: str) -> set[str]:
+    """The modules of ``inversion`` that one of them imports."""
+    return {name for name in imports(module) if name.partition(".")[0] == "inversion"}
 
 
 def test_the_source_is_found() -> None:
@@ -76,39 +74,45 @@ def test_the_source_is_found() -> None:
     assert "torch" in imports("inversion.seeds")
 
 
-@pytest.mark.parametrize("name", sorted(KNOWN))
-def test_a_unit_knows_only_what_lies_below_it(name: str) -> None:
-    offenders = {other: who for other, who in units_known_by(name).items() if other not in KNOWN[name]}
-    assert not offenders
+def upwards(modules: list[str], order: tuple[str, ...], place: Callable[[str], str]) -> list[str]:
+    """Imports against an order, as ``importer -> imported``."""
+    return [f"{module} -> {name}" for module in modules for name in ours(module) & set(files())
+            if name in modules and order.index(place(name)) > order.index(place(module))]
 
 
-def test_only_the_command_line_knows_the_command_line() -> None:
-    users = {module for module in files() if any(unit(name) == "cli" for name in imports(module)
-                                                 if name.startswith("inversion."))}
-    assert {unit(module) for module in users} <= {"cli", "__main__"}
+def test_every_folder_is_a_layer() -> None:
+    assert {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()} | {"leaves"} == set(LAYERS)
 
 
-def test_the_units_form_no_circle() -> None:
-    graph = {name: set(units_known_by(name)) - {name} for name in {unit(module) for module in files()}}
-    assert list(TopologicalSorter(graph).static_order())
+def test_packages_import_only_what_lies_below_them() -> None:
+    assert not upwards([module for module in files() if not module.endswith("__main__")], LAYERS, layer)
 
 
-def test_inversion_never_knows_sweeps() -> None:
-    assert not {module for module in files() if any(name.partition(".")[0] == "sweeps" for name in imports(module))}
+@pytest.mark.parametrize("package", sorted(ROOMS))
+def test_so_do_the_packages_inside_a_package(package: str) -> None:
+    inside = [module for module in files() if module.startswith(f"inversion.{package}.") and "__main__" not in module]
+    assert len(inside) > 10
+    assert not upwards(inside, ROOMS[package], room)
 
 
-SPEC_PART = {"spec", "dry_run", "yaml_marks", "problems", "sections", "values", "grid", "choose", "search",
+@pytest.mark.parametrize("package", LAYERS)
+def test_the_modules_of_a_package_form_no_circle(package: str) -> None:
+    inside = {module for module in files() if layer(module) == package}
+    assert list(TopologicalSorter({module: ours(module) & inside - {module} for module in inside}).static_order())
+
+
+SPEC_PART = {"spec", "dry_run", "yaml_marks", "problems", "sections", "values", "grid", "overrides", "search",
              "search_section", "space", "engines", "inputs"}
-"""The modules of ``sweeps`` that read a spec, which takes well under a second."""
+"""The modules of ``inversion.sweeps.spec``, that read a spec, which takes well under a second."""
 
 
 @pytest.mark.parametrize("name", sorted(SPEC_PART))
 def test_reading_a_spec_needs_nothing_slow_and_no_queue(name: str) -> None:
-    tree = ast.parse((SWEEPS / f"{name}.py").read_text("utf-8"))
+    tree = ast.parse((ROOT / "sweeps" / "spec" / f"{name}.py").read_text("utf-8"))
     tops = {top for top in imported_at_once(tree) if top.partition(".")[0] not in sys.stdlib_module_names}
-    ours = {top for top in tops if top.partition(".")[0] == "sweeps"}
-    assert ours <= {f"sweeps.{module}" for module in SPEC_PART}
-    assert {top.partition(".")[0] for top in tops - ours} <= {"inversion", "pydantic", "rich", "yaml"}
+    sweeps = {top for top in tops if top.startswith("inversion.sweeps")}
+    assert sweeps <= {f"inversion.sweeps.spec.{module}" for module in SPEC_PART}
+    assert {top.partition(".")[0] for top in tops} <= {"inversion", "pydantic", "rich", "yaml"}
 
 
 def imported_at_once(tree: ast.Module) -> set[str]:
@@ -117,10 +121,10 @@ def imported_at_once(tree: ast.Module) -> set[str]:
     return found | {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
 
 
-def test_only_tracking_knows_mlflow() -> None:
-    users = {module for module in files() if any(name.partition(".")[0] == "mlflow" for name in imports(module))}
-    assert users
-    assert {unit(module) for module in users} == {"tracking"}
+def test_nothing_below_tracking_knows_mlflow() -> None:
+    users = {layer(module) for module in files() if any(name.partition(".")[0] == "mlflow" for name in imports(module))}
+    assert "tracking" in users
+    assert not users & set(LAYERS[:LAYERS.index("tracking")])
 
 
 def test_nothing_prints() -> None:

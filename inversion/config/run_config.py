@@ -1,7 +1,7 @@
 """The parameters of a run: names, types, ranges, defaults. No other place lists them.
 
 The options of ``inversion train``, the parameters in MLproject, spec files and MLflow's params all have these names.
-Only types and ranges are checked here; whether an encoder or a file exists is for ``inversion.resolve`` to find out.
+Only types and ranges are checked here; whether an encoder or a file exists is for ``config.resolve`` to find out.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Fusions: turn the feature maps of several encoders into one, which a decoder then inverts.
 
-One file and one decorator each. Import ``inversion.fusion._base`` for the interface; this module stays free of PyTorch.
+One file and one decorator each. The interface is in ``inversion.models.fusion._base``; this module stays free of PyTorch.
 """
 
 from __future__ import annotations
@@ -12,4 +12,4 @@ from inversion.registry import Registry
 if TYPE_CHECKING:
     from inversion.models.fusion._base import Fusion
 
-fusions: Registry[type[Fusion]] = Registry("fusion", "inversion.fusion")
+fusions: Registry[type[Fusion]] = Registry("fusion", "inversion.models.fusion")

@@ -22,7 +22,7 @@ RECORDS = {"references": "Without training", "failures": "Failures", "missing": 
 
 def render(report: Report) -> str:
     """The page of a report."""
-    environment = Environment(loader=PackageLoader("inversion.report", ""), autoescape=True, trim_blocks=True,
+    environment = Environment(loader=PackageLoader("inversion.report.render", ""), autoescape=True, trim_blocks=True,
                               undefined=StrictUndefined, finalize=_legible)
     figures = {name: figure.to_json().replace("</", "<\\/") for name, figure in report.charts.items()}
     return environment.get_template("page.html.j2").render(

@@ -1,6 +1,4 @@
-"""What training minimises: mean squared error and LPIPS, in the space that the protocol says."""
+"""What training minimises: mean squared error and LPIPS, in the space that the protocol says. May import models.
 
-from inversion.losses.perceptual import LPIPS
-from inversion.losses.reconstruction import LossTerms, ReconstructionLoss, Targets, make_targets
-
-__all__ = ["LPIPS", "LossTerms", "ReconstructionLoss", "Targets", "make_targets"]
+This module and ``lpips_weights`` stay free of PyTorch.
+"""

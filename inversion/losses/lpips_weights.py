@@ -14,7 +14,7 @@ from inversion.models.encoders.weights import find_file, with_part
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from inversion.losses import LPIPS
+    from inversion.losses.perceptual import LPIPS
 
 ALEXNET = Location(url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", option="lpips_weights")
 """torchvision's ``AlexNet_Weights.IMAGENET1K_V1``, which the ``lpips`` package is calibrated for."""
@@ -40,7 +40,7 @@ class TrunkSource:
         Raises:
             WeightsError: the file is no AlexNet state dict, or ImageNet's cannot be had.
         """
-        from inversion.losses import LPIPS
+        from inversion.losses.perceptual import LPIPS
         from inversion.models.encoders.state_dict import fit, read_state_dict
 
         if self.path is not None:

@@ -13,7 +13,8 @@ from torch import Tensor
 from inversion.data.batches import center_crops
 from inversion.data.decode import scaled_pixels
 from inversion.images import from_stored, stored_size
-from inversion.losses import LPIPS, make_targets
+from inversion.losses.perceptual import LPIPS
+from inversion.losses.reconstruction import make_targets
 from inversion.reconstruct.scores import PictureScores, score_picture
 from inversion.reconstruct.tiles import reconstruct_in_tiles
 from inversion.runs.load import Reconstructor

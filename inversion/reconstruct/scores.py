@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from inversion import metrics
-from inversion.losses import LPIPS
+from inversion.losses.perceptual import LPIPS
 from inversion.metrics import WINDOW
 
 BAND_PIXELS = 2**21

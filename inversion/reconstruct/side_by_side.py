@@ -12,8 +12,8 @@ from inversion.decibels import decibels
 from inversion.errors import DataError, InversionError, RequestError
 from inversion.file_names import safe_file_name, unique
 from inversion.files import shown
-from inversion.losses import LPIPS
 from inversion.losses.lpips_weights import TrunkSource
+from inversion.losses.perceptual import LPIPS
 from inversion.progress import Progress, quiet
 from inversion.reconstruct.contact_sheet import MOST_PICTURES, SheetRow, contact_sheet, thumbnail
 from inversion.reconstruct.output import SHEET, TABLE, OutputFolder

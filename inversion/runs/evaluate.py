@@ -16,8 +16,8 @@ from inversion.data.duplicates import load_prints, with_training
 from inversion.data.scored import ScoredPhotos, load_scored, set_digest
 from inversion.errors import DamagedArtifactError, DataError, InterruptedRunError, RequestError
 from inversion.images import from_stored
-from inversion.losses import ReconstructionLoss
 from inversion.losses.lpips_weights import TrunkSource
+from inversion.losses.reconstruction import ReconstructionLoss
 from inversion.progress import Progress, quiet
 from inversion.runs.load import Reconstructor, TrainedRun
 from inversion.runs.train import TEST_PICTURES, out_of_memory_by_name

@@ -17,7 +17,8 @@ from inversion.data.cache import load_cached
 from inversion.data.datasets import cache_folder
 from inversion.errors import InterruptedRunError
 from inversion.images import from_stored
-from inversion.losses import LPIPS, make_targets
+from inversion.losses.perceptual import LPIPS
+from inversion.losses.reconstruction import make_targets
 from inversion.models.encoders.build import Encoder
 from inversion.progress import Progress, quiet
 from inversion.runs.prepare import Prepared, build_encoders, check_weights, test_crops

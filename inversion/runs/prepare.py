@@ -18,8 +18,8 @@ from inversion.data.datasets import cache_folder
 from inversion.data.duplicates import across_splits
 from inversion.decibels import counted
 from inversion.images import IMAGENET
-from inversion.losses import ReconstructionLoss
 from inversion.losses.lpips_weights import TrunkSource
+from inversion.losses.reconstruction import ReconstructionLoss
 from inversion.models.encoders.build import Encoder, build_encoder
 from inversion.models.encoders.catalog import EncoderCut
 from inversion.models.encoders.imagenet import cached_file, imagenet_location

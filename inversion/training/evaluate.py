@@ -15,7 +15,8 @@ from inversion import metrics
 from inversion.decibels import count_exact, counted
 from inversion.errors import NonFiniteError
 from inversion.images import from_stored
-from inversion.losses import LPIPS, ReconstructionLoss, Targets, make_targets
+from inversion.losses.perceptual import LPIPS
+from inversion.losses.reconstruction import ReconstructionLoss, Targets, make_targets
 from inversion.models.model import InversionModel
 from inversion.training.device import Engine
 from inversion.training.feature_cache import Kept

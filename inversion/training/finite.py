@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from inversion.losses import LossTerms
+from inversion.losses.reconstruction import LossTerms
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from inversion.errors import InversionError
-from inversion.losses import LossTerms, ReconstructionLoss, make_targets
+from inversion.losses.reconstruction import LossTerms, ReconstructionLoss, make_targets
 from inversion.models.model import InversionModel
 from inversion.training.cotraining import Company, Position
 from inversion.training.device import Engine

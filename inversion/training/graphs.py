@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from inversion.losses import LossTerms, ReconstructionLoss
+from inversion.losses.reconstruction import LossTerms, ReconstructionLoss
 from inversion.models.model import InversionModel
 from inversion.training.cotraining import Company, Position
 from inversion.training.device import Engine

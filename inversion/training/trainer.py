@@ -24,7 +24,7 @@ from inversion.config.run_config import RunConfig
 from inversion.data.batches import TrainBatches
 from inversion.errors import AbandonedRunError, NonFiniteError, PrunedRunError
 from inversion.images import from_stored
-from inversion.losses import LossTerms, ReconstructionLoss
+from inversion.losses.reconstruction import LossTerms, ReconstructionLoss
 from inversion.models.model import InversionModel
 from inversion.training.callbacks import Listener, Picture
 from inversion.training.checkpoint import BEST, LAST, CheckpointError, damaged, load_checkpoint, save_checkpoint

@@ -24,7 +24,7 @@ from inversion.console import (
 )
 
 ROOT = Path(inversion.__file__).parent.parent
-MODULE = ROOT / "inversion" / "cli" / "console.py"
+MODULE = ROOT / "inversion" / "console.py"
 
 NAMES = {"photos [raw]": "photos [raw]", "a[/b].png": "a[/b].png", "[bold]x": "[bold]x", "[link=x]": "[link=x]",
          ":smile:.png": ":smile:.png", "\x1b]0;x\x07.png": r"\x1b]0;x\x07.png", "\x1b[31m.png": r"\x1b[31m.png",

@@ -18,7 +18,7 @@ import torch
 from mlflow.entities import Run
 
 import inversion.runs.train
-from inversion.losses import LossTerms, ReconstructionLoss
+from inversion.losses.reconstruction import LossTerms, ReconstructionLoss
 from inversion.runs import prepare as experiment
 
 Command = Callable[..., Any]

@@ -16,7 +16,7 @@ import torch
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from inversion.losses import LossTerms, ReconstructionLoss
+from inversion.losses.reconstruction import LossTerms, ReconstructionLoss
 from inversion.runs.prepare import prepare
 from inversion.tracking.owner import HOST, NAMESPACE, PID, owner_tags
 from inversion.tracking.run import TrackedRun

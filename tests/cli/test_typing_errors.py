@@ -188,25 +188,25 @@ class Interrupting:
 from importlib import import_module
 _, module, *sys.argv[:] = sys.argv
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
-main = import_module(sys.argv[0]).main
+main = getattr(import_module("inversion.cli"), sys.argv[0])
 sys.meta_path.insert(0, Interrupting())
 main()
 """
 
 
 @pytest.mark.parametrize(("module", "words"), [
-    ("rich.console", ["inversion.cli", "list"]),
-    ("inversion.config.resolve", ["inversion.cli", "train", "--data", "sample"]),
-    ("torch", ["inversion.cli", "train", "--data", "sample"]),
-    ("torch", ["inversion.cli", "optimize", "--data", "sample"]),
-    ("torch", ["inversion.cli", "evaluate", "4fbe"]),
-    ("torch", ["inversion.cli", "reconstruct", "4fbe", "file.png", "--output", "out"]),
-    ("torch", ["inversion.cli", "doctor"]),
-    ("pyarrow", ["inversion.cli", "data", "sample"]),
-    ("click", ["inversion.sweeps", "smoke.yaml"]),
-    ("mlflow", ["inversion.sweeps", "smoke.yaml"]),
-    ("mlflow", ["inversion.sweeps", "--status", "--study", "made"]),
-    ("mlflow", ["inversion.report.__main__", "made", "--output", "out"]),
+    ("rich.console", ["main", "list"]),
+    ("inversion.config.resolve", ["main", "train", "--data", "sample"]),
+    ("torch", ["main", "train", "--data", "sample"]),
+    ("torch", ["main", "optimize", "--data", "sample"]),
+    ("torch", ["main", "evaluate", "4fbe"]),
+    ("torch", ["main", "reconstruct", "4fbe", "file.png", "--output", "out"]),
+    ("torch", ["main", "doctor"]),
+    ("pyarrow", ["main", "data", "sample"]),
+    ("click", ["sweep_main", "smoke.yaml"]),
+    ("mlflow", ["sweep_main", "smoke.yaml"]),
+    ("mlflow", ["sweep_main", "--status", "--study", "made"]),
+    ("mlflow", ["report_main", "made", "--output", "out"]),
 ], ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]))
 def test_ctrl_c_during_imports_ends_the_command_at_once(module: str, words: list[str], folder: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", INTERRUPTED, module, *words], text=True, cwd=folder,

@@ -118,8 +118,8 @@ def test_the_studys_44_combinations_are_checked_without_importing_pytorch() -> N
     assert len(STUDY) == 44
     code = (
         "import sys, json\n"
-        "from inversion.config import parse_config\n"
-        "from inversion.resolve import check\n"
+        "from inversion.config.run_config import parse_config\n"
+        "from inversion.config.resolve import check\n"
         "for values in json.load(sys.stdin): check(parse_config(values))\n"
         "heavy = {'torch', 'torchvision', 'timm', 'mlflow', 'lpips'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inversion.errors import WeightsError
-from inversion.losses import LPIPS, ReconstructionLoss, make_targets
-from inversion.losses.perceptual import LevelDistance
+from inversion.losses.perceptual import LPIPS, LevelDistance
+from inversion.losses.reconstruction import ReconstructionLoss, make_targets
 
 Trunk = dict[str, Tensor]
 

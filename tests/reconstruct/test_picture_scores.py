@@ -9,7 +9,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from inversion.losses import LPIPS
+from inversion.losses.perceptual import LPIPS
 from inversion.reconstruct import scores
 from inversion.reconstruct.scores import score_picture
 

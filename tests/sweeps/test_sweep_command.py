@@ -136,7 +136,7 @@ def test_memory_that_runs_out_is_tagged_and_what_never_fits_fails_alone(
 ) -> None:
     import torch
 
-    from inversion.losses import ReconstructionLoss
+    from inversion.losses.reconstruction import ReconstructionLoss
 
     queued("grid:\n  - {decoder: wavelet, seed: 7}\n"
            "  - decoder: [transposed_conv, wavelet]\n    batch_size: [2, 4]")

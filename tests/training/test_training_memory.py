@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from inversion.errors import InterruptedRunError, InversionError, NonFiniteError, OutOfMemoryError
 from inversion.images import from_stored
-from inversion.losses import LossTerms, make_targets
+from inversion.losses.reconstruction import LossTerms, make_targets
 from inversion.training.callbacks import Listener
 from inversion.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from inversion.training.evaluate import Scores

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from inversion.images import from_stored
-from inversion.losses import make_targets
+from inversion.losses.reconstruction import make_targets
 from inversion.metrics import psnr
 from inversion.models.decoders import decoders
 from inversion.training import trainer as loop

@@ -1,6 +1,6 @@
 """Fusions: turn the feature maps of several encoders into one, which a decoder then inverts.
 
-One file and one decorator each. The interface is in ``inversion.models.fusion._base``; this module stays free of PyTorch.
+One file and one decorator each; ``inversion.models.fusion._base`` has the interface. This module is free of PyTorch.
 """
 
 from __future__ import annotations

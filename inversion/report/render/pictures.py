@@ -130,7 +130,7 @@ def published_target(original: bytes) -> bytes:
     import torch
 
     from inversion.images import from_stored, to_uint8
-    from inversion.losses import make_targets
+    from inversion.losses.reconstruction import make_targets
 
     pixels = np.array(Image.open(io.BytesIO(original)).convert("RGB"))
     score = make_targets(from_stored(torch.from_numpy(pixels)[None]), "published").score

@@ -27,7 +27,7 @@ from inversion.models.encoders.weights import WeightsSource
 from inversion.models.model import InversionModel, build_model
 from inversion.progress import Progress, quiet
 from inversion.training.callbacks import Listener
-from inversion.training.cotraining import Company
+from inversion.training.cotraining import CoTrainingGroup
 from inversion.training.device import make_engine
 from inversion.training.evaluate import Scores
 from inversion.training.measure import gflops_per_image
@@ -89,14 +89,14 @@ def _check_trunk(trunk: TrunkSource, identity: str) -> None:
 
 def make_trainer(
     prepared: Prepared, folder: Path, listeners: Sequence[Listener] = (), stop: StopRequest | None = None,
-    company: Company | None = None,
+    group: CoTrainingGroup | None = None,
 ) -> Trainer:
-    """A trainer at the beginning of a run; checkpoints go to ``folder``, and it may train in company."""
+    """A trainer at the beginning of a run; checkpoints go to ``folder``, ``group`` is what it shares with others."""
     config = prepared.plan.config
     engine = make_engine(config)
     model, loss = build(prepared.plan)
     return Trainer(model, loss, training_data(prepared), config, engine, folder, prepared.digest, listeners, stop,
-                   company)
+                   group)
 
 
 def build(plan: Plan) -> tuple[InversionModel, ReconstructionLoss]:

@@ -28,14 +28,13 @@ from inversion.losses.reconstruction import LossTerms, ReconstructionLoss
 from inversion.models.model import InversionModel
 from inversion.training.callbacks import Listener, Picture
 from inversion.training.checkpoint import BEST, LAST, CheckpointError, damaged, load_checkpoint, save_checkpoint
-from inversion.training.cotraining import Alone, Company
+from inversion.training.cotraining import CoTrainingGroup, Steps, run_alone
 from inversion.training.device import Engine
 from inversion.training.evaluate import BATCH, Scores, evaluate, validation_metrics
-from inversion.training.feature_cache import Kept
+from inversion.training.feature_cache import FeatureCache
 from inversion.training.finite import FiniteCheck
 from inversion.training.fitting import MisfitError, require_fit
 from inversion.training.gradients import BatchGradients
-from inversion.training.graphs import GraphedGradients, graphs_are_asked_for
 from inversion.training.measure import PeakMemory
 from inversion.training.memory import BatchSize, until_it_fits
 from inversion.training.state import Progress
@@ -77,7 +76,7 @@ class Trainer:
         digest: str,
         listeners: Sequence[Listener] = (),
         stop: StopRequest | None = None,
-        company: Company | None = None,
+        group: CoTrainingGroup | None = None,
     ) -> None:
         self.model = model.to(engine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = loss.to(engine.device)
@@ -94,17 +93,22 @@ class Trainer:
         self.schedule = ReduceLROnPlateau(
             self.optimizer, factor=config.lr_factor, patience=config.lr_patience, min_lr=config.min_lr
         )
-        gradients = GraphedGradients if graphs_are_asked_for(engine.device) else BatchGradients
-        self.gradients = gradients(self.model, self.loss, engine, self.optimizer)
+        self.group = group or CoTrainingGroup()
+        self.gradients = BatchGradients(self.model, self.loss, engine, self.optimizer, self.group)
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.finite = FiniteCheck(self.optimizer, trained, self.gradients.statistics, engine.device)
         self.sums = torch.zeros(3, dtype=torch.float64, device=engine.device)
-        self.company = company or Alone()
         self.subject = f"image_size {config.image_size} with encoder {config.encoder} and decoder {config.decoder}"
         self.evaluation_batch = BatchSize(BATCH, self.subject)
 
     def fit(self) -> Progress:
+        """Trains to the end; see ``steps``."""
+        return run_alone(self.steps())
+
+    def steps(self) -> Steps[Progress]:
         """Trains until all epochs are done or patience ends, then puts the best epoch's weights into the model.
+
+        Yields its position before every training step, so that others can take their turn.
 
         Raises:
             NonFiniteError: a loss term or gradient is not finite; the weights of the last good step are saved.
@@ -121,7 +125,7 @@ class Trainer:
         memory = PeakMemory(self.engine.device)
         while not self.progress.is_done(self.config.epochs, self.config.patience):
             self._ask_to_go_on()
-            self._train_epoch()
+            yield from self._train_epoch()
             self._close_epoch(memory)
         self.model.load_learned_state(self.best_state)
         return self.progress
@@ -181,12 +185,12 @@ class Trainer:
             self._save(final=True)
             raise
 
-    def _train_epoch(self) -> None:
+    def _train_epoch(self) -> Steps[None]:
         progress, steps, on_cpu = self.progress, len(self.data.batches), self.engine.device.type == "cpu"
         epoch = progress.epoch + 1
         self.model.train()
         for stored in self.data.batches.epoch(epoch, start=progress.step):
-            self.company.turn((epoch, progress.step))
+            yield epoch, progress.step
             self.stop_if_asked()  # before a step and not after it: where several take turns, each stops at its next
             started = time.perf_counter()
             images = from_stored(self.engine.send(stored))
@@ -196,7 +200,7 @@ class Trainer:
             progress.step += 1
             progress.images += len(images)
             self._add(terms, len(images))
-            progress.seconds_in_epoch += time.perf_counter() - started + self.company.spared_seconds()
+            progress.seconds_in_epoch += time.perf_counter() - started + self.gradients.take_saved_seconds()
             for listener in self.listeners:
                 listener.on_step(epoch, progress.step, steps, terms.total.item() if on_cpu else None)
         started = time.perf_counter()
@@ -206,7 +210,7 @@ class Trainer:
     def _step(self, images: Tensor) -> LossTerms:
         progress, before = self.progress, [buffer.clone() for buffer in self.gradients.statistics]
         terms = until_it_fits(
-            lambda size: self.gradients.of(images, size, before, (progress.epoch, progress.step), self.company),
+            lambda size: self.gradients.of(images, size, before, (progress.epoch, progress.step)),
             min(progress.micro_batch or len(images), len(images)), self.subject, self._halve_micro_batch,
         )
         self.finite.look(progress.step + 1, terms, before)
@@ -272,7 +276,7 @@ class Trainer:
         if self.loss.lpips is not None and self.loss.lpips_weight:
             metrics["train/lpips"] = progress.lpips_sum / progress.images
         started = time.perf_counter()
-        scores = self.score(self.data.validation, self.company.kept)
+        scores = self.score(self.data.validation, self.group.validation)
         metrics |= validation_metrics(scores, self.loss)
         validated = time.perf_counter() - started
         progress.validation_seconds += validated
@@ -333,18 +337,18 @@ class Trainer:
 
         return self.score(stored, watch=watch), pictures
 
-    def score(self, stored: Tensor, kept: Kept | None = None,
+    def score(self, stored: Tensor, cache: FeatureCache | None = None,
               watch: Callable[[Tensor, Tensor], None] = lambda images, reconstructions: None) -> Scores:
         """Scores of stored crops ``uint8 (N, S, S, 3)``; the model is in eval mode afterwards.
 
-        ``kept`` belongs to these very crops, where they are scored more than once; ``watch`` is given the images and
+        ``cache`` belongs to these very crops, where they are scored more than once; ``watch`` is given the images and
         reconstructions of each batch.
 
         Raises:
             InterruptedRunError: a stop was asked for.
             OutOfMemoryError: not even one image fits into the device's memory.
         """
-        return evaluate(self.model, stored, self.loss, self.engine, self.stop_if_asked, self.evaluation_batch, kept,
+        return evaluate(self.model, stored, self.loss, self.engine, self.stop_if_asked, self.evaluation_batch, cache,
                         watch)
 
     def stop_if_asked(self) -> None:

@@ -19,6 +19,7 @@ from inversion.losses.reconstruction import ReconstructionLoss
 from inversion.models.encoders.build import Encoder
 from inversion.models.model import build_model
 from inversion.training.callbacks import Listener, Picture
+from inversion.training.cotraining import CoTrainingGroup
 from inversion.training.device import make_engine
 from inversion.training.stop import StopRequest
 from inversion.training.trainer import Trainer, TrainingData
@@ -81,6 +82,7 @@ def make_trainer(
         layers: Sequence[str] = ("vgg16:block1",),
         lpips: bool = True,
         train: Sequence[str] = TRAINED,
+        group: CoTrainingGroup | None = None,
         **values: Any,
     ) -> Trainer:
         fusion = "auto" if len(layers) == 1 else "concat"
@@ -94,7 +96,8 @@ def make_trainer(
         data = TrainingData(TrainBatches(pixels, SIZE, config.batch_size, 1, config.seed),
                             center_crops(pixels, SIZE), validation, VALIDATED)
         loss = ReconstructionLoss(config.mse_weight, config.lpips_weight, random_lpips if lpips else None)
-        return Trainer(model, loss, data, config, make_engine(config), tmp_path / folder, "digest", listeners, stop)
+        return Trainer(model, loss, data, config, make_engine(config), tmp_path / folder, "digest", listeners, stop,
+                       group)
 
     return make
 

@@ -16,7 +16,7 @@ from inversion.config.run_config import parse_config
 from inversion.errors import AbandonedRunError, InterruptedRunError, InversionError, PrunedRunError, RequestError
 from inversion.progress import quiet
 from inversion.runs.prepare import Prepared, prepare
-from inversion.runs.train import forget_checkpoints, train
+from inversion.runs.train import forget_checkpoints, train_steps
 from inversion.sweeps.queue.entry import Entry
 from inversion.sweeps.queue.lease import LOST, Lease
 from inversion.sweeps.queue.queue import Queue, Queued
@@ -39,7 +39,7 @@ from inversion.tracking.owner import HOST, PID, owner_is_alive, owner_tags, same
 from inversion.tracking.store_errors import is_lost, is_refused, reason
 from inversion.tracking.study import runs_of
 from inversion.training.callbacks import Listener
-from inversion.training.cotraining import Company, side_by_side
+from inversion.training.cotraining import CoTrainingGroup, Steps, train_together
 from inversion.training.stop import StopRequest, interruptible
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ class Worker(Listener):
         """Claimed runs, each with an end of its own; what ends the worker is raised when all are done."""
         with contextlib.ExitStack() as stack:  # they give signs of life also while they wait for their turn
             leases = [stack.enter_context(self._lease(entry)) for entry in entries]
-            futures = side_by_side([partial(self._do, entry, lease)
-                                    for entry, lease in zip(entries, leases, strict=True)])
+            futures = train_together([partial(self._do, entry, lease)
+                                      for entry, lease in zip(entries, leases, strict=True)])
         for future in futures:
             future.result()
 
@@ -115,8 +115,8 @@ class Worker(Listener):
         return Lease(self.queue, entry.trial._trial_id, self.study.metric, StopRequest(self.stop),
                      prunes=self.study.search is not None)
 
-    def _do(self, entry: Entry, lease: Lease, company: Company) -> None:
-        """One claimed run, from its parameters to what the queue says of it afterwards."""
+    def _do(self, entry: Entry, lease: Lease, group: CoTrainingGroup) -> Steps[None]:
+        """One claimed run, from its parameters to what the queue says of it afterwards; yields before every step."""
         trial_id = lease.trial_id
         try:
             with self._settled(trial_id):
@@ -124,7 +124,7 @@ class Worker(Listener):
                 prepared = self._prepare(entry)
                 run = self._run_of(trial_id, prepared, lease.stop)
                 if run is None or not self._has_result(run):
-                    run = self._train(prepared, run, lease, company)
+                    run = yield from self._train(prepared, run, lease, group)
                 forget_checkpoints(prepared.plan.data_dir, run.info.run_id)
                 self._complete(trial_id, run)
         except Exception as error:  # it ends the worker: those beside it save and give their runs back
@@ -186,10 +186,10 @@ class Worker(Listener):
         wanted = metric if metric.startswith("best/") else "best_epoch"
         return run.info.status == "FINISHED" and wanted in run.data.metrics
 
-    def _train(self, prepared: Prepared, run: Run | None, lease: Lease, company: Company) -> Run:
+    def _train(self, prepared: Prepared, run: Run | None, lease: Lease, group: CoTrainingGroup) -> Steps[Run]:
         resume = run.info.run_id if run else None
         parent = patiently(lambda: self.study.parent, "asking for the study's run", self.stop)
-        result = train(prepared, self.connection, [self, lease], lease.stop, resume, parent, company)
+        result = yield from train_steps(prepared, self.connection, [self, lease], lease.stop, resume, parent, group)
         return self.connection.client.get_run(result.run_id)
 
     def _complete(self, trial_id: int, run: Run) -> None:

@@ -43,10 +43,11 @@ from inversion.tracking.connection import (
     without_password,
 )
 from inversion.tracking.locks import absolute, sqlite_file
+from inversion.tracking.mlflow_run import stop_with_mlflow_run
 from inversion.tracking.retry import patient
 from inversion.tracking.store_errors import is_refused, reason
 from inversion.tracking.study import experiments_of, find_parent, find_study
-from inversion.training.stop import StopRequest, interruptible, stop_on_signals
+from inversion.training.stop import StopRequest, interruptible
 
 Options = Mapping[str, Any]
 
@@ -57,7 +58,7 @@ ON_A_CPU = 4
 def sweep(name: str, spec: Spec | None, options: Options) -> int:
     """Queues the spec (none: joins what is there) and works on the study; returns the exit code."""
     console = make_console()
-    with stop_on_signals() as stop, _lost_in_one_line(stop):
+    with stop_with_mlflow_run() as stop, _lost_in_one_line(stop):
         connection = _connect(name, options, make=spec is not None)
         url = locate_queue(options["storage"], connection, name)
         require_queue(url)

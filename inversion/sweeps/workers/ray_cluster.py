@@ -21,7 +21,7 @@ from inversion.sweeps.workers.local import STOP_SECONDS, Order
 from inversion.sweeps.workers.work import work
 from inversion.tracking.connection import ANSWER_SECONDS, without_password
 from inversion.tracking.masking import first_line
-from inversion.training.stop import stop_on_signals
+from inversion.tracking.mlflow_run import stop_with_mlflow_run
 
 ATTEMPTS = ("RAY_NUM_REDIS_GET_RETRIES", "1")
 """How often Ray asks something that is no cluster before it gives up: 20 times, which takes 14 minutes."""
@@ -36,7 +36,7 @@ def work_on(order: str) -> str:
     """
     os.environ.pop("MLFLOW_RUN_ID", None)  # of an `mlflow run` that started the cluster
     try:
-        with stop_on_signals() as stop:
+        with stop_with_mlflow_run() as stop:
             work(Order.from_text(order), stop)
     except InversionError as error:
         return first_line(error)

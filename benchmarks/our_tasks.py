@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.measuring import BATCH, STEPS, WARM_UP, Tasks, random_heads, timed
 from benchmarks.prepared import prepare_run, train_an_epoch, trainer_of
+from inversion.config.device import choose_precision
 from inversion.config.run_config import RunConfig
 from inversion.images import from_stored
 from inversion.models.decoders import decoders
@@ -20,7 +21,7 @@ from inversion.models.decoders.attention import attend
 from inversion.runs.prepare import training_data
 from inversion.training.callbacks import Listener
 from inversion.training.cotraining import CoTrainingGroup, Steps, run_alone, train_together
-from inversion.training.device import choose_precision, make_engine
+from inversion.training.device import make_engine
 
 TASKS = Tasks()
 

@@ -242,7 +242,7 @@ def default_threads(workers: int = 1) -> int:
 
 
 def _resolve_engine(config: RunConfig) -> dict[str, Any]:
-    from inversion.training.device import choose_device, choose_precision
+    from inversion.config.device import choose_device, choose_precision
 
     device = choose_device(config.device)
     return {"device": device, "precision": choose_precision(config.precision, device),

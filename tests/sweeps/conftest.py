@@ -159,7 +159,7 @@ class Lab:
         """The worker processes of a driver."""
         try:
             children = psutil.Process(process.pid).children(recursive=True)
-            return [child for child in children if "inversion.sweeps.workers.process" in child.cmdline()]
+            return [child for child in children if "inversion.cli.worker" in child.cmdline()]
         except psutil.Error:
             return []
 
@@ -248,7 +248,7 @@ def lab(workplace: Path, make_lab: Callable[..., Lab]) -> Iterator[Lab]:
     yield make_lab(workplace)
     for process in psutil.process_iter(["cmdline", "cwd"]):
         here = process.info["cwd"] == str(workplace.resolve())  # other tests may be running beside these
-        if here and {PROGRAM[-1], "inversion.sweeps.workers.process"} & set(process.info["cmdline"] or []):
+        if here and {PROGRAM[-1], "inversion.cli.worker"} & set(process.info["cmdline"] or []):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 

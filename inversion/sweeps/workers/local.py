@@ -136,7 +136,7 @@ class Processes:
         try:
             with slot.log.open("ab") as log:  # a session of its own: Ctrl-C is for the driver, which tells its workers
                 slot.process = subprocess.Popen(
-                    [sys.executable, "-m", "inversion.sweeps.workers.process"], env=environment,
+                    [sys.executable, "-m", "inversion.cli.worker"], env=environment,
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         except OSError as error:
             raise InversionError(f"worker {slot.number + 1} cannot be started: {error}") from error

@@ -198,7 +198,7 @@ def test_logs_that_cannot_be_written_are_told_before_anything_is_started(tmp_pat
 def test_a_worker_whose_driver_died_while_it_was_started_ends_at_once(
         tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
     order = Order("tiny", f"sqlite:///{tmp_path}/queue.db", f"sqlite:///{tmp_path}/mlflow.db", "inversion", 4194305)
-    process = start(sys.executable, "-m", "inversion.sweeps.workers.process", env=os.environ | {ORDER: order.to_text()})
+    process = start(sys.executable, "-m", "inversion.cli.worker", env=os.environ | {ORDER: order.to_text()})
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the process that started it (4194305) was killed" in err

@@ -1,4 +1,4 @@
-"""The process of one worker: ``python -m inversion.sweeps.workers.process``, with its order in the environment."""
+"""The process of one worker: ``python -m inversion.cli.worker``, with its order in the environment."""
 
 from __future__ import annotations
 

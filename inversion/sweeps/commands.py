@@ -15,8 +15,7 @@ from inversion.console import Console, make_console, progress_bars
 from inversion.cores import usable_cores
 from inversion.data.datasets import default_data_dir
 from inversion.errors import InterruptedRunError, InversionError, RequestError
-from inversion.sweeps.queue.entry import Entry
-from inversion.sweeps.queue.snapshot import Snapshot
+from inversion.sweeps.queue.entry import Entry, Snapshot
 from inversion.sweeps.queue.storage import (
     QueueLostError,
     QueueRefusedError,
@@ -95,7 +94,7 @@ def status(name: str, options: Options) -> int:
         connection = _connect(name, options, make=False)
         study = _join(name, connection, locate_queue(options["storage"], connection, name))
         connection = in_its_experiment(study.queue.study, connection)
-        study.queue.mend(patient=False)
+        study.queue.recover_stale_trials()
         reconcile(study.queue, connection, name)
         snapshot = look(study.queue).without(reconcile_members(study, connection))
         has_parent = find_parent(connection, name, study.parent.run_id) is not None

@@ -88,7 +88,7 @@ def test_a_machine_that_can_begin_none_leaves_what_it_has_claimed_besides_alone(
 
     queued(GRID)
     monkeypatch.setattr(worker_module, "prepare", refuse)
-    with pytest.raises(InversionError, match="3 runs in a row could not be begun"):
+    with pytest.raises(InversionError, match="3 runs in a row could not be started"):
         work_here(side_by_side=4)
     attributes = [trial.user_attrs for trial in lab.results().trials]
     assert [values.get("failure") for values in attributes[:4]] == ["request"] * 3 + [None]

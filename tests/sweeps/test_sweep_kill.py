@@ -115,7 +115,7 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on_from_the_checkpoint(
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert "worker 1: killed by SIGKILL" in out
-    assert "waits to go on from its last checkpoint" in out
+    assert "waiting to resume from its last checkpoint" in out
     left = lab.results()
     assert [trial.state for trial in left.trials].count(TrialState.FAIL) == 1
     assert len(left.trials) == 5

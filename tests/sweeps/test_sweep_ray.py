@@ -187,5 +187,5 @@ def test_something_that_is_no_cluster_is_asked_once(
         port = mute.getsockname()[1]
         outcome = lab.finish(long_spec, "--ray", f"127.0.0.1:{port}", seconds=60)
     assert outcome.code == 2
-    assert f"error: --ray 127.0.0.1:{port}: no Ray cluster could be joined" in outcome.err
+    assert f"error: --ray 127.0.0.1:{port}: no Ray cluster could be reached" in outcome.err
     assert lab.results().everything == []

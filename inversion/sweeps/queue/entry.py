@@ -1,37 +1,35 @@
-"""What a trial of the queue means: one run of the study, where it stands, and who works on it."""
+"""The runs of a study as the queue knows them: the state of each, its worker, and all of them at one moment."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal, get_args
 
 from optuna.trial import FrozenTrial, TrialState
 
 NAME, CONFIG, DIGEST, FALLBACKS, DOCUMENT = "run", "config", "digest", "fallbacks", "document_version"
-"""User attributes of a queued run: its name, its parameters with the version that they are written in
-(``inversion.config.document``), and its digest (a search's trials have none before)."""
+"""User attributes of a queued run: its name, its parameters and the version of their document
+(``inversion.config.document``), and its digest. A search's trials get them when they start."""
 
 RUN_ID, OWNER, HOLDS, RELEASED, FAILURE, MESSAGE, SCORES = (
     "mlflow_run", "owner", "holds", "released", "failure", "failure_message", "scores")
-"""User attributes that workers set: ``holds`` is the digest that this trial does and no other, ``released`` says why a
-run was given back before it was done."""
+"""User attributes that workers set: ``holds`` is the digest that this trial has reserved, ``released`` says why a run
+was requeued before it was finished."""
 
 FIRST, HISTORY = "failed_trial", "retry_history"
 """System attributes by which Optuna links a retry to the trials before it (``RetryHeartbeatStaleTrialCallback``)."""
 
-MAX_DEATHS = 5
-"""A run whose worker died so often without an epoch in between is left alone until the sweep is started again: it may
-be what kills them."""
-
 State = Literal["queued", "interrupted", "running", "finished", "pruned", "failed", "deleted"]
+STATES: tuple[State, ...] = get_args(State)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One run of the study: the last of the trials that stood for it (a retry is a new trial in Optuna).
+    """One run of the study, by its latest trial: a retry is a new trial in Optuna.
 
-    ``is_deleted``: it is finished, and what it left was deleted in MLflow, of which Optuna knows nothing.
+    ``is_deleted``: it is finished, but its run was deleted in MLflow, which Optuna does not know.
     """
 
     trial: FrozenTrial
@@ -43,13 +41,13 @@ class Entry:
 
     @property
     def root(self) -> int:
-        """Number of the first trial that stood for this run."""
+        """Number of the first trial of this run."""
         first: int = self.trial.system_attrs.get(FIRST, self.trial.number)
         return first
 
     @property
     def history(self) -> list[int]:
-        """Numbers of the trials that stood for this run, this one last."""
+        """Numbers of all trials of this run, the latest last."""
         return [*self.trial.system_attrs.get(HISTORY, []), self.trial.number]
 
     @property
@@ -58,24 +56,24 @@ class Entry:
 
     @property
     def run_id(self) -> str | None:
-        """Its run in MLflow, once it has begun."""
+        """Id of its MLflow run, once it has started."""
         return self.trial.user_attrs.get(RUN_ID)
 
     @property
     def owner(self) -> Mapping[str, str]:
-        """Host and process of the worker that is at it, or was."""
+        """Host and process of the worker that has or had it."""
         owner: dict[str, str] = self.trial.user_attrs.get(OWNER, {})
         return owner
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """Its parameters; none as long as a search's trial waits."""
+        """Its parameters; empty while a search's trial is waiting."""
         config: dict[str, Any] = self.trial.user_attrs.get(CONFIG, {})
         return config
 
     @property
     def epochs(self) -> int | None:
-        """How many epochs it has at most."""
+        """The maximum number of epochs."""
         return self.config.get("epochs")
 
     @property
@@ -104,13 +102,23 @@ class Entry:
         return f"{attributes.get(FAILURE)}: {attributes.get(MESSAGE, '')}"
 
     @property
+    def epoch(self) -> int:
+        """The last epoch that was reported, 0 before the first."""
+        return self.trial.last_step or 0
+
+    @property
+    def latest_value(self) -> float | None:
+        """The study's metric after the last epoch that was reported."""
+        return self.trial.intermediate_values.get(self.epoch)
+
+    @property
     def is_open(self) -> bool:
-        """Whether there is work left on it."""
+        """Whether it is not done yet."""
         return self.state in ("queued", "interrupted", "running")
 
 
 def latest(trials: Iterable[FrozenTrial]) -> list[Entry]:
-    """The runs of a study in the order in which they were queued, each by its last trial."""
+    """The runs of a study in queueing order, each by its latest trial."""
     entries: dict[int, Entry] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):
         entry = Entry(trial)
@@ -118,11 +126,46 @@ def latest(trials: Iterable[FrozenTrial]) -> list[Entry]:
     return [entries[root] for root in sorted(entries)]
 
 
-def deaths(entry: Entry, trials: Mapping[int, FrozenTrial]) -> int:
-    """How many workers died at this run since it came an epoch further: trials that ended without a word."""
-    died, reached = 0, -1
-    for trial in (trials[number] for number in entry.history):
-        if (trial.last_step or 0) > reached:  # a trial begins with the epochs of the one before
-            died, reached = 0, trial.last_step or 0
-        died += trial.state == TrialState.FAIL and not {RELEASED, FAILURE} & trial.user_attrs.keys()
-    return died
+@dataclass(frozen=True)
+class Snapshot:
+    """The runs of a study as they were ``at`` a time."""
+
+    entries: Sequence[Entry]
+    at: datetime
+
+    def without(self, deleted: Collection[Entry]) -> Snapshot:
+        """The same snapshot, with these finished runs marked as deleted in MLflow."""
+        trials = {entry.trial._trial_id for entry in deleted}
+        return Snapshot([replace(entry, is_deleted=entry.trial._trial_id in trials) for entry in self.entries], self.at)
+
+    def having(self, *states: State) -> list[Entry]:
+        """The runs in these states, in queueing order."""
+        return [entry for entry in self.entries if entry.state in states]
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """Number of runs by state, without empty states."""
+        numbers = {state: len(self.having(state)) for state in STATES}
+        return {state: number for state, number in numbers.items() if number}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every run of the study is done."""
+        return not any(entry.is_open for entry in self.entries)
+
+    def time_left(self, workers: int) -> timedelta | None:
+        """Estimated from the durations of the finished runs; None while there are none."""
+        seconds = [duration(entry.trial.datetime_start, entry.trial.datetime_complete)
+                   for entry in self.having("finished")]
+        if not seconds:
+            return None
+        mean = sum(seconds) / len(seconds)
+        waiting = mean * len(self.having("queued", "interrupted"))
+        running = [max(0.0, mean - duration(entry.trial.datetime_start, self.at)) for entry in self.having("running")]
+        busy = max(1, workers, len(running))
+        return timedelta(seconds=round(max([(waiting + sum(running)) / busy, *running])))
+
+
+def duration(start: datetime | None, end: datetime | None) -> float:
+    """Seconds between two times of a trial; 0 if one of them is unknown."""
+    return (end - start).total_seconds() if start and end else 0.0

@@ -1,4 +1,4 @@
-"""A worker's hold on the trial it has claimed: signs of life, and the certainty that the trial is still its own."""
+"""A worker's lease on a claimed trial: sends heartbeats, and checks that the trial is still this worker's."""
 
 from __future__ import annotations
 
@@ -18,26 +18,36 @@ from inversion.sweeps.queue.storage import patiently
 from inversion.training.callbacks import Listener, Picture
 from inversion.training.stop import StopRequest
 
-LOST = "another worker has taken this run over, because this one was silent for too long"
+LOST = "another worker has taken this run over, because this one sent no heartbeat for too long"
 
 _logger = logging.getLogger(__name__)
 
 
 class Lease(Listener):
-    """Holds a claimed trial while the block runs, and hears of the training before the tracking store does.
+    """Sends heartbeats for a claimed trial while the block runs, and reports the training to the queue.
 
-    Optuna's own heartbeat thread dies at its first database error, and its trial is then taken for dead. This one
-    goes on, and stops the run when the trial is lost. A process that was paused (a suspended machine, SIGSTOP) asks
-    before it writes anything: what it has lost it must not touch.
+    Optuna's own heartbeat thread ends at its first database error. This one continues, and stops the run when the trial
+    was taken over. A process that was paused (a suspended machine, SIGSTOP) checks its lease before it writes anything,
+    so that it never touches a run that is no longer its own.
+
+    Args:
+        queue: The queue that the trial was claimed from.
+        trial_id: The claimed trial.
+        metric: What is reported after every epoch.
+        stop: Is set when the lease is lost.
+        prunes: Whether the study's pruner is asked after every epoch.
+        clock: Seconds since the epoch. A monotonic clock would stand still while a machine is suspended.
     """
 
-    def __init__(self, queue: Queue, trial_id: int, metric: str, stop: StopRequest, prunes: bool = False) -> None:
+    def __init__(self, queue: Queue, trial_id: int, metric: str, stop: StopRequest, prunes: bool = False,
+                 clock: Callable[[], float] = time.time) -> None:
         self.queue = queue
         self.trial_id = trial_id
         self.metric = metric
         self.stop = stop
         self.prunes = prunes
-        self._confirmed_at = time.time()  # a monotonic clock stands still while a machine is suspended
+        self.clock = clock
+        self._confirmed_at = clock()
         self._finished = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"heartbeat of trial {trial_id}", daemon=True)
 
@@ -52,47 +62,47 @@ class Lease(Listener):
 
     def on_begin(self, run_id: str) -> None:
         self._confirm()
-        self._write(lambda: self.queue.remember_run(self.trial_id, run_id), "storing the run's id")
+        self._write(lambda: self.queue.remember_run(self.trial_id, run_id), "storing the run id")
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self._write(lambda: self.queue.report(self.trial_id, epoch, metrics[self.metric]), "reporting an epoch")
 
     def on_next_epoch(self, epoch: int) -> None:
-        """Asks the pruner: not after the last epoch, when there is nothing to save any more."""
+        """Asks the pruner, except after the last epoch, when pruning would save nothing."""
         if self.prunes and patiently(lambda: self.queue.should_prune(self.trial_id), "asking the pruner", self.stop):
-            raise PrunedRunError(f"pruned after epoch {epoch - 1}: not promising beside the other trials")
+            raise PrunedRunError(f"pruned after epoch {epoch - 1}: not promising compared to the other trials")
 
     def on_pictures(self, epoch: int, pictures: Sequence[Picture]) -> None:
-        self._confirm_after_silence()
+        self._confirm_if_paused()
 
     def on_checkpoint(self, files: Sequence[Path], final: bool) -> None:
-        self._confirm_after_silence()
+        self._confirm_if_paused()
 
     def on_commit(self) -> None:
         self._confirm()
 
-    def _confirm_after_silence(self) -> None:
-        if time.time() - self._confirmed_at > 2 * self.queue.heartbeat_seconds:
+    def _confirm_if_paused(self) -> None:
+        if self.clock() - self._confirmed_at > 2 * self.queue.heartbeat_seconds:
             self._confirm()
 
     def _confirm(self) -> None:
-        """Makes sure that the trial is this worker's.
+        """Checks that the trial is still this worker's.
 
         Raises:
-            AbandonedRunError: it is not.
+            AbandonedRunError: it was taken over.
         """
-        if not patiently(self._is_mine, "asking whose the run is", self.stop):
+        if not patiently(self._is_mine, "checking the lease", self.stop):
             raise AbandonedRunError(LOST)
 
     def _is_mine(self) -> bool:
-        asked_at = time.time()  # the process may be paused before it hears the answer
+        asked_at = self.clock()  # the process may be paused before it has the answer
         mine = self.queue.is_mine(self.trial_id)
         if mine:
             self._confirmed_at = asked_at
         return mine
 
     def _write(self, call: Callable[[], None], what: str) -> None:
-        asked_at = time.time()
+        asked_at = self.clock()
         try:
             patiently(call, what, self.stop)
         except UpdateFinishedTrialError as error:
@@ -106,5 +116,5 @@ class Lease(Listener):
                     self.stop.set(LOST, AbandonedRunError)
                     return
                 self.queue.beat(self.trial_id)
-            except (SQLAlchemyError, OptunaError) as error:  # the database is away: what is lost will show later
+            except (SQLAlchemyError, OptunaError) as error:  # the database is down: a lost trial shows later
                 _logger.warning("no heartbeat for trial %d: %s", self.trial_id, error)

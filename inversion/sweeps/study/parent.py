@@ -1,38 +1,48 @@
-"""A study's parent run in MLflow: which one it is, made again where it was deleted, with everything below it."""
+"""The parent run of a study in MLflow: its tags, its files, its children, and its replacement when it was deleted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import json
+import logging
+import shlex
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from inversion.sweeps.study.parent_files import copy_files
+from inversion.sweeps.queue.entry import Entry
+from inversion.sweeps.spec.spec import Spec
 from inversion.sweeps.study.study import PARENT, Study
-from inversion.tracking.connection import Connection, without_password
+from inversion.tracking.artifacts import download_artifact
+from inversion.tracking.connection import Connection, first_line, without_password
 from inversion.tracking.deleted import require_experiment
 from inversion.tracking.evaluations import EVALUATES
 from inversion.tracking.lifecycle import end_run
 from inversion.tracking.locks import absolute, alone_at
 from inversion.tracking.owner import BOOT, HOST, place_tags
-from inversion.tracking.study import KIND, begin_study, find_study, tag
+from inversion.tracking.study import KIND, RUNS_FILE, SETTINGS_FILE, begin_study, find_study, tag
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 STORAGE_TAG, STORAGE_HOST, STORAGE_BOOT = "inversion.storage", "inversion.storage_host", "inversion.storage_boot"
 
+_logger = logging.getLogger(__name__)
+
 
 def storage_tags(url: str) -> dict[str, str]:
-    """Where the study's queue lies, as its parent run says it."""
+    """Tags of the parent run that say where the study's queue is."""
     place = place_tags()
     return {STORAGE_TAG: without_password(absolute(url)), STORAGE_HOST: place[HOST], STORAGE_BOOT: place.get(BOOT, "")}
 
 
 def hold_parent(study: Study, connection: Connection) -> bool:
-    """Sees to it that the study has a parent run; returns whether it is another one than before.
+    """Makes sure that the study has a parent run; returns whether it was replaced.
 
-    One that was deleted is not brought back: that was somebody's decision. The new one has its files.
+    A deleted parent run is not restored: deleting it was somebody's decision. The new one gets its files.
 
     Raises:
         ExperimentDeletedError: the whole experiment was deleted.
@@ -43,7 +53,7 @@ def hold_parent(study: Study, connection: Connection) -> bool:
     if run is not None and run.info.run_id == known:
         return False
     url = study.queue.storage.url
-    with alone_at(url):  # several drivers may miss it
+    with alone_at(url):  # several drivers may do this at once
         parent = begin_study(connection, study.name, storage_tags(url), known)
         study.queue.study.set_user_attr(PARENT, parent.run_id)
     if parent.run_id != known:
@@ -52,13 +62,59 @@ def hold_parent(study: Study, connection: Connection) -> bool:
 
 
 def put_below(connection: Connection, parent_id: str, members: Iterable[Run]) -> None:
-    """Puts all that belongs to a study below its parent run, and ends parent runs that are none any more."""
+    """Makes all runs of a study children of its parent run, and ends former parent runs."""
     for run in members:
         tags, run_id = run.data.tags, run.info.run_id
         if run_id == parent_id or EVALUATES in tags:
             continue
-        if tags.get(KIND) == "study":  # the first one was deleted, and brought back when there was another
+        if tags.get(KIND) == "study":  # it was deleted, replaced, and then restored
             if run.info.status in ("RUNNING", "SCHEDULED"):
                 end_run(connection.client, run_id, "KILLED", "interrupted", f"run {parent_id} is the study's run")
         elif tags.get(MLFLOW_PARENT_RUN_ID) != parent_id:
             tag(connection, run_id, {MLFLOW_PARENT_RUN_ID: parent_id})
+
+
+def log_spec(connection: Connection, run_id: str, spec: Spec) -> None:
+    """Logs the spec as it was written, and the options that the command line added."""
+    connection.client.log_text(run_id, spec.text, spec.path.name)
+    words = [spec.path.name, *(word for text in spec.sets for word in ("--set", text)),
+             *(word for text in spec.wheres for word in ("--where", text))]
+    command = shlex.join(words)
+    before = _settings(connection, run_id)
+    if command not in before:
+        connection.client.log_text(run_id, json.dumps([*before, command], indent=1), SETTINGS_FILE)
+
+
+def log_runs(connection: Connection, run_id: str, entries: Sequence[Entry]) -> None:
+    """Logs the runs of the queue. A search's trials have a digest only once they have started.
+
+    A run with a ``run_id`` has started: if MLflow has none with this id, it was deleted.
+    """
+    runs = [{"run": entry.name, "digest": entry.digest, "config": entry.trial.user_attrs.get("config"),
+             "run_id": entry.run_id} for entry in entries]
+    connection.client.log_text(run_id, json.dumps(runs, indent=1), RUNS_FILE)
+
+
+def copy_files(connection: Connection, from_id: str, to_id: str) -> None:
+    """Copies the files of a deleted parent run to the new one, if MLflow still has them."""
+    client = connection.client
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for item in client.list_artifacts(from_id):
+                if not item.is_dir:
+                    client.log_artifact(to_id, client.download_artifacts(from_id, item.path, folder))
+    except (MlflowException, OSError) as error:
+        _logger.info("the files of run %s were not copied: %s", from_id, first_line(error))
+
+
+def _settings(connection: Connection, run_id: str) -> list[Any]:
+    if not any(item.path == SETTINGS_FILE for item in connection.client.list_artifacts(run_id)):
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        content = download_artifact(run_id, SETTINGS_FILE, Path(folder), connection.client).read_bytes()
+    try:
+        settings = json.loads(content)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        _logger.warning("%s of run %s is damaged and will be replaced: %s", SETTINGS_FILE, run_id, error)
+        return []
+    return settings if isinstance(settings, list) else []

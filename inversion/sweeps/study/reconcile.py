@@ -1,6 +1,6 @@
-"""Puts MLflow in line with the queue: no run stays RUNNING that nobody works on, and none that is done is called so.
+"""Reconciles MLflow with the queue: a run is RUNNING in MLflow if and only if a worker has it.
 
-And the other way round: what somebody deleted in MLflow is not finished, whatever the queue says.
+Conversely, a run that was deleted in MLflow is not finished, whatever the queue says.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from inversion.sweeps.queue.entry import Entry
+from inversion.sweeps.queue.entry import Entry, Snapshot
 from inversion.sweeps.queue.queue import Queue
-from inversion.sweeps.queue.snapshot import Snapshot
 from inversion.sweeps.study.parent import put_below
 from inversion.sweeps.study.study import Study
 from inversion.tracking.connection import Connection, is_server
@@ -27,31 +26,37 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 RUNS = "inversion.runs"
-"""Tag of a study: how many runs it has in each state."""
+"""Tag of a parent run: the number of runs in each state."""
 
 _logger = logging.getLogger(__name__)
 
 
-def reconcile(queue: Queue, connection: Connection, study: str) -> int:
-    """Ends the study's RUNNING runs that no worker is at; returns how many.
+def reconcile(queue: Queue, connection: Connection, study: str, clock: Callable[[], float] = time.time) -> int:
+    """Ends the study's RUNNING runs that no worker has; returns how many. Recover stale trials of the queue first.
 
-    The queue says who works: a run whose trial is claimed is left alone. One that is on no trial has just been made,
-    or is what a request to MLflow that came twice has left. What a process works on that is no worker of this queue
-    (``inversion train --resume``, a queue that was lost) is left alone unless that process is dead. The queue is mended
-    first by whoever calls.
+    The queue is authoritative: a run whose trial is claimed is left alone. A run without a trial was just created, or
+    is the duplicate of a repeated request to MLflow. A run of a process that is no worker of this queue
+    (``inversion train --resume``, a queue that was lost) is left alone unless that process is dead.
+
+    Args:
+        queue: The queue of the study.
+        connection: The study's experiment.
+        study: Name of the study.
+        clock: Seconds since the epoch; a new run gets a grace period to appear in the queue.
     """
     local = not is_server(connection.uri)
+    newest = clock() - queue.grace_seconds
     running = list(children(connection, study, "attributes.status = 'RUNNING'"))
     entries = _by_run(queue) if running else {}
     ended = 0
     for run in running:
         run_id = run.info.run_id
-        if _is_worked_on(run, entries, queue, local) or not is_unchanged(connection, run_id, run.data.tags):
+        if _is_worked_on(run, entries, queue, local, newest) or not is_unchanged(connection, run_id, run.data.tags):
             continue
-        entries = _by_run(queue)  # whoever takes a run over claims its trial before
-        if _is_worked_on(run, entries, queue, local):
+        entries = _by_run(queue)  # a worker claims the trial before it takes over the run
+        if _is_worked_on(run, entries, queue, local, newest):
             continue
-        if run_id in entries and entries[run_id].state == "finished":  # who had lost it called it RUNNING again
+        if run_id in entries and entries[run_id].state == "finished":  # a worker that lost its lease restarted it
             end_run(connection.client, run_id, "FINISHED")
         else:
             end_run(connection.client, run_id, "KILLED", "interrupted", "found without a worker")
@@ -60,7 +65,7 @@ def reconcile(queue: Queue, connection: Connection, study: str) -> int:
 
 
 def end_others(connection: Connection, study: str) -> None:
-    """Ends what else is dead in the experiment: runs and studies whose process is gone."""
+    """Ends runs of other studies, and other parent runs, whose process is dead."""
     end_dead(connection, [run for run in find_running(connection) if run.tags.get(STUDY) != study])
 
 
@@ -69,11 +74,12 @@ def _by_run(queue: Queue) -> dict[str | None, Entry]:
 
 
 def _says_more(entry: Entry) -> tuple[bool, bool]:
-    """Trials of a search may come to the same run: one that works on it counts, then one that has finished it."""
+    """Trials of a search may share a run: a running trial takes precedence, then a finished one."""
     return entry.state == "running", entry.state == "finished"
 
 
-def _is_worked_on(run: Run, entries: Mapping[str | None, Entry], queue: Queue, local: bool) -> bool:
+def _is_worked_on(run: Run, entries: Mapping[str | None, Entry], queue: Queue, local: bool, newest: float) -> bool:
+    """Whether some process has the run; one without a trial may if it was created after ``newest``."""
     run_id, tags = run.info.run_id, run.data.tags
     if run_id in entries and entries[run_id].state == "running":
         return True
@@ -82,22 +88,23 @@ def _is_worked_on(run: Run, entries: Mapping[str | None, Entry], queue: Queue, l
         return False
     if PID in tags and not queue.knows(tags):
         if alive is None:
-            tell_of_unknown(run_id, tags[PID], tags.get(HOST, ""))
+            warn_of_unknown_owner(run_id, tags[PID], tags.get(HOST, ""))
         return True
-    return run_id not in entries and time.time() - run.info.start_time / 1000 < queue.grace_seconds
+    return run_id not in entries and run.info.start_time / 1000 > newest
 
 
 @functools.cache  # once
-def tell_of_unknown(run_id: str, pid: str, host: str) -> None:
-    """Says of a run that nobody here can know whether somebody works on it."""
-    _logger.warning("run %s is RUNNING at process %s on %s, which is no worker of this queue and cannot be seen from "
-                    "here: it is left alone. If it is gone: inversion doctor --end %s", run_id, pid, host, run_id)
+def warn_of_unknown_owner(run_id: str, pid: str, host: str) -> None:
+    """Warns once that a run may be in use by a process that cannot be checked from here."""
+    _logger.warning("run %s is RUNNING in process %s on %s, which is no worker of this queue and cannot be checked "
+                    "from here: the run is left alone. If the process is gone: inversion doctor --end %s",
+                    run_id, pid, host, run_id)
 
 
 def reconcile_members(study: Study, connection: Connection) -> list[Entry]:
-    """Puts all runs of the study below its parent run, with the tags that they are found by, whoever edited them.
+    """Restores parent and tags of all runs of the study, which somebody may have edited in MLflow.
 
-    Returns those that the queue calls finished, and that were deleted in MLflow or are gone for good.
+    Returns the runs that are finished in the queue but deleted in MLflow.
     """
     parent = find_parent(connection, study.name, study.parent.run_id)
     there = {run.info.run_id: run for run in find_members(connection, study.name)}
@@ -124,7 +131,7 @@ def _identify(connection: Connection, run: Run, study: str, entry: Entry) -> Non
 
 
 def end_parent(connection: Connection, parent_id: str, snapshot: Snapshot) -> None:
-    """Gives the parent run the status that tells how the study stands; while somebody works on it, that is RUNNING."""
+    """Sets the status of the parent run from the study's; it stays RUNNING while a run is running."""
     counts = _tag_counts(connection, parent_id, snapshot)
     if not snapshot.is_done:
         if not snapshot.having("running"):
@@ -136,7 +143,7 @@ def end_parent(connection: Connection, parent_id: str, snapshot: Snapshot) -> No
 
 
 def leave_queued(connection: Connection, parent_id: str, snapshot: Snapshot) -> None:
-    """The same by whoever has only queued: while nobody works on it and something waits, that is SCHEDULED."""
+    """Like ``end_parent``, after queueing only: SCHEDULED if runs are pending and none is running."""
     if snapshot.is_done or snapshot.having("running"):
         end_parent(connection, parent_id, snapshot)
     else:
@@ -145,7 +152,7 @@ def leave_queued(connection: Connection, parent_id: str, snapshot: Snapshot) -> 
 
 
 def end_dead_parent(connection: Connection, parent_id: str, snapshot: Snapshot) -> None:
-    """The same, if the driver that the parent run belongs to is dead, or nothing is left that it could do."""
+    """Like ``end_parent``, but only if the driver of the parent run is dead, or the study is done."""
     parent = find_active(connection, parent_id)
     if parent is None or parent.info.status != "RUNNING":
         return

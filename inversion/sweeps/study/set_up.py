@@ -1,4 +1,4 @@
-"""From a spec to a study that workers can join: its queue, its parent run in MLflow, and what is new in it."""
+"""From a spec to a study that workers can join: its queue, its parent run in MLflow, and its new runs."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import NamedTuple
 from inversion.errors import RequestError
 from inversion.progress import Progress
 from inversion.sweeps.queue.entry import Entry
-from inversion.sweeps.queue.queue import DIED, Queue
+from inversion.sweeps.queue.recovery import DIED
 from inversion.sweeps.queue.storage import open_storage, storage_url
 from inversion.sweeps.spec.spec import Spec
-from inversion.sweeps.study.enqueue import Resolver, resolve_grid, resolve_search
-from inversion.sweeps.study.parent import STORAGE_BOOT, STORAGE_HOST, STORAGE_TAG, storage_tags
-from inversion.sweeps.study.parent_files import log_runs, log_spec
+from inversion.sweeps.study.parent import STORAGE_BOOT, STORAGE_HOST, STORAGE_TAG, log_runs, log_spec, storage_tags
 from inversion.sweeps.study.reconcile import reconcile_members
+from inversion.sweeps.study.resolve import Resolver, resolve_grid, resolve_search
 from inversion.sweeps.study.study import (
     BASE,
     PARENT,
     Study,
+    as_study,
     in_its_experiment,
     make_study,
-    open_study,
     require_same_base,
 )
 from inversion.tracking.connection import Connection, is_server, without_password
@@ -33,10 +32,13 @@ from inversion.training.stop import StopRequest
 
 
 class SetUp(NamedTuple):
-    """A study that is set up, and how many runs are new in it.
+    """A study that is set up.
 
-    ``again`` is how many are done again because they were deleted, ``deleted`` are those that the spec does not ask
-    for.
+    Attributes:
+        study: The open study.
+        added: Number of new runs.
+        again: Number of runs that were queued again because they were deleted in MLflow.
+        deleted: Runs that were deleted in MLflow and that the spec does not ask for.
     """
 
     study: Study
@@ -46,11 +48,11 @@ class SetUp(NamedTuple):
 
 
 def locate_queue(given: str | None, connection: Connection, study: str) -> str:
-    """The address of a study's queue: where it was begun, or where it is to be.
+    """The address of a study's queue: the one it was begun in, else ``given`` or the default.
 
     Raises:
-        RequestError: it was begun in another one, or in a file of another machine; two queues would do everything
-            twice.
+        RequestError: the study was begun in another queue, or in a file on another machine. With two queues, every run
+            would be done twice.
     """
     url = storage_url(given, connection.uri)
     parent = find_study(connection, study)
@@ -71,13 +73,13 @@ def locate_queue(given: str | None, connection: Connection, study: str) -> str:
 
 def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress: Progress,
            stop: StopRequest | None = None) -> SetUp:
-    """Makes the study or finds it, and queues what is new in the spec, and what was finished and then deleted.
+    """Creates or extends the study of a spec: queues its new runs, and finished ones that were deleted in MLflow.
 
-    Everything is resolved and checked before anything is made.
+    Everything is resolved and checked before anything is written.
 
     Raises:
-        SeveralErrors: runs that cannot be done.
-        RequestError: the study is there and means something else.
+        SeveralErrors: some runs cannot be done.
+        RequestError: a different study of this name exists.
     """
     resolver = Resolver(progress, workers)
     runs = [] if spec.search else resolve_grid(spec, resolver, progress)
@@ -88,15 +90,14 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
         connection = in_its_experiment(optuna_study, connection)
         if spec.search and base:
             require_same_base(optuna_study, spec.search, base)
-        locate_queue(url, connection, spec.study)  # another machine may have begun it meanwhile
+        locate_queue(url, connection, spec.study)  # another machine may have begun the study meanwhile
         parent = begin_study(connection, spec.study, storage_tags(url), optuna_study.user_attrs.get(PARENT))
         if base:
             optuna_study.set_user_attr(BASE, base)
-    queue = Queue(storage, optuna_study, stop)
-    added = queue.grow(spec.search.trials) if spec.search else queue.add(runs, progress)
-    optuna_study.set_user_attr(PARENT, parent.run_id)  # others can join from now on: before, there was nothing to do
-    study = open_study(storage, spec.study, stop)
-    study.queue.mend(patient=False)
+    study = as_study(storage, optuna_study, stop)
+    added = study.queue.grow(spec.search.trials) if spec.search else study.queue.add(runs, progress)
+    optuna_study.set_user_attr(PARENT, parent.run_id)  # lets workers join: only now is there something to do
+    study.queue.recover_stale_trials()
     study.queue.retry_failed([DIED, DELETED])
     deleted, asked = reconcile_members(study, connection), {run.digest for run in runs}
     again = study.queue.redo([entry for entry in deleted if spec.search or entry.digest in asked])
@@ -107,10 +108,10 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
 
 
 def _require_this_machine(study: str, tags: Mapping[str, str], connection: Connection) -> None:
-    """Raises a RequestError if a queue's file is another machine's: here it would not be found, and be made anew.
+    """Raises a RequestError if the queue is a file on another machine: here a second, empty one would be created.
 
-    Whoever reads a tracking store that is a file is on its machine, whatever that is called now. A container is on the
-    machine that was booted when the file was made.
+    A tracking store that is a file is always on this machine, even if the host name has changed. Containers on one
+    machine have different host names and the same boot id.
     """
     host, place = tags.get(STORAGE_HOST), place_tags()
     if host in (None, place[HOST]) or tags.get(STORAGE_BOOT, "") == place.get(BOOT) or not is_server(connection.uri):

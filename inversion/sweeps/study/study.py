@@ -1,4 +1,4 @@
-"""A study that is set up: its queue, its parent run, and how workers from anywhere find both."""
+"""A study: its queue, the attributes of its Optuna study, and the parameters of its runs. Made or opened here."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import RDBStorage
+from optuna.trial import Trial
 from pydantic import ValidationError
 
+from inversion.config.document import added_since, config_from
 from inversion.errors import DataError, RequestError, UnknownNameError
+from inversion.sweeps.queue.entry import CONFIG, DOCUMENT, FALLBACKS, Entry
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import grace_from_environment, knowingly_experimental, set_grace
 from inversion.sweeps.spec.search import Search
@@ -21,18 +25,18 @@ from inversion.training.stop import StopRequest
 
 TRACKING, EXPERIMENT, PARENT, SEARCH, BASE, GRACE = (
     "tracking_uri", "experiment", "parent_run", "search", "base", "grace_seconds")
-"""Attributes of the Optuna study; ``base`` are the resolved parameters that a search's trials share."""
+"""User attributes of the Optuna study; ``base`` has the resolved parameters that a search's trials share."""
 
 PLACES = {"data", "data_dir", "device", "threads", "strict"}
-"""Parameters of a search's trials that may be others when it grows: of the photographs, the digest counts."""
+"""Parameters that may differ when a search is extended: the images are compared by their digest."""
 
 GRID_METRIC, GRID_VALUE = "val/psnr", "best/val_psnr"
-"""What a grid's runs report after every epoch, and what stands for them in Optuna at the end."""
+"""The metric that a grid's runs report after every epoch, and the one that is their value in Optuna."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A queue together with what its Optuna study says of itself."""
+    """An open study: its queue, and what the attributes of its Optuna study say."""
 
     queue: Queue
     name: str
@@ -41,60 +45,100 @@ class Study:
 
     @property
     def parent(self) -> StudyRun:
-        """Its run in MLflow as it is now: where that is deleted, another one is made."""
+        """Its parent run in MLflow. Read anew each time: a deleted parent run is replaced."""
         return StudyRun(self.queue.study.user_attrs[PARENT], self.name)
 
     @property
     def metric(self) -> str:
-        """The metric that is reported after every epoch."""
+        """The metric that is reported to Optuna after every epoch."""
         return self.search.reported() if self.search else GRID_METRIC
 
     @property
     def threads(self) -> int:
-        """The most CPU threads that a run has which is not done; 0 if none is left."""
+        """The largest number of CPU threads of the open runs; 0 if none is open."""
         return max((int(threads) for threads in self._asked("threads", 1)), default=0)
 
     @property
     def may_use_a_gpu(self) -> bool:
-        """Whether a run that is not done asks for something else than the CPU."""
+        """Whether an open run asks for a device other than the CPU."""
         return any(device != "cpu" for device in self._asked("device", "auto"))
 
     def _asked(self, parameter: str, otherwise: object) -> list[Any]:
-        """A parameter of each run that is not done."""
+        """The values of a parameter in the open runs."""
         shared = self.queue.study.user_attrs.get(BASE, {"config": {}})["config"]  # a search's trials have none at first
         return [entry.config.get(parameter, shared.get(parameter, otherwise)) for entry in self.queue.entries()
                 if entry.is_open]
 
     def require_data(self, digest: str) -> None:
-        """Raises a DataError if a machine's photographs are not those that a search was set up with."""
+        """Raises a DataError if the images on this machine differ from those that a search was set up with."""
         there = self.queue.study.user_attrs[BASE]["data"]
         if there != digest:
-            raise DataError(f"the photographs on this machine are not those of the study (digest {digest}, "
-                            f"there {there})")
+            raise DataError(f"the images on this machine differ from those of the study (digest {digest}, "
+                            f"expected {there})")
+
+    def configure(self, entry: Entry) -> tuple[dict[str, Any], list[dict[str, str]], str | None]:
+        """Parameters, inherited fallbacks and digest (None before a search's trial starts) of a claimed run.
+
+        The runs of a grid were resolved when they were queued. For a search the sampler suggests values now, seeded
+        with the trial's number: they depend on the finished trials, not on the worker. A resumed trial keeps its own.
+
+        Raises:
+            DocumentError: the run was queued by another version of inversion with parameters unknown to this one.
+        """
+        attributes = entry.trial.user_attrs
+        if self.search is None or CONFIG in attributes:
+            config = config_from(attributes[CONFIG], attributes.get(DOCUMENT, 1), f"run {entry.name} of the queue")
+            return config.model_dump(), attributes.get(FALLBACKS, []), entry.digest
+        base = self.queue.study.user_attrs[BASE]
+        shared = added_since(base.get("version", 1), base["config"])
+        config = self.search.configure(shared, self._suggest(self.search, entry))
+        return config.model_dump(), base["fallbacks"], None
+
+    def _suggest(self, search: Search, entry: Entry) -> dict[str, Any]:
+        """The sampler's values for a claimed trial; values that it already has stay."""
+        study = self.queue.study
+        with knowingly_experimental():
+            study.sampler = search.make_sampler(entry.root)
+            study.get_trials(deepcopy=False)  # fills Optuna's cache, which misses trials that it has not read itself
+            trial = Trial(study, entry.trial._trial_id)
+            return {name: _suggest(trial, name, distribution) for name, distribution in search.distributions().items()}
+
+
+def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case CategoricalDistribution():
+            return trial.suggest_categorical(name, distribution.choices)
+        case IntDistribution():
+            return trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step,
+                                     log=distribution.log)
+        case FloatDistribution():
+            return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step,
+                                       log=distribution.log)
+    raise TypeError(f"{name}: no suggestions for {distribution}")
 
 
 def make_study(storage: RDBStorage, name: str, connection: Connection, search: Search | None) -> optuna.Study:
-    """The Optuna study of a name, made or found; for one process at a time.
+    """Creates or loads the Optuna study of a name. The caller holds the queue's lock.
 
     Raises:
-        RequestError: it is there and means something else: another tracking store, a search with another space.
+        RequestError: the study exists and is a different one: another tracking store, another search space.
     """
     direction = search.direction if search else "maximize"
-    if name not in names(storage):
+    if name not in optuna.get_all_study_names(storage):
         optuna.create_study(storage=storage, study_name=name, direction=direction)
-    study = load(storage, name)
+    study = optuna.load_study(storage=storage, study_name=name)
     there = study.user_attrs
     if TRACKING in there:
         follow_store(study, connection)
         require_same_store(study, connection.uri)
         _require_same_search(study, search)
     elif study.trials:
-        raise RequestError(f"study {name} in {without_password(storage.url)} was not made by inversion-sweep. "
+        raise RequestError(f"study {name} in {without_password(storage.url)} was not created by inversion-sweep. "
                            "Give another --study.")
     else:
         attributes = {GRACE: grace_from_environment(), SEARCH: search.to_json() if search else None,
                       EXPERIMENT: connection.experiment, TRACKING: _shown(connection.uri)}
-        for key, value in attributes.items():  # the last one says that all are there, should this process die now
+        for key, value in attributes.items():  # the last one marks them complete, should this process die before
             study.set_user_attr(key, value)
     with knowingly_experimental():
         study.set_metric_names([search.metric if search else GRID_VALUE])  # for optuna-dashboard
@@ -102,35 +146,43 @@ def make_study(storage: RDBStorage, name: str, connection: Connection, search: S
 
 
 def open_study(storage: RDBStorage, name: str, stop: StopRequest | None = None) -> Study:
-    """A study that was set up before; ``stop`` ends every wait for its queue's lock.
+    """Opens a study that was set up before; ``stop`` ends every wait for its queue's lock.
 
     Raises:
-        UnknownNameError: the queue has no such study.
-        RequestError: it has none at all, or this one is being set up, or was by another version.
+        UnknownNameError: the queue has no study of that name.
+        RequestError: it has no study at all, or this one is still being set up, or was set up by another version.
     """
-    known = names(storage)
+    known = optuna.get_all_study_names(storage)
     if not known:
         raise RequestError(f"queue {without_password(storage.url)} has no study {name!r}, and none at all: "
                            "run inversion-sweep with a spec first")
     if name not in known:
         raise UnknownNameError(f"queue {without_password(storage.url)} has no study", name, known)
-    study = load(storage, name)
-    attributes = study.user_attrs
-    if PARENT not in attributes:
+    study = optuna.load_study(storage=storage, study_name=name)
+    if PARENT not in study.user_attrs:
         raise RequestError(f"study {name} is not set up yet: run inversion-sweep with its spec first")
+    return as_study(storage, study, stop)
+
+
+def as_study(storage: RDBStorage, study: optuna.Study, stop: StopRequest | None = None) -> Study:
+    """An Optuna study as ``Study``, with the grace period and the pruner that its attributes ask for.
+
+    Raises:
+        RequestError: it was set up by another version.
+    """
     search = _search_of(study)
     if search:
         with knowingly_experimental():
             study.pruner = search.make_pruner()
-    set_grace(storage, attributes[GRACE])
-    return Study(Queue(storage, study, stop), name, attributes[EXPERIMENT], search)
+    set_grace(storage, study.user_attrs[GRACE])
+    return Study(Queue(storage, study, stop), study.study_name, study.user_attrs[EXPERIMENT], search)
 
 
 def _search_of(study: optuna.Study) -> Search | None:
     """The search that a study was set up with; None for a grid.
 
     Raises:
-        RequestError: it was set up by another version of inversion, and says what this one does not know.
+        RequestError: it was set up by another version of inversion, with settings unknown to this one.
     """
     stored = study.user_attrs.get(SEARCH)
     try:
@@ -141,18 +193,8 @@ def _search_of(study: optuna.Study) -> Search | None:
                            "unknown here. Use that version, or another --study.") from error
 
 
-def names(storage: RDBStorage) -> list[str]:
-    """The studies in a storage."""
-    return optuna.get_all_study_names(storage)
-
-
-def load(storage: RDBStorage, name: str) -> optuna.Study:
-    """An existing Optuna study."""
-    return optuna.load_study(storage=storage, study_name=name)
-
-
 def follow_store(study: optuna.Study, connection: Connection) -> None:
-    """Notes where a study's tracking store is now, if the folder with queue and store was moved or copied."""
+    """Updates the address of a study's tracking store if the folder with queue and store was moved or copied."""
     there = study.user_attrs.get(TRACKING)
     file = sqlite_file(there) if there else None
     if file is None or file.exists() or there == _shown(connection.uri):
@@ -165,7 +207,7 @@ def follow_store(study: optuna.Study, connection: Connection) -> None:
 
 
 def require_same_store(study: optuna.Study, uri: str) -> None:
-    """Raises a RequestError if a worker would log to another tracking store than the study's."""
+    """Raises a RequestError if a worker would log to a tracking store other than the study's."""
     there = study.user_attrs.get(TRACKING)
     if there is not None and _shown(there) != _shown(uri):
         raise RequestError(f"study {study.study_name} logs to {there}, and this would log to {_shown(uri)}. "
@@ -173,10 +215,10 @@ def require_same_store(study: optuna.Study, uri: str) -> None:
 
 
 def in_its_experiment(study: optuna.Study, connection: Connection) -> Connection:
-    """The same connection to the experiment that the study was begun in.
+    """The connection, switched to the experiment of the study.
 
     Raises:
-        RequestError: another one was asked for.
+        RequestError: another experiment was asked for.
     """
     there = study.user_attrs.get(EXPERIMENT, connection.experiment)
     if there == connection.experiment:
@@ -188,23 +230,23 @@ def in_its_experiment(study: optuna.Study, connection: Connection) -> Connection
 
 
 def require_same_base(study: optuna.Study, search: Search, base: dict[str, Any]) -> None:
-    """Raises a RequestError if a search is to grow by trials that share other parameters or photographs.
+    """Raises a RequestError if a search would be extended by trials with other shared parameters or images.
 
-    Where the photographs lie, on which device and with how many threads a trial is done changes nothing in it.
+    The folder of the images, the device and the number of threads may differ.
     """
     there: dict[str, Any] | None = study.user_attrs.get(BASE)
     if there is None:
         return
     before, now = (search.configure(each["config"], search.ends()).model_dump(exclude=PLACES) for each in (there, base))
     changed = [f"{name} {now[name]} (there {before[name]})" for name in now if now[name] != before[name]]
-    changed += ["photographs"] if there["data"] != base["data"] else []
+    changed += ["images"] if there["data"] != base["data"] else []
     if changed:
-        raise RequestError(f"study {study.study_name} is there with another {' and '.join(changed)}: trials of "
+        raise RequestError(f"study {study.study_name} already exists with another {' and '.join(changed)}: trials of "
                            "different searches cannot be compared. Give it another name with --study.")
 
 
 def _require_same_search(study: optuna.Study, search: Search | None) -> None:
-    """A study stays what it is; only the number of a search's trials may grow."""
+    """Raises a RequestError if an existing study would change in anything but a search's number of trials."""
     there: dict[str, Any] | None = study.user_attrs.get(SEARCH)
     now = search.to_json() if search else None
     if (there is None) != (now is None):
@@ -215,7 +257,7 @@ def _require_same_search(study: optuna.Study, search: Search | None) -> None:
         return
     changed = [key for key in sorted(there.keys() | now.keys()) if key != "trials" and there.get(key) != now.get(key)]
     if changed:
-        raise RequestError(f"study {study.study_name} is there with another {' and '.join(changed)}: trials of "
+        raise RequestError(f"study {study.study_name} already exists with another {' and '.join(changed)}: trials of "
                            "different searches cannot be compared. Give it another name with --study.")
 
 

@@ -1,4 +1,4 @@
-"""A study while it works: a table that changes on a terminal, a line for each event elsewhere."""
+"""The live table of a study on a terminal; one line per event where output is not a terminal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from rich.live import Live
 
 from inversion.console import Console, make_table, styled
 from inversion.decibels import counted
-from inversion.sweeps.queue.entry import Entry, State
-from inversion.sweeps.queue.snapshot import Snapshot, duration, epoch_of, latest_value
+from inversion.sweeps.queue.entry import Entry, Snapshot, State, duration
 
 SHOWN_FINISHED = 8
 SHOWN_FAILED = 8
@@ -20,7 +19,7 @@ STYLES: dict[State, str] = {"queued": "dim", "interrupted": "yellow", "running":
 
 
 class View:
-    """Shows snapshots of a study; ``metric`` is what was reported of each epoch."""
+    """Shows snapshots of a study; ``metric`` is the one that is reported after every epoch."""
 
     def __init__(self, console: Console, title: str, metric: str, workers: int) -> None:
         self.console = console
@@ -41,7 +40,7 @@ class View:
             self.live.stop()
 
     def update(self, snapshot: Snapshot) -> None:
-        """Shows how the study stands now; elsewhere than on a terminal, what has changed."""
+        """Shows a new snapshot: all of it on a terminal, else only what has changed."""
         if self.live:
             self.live.update(render(snapshot, self.title, self.metric, self.workers), refresh=True)
         else:
@@ -59,7 +58,7 @@ class View:
 
 
 def render(snapshot: Snapshot, title: str, metric: str, workers: int) -> Group:
-    """Counts and time left, then what runs, what failed and what was finished last."""
+    """Counts and time left, then the running, failed and most recently finished runs."""
     counts = styled(", ").join(styled(f"{number} {state}", STYLES[state]) for state, number in snapshot.counts.items())
     head = styled("").join([styled(title, "bold"), styled(": "), counts])
     if not snapshot.is_done:
@@ -74,13 +73,13 @@ def render(snapshot: Snapshot, title: str, metric: str, workers: int) -> Group:
 
 
 def describe(entry: Entry, metric: str) -> str:
-    """How one run stands, in a few words."""
+    """The state of one run in a few words."""
     seconds = timedelta(seconds=round(duration(entry.trial.datetime_start, entry.trial.datetime_complete)))
     match entry.state:
         case "running":
-            value = latest_value(entry)
+            value = entry.latest_value
             shown = "" if value is None else f", {metric} {_value(metric, value)}"
-            return f"epoch {epoch_of(entry)}/{entry.epochs or '?'}{shown}{_where(entry)}"
+            return f"epoch {entry.epoch}/{entry.epochs or '?'}{shown}{_where(entry)}"
         case "finished":
             scores = entry.scores
             shown = _value("test/psnr", scores["test/psnr"]) if "test/psnr" in scores else ""
@@ -92,12 +91,12 @@ def describe(entry: Entry, metric: str) -> str:
         case "deleted":
             return "its run was deleted in MLflow"
         case "interrupted":
-            return "waits to go on from its last checkpoint"
+            return "waiting to resume from its last checkpoint"
     return "queued"
 
 
 def _value(metric: str, value: float) -> str:
-    """A metric with its unit; earlier versions kept 1.8e308 for PSNRs of exact images."""
+    """A metric with its unit; earlier versions stored 1.8e308 for the PSNR of identical images."""
     return f"{float(counted(value)):.2f} dB" if metric.endswith("psnr") else f"{value:.2f}"
 
 

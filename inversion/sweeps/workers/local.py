@@ -1,4 +1,4 @@
-"""Workers as processes of this machine, each with a GPU of its own where there are GPUs."""
+"""Workers as processes of this machine, with the GPUs divided among them."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from inversion.errors import InversionError, RequestError
-from inversion.sweeps.queue.entry import MAX_DEATHS
+from inversion.sweeps.queue.recovery import MAX_DEATHS
 
 STOP_SECONDS = 60.0
-"""How long a worker may take to save its checkpoint and to give its run back."""
+"""How long a worker may take to save its checkpoint and requeue its run."""
 
 DEATHS_IN_A_ROW = 2 * MAX_DEATHS
-"""A worker that dies so often, with no run done in between, is not started again; a run that kills it is given up
-before that, and counts as done."""
+"""A worker that dies this often without a run done in between is not restarted. A run that kills its workers is given
+up earlier, and then counts as done."""
 
-ORDER = "INVERSION_WORKER"
-"""The environment variable that tells a worker's process what to work on: addresses can hold passwords."""
+WORKER_SPEC = "INVERSION_WORKER"
+"""Environment variable with the spec of a worker process: not an argument, as addresses may contain passwords."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a worker works on."""
+class WorkerSpec:
+    """What a worker needs to know: the study, where it is stored, and how to work on it."""
 
     study: str
     storage: str
     tracking_uri: str
     experiment: str
     driver: int = 0
-    """The process that is to be there as long as the worker works, if it is one of this machine."""
+    """Id of the driver process, which the worker does not outlive; 0 if it runs on another machine."""
     side_by_side: int = 1
-    """How many runs of one encoder pass it may train at a time."""
+    """How many runs it may train at a time on one encoder pass."""
     gpu: bool = False
-    """Whether it was given a GPU: it does not work on the CPU instead."""
+    """Whether it was assigned a GPU: it then never falls back to the CPU."""
 
     def to_text(self) -> str:
-        """As it stands in the environment."""
+        """The spec as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_text(cls, text: str) -> Order:
-        """The order that a text stands for."""
+    def from_text(cls, text: str) -> WorkerSpec:
+        """The spec that ``to_text`` wrote."""
         return cls(**json.loads(text))
 
 
 @dataclass
 class Slot:
-    """The place of one worker, whose process may be replaced."""
+    """One worker, whose process is restarted when it is killed."""
 
     number: int
     process: subprocess.Popen[bytes] | None = None
@@ -67,26 +67,26 @@ class Slot:
 
 
 class Processes:
-    """``count`` workers, kept alive until there is nothing left to do."""
+    """``count`` worker processes, restarted when they are killed."""
 
     def __init__(self, count: int, gpus: Sequence[str], folder: Path) -> None:
         require_writable(folder)
-        self.order = ""
+        self.spec = ""
         self.per_machine = count
         self.gpus = gpus
         self.folder = folder
         self.slots = [Slot(number) for number in range(count)]
 
-    def start(self, order: Order) -> None:
+    def start(self, spec: WorkerSpec) -> None:
         """Starts every worker."""
-        self.order = replace(order, driver=os.getpid(), gpu=bool(self.gpus)).to_text()
+        self.spec = replace(spec, driver=os.getpid(), gpu=bool(self.gpus)).to_text()
         for slot in self.slots:
             self._start(slot)
 
     def tend(self, count_done: Callable[[], int]) -> list[str]:
-        """Starts again what was killed; ``count_done`` says how many runs of the study are done, given up ones too.
+        """Restarts workers that were killed; ``count_done`` counts the runs that are done, including those given up.
 
-        So progress shows, and it is one that a run is given up which has killed this worker again and again.
+        That is how progress is seen. Giving up a run that keeps killing this worker is progress, too.
         """
         killed = []
         for slot in self.slots:
@@ -109,12 +109,12 @@ class Processes:
         return sum(slot.process is not None for slot in self.slots)
 
     def troubles(self) -> list[str]:
-        """What the workers said that ended before the work did."""
+        """The last messages of workers that exited early."""
         return [f"worker {slot.number + 1}: {slot.said} (log: {slot.log})" for slot in self.slots
                 if slot.process is None and slot.said]
 
     def stop(self) -> None:
-        """Lets the workers save their checkpoints and give their runs back."""
+        """Lets the workers save their checkpoints and requeue their runs."""
         alive = [slot.process for slot in self.slots if slot.process is not None]
         for process in alive:
             process.send_signal(signal.SIGTERM)
@@ -129,12 +129,12 @@ class Processes:
     def _start(self, slot: Slot) -> None:
         slot.log = self.folder / f"worker-{os.getpid()}-{slot.number + 1}.log"
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
-        environment[ORDER] = self.order
+        environment[WORKER_SPEC] = self.spec
         environment.setdefault("MALLOC_ARENA_MAX", "1")  # inversion.training.allocator says why
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot.number % len(self.gpus)]
         try:
-            with slot.log.open("ab") as log:  # a session of its own: Ctrl-C is for the driver, which tells its workers
+            with slot.log.open("ab") as log:  # a session of its own: Ctrl-C only reaches the driver, which stops it
                 slot.process = subprocess.Popen(
                     [sys.executable, "-m", "inversion.cli.worker"], env=environment,
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
@@ -153,10 +153,10 @@ def require_writable(folder: Path) -> None:
 
 
 def visible_gpus() -> list[str]:
-    """What each worker of this machine may have: a GPU, or a MIG slice of one, as ``CUDA_VISIBLE_DEVICES`` names it.
+    """The GPUs, or MIG slices, that workers on this machine can use, as ``CUDA_VISIBLE_DEVICES`` names them.
 
-    Of a list, CUDA shows what comes before the first name that is none, as -1, and nothing if one stands there twice.
-    Of MIG slices a process sees the first alone, so that PyTorch's count says nothing of the others.
+    CUDA ignores the list from the first invalid name on (such as -1), and all of it if a name is repeated. A process
+    sees only the first MIG slice, so PyTorch's device count does not cover the others.
     """
     import torch
 

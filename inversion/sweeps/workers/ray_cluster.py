@@ -1,6 +1,6 @@
-"""Workers on a Ray cluster: a task for each share of a GPU, which does what a worker's process does.
+"""Workers as tasks on a Ray cluster, one for each share of a GPU.
 
-Ray runs a task again, elsewhere if need be, when its process or its node dies; the queue gives it what is left to do.
+Ray retries a task, on another node if necessary, when its process or node dies; it then claims from the queue again.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from inversion.errors import InversionError, RequestError
-from inversion.sweeps.workers.local import STOP_SECONDS, Order
-from inversion.sweeps.workers.work import work
+from inversion.sweeps.workers.local import STOP_SECONDS, WorkerSpec
+from inversion.sweeps.workers.worker import work
 from inversion.tracking.connection import ANSWER_SECONDS, without_password
 from inversion.tracking.masking import first_line
 from inversion.tracking.mlflow_run import stop_with_mlflow_run
 
 ATTEMPTS = ("RAY_NUM_REDIS_GET_RETRIES", "1")
-"""How often Ray asks something that is no cluster before it gives up: 20 times, which takes 14 minutes."""
+"""How often Ray retries an address that is no cluster. Its default of 20 takes 14 minutes."""
 
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
-def work_on(order: str) -> str:
-    """The task: works on a study until nothing is left of it, or until it is cancelled, which arrives as a SIGINT.
+def work_on(spec: str) -> str:
+    """The Ray task of a worker. Cancelling it sends a SIGINT.
 
-    Returns why it gave up, if it did: not every error of ours survives being sent.
+    Returns the error message of a worker that gave up, else an empty string: not all our errors can be pickled.
     """
-    os.environ.pop("MLFLOW_RUN_ID", None)  # of an `mlflow run` that started the cluster
+    os.environ.pop("MLFLOW_RUN_ID", None)  # set if `mlflow run` started the cluster
     try:
         with stop_with_mlflow_run() as stop:
-            work(Order.from_text(order), stop)
+            work(WorkerSpec.from_text(spec), stop)
     except InversionError as error:
         return first_line(error)
     return ""
 
 
 class RayTasks:
-    """``workers`` tasks (as many as fit, unless told) on an existing cluster."""
+    """``workers`` tasks (None: as many as fit) on an existing cluster; ``stores`` are addresses by their option."""
 
     def __init__(
         self, address: str, workers: int | None, gpus_per_run: float | None, stores: Mapping[str, str]
@@ -55,18 +55,18 @@ class RayTasks:
         self.share, room = divide([node["Resources"] for node in nodes], gpus_per_run)
         self.count = workers or sum(room)
         self.per_machine = math.ceil(self.count / len(room))
-        self.order = ""
+        self.spec = ""
         self.pending: dict[Any, int] = {}
         self.said: list[str] = []
 
-    def start(self, order: Order) -> None:
+    def start(self, spec: WorkerSpec) -> None:
         """Starts every worker, spread over the nodes."""
-        self.order = replace(order, gpu=self.share > 0).to_text()
+        self.spec = replace(spec, gpu=self.share > 0).to_text()
         for number in range(1, self.count + 1):
             self._start(number)
 
     def tend(self, count_done: Callable[[], int]) -> list[str]:
-        """Notes which workers failed; those that died, Ray starts again itself, and does not tell."""
+        """Notes which workers failed. Ray itself restarts those that died, without reporting it."""
         finished, _ = self.ray.wait(list(self.pending), num_returns=len(self.pending), timeout=0)
         for reference in finished:
             number = self.pending.pop(reference)
@@ -76,20 +76,20 @@ class RayTasks:
                 why = _cause(error)
             if why:
                 self.said.append(f"worker {number}: {why}")
-            else:  # its node was told to stop: it gave its run back, and goes on elsewhere
+            else:  # its node was told to stop: it requeued its run; restart it elsewhere
                 self._start(number)
         return []
 
     def working(self) -> int:
-        """How many workers are not through; some may be waiting for room on the cluster."""
+        """How many workers have not finished; some may wait for resources of the cluster."""
         return len(self.pending)
 
     def troubles(self) -> list[str]:
-        """What the workers said that ended before the work did."""
+        """The last messages of workers that exited early."""
         return self.said
 
     def stop(self) -> None:
-        """Lets the workers save their checkpoints and give their runs back, then leaves the cluster."""
+        """Lets the workers save their checkpoints and requeue their runs, then leaves the cluster."""
         for reference in self.pending:
             self.ray.cancel(reference)
         if self.pending:
@@ -97,31 +97,31 @@ class RayTasks:
         self.ray.shutdown()  # ends those that are left
 
     def _start(self, number: int) -> None:
-        # A process for each task: the next run would find its threads and its GPU memory. Endless retries: the queue
-        # knows which runs kill workers.
+        # One process per task (max_calls=1): the next one must not inherit its threads and GPU memory. Unlimited
+        # retries: the queue knows which runs kill workers.
         task = self.ray.remote(num_gpus=self.share, max_retries=-1, max_calls=1, scheduling_strategy="SPREAD")(work_on)
-        self.pending[task.remote(self.order)] = number
+        self.pending[task.remote(self.spec)] = number
 
 
 def divide(nodes: Collection[Mapping[str, float]], share: float | None) -> tuple[float, list[int]]:
-    """The share of a GPU that a worker gets, and how many workers each node has room for, by the nodes' resources.
+    """The share of a GPU for each worker, and how many workers fit on each node, from the nodes' resources.
 
-    A machine without a share of its GPUs has one worker: its cores are the run's.
+    With a share of 0, each node gets one worker, whose run uses all its cores.
 
     Raises:
-        RequestError: no worker fits anywhere.
+        RequestError: no node has room for a worker.
     """
     if share is None:
         share = float(any(node.get("GPU") for node in nodes))
     room = [math.floor(1 / share) * int(node.get("GPU", 0)) if share else 1 for node in nodes if node.get("CPU")]
     if not any(room):
         raise RequestError(f"--gpus-per-run {share:g}: no node of the cluster has a GPU" if share else
-                           "no node of the Ray cluster has a CPU to work with")
+                           "no node of the Ray cluster has a CPU")
     return share, [number for number in room if number]
 
 
 def require_reachable(stores: Mapping[str, str], hosts: Collection[str]) -> None:
-    """Raises a RequestError if workers on other machines would not find the queue or the tracking store.
+    """Raises a RequestError if workers on other machines could not reach the queue or the tracking store.
 
     ``stores`` are addresses by the option that gives them.
     """
@@ -129,8 +129,8 @@ def require_reachable(stores: Mapping[str, str], hosts: Collection[str]) -> None
         place = urlsplit(url)
         local = place.scheme in ("", "file", "sqlite") or place.hostname in LOCAL_HOSTS
         if local and len(hosts) > 1:
-            raise RequestError(f"{option} {without_password(url)} is for this machine alone, and the Ray cluster has "
-                               f"{len(hosts)} machines: give a server by a name that all of them know.")
+            raise RequestError(f"{option} {without_password(url)} is only reachable from this machine, and the Ray "
+                               f"cluster has {len(hosts)} machines: give a server that all of them can reach.")
 
 
 def _connect(address: str) -> Any:
@@ -143,13 +143,13 @@ def _connect(address: str) -> Any:
     try:
         with _own_handlers():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-    except Exception as error:  # Ray has no common class for what can go wrong here
-        raise RequestError(f"--ray {address}: no Ray cluster could be joined ({first_line(error)})") from error
+    except Exception as error:  # Ray's errors have no common base class
+        raise RequestError(f"--ray {address}: no Ray cluster could be reached ({first_line(error)})") from error
     return ray
 
 
 def _require_listener(address: str) -> None:
-    """Raises a RequestError if nothing listens at ``HOST:PORT``; other addresses, as ``auto``, are Ray's to find."""
+    """Raises a RequestError if nothing listens at ``HOST:PORT``; Ray resolves other addresses, such as ``auto``."""
     try:
         place = urlsplit(address if "://" in address else f"//{address}")
         if place.hostname and place.port:
@@ -160,7 +160,7 @@ def _require_listener(address: str) -> None:
 
 @contextmanager
 def _own_handlers() -> Iterator[None]:
-    """Ray takes SIGTERM for itself, and would end the process at once."""
+    """Restores the SIGTERM handler, which ``ray.init`` replaces by one that ends the process at once."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield

@@ -1,9 +1,10 @@
-"""A worker: claims runs of a study one after the other and does them, until nothing is left or it is stopped."""
+"""A worker: claims runs of a study and does them, until none is left or it is stopped."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -20,22 +21,24 @@ from inversion.runs.train import forget_checkpoints, train_steps
 from inversion.sweeps.queue.entry import Entry
 from inversion.sweeps.queue.lease import LOST, Lease
 from inversion.sweeps.queue.queue import Queue, Queued
-from inversion.sweeps.queue.storage import PATIENCE_SECONDS, QueueLostError, patiently
-from inversion.sweeps.study.reconcile import tell_of_unknown
-from inversion.sweeps.study.study import GRID_VALUE, Study
+from inversion.sweeps.queue.storage import PATIENCE_SECONDS, QueueLostError, open_storage, patiently
+from inversion.sweeps.study.reconcile import warn_of_unknown_owner
+from inversion.sweeps.study.study import GRID_VALUE, Study, open_study, require_same_store
 from inversion.sweeps.workers.cotraining import share_a_pass
-from inversion.sweeps.workers.trial import configure
+from inversion.sweeps.workers.local import WorkerSpec
 from inversion.tracking.connection import (
     Connection,
     NoTrackingError,
     TrackingLostError,
     TrackingRefusedError,
+    connect,
     is_server,
     require_answer,
 )
 from inversion.tracking.deleted import ExperimentDeletedError
 from inversion.tracking.lifecycle import describe_failure
 from inversion.tracking.owner import HOST, PID, owner_is_alive, owner_tags, same_owner
+from inversion.tracking.retry import patient
 from inversion.tracking.store_errors import is_lost, is_refused, reason
 from inversion.tracking.study import runs_of
 from inversion.training.callbacks import Listener
@@ -48,12 +51,38 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 2.0
 LOSSES_IN_A_ROW = 5
 FAILURES_OF_A_MACHINE = 3
-"""After so many runs in a row that could not be begun, a worker blames its machine and leaves the others alone."""
+"""A worker stops after this many consecutive runs that could not be started: its machine is the likely cause."""
 
 SHOWN = ("test/psnr", "test/ssim", "test/lpips", "best/val_psnr", "best/val_loss", "train_seconds")
-"""Metrics that are kept on the trial, for the table and for optuna-dashboard."""
+"""Metrics that are copied to the trial, for the live table and optuna-dashboard."""
 
 _logger = logging.getLogger(__name__)
+
+
+def work(spec: WorkerSpec, stop: StopRequest) -> None:
+    """Runs a worker, in a process of this machine or in a task on a Ray cluster.
+
+    Raises:
+        RequestError: the study does not exist, or logs to another tracking store; or the worker was assigned a GPU for
+            runs that may use it, and CUDA finds none.
+        InversionError: this machine cannot do the study's runs, or lost the tracking store or the queue.
+    """
+    study = open_study(open_storage(spec.storage, stop=stop), spec.study, stop)
+    if spec.gpu and study.may_use_a_gpu:
+        _require_gpu()
+    require_same_store(study.queue.study, spec.tracking_uri)
+    connection = patient(connect(spec.tracking_uri, spec.experiment), stop)
+    Worker(study, connection, stop, spec.side_by_side).work()
+
+
+def _require_gpu() -> None:
+    """Raises a RequestError if CUDA finds no GPU: ``device=auto`` would silently be the CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        assigned = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        raise RequestError(f"this worker was assigned the GPU {assigned!r} (CUDA_VISIBLE_DEVICES), but CUDA finds no "
+                           "such device")
 
 
 class Worker(Listener):
@@ -69,19 +98,19 @@ class Worker(Listener):
         self.lost = 0
 
     def work(self) -> None:
-        """Works until every run of the study is done, by whomever, or until it is asked to stop.
+        """Works until every run of the study is done, by this or other workers, or until it is asked to stop.
 
         Raises:
             InversionError: this machine cannot do the study's runs, or lost the tracking store or the queue.
         """
         while self.stop.reason is None:
-            patiently(self.queue.mend, "looking for dead workers", self.stop)
+            patiently(partial(self.queue.recover_stale_trials, throttle=True), "looking for dead workers", self.stop)
             entry = patiently(self.queue.claim, "claiming a run", self.stop)
             if entry is not None:
                 self._do_all([entry, *self._companions(entry)])
             elif not any(entry.is_open for entry in patiently(self.queue.entries, "looking for work", self.stop)):
                 return
-            else:  # others are at the last ones: if they die, their runs come back
+            else:  # other workers have the last ones: if they die, their runs come back
                 self.stop.wait(IDLE_SECONDS)
 
     def on_begin(self, run_id: str) -> None:
@@ -132,28 +161,28 @@ class Worker(Listener):
             raise
 
     def _prepare(self, entry: Entry) -> Prepared:
-        """The run's parameters, with what this machine has in place of their folders and device."""
+        """The run's parameters, with this machine's folders and device."""
         self.not_begun += 1
-        config, fallbacks, digest = configure(self.study, entry)
+        config, fallbacks, digest = self.study.configure(entry)
         prepared = prepare(parse_config(config), interruptible(quiet, self.stop),
                            [Fallback(**fallback) for fallback in fallbacks])
         if digest is not None and prepared.digest != digest:
-            raise RequestError("the photographs, the weights or the versions on this machine are not those that the "
-                               f"run was queued with (digest {prepared.digest}, queued {digest})")
+            raise RequestError("the images, the weights or the versions on this machine differ from those that the run "
+                               f"was queued with (digest {prepared.digest}, queued {digest})")
         if digest is None:
             self.study.require_data(prepared.photos.digest)
             self.queue.describe(entry.trial._trial_id, Queued(prepared.plan.name, config, prepared.digest, fallbacks))
         return prepared
 
     def _run_of(self, trial_id: int, prepared: Prepared, stop: StopRequest) -> Run | None:
-        """The run that this configuration has already: its result is taken, or it is gone on with.
+        """The existing MLflow run of this configuration: its result is used, or it is resumed.
 
-        While somebody else is at it, this waits for the result: a search may suggest the same twice.
+        Waits while another process works on it: a search may suggest the same configuration twice.
         """
         digest = prepared.digest
         while True:
             holds = self.study.search is None or patiently(
-                lambda: self.queue.hold(trial_id, digest), "asking who does a run", stop)
+                lambda: self.queue.hold(trial_id, digest), "reserving a configuration", stop)
             runs = runs_of(self.connection, self.study.name, digest)
             if runs and self._has_result(runs[0]):
                 return runs[0]
@@ -163,9 +192,9 @@ class Worker(Listener):
             stop.raise_before_training()
 
     def _is_any_taken(self, runs: list[Run]) -> bool:
-        """Whether a process that is no worker of this queue is at one of the runs, or may be.
+        """Whether a process that is no worker of this queue works, or may work, on one of the runs.
 
-        Its queue was lost, or somebody goes on with the run by hand.
+        Its queue was lost, or somebody resumed the run by hand.
         """
         local = not is_server(self.connection.uri)
         for run in runs:
@@ -176,19 +205,19 @@ class Worker(Listener):
             if alive is False or patiently(partial(self.queue.knows, tags), "looking for a run", self.stop):
                 continue
             if alive is None:
-                tell_of_unknown(run.info.run_id, tags[PID], tags.get(HOST, ""))
+                warn_of_unknown_owner(run.info.run_id, tags[PID], tags.get(HOST, ""))
             return True
         return False
 
     def _has_result(self, run: Run) -> bool:
-        """Whether a run is done: a status can be set by hand, what it is ranked by is logged at its end."""
+        """Whether a run is complete. A status can be set by hand; the ranking metric is logged only at the end."""
         metric = self.study.search.metric if self.study.search else GRID_VALUE
-        wanted = metric if metric.startswith("best/") else "best_epoch"
-        return run.info.status == "FINISHED" and wanted in run.data.metrics
+        last = metric if metric.startswith("best/") else "best_epoch"
+        return run.info.status == "FINISHED" and last in run.data.metrics
 
     def _train(self, prepared: Prepared, run: Run | None, lease: Lease, group: CoTrainingGroup) -> Steps[Run]:
         resume = run.info.run_id if run else None
-        parent = patiently(lambda: self.study.parent, "asking for the study's run", self.stop)
+        parent = patiently(lambda: self.study.parent, "reading the study's parent run", self.stop)
         result = yield from train_steps(prepared, self.connection, [self, lease], lease.stop, resume, parent, group)
         return self.connection.client.get_run(result.run_id)
 
@@ -199,7 +228,7 @@ class Worker(Listener):
         patiently(lambda: self.queue.complete(trial_id, value, run.info.run_id, scores), "storing a result", self.stop)
 
     def _value(self, run: Run) -> float:
-        """What the study optimises: metrics by epoch count at the best epoch."""
+        """The study's objective: a metric of every epoch is taken at the best epoch."""
         metric = self.study.search.metric if self.study.search else GRID_VALUE
         if metric.startswith("best/"):
             return float(run.data.metrics[metric])
@@ -209,10 +238,10 @@ class Worker(Listener):
 
     @contextlib.contextmanager
     def _settled(self, trial_id: int) -> Iterator[None]:
-        """Tells the queue how the run ended, whatever ended it.
+        """Records in the queue how the run ended.
 
         Raises:
-            InversionError: what ends the worker too.
+            InversionError: an error that ends the worker too.
         """
         try:
             yield
@@ -242,11 +271,11 @@ class Worker(Listener):
             self.lost = self.not_begun = 0
 
     def _await_tracking(self, error: Exception) -> None:
-        """Waits until the tracking store answers again; its runs then go on from their checkpoints.
+        """Waits until the tracking store answers again; its runs are then resumed from their checkpoints.
 
         Raises:
-            TrackingLostError: it does not, or answers and is lost again and again.
-            TrackingRefusedError: it answers, and refuses.
+            TrackingLostError: it does not, or was lost several times in a row.
+            TrackingRefusedError: it answers, but refuses.
         """
         self.lost += 1
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -262,15 +291,15 @@ class Worker(Listener):
             raise TrackingLostError(f"the tracking store is lost: {reason(error)}") from error
 
     def _fail(self, trial_id: int, error: Exception) -> None:
-        """Records the failure; one configuration that fails does not stop the others."""
+        """Records the failure; the worker continues with other runs."""
         _, kind, message = describe_failure(error)
         if not (isinstance(error, InversionError) or is_refused(error)):
             _logger.exception("trial %d failed", trial_id)
         self._tell(lambda: self.queue.fail(trial_id, kind, message))
         if self.not_begun >= FAILURES_OF_A_MACHINE:
-            raise InversionError(f"{self.not_begun} runs in a row could not be begun on this machine, the last one "
-                                 f"because: {message}") from error
+            raise InversionError(f"{self.not_begun} runs in a row could not be started on this machine. The last "
+                                 f"error: {message}") from error
 
     def _tell(self, call: Callable[[], None]) -> None:
-        with contextlib.suppress(UpdateFinishedTrialError):  # taken over meanwhile: there is nothing to tell
+        with contextlib.suppress(UpdateFinishedTrialError):  # taken over by another worker: nothing to record
             patiently(call, "storing how a run ended", self.stop)

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
 from inversion.errors import AbandonedRunError, InterruptedRunError, PrunedRunError
-from inversion.sweeps.queue import lease as lease_module
 from inversion.sweeps.queue.lease import LOST, Lease
 from inversion.sweeps.queue.queue import Queue, Queued
 from inversion.training.stop import StopRequest
@@ -60,13 +58,18 @@ def quick(queue: Asked, monkeypatch: pytest.MonkeyPatch) -> Asked:
     return queue
 
 
+class Clock:
+    """A time of day that stands still unless it is moved."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The time of day, for leases alone; it stands still unless it is moved."""
-    stopped = SimpleNamespace(now=1000.0)
-    stopped.time = lambda: stopped.now
-    monkeypatch.setattr(lease_module, "time", stopped)
-    return stopped
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +93,7 @@ def claimed(queue: Queue, **options: Any) -> Lease:
 def lose(lease: Lease) -> None:
     """What another worker does that takes a silent one for dead."""
     lease.queue.storage.set_trial_state_values(lease.trial_id, TrialState.FAIL)
-    lease.queue.mend(patient=False)
+    lease.queue.recover_stale_trials()
 
 
 def until(what: Callable[[], object], seconds: float = 10.0) -> None:
@@ -105,7 +108,7 @@ def test_a_held_run_is_alive_as_long_as_it_is_held(quick: Asked, bench: Any) -> 
         bench.silence()
         beats = quick.beats
         until(lambda: quick.beats > beats + 1)
-        bench.open().mend(patient=False)
+        bench.open().recover_stale_trials()
         assert quick.is_mine(lease.trial_id)
         assert lease.stop.reason is None
     beats = quick.beats
@@ -121,7 +124,7 @@ def test_signs_of_life_go_on_after_errors_of_the_database(error: Exception, quic
         bench.silence()
         beats = quick.beats
         until(lambda: quick.beats > beats + 1)
-        bench.open().mend(patient=False)
+        bench.open().recover_stale_trials()
         assert quick.is_mine(lease.trial_id)
         assert lease.stop.reason is None
 
@@ -194,8 +197,8 @@ def test_a_run_tells_its_id_and_its_epochs(queue: Asked) -> None:
 
 @pytest.mark.parametrize("moment", QUIET)
 def test_after_a_silence_it_is_asked_whose_the_run_is_before_anything_is_written(
-        moment: str, queue: Asked, clock: SimpleNamespace) -> None:
-    lease = claimed(queue)
+        moment: str, queue: Asked, clock: Clock) -> None:
+    lease = claimed(queue, clock=clock)
     clock.now += 2 * queue.heartbeat_seconds + 1
     QUIET[moment](lease)
     assert queue.questions == 1
@@ -209,8 +212,8 @@ def test_after_a_silence_it_is_asked_whose_the_run_is_before_anything_is_written
 
 
 @pytest.mark.parametrize("moment", QUIET)
-def test_nothing_is_asked_while_signs_of_life_come(moment: str, queue: Asked, clock: SimpleNamespace) -> None:
-    lease = claimed(queue)
+def test_nothing_is_asked_while_signs_of_life_come(moment: str, queue: Asked, clock: Clock) -> None:
+    lease = claimed(queue, clock=clock)
     for epoch in range(1, 5):
         clock.now += 2 * queue.heartbeat_seconds - 1
         QUIET[moment](lease)
@@ -219,9 +222,9 @@ def test_nothing_is_asked_while_signs_of_life_come(moment: str, queue: Asked, cl
 
 
 def test_a_pause_between_question_and_answer_counts_as_silence(
-        queue: Asked, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+        queue: Asked, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine is suspended while the database says that all is well."""
-    lease = claimed(queue)
+    lease = claimed(queue, clock=clock)
     is_mine = queue.is_mine
 
     def pause(trial_id: int) -> bool:
@@ -238,8 +241,8 @@ def test_a_pause_between_question_and_answer_counts_as_silence(
 
 
 def test_moments_that_are_always_asked_about_are_asked_about_without_a_silence(
-        queue: Asked, clock: SimpleNamespace) -> None:
-    lease = claimed(queue)
+        queue: Asked, clock: Clock) -> None:
+    lease = claimed(queue, clock=clock)
     lease.on_begin("id")
     lease.on_commit()
     assert queue.questions == 2

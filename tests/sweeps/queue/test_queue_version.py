@@ -16,9 +16,8 @@ from inversion.errors import RequestError
 from inversion.sweeps.queue.entry import Entry
 from inversion.sweeps.queue.queue import Queued, _attributes
 from inversion.sweeps.spec.search import Search
-from inversion.sweeps.study.study import SEARCH, Study, open_study
+from inversion.sweeps.study.study import PARENT, SEARCH, Study, open_study
 from inversion.sweeps.workers.cotraining import share_a_pass
-from inversion.sweeps.workers.trial import configure
 
 CONFIG = RunConfig(encoder="vgg16:block1", layer="block1", fusion="none", data="sample", weights="random").model_dump()
 
@@ -30,7 +29,7 @@ def entry(**attributes: Any) -> Entry:
 
 def parameters(queued: Entry) -> dict[str, Any]:
     grid: Study = SimpleNamespace(search=None)  # type: ignore[assignment]
-    return configure(grid, queued)[0]
+    return Study.configure(grid, queued)[0]
 
 
 def test_what_is_queued_says_in_which_version_its_parameters_are_written() -> None:
@@ -60,13 +59,10 @@ def test_a_run_of_another_version_is_refused_by_its_name(attributes: dict[str, A
     assert says in str(caught.value)
 
 
-def test_a_search_of_another_version_is_refused_by_the_name_of_its_study(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-) -> None:
-    study = SimpleNamespace(study_name="s", user_attrs={
-        "parent_run": "id", SEARCH: {"metric": "best/val_psnr", "unheard": "of"}})
-    monkeypatch.setattr("inversion.sweeps.study.study.names", lambda storage: ["s"])
-    monkeypatch.setattr("inversion.sweeps.study.study.load", lambda storage, name: study)
+def test_a_search_of_another_version_is_refused_by_the_name_of_its_study(bench: Any) -> None:
+    study = bench.open().study
+    study.set_user_attr(PARENT, "id")
+    study.set_user_attr(SEARCH, {"metric": "best/val_psnr", "unheard": "of"})
     assert "unheard" not in Search.model_fields
-    with pytest.raises(RequestError, match=r"^study s was set up by another version of inversion"):
-        open_study(SimpleNamespace(), "s")  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match=rf"^study {bench.name} was set up by another version of inversion"):
+        open_study(bench.storage(), bench.name)

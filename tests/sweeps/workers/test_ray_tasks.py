@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inversion.errors import RequestError
-from inversion.sweeps.workers.local import Order
+from inversion.sweeps.workers.local import WorkerSpec
 from inversion.sweeps.workers.ray_cluster import divide, require_reachable, work_on
 
 GOOD = {"--storage": "postgresql://lab@db/queue", "--tracking-uri": "http://mlflow:5000"}
@@ -49,7 +49,7 @@ def test_a_cluster_without_cpus_is_refused() -> None:
     ("--tracking-uri", "http://[::1]:5000"),
 ])
 def test_what_only_one_machine_reaches_is_refused_for_several(option: str, url: str) -> None:
-    with pytest.raises(RequestError, match=f"{option} .* this machine alone, and the Ray cluster has 2") as told:
+    with pytest.raises(RequestError, match=f"{option} .* only reachable from this machine, and the Ray cluster has 2") as told:
         require_reachable(GOOD | {option: url}, HOSTS)
     assert "secret" not in str(told.value)
     require_reachable(GOOD | {option: url}, {"10.0.0.1"})
@@ -62,5 +62,5 @@ def test_what_every_machine_may_reach_is_left_to_mlflow(url: str) -> None:
 
 
 def test_a_worker_that_gives_up_says_why(workplace: Path) -> None:
-    order = Order("tiny", f"sqlite:///{workplace}/queue.db", f"sqlite:///{workplace}/mlflow.db", "inversion")
-    assert "has no study 'tiny'" in work_on(order.to_text())
+    spec = WorkerSpec("tiny", f"sqlite:///{workplace}/queue.db", f"sqlite:///{workplace}/mlflow.db", "inversion")
+    assert "has no study 'tiny'" in work_on(spec.to_text())

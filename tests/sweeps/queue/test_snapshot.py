@@ -9,8 +9,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from inversion.sweeps.queue.entry import Entry, latest
-from inversion.sweeps.queue.snapshot import Snapshot, duration, epoch_of, latest_value
+from inversion.sweeps.queue.entry import Entry, Snapshot, duration, latest
 
 NOW = datetime(2026, 1, 1, 12)
 
@@ -111,6 +110,6 @@ def test_times_that_are_not_known_count_as_nothing() -> None:
 
 def test_the_last_epoch_and_its_value_are_those_that_were_reported_last() -> None:
     entry = Entry(optuna.create_trial(state=TrialState.RUNNING, intermediate_values={1: 18.0, 3: 17.5, 2: 19.0}))
-    assert (epoch_of(entry), latest_value(entry)) == (3, 17.5)
+    assert (entry.epoch, entry.latest_value) == (3, 17.5)
     fresh = Entry(optuna.create_trial(state=TrialState.RUNNING))
-    assert (epoch_of(fresh), latest_value(fresh)) == (0, None)
+    assert (fresh.epoch, fresh.latest_value) == (0, None)

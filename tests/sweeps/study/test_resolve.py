@@ -10,7 +10,7 @@ from PIL import Image
 
 from inversion.config.run_config import parse_config
 from inversion.progress import quiet
-from inversion.sweeps.study.enqueue import Resolver
+from inversion.sweeps.study.resolve import Resolver
 
 
 def test_what_was_taken_left_out_and_leaks_is_said_once(photo_folder: Path, workplace: Path,
@@ -27,7 +27,7 @@ def test_what_was_taken_left_out_and_leaks_is_said_once(photo_folder: Path, work
             config = parse_config({"encoder": "vgg16:block1", "weights": "random", "lpips_weights": "off",
                                    "image_size": 32, "data": data, "seed": seed})
             resolver.photographs(resolver.plan(config))
-    told = [record.getMessage() for record in caplog.records if record.name == "inversion.sweeps.study.enqueue"]
+    told = [record.getMessage() for record in caplog.records if record.name == "inversion.sweeps.study.resolve"]
     assert [line.partition(" (")[0] for line in told] == [
         "data coco: train2017/ → train and val", "data coco: 1 file is left out: 1 .txt",
         f"data coco: data leakage: 1 photograph in test is a near-duplicate of photographs in "

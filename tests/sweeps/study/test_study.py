@@ -118,7 +118,7 @@ def test_a_process_that_dies_while_it_makes_a_study_is_made_up_for(
 def test_a_study_of_somebody_else_is_refused_and_left_as_it_is(storage: RDBStorage) -> None:
     theirs = optuna.create_study(storage=storage, study_name="ablation")
     theirs.enqueue_trial({"x": 1})
-    with pytest.raises(RequestError, match=r"study ablation in sqlite:///.* was not made by inversion-sweep\. "
+    with pytest.raises(RequestError, match=r"study ablation in sqlite:///.* was not created by inversion-sweep\. "
                                            r"Give another --study\."):
         make_study(storage, "ablation", connection(), None)
     assert optuna.load_study(storage=storage, study_name="ablation").user_attrs == {}
@@ -166,7 +166,7 @@ def test_a_grid_does_not_become_a_search_nor_a_search_a_grid(
 def test_a_search_that_compares_other_things_is_refused(
         changed: dict[str, Any], named: str, storage: RDBStorage) -> None:
     make_study(storage, "ablation", connection(), SEARCH)
-    with pytest.raises(RequestError, match=f"study ablation is there with another {named}:"):
+    with pytest.raises(RequestError, match=f"study ablation already exists with another {named}:"):
         make_study(storage, "ablation", connection(), SEARCH.model_copy(update=changed))
 
 
@@ -182,14 +182,14 @@ SHARED = {"encoder": "vgg16:block1", "data": "/data/photos", "weights": "random"
 @pytest.mark.parametrize(("changed", "digest", "named"), [
     ({"epochs": "60"}, "digest", r"epochs 60 \(there 30\)"),
     ({"mse_weight": "0.9"}, "digest", r"mse_weight 0\.9 \(there 0\.5\)"),
-    ({}, "other", "photographs"),
-    ({"weights": "random:7"}, "other", "weights random:7 .* and photographs"),
+    ({}, "other", "images"),
+    ({"weights": "random:7"}, "other", "weights random:7 .* and images"),
 ])
 def test_a_search_does_not_grow_by_trials_of_another_base(
         changed: dict[str, str], digest: str, named: str, storage: RDBStorage) -> None:
     study = complete(storage, "ablation", SEARCH)
     study.set_user_attr(BASE, {"config": SHARED, "data": "digest"})
-    with pytest.raises(RequestError, match=f"study ablation is there with another {named}:"):
+    with pytest.raises(RequestError, match=f"study ablation already exists with another {named}:"):
         require_same_base(study, SEARCH, {"config": SHARED | changed, "data": digest})
 
 
@@ -282,5 +282,5 @@ def test_a_search_is_not_worked_on_with_other_photographs(storage: RDBStorage) -
     complete(storage, "ablation", SEARCH).set_user_attr(BASE, {"data": "digest"})
     study = open_study(storage, "ablation")
     study.require_data("digest")
-    with pytest.raises(DataError, match=r"digest other, there digest"):
+    with pytest.raises(DataError, match=r"digest other, expected digest"):
         study.require_data("other")

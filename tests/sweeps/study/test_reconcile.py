@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from inversion.sweeps.queue.entry import OWNER, Entry
+from inversion.sweeps.queue.entry import OWNER, Entry, Snapshot
 from inversion.sweeps.queue.queue import Queue, Queued
-from inversion.sweeps.queue.snapshot import Snapshot
 from inversion.sweeps.study.reconcile import end_dead_parent, end_parent, leave_queued, reconcile
 from inversion.tracking.connection import Connection, connect
 from inversion.tracking.lifecycle import create_run, end_run, take_over
@@ -58,6 +57,11 @@ def reasons(connection: Connection, run_id: str) -> tuple[str | None, str | None
     return tags.get("inversion.failure"), tags.get("inversion.failure_message")
 
 
+def after_the_grace_period(queue: Queue) -> Callable[[], float]:
+    """A clock at which a run that is created now should long have a trial."""
+    return lambda: time.time() + queue.grace_seconds + 1
+
+
 def look(queue: Queue) -> Snapshot:
     return Snapshot(queue.entries(), datetime.now())
 
@@ -93,14 +97,12 @@ def test_a_finished_run_that_a_worker_has_called_running_again_is_called_finishe
 
 @pytest.mark.parametrize("owner", [{}, ELSEWHERE])
 def test_a_run_that_has_just_been_made_may_come_onto_a_trial_yet(
-        owner: dict[str, str], connection: Connection, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+        owner: dict[str, str], connection: Connection, queue: Queue) -> None:
     queue.storage.set_trial_user_attr(claim(queue), OWNER, owner_tags() | owner)
     run_id = child(connection, **owner)
     assert reconcile(queue, connection, NAME) == 0
     assert status(connection, run_id) == "RUNNING"
-    now = time.time()
-    monkeypatch.setattr("inversion.sweeps.study.reconcile.time.time", lambda: now + queue.grace_seconds + 1)
-    assert reconcile(queue, connection, NAME) == 1
+    assert reconcile(queue, connection, NAME, after_the_grace_period(queue)) == 1
     assert status(connection, run_id) == "KILLED"
 
 
@@ -164,30 +166,26 @@ def test_a_run_that_is_taken_over_before_it_is_ended_goes_on(
 
 
 def test_what_a_living_process_of_another_queue_works_on_is_left_alone(
-        connection: Connection, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+        connection: Connection, queue: Queue) -> None:
     """The file of the first queue was lost, and its workers go on."""
     run_id = child(connection)
-    now = time.time()
-    monkeypatch.setattr("inversion.sweeps.study.reconcile.time.time", lambda: now + queue.grace_seconds + 1)
-    assert reconcile(queue, connection, NAME) == 0
+    assert reconcile(queue, connection, NAME, after_the_grace_period(queue)) == 0
     assert status(connection, run_id) == "RUNNING"
 
 
 @pytest.mark.parametrize("known", [False, True])
 def test_where_nobody_here_can_look_a_run_is_not_dead(
-        known: bool, connection: Connection, queue: Queue, monkeypatch: pytest.MonkeyPatch,
+        known: bool, connection: Connection, queue: Queue,
         caplog: pytest.LogCaptureFixture) -> None:
     """Somebody elsewhere goes on with it by hand, or for a queue that was lost: it is no worker of this one."""
     run_id = child(connection, **ELSEWHERE)
     trial_id = claim(queue, run_id if known else None)
     queue.release(trial_id, "stopped")
-    now = time.time()
-    monkeypatch.setattr("inversion.sweeps.study.reconcile.time.time", lambda: now + queue.grace_seconds + 1)
     for _ in range(2):
-        assert reconcile(queue, connection, NAME) == 0
+        assert reconcile(queue, connection, NAME, after_the_grace_period(queue)) == 0
     assert status(connection, run_id) == "RUNNING"
     line, = (record.getMessage() for record in caplog.records)
-    assert "RUNNING at process 1 on elsewhere" in line
+    assert "RUNNING in process 1 on elsewhere" in line
     assert f"inversion doctor --end {run_id}" in line
 
 

@@ -1,4 +1,4 @@
-"""From a spec to queued runs: every ``auto`` resolved once, every input found, before anything starts."""
+"""Resolves a spec into runs to queue: every ``auto`` is resolved once and every input found before anything starts."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from inversion.sweeps.spec.search import Search
 from inversion.sweeps.spec.spec import Spec
 
 ONE_GPU = ("auto", "cpu", "cuda", "cuda:0")
-"""Devices of a process that sees one GPU."""
+"""Devices of a worker, which sees one GPU."""
 
 RESOLVED = ("data", "weights", "lpips_weights", "precision", "threads")
-"""Parameters of a search's trials that are resolved once, when it is queued."""
+"""Parameters of a search that are resolved once, when it is queued."""
 
 _logger = logging.getLogger(__name__)
 
 
 class Resolver:
-    """Resolves the runs of a spec; what they share is looked for and read once."""
+    """Resolves the runs of a spec; data sets that they share are found and read once."""
 
     def __init__(self, progress: Progress, workers: int) -> None:
         self.progress = progress
         self.threads = default_threads(workers)
-        self._told: set[tuple[Path, str]] = set()
+        self._logged: set[tuple[Path, str]] = set()
         self._find = functools.cache(self._find_now)
         self._load: Callable[..., PhotoCache] = functools.cache(self._load_now)
 
@@ -60,8 +60,7 @@ class Resolver:
                       [dataclasses.asdict(fallback) for fallback in plan.fallbacks])
 
     def plan(self, config: RunConfig) -> Plan:
-        """A run resolved, and its weights looked into; the number of threads is part of what is queued, whoever works
-        on it.
+        """A resolved run, with its weights checked. The number of threads is fixed here for all workers.
 
         Raises:
             RequestError: it cannot be run, or asks for a GPU that no worker has.
@@ -76,10 +75,10 @@ class Resolver:
         return plan
 
     def require_inputs(self, configs: Iterable[RunConfig]) -> None:
-        """Looks for every set of photographs and of weights, so that all that is missing is told at once.
+        """Looks for all data sets and weights, so that everything missing is reported at once.
 
         Raises:
-            SeveralErrors: some are out of reach.
+            SeveralErrors: some are missing.
         """
         problems = Problems()
         data = {(config.data, config.data_dir) for config in configs if config.data != "auto"}
@@ -97,32 +96,32 @@ class Resolver:
         raise_any(problems)
 
     def photographs(self, plan: Plan) -> PhotoCache:
-        """The run's photographs, decoded now if they were not before."""
+        """The run's images, decoded now if they are not cached."""
         config = plan.config
         limits = (("train", config.train_limit), ("val", config.val_limit), ("test", config.test_limit))
         return self._load(config.data, plan.data_dir, config.image_size, limits)
 
     def _find_now(self, data: str, data_dir: Path) -> PhotoSet:
         photos = find_photo_set(data, data_dir, self.progress)
-        self._tell(photos, [*photos.remarks, *photos.warnings])
+        self._log(photos, [*photos.remarks, *photos.warnings])
         return photos
 
     def _load_now(self, data: str, data_dir: Path, size: int, limits: Iterable[tuple[str, int]]) -> PhotoCache:
         photos: PhotoSet = self._find(data, data_dir)
         cache = load_cached(photos, size, cache_folder(data_dir), self.progress, dict(limits))
-        self._tell(photos, across_splits(cache, self.progress))
+        self._log(photos, across_splits(cache, self.progress))
         return cache
 
-    def _tell(self, photos: PhotoSet, lines: Iterable[str]) -> None:
-        """Says of a set what every run would say again: once, whatever it is called in the spec."""
+    def _log(self, photos: PhotoSet, lines: Iterable[str]) -> None:
+        """Logs each warning about a data set once, not once per run or per name of the set in the spec."""
         for line in lines:
-            if (photos.root.resolve(), line) not in self._told:
-                self._told.add((photos.root.resolve(), line))
+            if (photos.root.resolve(), line) not in self._logged:
+                self._logged.add((photos.root.resolve(), line))
                 _logger.warning("data %s: %s", photos.name, line)
 
 
 def portable(resolved: RunConfig, asked: RunConfig) -> dict[str, Any]:
-    """A resolved configuration that every machine can fill in: its own device and folder of data."""
+    """A resolved configuration for any machine: with the requested device and data folder, not the resolved ones."""
     return resolved.model_copy(update={"device": asked.device, "data_dir": asked.data_dir}).model_dump()
 
 
@@ -130,7 +129,7 @@ def resolve_grid(spec: Spec, resolver: Resolver, progress: Progress) -> list[Que
     """Every run of a grid, ready to be queued.
 
     Raises:
-        SeveralErrors: what is wrong, each thing once.
+        SeveralErrors: all problems, each once.
     """
     resolver.require_inputs([configuration.config for configuration in spec.configurations])
     runs, problems = [], Problems()
@@ -147,10 +146,10 @@ def resolve_grid(spec: Spec, resolver: Resolver, progress: Progress) -> list[Que
 
 
 def resolve_search(search: Search, base: dict[str, str], resolver: Resolver) -> dict[str, Any]:
-    """What the trials of a search share: resolved parameters, fallbacks and the digest of the photographs.
+    """What the trials of a search share: resolved parameters, fallbacks and the digest of the images.
 
     Raises:
-        SeveralErrors: what is wrong, each thing once.
+        SeveralErrors: all problems, each once.
     """
     configs = search_configs(search, base)
     resolver.require_inputs(configs)
@@ -159,14 +158,14 @@ def resolve_search(search: Search, base: dict[str, str], resolver: Resolver) -> 
         with problems.told():
             plans.append(resolver.plan(config))
     raise_any(problems)
-    plan = max(plans, key=lambda plan: len(plan.fallbacks))  # weights out of reach for one are out of reach for all
+    plan = max(plans, key=lambda plan: len(plan.fallbacks))  # weights that are missing for one run are missing for all
     shared = {name: str(plan.config.model_dump()[name]) for name in RESOLVED if name not in search.space}
     return {"version": VERSION, "config": {**base, **shared}, "data": resolver.photographs(plan).digest,
             "fallbacks": [dataclasses.asdict(fallback) for fallback in plan.fallbacks]}
 
 
 def _note_twice(here: Configuration, there: Configuration, problems: Problems) -> None:
-    """Two configurations of a grid that came to the same run, by what was written differently."""
+    """Reports two configurations of a grid that resolve to the same run, by the values that differ in the spec."""
     values, others = here.config.model_dump(), there.config.model_dump()
     changed = [name for name in values if values[name] != others[name]]
     text, other = (", ".join(f"{name}={side[name]}" for name in changed) for side in (values, others))

@@ -1,0 +1,110 @@
+"""How a dead worker's run is taken over: its trial fails, and a new trial of the same run is enqueued.
+
+Only one process can fail a trial. A trial that failed without a recorded reason is always owed a retry, and whoever
+looks next enqueues it: a process that dies in between loses nothing. Callers hold the lock of the queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState
+
+from inversion.sweeps.queue.entry import (
+    CONFIG,
+    DIGEST,
+    FAILURE,
+    FALLBACKS,
+    FIRST,
+    HISTORY,
+    HOLDS,
+    MESSAGE,
+    NAME,
+    OWNER,
+    RELEASED,
+    Entry,
+    latest,
+)
+from inversion.sweeps.queue.storage import knowingly_experimental
+from inversion.tracking.owner import owner_is_alive
+
+DIED = "worker_died"
+MAX_DEATHS = 5
+"""A run whose workers died this often without completing an epoch is not retried until the sweep is started again: the
+run may be what kills them."""
+
+
+def recover_stale_trials(storage: RDBStorage, study: optuna.Study, heartbeats_count: bool) -> None:
+    """Fails the running trials of dead workers and enqueues their retries.
+
+    Dead are workers whose process on this machine is gone, and, if ``heartbeats_count``, those of any machine whose
+    last heartbeat is older than the grace period.
+    """
+    if heartbeats_count:
+        with knowingly_experimental():
+            fail_stale_trials(study)
+    trials = storage.get_all_trials(study._study_id, deepcopy=False)
+    dead = [trial for trial in trials if trial.state == TrialState.RUNNING
+            and owner_is_alive(trial.user_attrs.get(OWNER, {})) is False]
+    for trial in dead:  # no need to wait for the grace period on this machine
+        fail_trial(storage, trial._trial_id)
+    enqueue_owed_retries(study, storage.get_all_trials(study._study_id, deepcopy=False) if dead else trials)
+
+
+def fail_trial(storage: RDBStorage, trial_id: int) -> None:
+    """Fails a trial, unless another process has finished it first."""
+    with suppress(UpdateFinishedTrialError):
+        storage.set_trial_state_values(trial_id, TrialState.FAIL)
+
+
+def enqueue_owed_retries(study: optuna.Study, trials: list[FrozenTrial]) -> None:
+    """Enqueues a new trial for each run whose latest one failed without a recorded failure."""
+    by_number = {trial.number: trial for trial in trials}
+    for entry in latest(trials):
+        if entry.trial.state == TrialState.FAIL and entry.state == "interrupted":
+            died = deaths(entry, by_number)
+            enqueue_retry(study, entry, f"its worker died {died} times" if died >= MAX_DEATHS else None)
+
+
+def enqueue_retry(study: optuna.Study, entry: Entry, given_up: str | None = None) -> None:
+    """Enqueues a new trial that resumes a failed one; with ``given_up``, the new trial fails at once for this reason.
+
+    Like ``optuna.storages.RetryHeartbeatStaleTrialCallback``, but without the failed trial's reasons.
+    """
+    old = entry.trial
+    own = {RELEASED, FAILURE, MESSAGE, OWNER, HOLDS}
+    attributes = {key: value for key, value in old.user_attrs.items() if key not in own}
+    study.add_trial(optuna.create_trial(
+        state=TrialState.FAIL if given_up else TrialState.WAITING,
+        params=old.params,
+        distributions=old.distributions,
+        user_attrs=attributes | ({FAILURE: DIED, MESSAGE: given_up} if given_up else {}),
+        system_attrs={**old.system_attrs, FIRST: entry.root, HISTORY: entry.history},
+        intermediate_values=old.intermediate_values,
+    ))
+
+
+def enqueue_from_scratch(study: optuna.Study, entry: Entry) -> None:
+    """Enqueues a new trial for a run whose checkpoints and results are gone."""
+    old = entry.trial
+    study.add_trial(optuna.create_trial(
+        state=TrialState.WAITING,
+        params=old.params,
+        distributions=old.distributions,
+        user_attrs={key: old.user_attrs[key] for key in (NAME, CONFIG, DIGEST, FALLBACKS) if key in old.user_attrs},
+        system_attrs={FIRST: entry.root},
+    ))
+
+
+def deaths(entry: Entry, trials: Mapping[int, FrozenTrial]) -> int:
+    """How many workers died at this run since it last completed an epoch: trials that failed without a reason."""
+    died, reached = 0, -1
+    for trial in (trials[number] for number in entry.history):
+        if (trial.last_step or 0) > reached:  # a retry starts with the reported epochs of the trial before
+            died, reached = 0, trial.last_step or 0
+        died += trial.state == TrialState.FAIL and not {RELEASED, FAILURE} & trial.user_attrs.keys()
+    return died

@@ -49,7 +49,8 @@ def test_a_cluster_without_cpus_is_refused() -> None:
     ("--tracking-uri", "http://[::1]:5000"),
 ])
 def test_what_only_one_machine_reaches_is_refused_for_several(option: str, url: str) -> None:
-    with pytest.raises(RequestError, match=f"{option} .* only reachable from this machine, and the Ray cluster has 2") as told:
+    with pytest.raises(RequestError, match=f"{option} .* only reachable from this machine, and the Ray cluster has 2"
+                       ) as told:
         require_reachable(GOOD | {option: url}, HOSTS)
     assert "secret" not in str(told.value)
     require_reachable(GOOD | {option: url}, {"10.0.0.1"})

@@ -95,7 +95,7 @@ def status(name: str, options: Options) -> int:
         connection = _connect(name, options, make=False)
         study = _join(name, connection, locate_queue(options["storage"], connection, name))
         connection = in_its_experiment(study.queue.study, connection)
-        study.queue.mend(patient=False)
+        study.queue.recover_stale_trials(patient=False)
         reconcile(study.queue, connection, name)
         snapshot = look(study.queue).without(reconcile_members(study, connection))
         has_parent = find_parent(connection, name, study.parent.run_id) is not None

@@ -159,7 +159,7 @@ def validation_metrics(scores: Scores, loss: ReconstructionLoss) -> dict[str, fl
     return values
 
 
-def test_metrics(scores: Scores) -> dict[str, float]:
+def final_metrics(scores: Scores) -> dict[str, float]:
     """The ``test/…`` metrics: mean and standard deviation (ddof 0) over the images, and what scoring them took.
 
     ``test/exact_images`` says how many counted as exact; it is left out where none did.

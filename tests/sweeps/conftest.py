@@ -34,7 +34,7 @@ from inversion.cli.group import run_command
 from inversion.cli.sweep import cli
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import open_storage
-from inversion.sweeps.workers.local import Order
+from inversion.sweeps.workers.local import WorkerSpec
 from inversion.sweeps.workers.work import work
 from inversion.tracking.study import DIGEST, KIND
 from inversion.training.stop import StopRequest
@@ -276,7 +276,7 @@ def work_here(lab: Lab) -> Callable[..., None]:
     """Works on the study in this process, so that a test can put itself in the way."""
 
     def run(side_by_side: int = 1) -> None:
-        work(Order("tiny", f"sqlite:///{lab.folder}/inversion-queue.db", f"sqlite:///{lab.folder}/mlflow.db",
+        work(WorkerSpec("tiny", f"sqlite:///{lab.folder}/inversion-queue.db", f"sqlite:///{lab.folder}/mlflow.db",
                    "inversion", side_by_side=side_by_side), StopRequest())
 
     return run

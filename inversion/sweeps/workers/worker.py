@@ -14,7 +14,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from inversion.config.resolve import Fallback
 from inversion.config.run_config import parse_config
 from inversion.errors import AbandonedRunError, InterruptedRunError, InversionError, PrunedRunError, RequestError
-from inversion.progress import quiet
+from inversion.progress import no_progress
 from inversion.runs.prepare import Prepared, prepare
 from inversion.runs.train import forget_checkpoints, train_steps
 from inversion.sweeps.queue.entry import Entry
@@ -38,7 +38,7 @@ from inversion.tracking.lifecycle import describe_failure
 from inversion.tracking.owner import HOST, PID, owner_is_alive, owner_tags, same_owner
 from inversion.tracking.store_errors import is_lost, is_refused, reason
 from inversion.tracking.study import runs_of
-from inversion.training.callbacks import Listener
+from inversion.training.callbacks import Callback
 from inversion.training.cotraining import CoTrainingGroup, Steps, train_together
 from inversion.training.stop import StopRequest, interruptible
 
@@ -56,7 +56,7 @@ SHOWN = ("test/psnr", "test/ssim", "test/lpips", "best/val_psnr", "best/val_loss
 _logger = logging.getLogger(__name__)
 
 
-class Worker(Listener):
+class Worker(Callback):
     """Works on a study with one run at a time, or ``side_by_side`` on one encoder pass where there are such."""
 
     def __init__(self, study: Study, connection: Connection, stop: StopRequest, side_by_side: int = 1) -> None:
@@ -75,7 +75,7 @@ class Worker(Listener):
             InversionError: this machine cannot do the study's runs, or lost the tracking store or the queue.
         """
         while self.stop.reason is None:
-            patiently(self.queue.mend, "looking for dead workers", self.stop)
+            patiently(self.queue.recover_stale_trials, "looking for dead workers", self.stop)
             entry = patiently(self.queue.claim, "claiming a run", self.stop)
             if entry is not None:
                 self._do_all([entry, *self._companions(entry)])
@@ -135,7 +135,7 @@ class Worker(Listener):
         """The run's parameters, with what this machine has in place of their folders and device."""
         self.not_begun += 1
         config, fallbacks, digest = configure(self.study, entry)
-        prepared = prepare(parse_config(config), interruptible(quiet, self.stop),
+        prepared = prepare(parse_config(config), interruptible(no_progress, self.stop),
                            [Fallback(**fallback) for fallback in fallbacks])
         if digest is not None and prepared.digest != digest:
             raise RequestError("the photographs, the weights or the versions on this machine are not those that the "

@@ -27,17 +27,24 @@ from inversion.images import from_stored
 from inversion.losses.reconstruction import LossTerms, ReconstructionLoss
 from inversion.models.model import InversionModel
 from inversion.training.callbacks import Callback, Picture
-from inversion.training.checkpoint import BEST, LAST, CheckpointError, damaged, load_checkpoint, save_checkpoint
+from inversion.training.checkpoint import (
+    BEST,
+    LAST,
+    CheckpointError,
+    MisfitError,
+    damaged,
+    load_checkpoint,
+    require_fit,
+    save_checkpoint,
+)
 from inversion.training.cotraining import CoTrainingGroup, Steps, run_alone
 from inversion.training.device import Engine
 from inversion.training.evaluate import BATCH, Scores, evaluate, validation_metrics
 from inversion.training.feature_cache import FeatureCache
-from inversion.training.finite import FiniteCheck
-from inversion.training.fitting import MisfitError, require_fit
-from inversion.training.gradients import BatchGradients
 from inversion.training.measure import PeakMemory
 from inversion.training.memory import BatchSize, until_it_fits
 from inversion.training.state import TrainingState
+from inversion.training.step import BatchGradients, FiniteCheck
 from inversion.training.stop import StopRequest
 
 CALIBRATION_IMAGES = 32

@@ -20,7 +20,7 @@ from inversion.sweeps.workers import worker as worker_module
 from inversion.sweeps.workers.cotraining import share_a_pass
 from inversion.tracking.study import SIDE_BY_SIDE
 from inversion.training.callbacks import Callback
-from inversion.training.gradients import BatchGradients
+from inversion.training.step import BatchGradients
 
 DECODERS = ("transposed_conv", "attention", "wavelet", "frequency_aware")
 GRID = f"grid:\n  - decoder: [{', '.join(DECODERS)}]\n  - {{decoder: wavelet, seed: 1}}"

@@ -11,8 +11,7 @@ from inversion.cli.group import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
 from inversion.cli.options import FiniteRange, no_blank, tracking_options
 from inversion.console import make_console
-from inversion.sweeps.spec.inputs import require_inputs
-from inversion.sweeps.spec.spec import check_study, load_spec
+from inversion.sweeps.spec.spec import check_study, load_spec, require_inputs
 from inversion.tracking.address import read_queue
 
 MOST_WORKERS = 1024

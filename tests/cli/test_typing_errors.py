@@ -205,6 +205,7 @@ main()
     ("torch", ["main", "doctor"]),
     ("pyarrow", ["main", "data", "sample"]),
     ("click", ["sweep_main", "smoke.yaml"]),
+    ("optuna", ["sweep_main", "search.yaml", "--dry-run"]),
     ("mlflow", ["sweep_main", "smoke.yaml"]),
     ("mlflow", ["sweep_main", "--status", "--study", "made"]),
     ("mlflow", ["report_main", "made", "--output", "out"]),

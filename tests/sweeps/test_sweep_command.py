@@ -106,7 +106,7 @@ def test_one_that_fails_does_not_stop_the_others_and_can_be_tried_again(
     assert lab.results().parent.info.status == "FAILED"
     retried = lab.finish(lab.spec(GRID), "--retry-failed")
     assert retried.code == 0, retried.err
-    assert "1 failed runs are tried again" in retried.out
+    assert "retrying 1 failed run" in retried.out
     assert {run.info.status for run in lab.results().everything} == {"FINISHED"}
 
 

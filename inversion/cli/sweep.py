@@ -126,8 +126,8 @@ def require_one_request(spec: str | None, sets: tuple[str, ...], wheres: tuple[s
     if options["workers"] == 0 and options["join"]:
         raise click.UsageError("--join with --workers 0 does nothing")
     if options["gpus_per_run"] is not None and options["ray"] is None:
-        raise click.UsageError("--gpus-per-run is for --ray ADDRESS; worker processes get a GPU each, or share those in "
-                               "CUDA_VISIBLE_DEVICES")
+        raise click.UsageError("--gpus-per-run is for --ray ADDRESS; worker processes get a GPU each, or share "
+                               "those in CUDA_VISIBLE_DEVICES")
 
 
 def main() -> None:

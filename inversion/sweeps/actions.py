@@ -134,7 +134,7 @@ def status(name: str, options: Options) -> int:
 
 
 def _connect(name: str, options: Options, make: bool) -> Connection:
-    """The tracking store and the experiment: the one given, else the study's own, else the default."""
+    """The tracking store with the experiment given, or the default one; to join, with the one that has the study."""
     require_apart(options["storage"], find_store(options["tracking_uri"]))
     # not required: if the default experiment does not exist, the study may be in another one, which its queue knows
     connection = connect(options["tracking_uri"], options["experiment"], create=make, required=False)
@@ -148,7 +148,7 @@ def _connect(name: str, options: Options, make: bool) -> Connection:
 
 @contextmanager
 def _service_errors(stop: StopRequest | None = None) -> Iterator[None]:
-    """Errors of the tracking store and of the queue's database become errors of one line.
+    """Turns errors of the tracking store and of the queue's database into one-line errors.
 
     Raises:
         InversionError: which of the two is away or refuses, and why.
@@ -169,7 +169,7 @@ def _service_errors(stop: StopRequest | None = None) -> Iterator[None]:
 
 
 def _queue_error(error: Exception) -> InversionError | None:
-    """For an error of the queue's database, which Optuna and SQLAlchemy raise (MLflow wraps those of its own)."""
+    """What to say of an error of the queue's database, from Optuna or SQLAlchemy; MLflow wraps its own database's."""
     if not isinstance(error, SQLAlchemyError | StorageInternalError):
         return None
     if is_refused(error):
@@ -197,7 +197,7 @@ def _set_up(spec: Spec, connection: Connection, url: str, crew: Crew | None, sto
 def _join(name: str, connection: Connection, url: str, stop: StopRequest | None = None) -> Study:
     file = sqlite_file(url)
     if file is not None and not file.exists():  # opening it would create it
-        raise RequestError(f"queue {url} does not exist, and so no study {name!r} in it: run inversion-sweep with its "
+        raise RequestError(f"queue {url} does not exist, so it has no study {name!r}: run inversion-sweep with its "
                            "spec first, or give another --storage")
     if not has_studies(url):
         raise RequestError(f"queue {without_password(url)} has no study {name!r}, and none at all: run inversion-sweep "

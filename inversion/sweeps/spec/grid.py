@@ -24,7 +24,7 @@ MAX_LISTED = 20
 ENSEMBLE_NAME = "+".join(map(str, ENSEMBLE))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Block:
     """A cartesian product with an axis of one or more values per parameter. ``where`` is ``grid.yaml:5, block 1``."""
 
@@ -42,10 +42,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Configuration:
-    """A run of a grid, with full names (``vgg16:block1``), and its position in the file."""
+    """A run of a grid, with full names (``vgg16:block1``), the position of its block, and its values of the axes."""
 
     config: RunConfig
     where: str
+    axis_values: Mapping[str, Scalar]
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,9 @@ def format_value(config: RunConfig, name: str) -> str:
 
 
 def is_valid(name: str, scalar: Scalar, key_where: str, errors: ErrorCollector) -> bool:
-    """Whether some run could have this value of a parameter; if not, an error is added.
+    """Whether some run could have this value of a parameter; adds an error if not.
 
-    The error stands where the value is, or at ``key_where`` if there is no such parameter.
+    The position of the error is that of the value, or ``key_where`` if there is no such parameter.
     """
     try:
         _check_value(name, scalar.text)
@@ -161,57 +162,44 @@ def expand(where: str, base: Mapping[str, Scalar], blocks: Sequence[Block], erro
     if count > MAX_RUNS:
         errors.add(where, f"the grid has {count:,} runs; at most {MAX_RUNS:,} are allowed")
         return []
-    points = _checked_points(base, blocks, errors)
-    _check_duplicates(points, errors)
-    return [Configuration(point.config, point.block.where) for point in points]
-
-
-@dataclass(frozen=True)
-class _Point:
-    config: RunConfig
-    block: Block
-    scalars: Mapping[str, Scalar]
-
-
-def _checked_points(base: Mapping[str, Scalar], blocks: Sequence[Block], errors: ErrorCollector) -> list[_Point]:
     shared = {name: scalar.text for name, scalar in base.items()}
-    points = []
-    wrong: dict[str, dict[Block, None]] = {}
+    configurations = []
+    wrong: dict[str, dict[str, None]] = {}
     for block in blocks:
-        for scalars in block.points():
+        for values in block.points():
             try:
-                config = checked_config(shared | {name: scalar.text for name, scalar in scalars.items()})
-                points.append(_Point(config, block, scalars))
+                config = checked_config(shared | {name: scalar.text for name, scalar in values.items()})
+                configurations.append(Configuration(config, block.where, values))
             except RequestError as error:
-                wrong.setdefault(str(error), {})[block] = None
+                wrong.setdefault(str(error), {})[block.where] = None
     by_first: dict[str, list[str]] = {}  # each message once, at its first block
     for message, (first, *others) in wrong.items():
-        also = f" (also in {' and '.join(block.where for block in others)})" if others else ""
-        by_first.setdefault(first.where, []).append(message + also)
-    for where, messages in by_first.items():
-        errors.add_similar(where, messages)
-    return points
+        by_first.setdefault(first, []).append(message + (f" (also in {' and '.join(others)})" if others else ""))
+    for position, messages in by_first.items():
+        errors.add_similar(position, messages)
+    _check_duplicates(configurations, errors)
+    return configurations
 
 
-def _check_duplicates(points: Sequence[_Point], errors: ErrorCollector) -> None:
-    first: dict[object, _Point] = {}
+def _check_duplicates(configurations: Sequence[Configuration], errors: ErrorCollector) -> None:
+    first: dict[object, Configuration] = {}
     reported: set[int] = set()
     across: dict[tuple[str, str], list[str]] = {}
-    for point in points:
-        other = first.setdefault(_run_identity(point.config), point)
-        if other is point:
+    for this in configurations:
+        other = first.setdefault(_run_identity(this.config), this)
+        if other is this:
             continue
-        if other.block is not point.block:
-            across.setdefault((point.block.where, other.block.where), []).append(run_name(point.config, []))
+        if other.where != this.where:  # of another block
+            across.setdefault((this.where, other.where), []).append(run_name(this.config, []))
             continue
         # Two equal values of an axis make many equal runs; they also differ in another axis if that has equal values.
-        changed = {name: scalar for name, scalar in point.scalars.items() if scalar is not other.scalars[name]}
+        changed = {name: scalar for name, scalar in this.axis_values.items() if scalar is not other.axis_values[name]}
         if reported.isdisjoint(map(id, changed.values())):
             reported.update(map(id, changed.values()))
-            here, there = (", ".join(f"{name}={point.scalars[name].text}" for name in changed)
-                           for point in (point, other))
+            here, there = (", ".join(f"{name}={each.axis_values[name].text}" for name in changed)
+                           for each in (this, other))
             last = list(changed)[-1]
-            errors.add(changed[last].where, f"{here} gives the same run as {there} ({other.scalars[last].where})")
+            errors.add(changed[last].where, f"{here} gives the same run as {there} ({other.axis_values[last].where})")
     for (where, other_where), runs in across.items():
         what = f"{runs[0]} is" if len(runs) == 1 else f"{len(runs)} runs ({runs[0]}, …) are"
         errors.add(where, f"{what} in the grid already, at {other_where}")

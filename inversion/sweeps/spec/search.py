@@ -54,12 +54,6 @@ class Choices(_Plain):
         """The values with which combinations are checked: all."""
         return self.choices
 
-    def distribution(self) -> optuna.distributions.BaseDistribution:
-        """The same for Optuna."""
-        from optuna.distributions import CategoricalDistribution
-
-        return CategoricalDistribution(self.choices)
-
     def __str__(self) -> str:
         return ", ".join(self.choices)
 
@@ -77,42 +71,18 @@ class FloatRange(_Plain):
         """The values with which combinations are checked."""
         return self.low, self.high
 
-    def distribution(self) -> optuna.distributions.BaseDistribution:
-        """The same for Optuna."""
-        from optuna.distributions import FloatDistribution
-
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
-
     def __str__(self) -> str:
-        return _format_range(self)
+        return (f"{self.low} to {self.high}{', logarithmic' if self.log else ''}"
+                f"{f', in steps of {self.step}' if self.step else ''}")
 
 
-class IntRange(_Plain):
+class IntRange(FloatRange):
     """A whole number from ``low`` to ``high``, both included."""
 
-    type: Literal["int"] = "int"
+    type: Literal["int"] = "int"  # type: ignore[assignment]
     low: int
     high: int
-    log: bool = False
     step: int | None = None
-
-    def extremes(self) -> tuple[int, int]:
-        """The values with which combinations are checked."""
-        return self.low, self.high
-
-    def distribution(self) -> optuna.distributions.BaseDistribution:
-        """The same for Optuna."""
-        from optuna.distributions import IntDistribution
-
-        return IntDistribution(self.low, self.high, log=self.log, step=self.step or 1)
-
-    def __str__(self) -> str:
-        return _format_range(self)
-
-
-def _format_range(values: FloatRange | IntRange) -> str:
-    return (f"{values.low} to {values.high}{', logarithmic' if values.log else ''}"
-            f"{f', in steps of {values.step}' if values.step else ''}")
 
 
 Distribution = Annotated[Choices | FloatRange | IntRange, Field(discriminator="type")]
@@ -162,7 +132,18 @@ class Search(_Plain):
 
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
         """The space for Optuna, sorted by name: the order in the file must not decide who gets which random number."""
-        return {name: self.space[name].distribution() for name in sorted(self.space)}
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        def convert(values: Distribution) -> optuna.distributions.BaseDistribution:
+            match values:
+                case Choices():
+                    return CategoricalDistribution(values.choices)
+                case IntRange():
+                    return IntDistribution(values.low, values.high, log=values.log, step=values.step or 1)
+                case FloatRange():
+                    return FloatDistribution(values.low, values.high, log=values.log, step=values.step)
+
+        return {name: convert(self.space[name]) for name in sorted(self.space)}
 
     def example(self) -> dict[str, Any]:
         """A value of each parameter of the space."""

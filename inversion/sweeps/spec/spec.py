@@ -166,7 +166,7 @@ class InputErrors(ErrorCollector):
 
 
 def require_inputs(spec: Spec) -> None:
-    """Checks, each once, that the folders and files named by the spec exist, before anything slow is imported.
+    """Checks that the folders and files named by the spec exist, before anything slow is imported.
 
     What would have to be downloaded (DIV2K, ImageNet weights) is checked later, when the study is queued.
 

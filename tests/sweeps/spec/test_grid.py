@@ -208,7 +208,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
 
 
 @pytest.mark.parametrize(("text", "lines"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_told_with_its_line(text: str, lines: list[str]) -> None:
+def test_what_is_wrong_is_reported_with_its_line(text: str, lines: list[str]) -> None:
     found = wrong(text)
     assert len(found) == len(lines), found
     for line, expected in zip(found, lines, strict=True):
@@ -218,24 +218,24 @@ def test_what_is_wrong_is_told_with_its_line(text: str, lines: list[str]) -> Non
             assert part in line
 
 
-def test_every_problem_is_told_at_once_in_the_order_of_the_file() -> None:
+def test_every_error_is_reported_at_once_in_the_order_of_the_file() -> None:
     lines = wrong("base: {epochs: 0}\ngrid:\n- encoder: [vgg61, vgg16]\n  decoder: wavlet\n- {fusion: concat}\nsed: 1")
     assert [line.partition(": ")[0] for line in lines] == [
         "s.yaml:6", "s.yaml:1", "s.yaml:1", "s.yaml:3, block 1", "s.yaml:4, block 1", "s.yaml:5, block 2"]
 
 
-def test_a_wrong_value_is_told_once_however_many_runs_have_it() -> None:
+def test_a_wrong_value_is_reported_once_however_many_runs_have_it() -> None:
     axes = "encoder: [vgg16, resnet34, vit_small], decoder: [wavlet, wavelet], seed: [1, 2]"
     assert len(wrong(f"{STUDY}grid: [{{{axes}}}]")) == 1
 
 
-def test_values_that_do_not_go_together_are_told_once_for_all_blocks() -> None:
+def test_values_that_do_not_go_together_are_reported_once_for_all_blocks() -> None:
     line, = wrong(STUDY + "base: {lr: 1e-7}\ngrid:\n- {seed: [1, 2]}\n- {seed: [3, 4]}")
     assert line.startswith("s.yaml:4, block 1: min_lr 1e-06 is above lr 1e-07")
     assert line.endswith("(also in s.yaml:5, block 2)")
 
 
-def test_of_many_wrong_combinations_the_first_are_told() -> None:
+def test_of_many_wrong_combinations_the_first_are_reported() -> None:
     encoders = [f"{name}:{layer}" for name, spec in ENCODERS.items() for layer in spec.layers]
     lines = wrong(f"{STUDY}base: {{fusion: concat}}\ngrid: [{{encoder: {encoders}}}]")
     assert len(lines) == 6

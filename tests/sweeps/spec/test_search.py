@@ -23,7 +23,7 @@ MIXED = "{decoder: [wavelet, attention], lr: {low: 1e-5, high: 1e-2, log: true},
 
 
 def load(space: str = MIXED, base: str = "{}", **settings: str) -> Spec:
-    """A search whose space stands in line 5, and each other setting in a line of its own after it, trials first."""
+    """A search with its space in line 5, and each other setting in a line of its own after it, trials first."""
     lines = [f"  {name}: {value}" for name, value in ({"trials": "3"} | settings).items()]
     text = f"study: s\nbase: {base}\n\nsearch:\n  space: {space}\n" + "\n".join(lines)
     Path("s.yaml").write_text(text)
@@ -83,7 +83,7 @@ def test_other_metrics_are_refused_with_the_reason(metric: str, beginning: str) 
     assert line.startswith(f"s.yaml:7: {beginning}")
 
 
-def test_a_metric_that_is_nearly_right_is_told() -> None:
+def test_a_metric_that_is_nearly_right_is_reported() -> None:
     assert wrong(metric="best/val_pnsr")[0].endswith("Did you mean 'best/val_psnr'?")
 
 
@@ -135,7 +135,7 @@ def test_a_loss_whose_weights_vary_cannot_be_optimised(metric: str) -> None:
     ({"pruner": "{name: hyperband, reduction_factor: 1}"}, "s.yaml:7: reduction_factor: '1' is not allowed."),
     ({"pruner": "{name: hyperband, min_resource: 31}"}, "s.yaml:7: min_resource 31 is above max_resource 30 (epochs)"),
 ])
-def test_a_setting_that_is_wrong_is_told_with_its_line(settings: dict[str, str], line: str) -> None:
+def test_a_setting_that_is_wrong_is_reported_with_its_line(settings: dict[str, str], line: str) -> None:
     found, = wrong(**settings)
     assert found.startswith(line)
 
@@ -162,7 +162,7 @@ def test_a_grid_beside_a_search_is_refused() -> None:
         load_spec("s.yaml")
 
 
-def test_all_that_is_wrong_in_a_search_is_told_at_once() -> None:
+def test_all_that_is_wrong_in_a_search_is_reported_at_once() -> None:
     lines = wrong("{lr: {low: 2, high: 1}, seed: [1, 2]}", trials="x", metric="test/psnr", sampler="a", pruner="b")
     assert [line.partition(": ")[0] for line in lines] == [
         "s.yaml:6", "s.yaml:8", "s.yaml:9", "s.yaml:5", "s.yaml:5", "s.yaml:7"]
@@ -238,7 +238,7 @@ def test_a_space_becomes_optunas_distributions_by_the_parameters_types() -> None
     ("{fusion: [weighted, none]}", "fusion=weighted needs two encoders or more"),
     ("{mse_weight: [0, 1], lpips_weight: [0, 1]}", "mse_weight and lpips_weight are both 0"),
 ])
-def test_a_space_that_is_wrong_is_told_with_its_line(space: str, line: str | None) -> None:
+def test_a_space_that_is_wrong_is_reported_with_its_line(space: str, line: str | None) -> None:
     if line is None:
         assert search(space)
         return
@@ -290,7 +290,7 @@ def test_combinations_that_do_not_go_together_are_found_among_many() -> None:
     assert line.startswith("s.yaml:5: fusion=concat needs two encoders or more, and encoder=vgg16 is one")
 
 
-def test_of_many_wrong_combinations_the_first_are_told() -> None:
+def test_of_many_wrong_combinations_the_first_are_reported() -> None:
     lines = wrong("{fusion: [weighted, attention, concat], encoder: [vgg16, resnet34, vit_small]}")
     assert len(lines) == 6
     assert lines[-1] == "s.yaml:5: 4 more combinations are wrong in the same way"
@@ -426,7 +426,7 @@ def test_cma_es_samples_numbers_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line.startswith("s.yaml:7: sampler cmaes: only one of ")
 
 
-def test_cma_es_without_its_package_is_told_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cma_es_without_its_package_is_reported_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     install_cmaes(monkeypatch, False)
     assert wrong(NUMBERS, sampler="cmaes") == [
         "s.yaml:7: sampler cmaes needs a package that is not installed. Install it with: pip install cmaes"]

@@ -117,7 +117,7 @@ def test_all_blocks_that_have_several_values_are_named() -> None:
     (["layer=block1"], ["s.yaml:4, block 1: layer 'block1' beside encoder", "s.yaml:4, block 1: resnet34 has no layer",
                         "s.yaml:6, block 2: layer", "s.yaml:7, block 3: layer"]),
 ])
-def test_a_setting_that_is_wrong_is_told(settings: list[str], lines: list[str]) -> None:
+def test_a_setting_that_is_wrong_is_reported(settings: list[str], lines: list[str]) -> None:
     found = wrong(*settings)
     assert len(found) == len(lines), found
     for line, beginning in zip(found, lines, strict=True):
@@ -198,7 +198,7 @@ def test_the_positions_of_what_is_kept_are_those_of_the_file() -> None:
     (("decoder=wavelet", "decoder=wavlet", "seed=3"), ["--where decoder=wavlet: no run has", "--where seed=3: no run"]),
     (("decoder=wavelet", "fusion=concat"), ["--where decoder=wavelet --where fusion=concat: no run has all of these"]),
 ])
-def test_a_choice_that_keeps_nothing_is_told_with_what_there_is(where: tuple[str, ...], lines: list[str]) -> None:
+def test_a_where_that_selects_nothing_is_reported_with_what_there_is(where: tuple[str, ...], lines: list[str]) -> None:
     found = wrong(where=where)
     assert len(found) == len(lines), found
     assert all(line.startswith(beginning) for line, beginning in zip(found, lines, strict=True)), found
@@ -210,7 +210,7 @@ def test_of_very_many_values_the_first_are_listed() -> None:
     assert ", 19, …." in line
 
 
-def test_a_wrong_grid_is_told_before_what_is_chosen_of_it() -> None:
+def test_a_wrong_grid_is_reported_before_a_wrong_selection() -> None:
     lines = wrong("epochs=x", where=("seed=1", "sed=1"))
     assert [line.partition(":")[0] for line in lines] == ["--set epochs=x", "--where sed=1"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -60,7 +61,7 @@ def test_shipped_files_stand_in_messages_by_their_name() -> None:
     assert load_spec("grid").configurations[0].where == "grid.yaml:10, block 1"
 
 
-def test_an_unknown_name_is_told_with_the_shipped_ones_and_the_nearest() -> None:
+def test_an_unknown_name_is_reported_with_the_shipped_ones_and_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"^no spec file 'girds\.yaml'\. Known: .*grid\.yaml.*smoke\.yaml.*"
                                                r"Did you mean 'grid\.yaml'\?$"):
         find_spec("girds.yaml")
@@ -76,7 +77,7 @@ def test_an_unknown_name_is_told_with_the_shipped_ones_and_the_nearest() -> None
     ("/proc/self/mem", "^/proc/self/mem cannot be read: "),
     ("a\0b", "no spec file"),
 ])
-def test_what_cannot_be_read_is_told_in_one_line(name: str, message: str) -> None:
+def test_what_cannot_be_read_is_reported_in_one_line(name: str, message: str) -> None:
     Path("latin.yaml").write_bytes("study: ä".encode("latin-1"))
     Path("large.yaml").write_text("#" * 1_000_001)
     with pytest.raises(RequestError, match=message) as caught:
@@ -85,7 +86,7 @@ def test_what_cannot_be_read_is_told_in_one_line(name: str, message: str) -> Non
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_file_without_permission_is_told() -> None:
+def test_a_file_without_permission_is_reported() -> None:
     Path("s.yaml").touch(mode=0)
     with pytest.raises(RequestError, match=r"^s\.yaml cannot be read: Permission denied$"):
         load_spec("s.yaml")
@@ -240,12 +241,12 @@ def test_grids_and_searches_are_read_and_shown_at_once_without_anything_slow() -
     Path("mine.yaml").write_text("study: s\nsearch: {trials: 3, sampler: gp, pruner: {name: hyperband}, "
                                  "space: {decoder: [wavelet, attention]}}")
     environment = os.environ | {"PYTHONPATH": str(SHIPPED.parent)}
-    started = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, env=environment, check=False)
-    seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert "44 runs" in done.stdout
-    assert seconds < 2
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2  # of CPU time: others may be busy
 
 
 def test_a_large_grid_is_read_in_seconds() -> None:
@@ -254,7 +255,7 @@ def test_a_large_grid_is_read_in_seconds() -> None:
     assert time.process_time() - started < 10
 
 
-# how errors are told
+# how errors are shown
 
 def test_each_of_several_errors_is_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     @click.command()

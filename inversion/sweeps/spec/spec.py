@@ -45,7 +45,7 @@ KEYS = ("study", "base", "grid", "search")
 MAX_BYTES = 1_000_000
 
 OFFLINE = ("nothing was queued. To run without any download: inversion-sweep smoke.yaml, or this study on "
-           "the bundled photographs with --set data=sample --set weights=random --set lpips_weights=off")
+           "the bundled images with --set data=sample --set weights=random --set lpips_weights=off")
 """What to run instead, when weights or images are out of reach."""
 
 

@@ -11,8 +11,9 @@ from inversion.decibels import count_exact, counted, exact_note, is_a_mean
 from inversion.runs.evaluate import SCORES, Evaluation, evaluate_run, find_target
 from inversion.runs.load import TrainedRun, find_lpips, find_trained, load_reconstructor
 from inversion.tracking.connection import connect
+from inversion.tracking.mlflow_run import stop_with_mlflow_run
 from inversion.tracking.retry import patient
-from inversion.training.stop import interruptible, stop_on_signals
+from inversion.training.stop import interruptible
 
 LABELS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 
@@ -35,7 +36,7 @@ def evaluate(text: str, options: Options, tracking_uri: str | None, experiment: 
         InversionError: the request was wrong, or scoring failed.
     """
     console = make_console()
-    with stop_on_signals() as stop:
+    with stop_with_mlflow_run() as stop:
         connection = connect(tracking_uri, create=False)
         run = find_trained(connection, text, options.device)
         with progress_bars() as report:

@@ -9,9 +9,10 @@ from inversion.runs.optimize import PreparedOptimization, prepare_optimization
 from inversion.runs.optimize import optimize as optimize_prepared
 from inversion.runs.train import RunResult
 from inversion.tracking.connection import Connection, connect
+from inversion.tracking.mlflow_run import stop_with_mlflow_run
 from inversion.tracking.retry import patient
 from inversion.tracking.study import StudyRun, require_study
-from inversion.training.stop import interruptible, stop_on_signals
+from inversion.training.stop import interruptible
 
 
 def optimize(config: OptimizeConfig, tracking_uri: str | None, experiment: str | None, study: str | None) -> None:
@@ -21,7 +22,7 @@ def optimize(config: OptimizeConfig, tracking_uri: str | None, experiment: str |
         InversionError: the request was wrong, or the run failed.
     """
     console = make_console()
-    with stop_on_signals() as stop:
+    with stop_with_mlflow_run() as stop:
         connection = connect(tracking_uri, experiment)
         parent = StudyRun(require_study(connection, study).info.run_id, study) if study else None
         with progress_bars() as report:

@@ -16,10 +16,11 @@ from inversion.runs.train import RunResult
 from inversion.runs.train import train as train_prepared
 from inversion.tracking.connection import Connection, connect
 from inversion.tracking.lookup import document_of, find_run
+from inversion.tracking.mlflow_run import stop_with_mlflow_run
 from inversion.tracking.moved import require_artifacts
 from inversion.tracking.retry import patient
 from inversion.tracking.stale import require_nobody_at
-from inversion.training.stop import interruptible, stop_on_signals
+from inversion.training.stop import interruptible
 
 
 def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, resume: str | None) -> None:
@@ -29,7 +30,7 @@ def train(config: RunConfig, tracking_uri: str | None, experiment: str | None, r
         InversionError: the request was wrong, or the run failed.
     """
     console = make_console()
-    with stop_on_signals() as stop:
+    with stop_with_mlflow_run() as stop:
         connection = connect(tracking_uri, experiment, create=resume is None)
         inherited: list[Fallback] = []
         if resume:

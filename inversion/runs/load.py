@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inversion.config.device import choose_device
 from inversion.config.document import config_of
 from inversion.config.run_config import RunConfig
 from inversion.errors import DamagedArtifactError, RequestError, WeightsError
@@ -22,7 +23,7 @@ from inversion.tracking.connection import Connection
 from inversion.tracking.fetch import RESTORE, fetch_packed
 from inversion.tracking.lookup import document_of
 from inversion.tracking.moved import require_artifacts
-from inversion.training.device import Engine, choose_device, make_engine
+from inversion.training.device import Engine, make_engine
 from inversion.training.evaluate import BATCH
 from inversion.training.memory import BatchSize
 

@@ -43,10 +43,11 @@ from inversion.tracking.connection import (
     without_password,
 )
 from inversion.tracking.locks import absolute, sqlite_file
+from inversion.tracking.mlflow_run import stop_with_mlflow_run
 from inversion.tracking.retry import patient
 from inversion.tracking.store_errors import is_refused, reason
 from inversion.tracking.study import experiments_of, find_parent, find_study
-from inversion.training.stop import StopRequest, interruptible, stop_on_signals
+from inversion.training.stop import StopRequest, interruptible
 
 Options = Mapping[str, Any]
 
@@ -71,7 +72,7 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         InversionError: all workers exited before the study was done, or the tracking store or the queue went away.
     """
     console = make_console()
-    with stop_on_signals() as stop, _service_errors(stop):
+    with stop_with_mlflow_run() as stop, _service_errors(stop):
         connection = _connect(name, options, make=spec is not None)
         url = locate_queue(options["storage"], connection, name)
         require_queue(url)
@@ -119,7 +120,7 @@ def status(name: str, options: Options) -> int:
         connection = _connect(name, options, make=False)
         study = _join(name, connection, locate_queue(options["storage"], connection, name))
         connection = in_its_experiment(study.queue.study, connection)
-        study.queue.mend(patient=False)
+        study.queue.recover_stale_trials(patient=False)
         reconcile(study.queue, connection, name)
         snapshot = look(study.queue).without(reconcile_members(study, connection))
         has_parent = find_parent(connection, name, study.parent.run_id) is not None

@@ -16,8 +16,8 @@ from inversion.tracking.deleted import find_active
 from inversion.tracking.lifecycle import end_run, take_over
 from inversion.tracking.locks import alone_at
 from inversion.tracking.lookup import PAGE, find_run, pages, search_in
+from inversion.tracking.mlflow_run import is_mlflow_run
 from inversion.tracking.owner import HOST, PID, owner_is_alive, owner_tags, same_owner
-from inversion.training.stop import is_mlflow_run
 
 ENTRY_POINTS = ({"encoder", "decoder"}, {"spec", "workers", "storage"}, {"study", "output", "memory_budget"})
 """Parameters by which a run of MLproject's entry points is known: ``main``, ``sweep`` and ``report``."""

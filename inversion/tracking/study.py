@@ -16,6 +16,12 @@ from inversion.tracking.lifecycle import create_run, take_over
 from inversion.tracking.lookup import PAGE, pages, search, search_in
 
 KIND, STUDY, DIGEST = "inversion.kind", "inversion.study", "inversion.digest"
+RUNS_FILE = "runs.json"
+"""The runs that were queued, by name, digest and parameters: a report can tell from it which are missing."""
+
+SETTINGS_FILE = "settings.json"
+"""How the study was asked for, each time that it was with other ``--set`` or ``--where``."""
+
 SIDE_BY_SIDE = "inversion.side_by_side"
 """How many runs trained on one encoder pass: times are what each would have taken alone, memory is that of all."""
 

@@ -28,7 +28,8 @@ from inversion.models.features import FeatureShape
 from inversion.sweeps.spec.spec import load_spec
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("benchmarks/*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("benchmarks/*.md")),
+             *sorted(ROOT.glob("sweeps/*.md"))]
 
 
 NOT_RUN = {

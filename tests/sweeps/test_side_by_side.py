@@ -14,7 +14,7 @@ from inversion.config.run_config import parse_config
 from inversion.errors import InversionError, RequestError
 from inversion.models.decoders.attention import AttentionDecoder
 from inversion.runs.train import train_steps
-from inversion.sweeps import commands
+from inversion.sweeps import actions
 from inversion.sweeps.queue.queue import Queue, Queued
 from inversion.sweeps.workers import worker as worker_module
 from inversion.sweeps.workers.cotraining import share_a_pass
@@ -101,9 +101,9 @@ def test_a_machine_that_can_begin_none_leaves_what_it_has_claimed_besides_alone(
 ])
 def test_unasked_only_the_single_worker_of_a_command_on_a_cpu_does_it(
         gpus: list[str], options: dict[str, Any], number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "visible_gpus", lambda: gpus)
+    monkeypatch.setattr(actions, "visible_gpus", lambda: gpus)
     given = {"side_by_side": None, "workers": None, "join": False, "ray": None} | options
-    assert commands._side_by_side(given) == number
+    assert actions.runs_side_by_side(given) == number
 
 
 def test_a_worker_that_is_stopped_gives_all_of_them_back_and_they_end_as_if_it_had_not_been(

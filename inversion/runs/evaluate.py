@@ -18,7 +18,7 @@ from inversion.errors import DamagedArtifactError, DataError, InterruptedRunErro
 from inversion.images import from_stored
 from inversion.losses.lpips_weights import TrunkSource
 from inversion.losses.reconstruction import ReconstructionLoss
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 from inversion.runs.load import Reconstructor, TrainedRun
 from inversion.runs.train import TEST_PICTURES, out_of_memory_by_name
 from inversion.tracking import results
@@ -75,7 +75,7 @@ class Evaluation:
 
 
 def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None, data_dir: str | None,
-                progress: Progress = quiet) -> Target:
+                progress: Progress = no_progress) -> Target:
     """The photographs to score a run on: its own ones, found where the run says they lie, or those of ``data``.
 
     ``limit`` is how many (0: all); None is the run's own limit on its own set, and all of another set.

@@ -17,10 +17,10 @@ from inversion.data.cache import load_cached
 from inversion.data.datasets import cache_folder
 from inversion.errors import InterruptedRunError
 from inversion.images import from_stored
-from inversion.losses.perceptual import LPIPS
+from inversion.losses.lpips import LPIPS
 from inversion.losses.reconstruction import make_targets
 from inversion.models.encoders.build import Encoder
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 from inversion.runs.prepare import Prepared, build_encoders, check_weights, test_crops
 from inversion.runs.train import MOST_PICTURES, TEST_PICTURES, RunResult, out_of_memory_by_name, tags_of
 from inversion.tracking import results
@@ -76,7 +76,7 @@ class PreparedOptimization:
         return self.prepared.plan.identity(self.prepared.photos.digest) | {"recipe": RECIPE, "parameters": scientific}
 
 
-def prepare_optimization(config: OptimizeConfig, progress: Progress = quiet) -> PreparedOptimization:
+def prepare_optimization(config: OptimizeConfig, progress: Progress = no_progress) -> PreparedOptimization:
     """Resolves a request and reads its test photographs; nothing is tracked yet.
 
     Raises:
@@ -94,7 +94,7 @@ def prepare_optimization(config: OptimizeConfig, progress: Progress = quiet) -> 
     return PreparedOptimization(resolved, Prepared(plan, photos, digest_of(unnamed.identity())))
 
 
-def optimize(request: PreparedOptimization, connection: Connection, stop: StopRequest, progress: Progress = quiet,
+def optimize(request: PreparedOptimization, connection: Connection, stop: StopRequest, progress: Progress = no_progress,
              study: StudyRun | None = None) -> RunResult:
     """Inverts every test image, scores what was found and logs both as a run, below a study's if one is given.
 
@@ -190,7 +190,7 @@ def _log_results(run: TrackedRun, names: list[str], crops: Tensor, found: Tensor
 def _size_metrics(encoders: list[Encoder]) -> dict[str, float]:
     shapes = [encoder.feature_shape for encoder in encoders]
     return {"feature_channels": sum(shape.channels for shape in shapes),
-            "feature_locations": max(shape.locations for shape in shapes), "encoder_passes": len(shapes)}
+            "feature_locations": max(shape.spatial_positions for shape in shapes), "encoder_passes": len(shapes)}
 
 
 def _reporting(progress: Progress, stop: StopRequest) -> Callable[[int, int], None]:

@@ -8,12 +8,11 @@ from inversion.models.encoders.catalog import (
     ENCODERS,
     ENSEMBLE,
     EncoderCut,
-    EncoderSpec,
-    LayerSpec,
     encoder_spec,
     parse_encoders,
 )
 from inversion.models.encoders.imagenet import imagenet_status
+from inversion.models.encoders.specs import EncoderSpec, LayerSpec
 from inversion.models.encoders.weights import WeightsSource, parse_weights
 
 __all__ = [

@@ -24,7 +24,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from inversion.config.document import VERSION
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 from inversion.sweeps.queue.entry import (
     CONFIG,
     DIGEST,
@@ -95,7 +95,7 @@ class Queue:
         """Every run of the study."""
         return latest(self._trials())
 
-    def add(self, runs: Sequence[Queued], progress: Progress = quiet) -> int:
+    def add(self, runs: Sequence[Queued], progress: Progress = no_progress) -> int:
         """Queues those whose digest is not there yet, and returns how many they were.
 
         Two processes that add the same at the same time add it once: the digests are read under the lock.

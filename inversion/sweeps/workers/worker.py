@@ -14,7 +14,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from inversion.config.resolve import Fallback
 from inversion.config.run_config import parse_config
 from inversion.errors import AbandonedRunError, InterruptedRunError, InversionError, PrunedRunError, RequestError
-from inversion.progress import quiet
+from inversion.progress import no_progress
 from inversion.runs.prepare import Prepared, prepare
 from inversion.runs.train import forget_checkpoints, train_steps
 from inversion.sweeps.queue.entry import Entry
@@ -135,7 +135,7 @@ class Worker(Listener):
         """The run's parameters, with what this machine has in place of their folders and device."""
         self.not_begun += 1
         config, fallbacks, digest = configure(self.study, entry)
-        prepared = prepare(parse_config(config), interruptible(quiet, self.stop),
+        prepared = prepare(parse_config(config), interruptible(no_progress, self.stop),
                            [Fallback(**fallback) for fallback in fallbacks])
         if digest is not None and prepared.digest != digest:
             raise RequestError("the photographs, the weights or the versions on this machine are not those that the "

@@ -8,17 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inversion.decibels import decibels
 from inversion.errors import DataError, InversionError, RequestError
-from inversion.file_names import safe_file_name, unique
-from inversion.files import shown
+from inversion.files import safe_file_name, shown, unique
+from inversion.losses.lpips import LPIPS
 from inversion.losses.lpips_weights import TrunkSource
-from inversion.losses.perceptual import LPIPS
+from inversion.metrics import decibels
 from inversion.progress import Progress, no_progress
 from inversion.reconstruct.contact_sheet import MOST_PICTURES, SheetRow, contact_sheet, thumbnail
 from inversion.reconstruct.output import SHEET, TABLE, OutputFolder
-from inversion.reconstruct.reconstruct import Reconstruction, Size, reconstruct_picture
-from inversion.reconstruct.scores import PictureScores
+from inversion.reconstruct.reconstruct import PictureScores, Reconstruction, Size, reconstruct_picture
 from inversion.reconstruct.sources import Source, read_picture
 from inversion.runs.load import Reconstructor, TrainedRun
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from inversion.data import formats
 from inversion.data.decode import decode_whole
 from inversion.errors import DataError
-from inversion.file_names import safe_file_name, unique
-from inversion.files import shown, user_path
+from inversion.files import safe_file_name, shown, unique, user_path
 from inversion.parallel import in_order
 from inversion.progress import Progress, no_progress
 

@@ -17,7 +17,7 @@ from inversion.data.cache import load_cached
 from inversion.data.datasets import cache_folder
 from inversion.errors import InterruptedRunError
 from inversion.images import from_stored
-from inversion.losses.perceptual import LPIPS
+from inversion.losses.lpips import LPIPS
 from inversion.losses.reconstruction import make_targets
 from inversion.models.encoders.build import Encoder
 from inversion.progress import Progress, no_progress
@@ -190,7 +190,7 @@ def _log_results(run: TrackedRun, names: list[str], crops: Tensor, found: Tensor
 def _size_metrics(encoders: list[Encoder]) -> dict[str, float]:
     shapes = [encoder.feature_shape for encoder in encoders]
     return {"feature_channels": sum(shape.channels for shape in shapes),
-            "feature_locations": max(shape.locations for shape in shapes), "encoder_passes": len(shapes)}
+            "feature_locations": max(shape.spatial_positions for shape in shapes), "encoder_passes": len(shapes)}
 
 
 def _reporting(progress: Progress, stop: StopRequest) -> Callable[[int, int], None]:

@@ -16,13 +16,14 @@ from inversion.data.batches import TrainBatches, center_crops
 from inversion.data.cache import PhotoCache, load_cached
 from inversion.data.datasets import cache_folder
 from inversion.data.duplicates import across_splits
-from inversion.decibels import counted
 from inversion.images import IMAGENET
 from inversion.losses.lpips_weights import TrunkSource
 from inversion.losses.reconstruction import ReconstructionLoss
+from inversion.metrics import counted
 from inversion.models.encoders.build import Encoder, build_encoder
 from inversion.models.encoders.catalog import EncoderCut
-from inversion.models.encoders.imagenet import cached_file, imagenet_location
+from inversion.models.encoders.imagenet import imagenet_location
+from inversion.models.encoders.pretrained_files import cached_file
 from inversion.models.encoders.weights import WeightsSource
 from inversion.models.model import InversionModel, build_model
 from inversion.progress import Progress, no_progress
@@ -151,7 +152,7 @@ def size_metrics(trainer: Trainer) -> dict[str, float]:
     return {
         "decoder_parameters": sum(parameter.numel() for parameter in model.trainable()),
         "feature_channels": sum(shape.channels for shape in shapes),
-        "feature_locations": max(shape.locations for shape in shapes),
+        "feature_locations": max(shape.spatial_positions for shape in shapes),
         "encoder_passes": len(shapes),
         "gflops_per_image": gflops_per_image(model, torch.zeros(1, 3, size, size, device=trainer.engine.device)),
     }

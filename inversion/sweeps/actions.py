@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from inversion.config.resolve import default_threads
 from inversion.console import Console, make_console, progress_bars
-from inversion.cores import usable_cores
 from inversion.data.datasets import default_data_dir
 from inversion.errors import InterruptedRunError, InversionError, RequestError
+from inversion.parallel import usable_cores
 from inversion.sweeps.queue.entry import Entry
 from inversion.sweeps.queue.snapshot import Snapshot
 from inversion.sweeps.queue.storage import (

@@ -22,7 +22,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from inversion.config.document import texts_of
 from inversion.config.run_config import RunConfig
 from inversion.errors import AbandonedRunError, MissingArtifactError
-from inversion.file_names import safe_name
+from inversion.files import safe_name
 from inversion.tracking.artifacts import download_artifact
 from inversion.tracking.connection import (
     Connection,

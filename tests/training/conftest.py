@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from inversion.config.run_config import RunConfig
 from inversion.data.batches import TrainBatches, center_crops
 from inversion.images import stored_size
-from inversion.losses.perceptual import LPIPS
+from inversion.losses.lpips import LPIPS
 from inversion.losses.reconstruction import ReconstructionLoss
 from inversion.models.encoders.build import Encoder
 from inversion.models.model import build_model

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inversion.models.features import FeatureShape
+from inversion.models import FeatureShape
 
 CHANNEL_FLOOR = 32
 
@@ -68,7 +68,7 @@ def convolution_stage(inputs: int, outputs: int, stride: int = 1) -> nn.Sequenti
     )
 
 
-def quiet(head: nn.Conv2d) -> nn.Conv2d:
+def start_near_zero(head: nn.Conv2d) -> nn.Conv2d:
     """A head of transform coefficients that starts near zero, so that training starts at a grey image.
 
     At PyTorch's default initialisation the synthesised image starts as noise of standard deviation 0.4, and unlearning

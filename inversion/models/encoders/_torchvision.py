@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torchvision import models  # type: ignore[import-untyped]
 from torchvision.models.feature_extraction import create_feature_extractor  # type: ignore[import-untyped]
 
-from inversion.models.encoders._cached import cached_imagenet
 from inversion.models.encoders._random import random_state
 from inversion.models.encoders.catalog import EncoderCut
+from inversion.models.encoders.imagenet import cached_imagenet
 from inversion.models.encoders.state_dict import fit, read_state_dict
 from inversion.models.encoders.weights import WeightsSource
 

@@ -16,9 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measuring import timed
-from inversion.cores import usable_cores
 from inversion.data.decode import decode_photo
-from inversion.parallel import in_order
+from inversion.parallel import in_order, usable_cores
 
 SHORTER_SIDE = 256
 CORES = usable_cores()

@@ -25,9 +25,9 @@ from benchmarks.bench import write_alexnet
 from benchmarks.measuring import timed
 from benchmarks.prepared import prepare_run, train_an_epoch, trainer_of
 from benchmarks.queue_growth import measure as measure_queue
-from inversion.models.decoders._attention_options import AttentionOptions
+from inversion.models import FeatureShape
+from inversion.models.decoders._options import AttentionOptions
 from inversion.models.decoders.attention import AttentionDecoder
-from inversion.models.features import FeatureShape
 
 Points = dict[str, list[tuple[float, float]]]
 """Lines of a drawing: x and seconds or milliseconds."""

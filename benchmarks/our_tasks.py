@@ -19,7 +19,7 @@ from inversion.images import from_stored
 from inversion.models.decoders import decoders
 from inversion.models.decoders.attention import attend
 from inversion.runs.prepare import training_data
-from inversion.training.callbacks import Listener
+from inversion.training.callbacks import Callback
 from inversion.training.cotraining import CoTrainingGroup, Steps, run_alone, train_together
 from inversion.training.device import make_engine
 
@@ -44,7 +44,7 @@ def data(folder: Path, _: str) -> dict[str, float]:
     return {"value": timed(lambda: [from_stored(batch) for batch in batches.epoch(2)], 9) / images}
 
 
-class Clock(Listener):
+class Clock(Callback):
     """When each step was done."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ def step(folder: Path, encoder: str) -> dict[str, float]:
     clock, name, _, precision = Clock(), *encoder.partition("/")
     prepared = prepare_run(folder, encoder=name, precision=precision or "auto", epochs=1, train_limit=BATCH)
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = trainer_of(prepared, scratch, listeners=[clock])
+        trainer = trainer_of(prepared, scratch, callbacks=[clock])
         for _ in range(STEPS + WARM_UP):  # whole steps as in an epoch, of one batch each
             began = time.perf_counter()
             train_an_epoch(trainer)

@@ -7,10 +7,11 @@ import hashlib
 import io
 import logging
 import os
+import re
 import stat
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +22,12 @@ ABANDONED_AFTER_SECONDS = 24 * 3600
 """Temporary files this old belong to processes that were killed."""
 
 LOCK_NAME = ".lock"
+
+LONGEST = 100
+"""Characters of a name in a file name. Systems take 255 bytes, and MLflow adds about 90 to an image's key."""
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
+"""What Windows takes for a device, whatever its extension."""
 
 _KINDS = ((stat.S_ISFIFO, "a FIFO (named pipe)"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"),
           (stat.S_ISCHR, "a character device"), (stat.S_ISBLK, "a block device"))
@@ -141,6 +148,41 @@ def shown(path: Path | str) -> str:
     Bytes that are not UTF-8 become question marks, control characters escapes.
     """
     return visible(os.fsencode(path).decode("utf-8", "replace"))
+
+
+def safe_name(name: str) -> str:
+    """A photograph's name with only the characters that MLflow takes in keys and in artifact paths.
+
+    A long one keeps its beginning, and ends in a digest of the whole, so that two of them stay two.
+    """
+    safe = re.sub(r"[^A-Za-z0-9_. -]", "_", name)
+    if len(safe) <= LONGEST:
+        return safe
+    return f"{safe[:LONGEST - 13]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}"
+
+
+def safe_file_name(text: str) -> str:
+    """Text as a part of a file name that every system and shell takes: ``vgg16:block1+wavelet`` with a dash.
+
+    It is cut, and two texts can become one: ``unique`` tells them apart.
+    """
+    safe = re.sub(r"[^A-Za-z0-9_.+-]+", "-", text).strip("-.")[:LONGEST] or "picture"
+    return _RESERVED.sub(r"\1-", safe, count=1) if _RESERVED.match(safe) else safe
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """The names; one that came before (or is a numbered one's) gets ``-2``, ``-3`` … before its extension ``.png``.
+
+    Capitals do not count: on many systems, ``Cat.png`` and ``cat.png`` are one file.
+    """
+    given: dict[str, str] = {}
+    for name in names:
+        candidate, number = name, 1
+        while candidate.casefold() in given:
+            number += 1
+            candidate = f"{name.removesuffix('.png')}-{number}{'.png' if name.endswith('.png') else ''}"
+        given[candidate.casefold()] = candidate
+    return list(given.values())
 
 
 def why_not_writable(folder: Path) -> str:

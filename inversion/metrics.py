@@ -1,15 +1,28 @@
-"""Scores of a reconstruction, one number an image: PSNR, SSIM, mean squared error. LPIPS is in ``inversion.losses``.
+"""Scores of a reconstruction, one number per image: PSNR, SSIM, mean squared error. LPIPS is in ``inversion.losses``.
 
-All take images ``(B, 3, H, W)`` in [0, 1] (not rounded to 8 bits) and compute in float64 on the images' device.
+The scores take images ``(B, 3, H, W)`` in [0, 1], not rounded to 8 bits, and are computed in float64 on the images'
+device. Importing this module does not import PyTorch.
+
+An image that is reconstructed exactly has an infinite PSNR. In means, standard deviations, confidence intervals and
+tests its PSNR is capped at ``EXACT_DB``: left out instead, a decoder would lose its best image once that becomes exact,
+and two decoders would be compared on different images. libvpx and libaom cap PSNR at the same 100 dB (``MAX_PSNR``).
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WINDOW = 7
 K1, K2 = 0.01, 0.03
+
+EXACT_DB = 100.0
+"""A mean squared error of 1e-10: a root of 1e-5, a 390th of a grey level of 8 bits. From here on an image is exact."""
 
 
 def mse(images: Tensor, targets: Tensor) -> Tensor:
@@ -19,7 +32,7 @@ def mse(images: Tensor, targets: Tensor) -> Tensor:
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB for a data range of 1: ``(B,)``; infinite where both are equal."""
-    return -10 * torch.log10(mse(images, targets))
+    return -10 * mse(images, targets).log10()
 
 
 def ssim(images: Tensor, targets: Tensor) -> Tensor:
@@ -34,7 +47,7 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
     """
     if min(images.shape[-2:]) < WINDOW:
         raise ValueError(f"SSIM needs images of at least {WINDOW}×{WINDOW} pixels, not {tuple(images.shape[-2:])}")
-    x, y = (values.to(torch.float64, memory_format=torch.contiguous_format) for values in (images, targets))
+    x, y = (values.double().contiguous() for values in (images, targets))
     mean_x, mean_y = _window_mean(x), _window_mean(y)
     unbiased = WINDOW**2 / (WINDOW**2 - 1)
     variance_x = unbiased * (_window_mean(x * x) - mean_x * mean_x)
@@ -44,6 +57,31 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
     luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
     return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def counted(psnr: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """PSNRs in dB as they count in means: finite, unless they are NaN or minus infinity, which nothing hides."""
+    return np.minimum(np.asarray(psnr, np.float64), EXACT_DB)
+
+
+def is_a_mean(psnr: float) -> bool:
+    """Whether a logged mean is one of counted PSNRs: earlier versions logged 1.8e308 for an exact image, or NaN."""
+    return psnr <= EXACT_DB
+
+
+def count_exact(psnr: npt.ArrayLike) -> int:
+    """How many of these images count as exact."""
+    return int((np.asarray(psnr, np.float64) >= EXACT_DB).sum())
+
+
+def decibels(psnr: float) -> str:
+    """The PSNR of one image for people: ``23.45 dB``, or ``exact``."""
+    return "exact" if psnr >= EXACT_DB else f"{psnr:.2f} dB"
+
+
+def exact_note(exact: int) -> str:
+    """What stands beside a mean that so many exact images are in; empty for none."""
+    return f"{exact} {'images' if exact > 1 else 'image'} exact, counted as {EXACT_DB:.0f} dB" if exact else ""
 
 
 def _window_mean(values: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
+_REASON_LENGTH = 300
+
 _JOINERS = "\u200c\u200d"
 """Format characters that belong to the spelling of Persian, Indic scripts and emoji; they move nothing else."""
 
@@ -25,6 +27,12 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     """A message with its lines joined by spaces."""
     return " ".join(filter(None, (line.strip() for line in text.split("\n"))))
+
+
+def reason(error: Exception) -> str:
+    """An error of another library on one line, cut where it becomes a listing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _REASON_LENGTH else f"{text[:_REASON_LENGTH]}…"
 
 
 def _seen(character: str) -> str:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inversion.data.sample import photo_set
-from inversion.losses.perceptual import LPIPS
+from inversion.losses.lpips import LPIPS
 from inversion.models.encoders import parse_encoders, parse_weights
 from inversion.models.encoders.build import Encoder, build_encoder
 from inversion.tracking import masking

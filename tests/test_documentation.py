@@ -22,13 +22,13 @@ from inversion.cli.group import cli as inversion
 from inversion.cli.report import cli as inversion_report
 from inversion.cli.sweep import cli as inversion_sweep
 from inversion.cli.sweep import require_one_request
-from inversion.models.decoders import decoders
-from inversion.models.decoders._base import parse_decoder_options
-from inversion.models.features import FeatureShape
+from inversion.models import FeatureShape
+from inversion.models.decoders import decoders, parse_decoder_options
 from inversion.sweeps.spec.spec import load_spec
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("benchmarks/*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("benchmarks/*.md")),
+             *sorted(ROOT.glob("sweeps/*.md"))]
 
 
 NOT_RUN = {
@@ -89,7 +89,7 @@ def test_the_decoder_in_the_guide_is_one_file_and_one_decorator() -> None:
     try:
         exec(compile(source, "extending.md", "exec"), module.__dict__)
         decoder = decoders.get("guide_bilinear")
-        options = parse_decoder_options("guide_bilinear", decoder, {"kernel": "3"})
+        options = parse_decoder_options("guide_bilinear", decoder.OptionsType, {"kernel": "3"})
         images = decoder(FeatureShape(16, 5, 5), 64, options)(torch.randn(2, 16, 5, 5))
         assert images.shape == (2, 3, 64, 64)
         assert 0 <= images.min() <= images.max() <= 1

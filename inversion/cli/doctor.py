@@ -15,7 +15,8 @@ from inversion.console import Console, make_console, make_table, styled
 from inversion.data.datasets import data_folder
 from inversion.data.div2k import is_present
 from inversion.models.encoders.catalog import ENCODERS
-from inversion.models.encoders.imagenet import cached_file, imagenet_location
+from inversion.models.encoders.imagenet import imagenet_location
+from inversion.models.encoders.pretrained_files import cached_file
 
 if TYPE_CHECKING:
     from rich.text import Text

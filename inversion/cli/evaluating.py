@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from inversion.console import Console, make_console, make_table, progress_bars
-from inversion.decibels import count_exact, counted, exact_note, is_a_mean
+from inversion.metrics import count_exact, counted, exact_note, is_a_mean
 from inversion.runs.evaluate import SCORES, Evaluation, evaluate_run, find_target
 from inversion.runs.load import TrainedRun, find_lpips, find_trained, load_reconstructor
 from inversion.tracking.connection import connect

@@ -8,8 +8,7 @@ from rich import box
 from inversion.cli.options import ParameterType
 from inversion.console import Console, in_lines, make_console, make_table, styled
 from inversion.models import counts
-from inversion.models.decoders import decoders
-from inversion.models.decoders._options import options_type
+from inversion.models.decoders import decoders, options_type
 from inversion.models.encoders.catalog import ENCODERS, encoder_spec, parse_encoders
 from inversion.models.fusion import fusions
 

@@ -10,12 +10,12 @@ from types import TracebackType
 from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from inversion.console import Console, text_column
-from inversion.training.callbacks import Listener
+from inversion.training.callbacks import Callback
 
 _logger = logging.getLogger(__name__)
 
 
-class ProgressBar(Listener):
+class ProgressBar(Callback):
     """Epoch, loss, validation PSNR, images/s and time left."""
 
     def __init__(self, console: Console, epochs: int) -> None:

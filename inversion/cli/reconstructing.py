@@ -8,12 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from inversion.console import Console, make_console, make_table, progress_bars
-from inversion.decibels import count_exact, counted, decibels, exact_note
 from inversion.files import user_path
+from inversion.metrics import count_exact, counted, decibels, exact_note
 from inversion.reconstruct.contact_sheet import MOST_PICTURES
 from inversion.reconstruct.output import SHEET, TABLE, OutputFolder
-from inversion.reconstruct.reconstruct import Size
-from inversion.reconstruct.scores import PictureScores
+from inversion.reconstruct.reconstruct import PictureScores, Size
 from inversion.reconstruct.side_by_side import FileNames, LoadedRun, PictureResult, labels_of, load_lpips_once
 from inversion.reconstruct.side_by_side import reconstruct_all as write_all
 from inversion.reconstruct.sources import Source

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from inversion.config.resolve import Plan
 from inversion.console import Console, make_table, styled
-from inversion.decibels import exact_note
+from inversion.metrics import exact_note
 from inversion.runs.train import RunResult
 from inversion.tracking.connection import Connection, without_password
 

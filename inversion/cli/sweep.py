@@ -1,4 +1,4 @@
-"""The command ``inversion-sweep``: a whole study from one file."""
+"""The command ``inversion-sweep``: its options; ``sweeps.actions`` has what it does."""
 
 from __future__ import annotations
 
@@ -11,79 +11,78 @@ from inversion.cli.group import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
 from inversion.cli.options import FiniteRange, no_blank, tracking_options
 from inversion.console import make_console
-from inversion.sweeps.spec.inputs import require_inputs
-from inversion.sweeps.spec.spec import check_study, load_spec
+from inversion.sweeps.spec.spec import check_study, load_spec, require_inputs
 from inversion.tracking.address import read_queue
 
-MOST_WORKERS = 1024
-"""Of one command, and on one GPU."""
+MAX_WORKERS = 1024
+"""For one command, and on one GPU."""
 
 
-class Automatic(click.IntRange):
-    """A whole number, or ``auto`` for the default: MLproject has to give every option something."""
+class IntOrAuto(click.IntRange):
+    """A whole number, or ``auto`` for the default: MLproject has to pass a value for every option."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return None if value == "auto" else super().convert(value, param, ctx)
 
 
-class Share(FiniteRange):
-    """A share of a GPU, large enough for at most ``MOST_WORKERS`` on it; or 0."""
+class GPUShare(FiniteRange):
+    """A share of a GPU from 0 to 1; at most ``MAX_WORKERS`` workers fit on one."""
 
     def __init__(self) -> None:
         super().__init__(0, 1)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         share = super().convert(value, param, ctx)
-        if 0 < share < 1 / MOST_WORKERS:
-            self.fail(f"{value} would put more than {MOST_WORKERS} workers on a GPU.", param, ctx)
+        if 0 < share < 1 / MAX_WORKERS:
+            self.fail(f"{value} would put more than {MAX_WORKERS} workers on a GPU.", param, ctx)
         return share
 
 
 def unless_auto(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """The text that was given, if it is one."""
+    """The text; None for ``auto`` and the empty text."""
     return None if value in ("auto", "") else value
 
 
 def queue_address(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """The address in its one form, if one was given."""
+    """The address in its canonical form, if one was given."""
     given = unless_auto(ctx, param, value)
     return read_queue(given) if given else None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("spec", required=False, callback=no_blank)
-@click.option("--workers", type=Automatic(0, MOST_WORKERS), metavar="N", help="Processes that work on this machine; 0 "
-              "only queues [default: one per GPU, or one]")
-@click.option("--join", is_flag=True, help="Work on the study, add nothing to it: for more terminals and machines.")
-@click.option("--status", is_flag=True, help="Show how the study stands, running or dead, and start nothing.")
-@click.option("--dry-run", is_flag=True, help="Show what the spec asks for, and start nothing.")
-@click.option("--retry-failed", is_flag=True, help="Try runs again that failed, from their last checkpoint.")
+@click.option("--workers", type=IntOrAuto(0, MAX_WORKERS), metavar="N", help="Worker processes on this machine; 0 "
+              "only queues the runs [default: one per GPU, or one]")
+@click.option("--join", is_flag=True, help="Work on the study without adding to it: for more terminals and machines.")
+@click.option("--status", is_flag=True, help="Show the state of the study's runs, and start nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the runs that the spec asks for, and start nothing.")
+@click.option("--retry-failed", is_flag=True, help="Retry failed runs, from their last checkpoint.")
 @click.option("--set", "sets", metavar="NAME=VALUE", multiple=True,
               help="Set a parameter of every run; NAME=[A, B] makes it one more axis.")
 @click.option("--where", "wheres", metavar="NAME=VALUE", multiple=True,
-              help="Only the runs with this value; the same NAME again means any of them.")
-@click.option("--study", metavar="NAME", callback=unless_auto, help="Name of the study [default: what the spec says]; "
-              "also in place of SPEC for --join and --status.")
+              help="Only the runs with this value; repeat a NAME to allow several values.")
+@click.option("--study", metavar="NAME", callback=unless_auto, help="Name of the study [default: as in the spec]; "
+              "also instead of SPEC for --join and --status.")
 @click.option("--storage", metavar="URL", callback=queue_address, help="The queue's database: a file on this machine, "
               "or postgresql://USER@HOST/DATABASE for several [default: inversion-queue.db beside the tracking store]")
-@click.option("--ray", metavar="ADDRESS", help="Work as tasks of this Ray cluster (auto: the one of this machine).")
-@click.option("--gpus-per-run", type=Share(), metavar="SHARE",
+@click.option("--ray", metavar="ADDRESS", help="Work as tasks of this Ray cluster (auto: the one on this machine).")
+@click.option("--gpus-per-run", type=GPUShare(), metavar="SHARE",
               help="Share of a GPU for each Ray worker, 0 to 1 [default: 1 where the cluster has GPUs]")
-@click.option("--side-by-side", type=Automatic(1, 16), metavar="N",
-              help="Let each worker train up to N runs at a time that share encoder, photographs and seed: the same "
-              "numbers, sooner [default: 4 for the only worker of this command on a CPU, else 1]")
+@click.option("--side-by-side", type=IntOrAuto(1, 16), metavar="N",
+              help="Let each worker train up to N runs together that share encoder, images and seed: same "
+              "numbers, less time [default: 4 for a single worker on a CPU, else 1]")
 @tracking_options
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
 def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study: str | None, dry_run: bool,
         verbose: bool, **options: Any) -> int:
-    """Queue the runs of SPEC and work on them until all are done, whatever dies on the way.
+    """Queue the runs of SPEC and work on them until all are done, also after crashes.
 
     SPEC is a file, or one that comes with this package: grid.yaml (the 44 configurations of the published study),
     published.yaml (the same in its own protocol), smoke.yaml (the same, small, without any download), search.yaml (an
     Optuna search).
 
-    The same command again goes on where the study was left, adds what is new in the spec, or, in a second terminal,
-    works on it too.
+    The same command again resumes the study and adds the new runs of SPEC; in a second terminal, it works on the study
+    too.
 
     \b
     Examples:
@@ -95,7 +94,8 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
     """
     set_up_logging(verbose)
     require_one_request(spec, sets, wheres, study, dry_run, options)
-    loaded = load_spec(spec, sets, wheres, study) if spec else None
+    with slow_imports():  # options of samplers need Optuna, and timm/ encoders need timm
+        loaded = load_spec(spec, sets, wheres, study) if spec else None
     if loaded and dry_run:
         from inversion.sweeps.spec.dry_run import show
 
@@ -105,11 +105,11 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
         require_inputs(loaded)
     name = loaded.study if loaded else check_study(str(study))
     with slow_imports():
-        from inversion.sweeps import commands
+        from inversion.sweeps import actions
 
     if options["status"]:
-        return commands.status(name, options)
-    return commands.sweep(name, None if options["join"] else loaded, options)
+        return actions.status(name, options)
+    return actions.sweep(name, None if options["join"] else loaded, options)
 
 
 def require_one_request(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study: str | None,
@@ -120,14 +120,14 @@ def require_one_request(spec: str | None, sets: tuple[str, ...], wheres: tuple[s
     if sum((options["join"], options["status"], dry_run)) > 1:
         raise click.UsageError("--join, --status and --dry-run are three different requests: give one")
     if (sets or wheres) and (options["join"] or options["status"]):
-        raise click.UsageError("--set and --where change what is queued, which --join and --status do not")
+        raise click.UsageError("--set and --where change what is queued; --join and --status queue nothing")
     if options["status"] and options["retry_failed"]:
         raise click.UsageError("--status starts nothing: leave out --retry-failed")
     if options["workers"] == 0 and options["join"]:
         raise click.UsageError("--join with --workers 0 does nothing")
     if options["gpus_per_run"] is not None and options["ray"] is None:
-        raise click.UsageError("--gpus-per-run is for --ray ADDRESS; processes have a GPU each, or share what "
-                               "CUDA_VISIBLE_DEVICES says")
+        raise click.UsageError("--gpus-per-run is for --ray ADDRESS; worker processes get a GPU each, or share "
+                               "those in CUDA_VISIBLE_DEVICES")
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ from typing import Literal
 
 import torch
 
-from inversion.cores import usable_cores
 from inversion.errors import RequestError
+from inversion.parallel import usable_cores
 
 BF16_CAPABILITY = (8, 0)
 """CUDA compute capability from which on a GPU has bf16 arithmetic: Ampere."""

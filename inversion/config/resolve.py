@@ -15,18 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from inversion.config.run_config import MOST_THREADS, RunConfig, parse_options
-from inversion.cores import usable_cores
 from inversion.data.datasets import data_folder, find_photo_set, require_data, resolve_auto
 from inversion.data.splits import PhotoSet
 from inversion.errors import FallbackRefusedError, RequestError
 from inversion.losses.lpips_weights import TrunkSource, find_trunk, require_trunk_file
-from inversion.models.decoders import decoders
-from inversion.models.decoders._options import options_type, parse_values
+from inversion.models.decoders import decoders, options_type, parse_decoder_options
 from inversion.models.encoders.catalog import ENSEMBLE, EncoderCut, parse_encoders
 from inversion.models.encoders.imagenet import imagenet_status, require_imagenet
 from inversion.models.encoders.weights import WeightsSource, find_file, parse_weights, with_part
 from inversion.models.fusion import fusions
-from inversion.progress import Progress, quiet
+from inversion.parallel import usable_cores
+from inversion.progress import Progress, no_progress
 
 RECIPE = 2
 """Version of the training recipe, part of every digest: raised when the same parameters give other numbers."""
@@ -98,7 +97,7 @@ def check(config: RunConfig) -> RunConfig:
     cuts = parse_encoders(config.encoder, "auto" if _layer_is_in_encoder(config) else config.layer)
     decoders.check(config.decoder)
     if options := parse_options(config.decoder_options):
-        parse_values(config.decoder, options_type(config.decoder), options)
+        parse_decoder_options(config.decoder, options_type(config.decoder), options)
     fusion = config.fusion
     if len(cuts) == 1:
         if fusion not in ("auto", "none"):
@@ -145,7 +144,7 @@ def _layer_is_in_encoder(config: RunConfig) -> bool:
 
 def resolve(
     config: RunConfig,
-    progress: Progress = quiet,
+    progress: Progress = no_progress,
     inherited: Sequence[Fallback] = (),
     find: Callable[[str, Path, Progress], PhotoSet] = find_photo_set,
 ) -> Plan:

@@ -8,12 +8,15 @@ https://github.com/tensorflow/datasets/blob/master/tensorflow_datasets/datasets/
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from zipfile import ZipFile, ZipInfo
 
 from inversion.data.splits import Photo, PhotoSet, hold_out
 from inversion.errors import DataError
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 
 FOLDER = "DIV2K"
 
@@ -51,7 +54,7 @@ def is_present(data_dir: Path, archives: Archives = ARCHIVES) -> bool:
     return all(_found(data_dir, archive) == archive.photos for archive in archives)
 
 
-def fetch(data_dir: Path, progress: Progress = quiet, archives: Archives = ARCHIVES) -> None:
+def fetch(data_dir: Path, progress: Progress = no_progress, archives: Archives = ARCHIVES) -> None:
     """Downloads and unpacks what is not on disk yet; to be called again after an interruption, it goes on.
 
     Raises:
@@ -88,8 +91,43 @@ def photo_set(data_dir: Path, archives: Archives = ARCHIVES) -> PhotoSet:
     return PhotoSet("div2k", data_dir / FOLDER, {"train": train, "val": val, "test": test})
 
 
+def unpack(archive: Path, folder: Path, progress: Progress = no_progress) -> None:
+    """Extracts an archive into a folder, which appears only when it is complete.
+
+    What the archive holds below a top folder called like ``folder`` lands in ``folder`` itself.
+
+    Raises:
+        DataError: the folder exists, a member would land outside it (nothing is extracted then), the archive is
+            damaged, or the disk is full.
+    """
+    from inversion.download import require_space
+
+    if folder.exists():
+        raise DataError(f"{folder} exists already: remove it before {archive.name} is unpacked there.")
+    temporary = folder.with_name(f".{folder.name}.unpacking")
+    if temporary.is_symlink():  # rmtree leaves it, and everything would be written where it leads
+        temporary.unlink()
+    shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
+    try:
+        with ZipFile(archive) as file:
+            members = file.infolist()
+            for member in members:
+                _refuse_outside(archive, member)
+            require_space(folder.parent, sum(member.file_size for member in members))
+            for done, member in enumerate(members, start=1):
+                file.extract(member, temporary)
+                progress(f"unpacking {archive.name}", done, len(members))
+        inner = temporary / folder.name
+        (inner if inner.is_dir() else temporary).rename(folder)
+    except DataError:
+        raise
+    except Exception as error:  # zipfile raises BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError…
+        raise DataError(f"{archive} cannot be unpacked into {folder} ({error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _fetch_one(data_dir: Path, archive: Archive, progress: Progress) -> None:
-    from inversion.data.archive import unpack
     from inversion.download import download
 
     folder = data_dir / FOLDER / archive.folder
@@ -114,3 +152,12 @@ def _refuse_incomplete(data_dir: Path, archive: Archive) -> None:
     if folder.exists() and found != archive.photos:
         raise DataError(f"{folder} holds {found} of {archive.photos} photographs: remove or complete it, then run "
                         f"{COMMAND} again.")
+
+
+def _refuse_outside(archive: Path, member: ZipInfo) -> None:
+    """Refuses members that could write elsewhere. ``zipfile`` would move them inside in silence."""
+    name = member.filename
+    is_link = stat.S_ISLNK(member.external_attr >> 16)
+    path = PurePosixPath(name)
+    if is_link or "\\" in name or ":" in name or path.is_absolute() or ".." in path.parts:
+        raise DataError(f"{archive}: refused, its member {name!r} would land outside the folder")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from inversion.errors import WeightsError
 from inversion.files import file_sha256
-from inversion.models.encoders.imagenet import Location, cached_file, damaged_download, fetch, location_status
+from inversion.models.encoders.pretrained_files import Location, cached_file, damaged_download, fetch, location_status
 from inversion.models.encoders.weights import find_file, with_part
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from inversion.losses.perceptual import LPIPS
+    from inversion.losses.lpips import LPIPS
 
 ALEXNET = Location(url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", option="lpips_weights")
 """torchvision's ``AlexNet_Weights.IMAGENET1K_V1``, which the ``lpips`` package is calibrated for."""
@@ -40,7 +40,7 @@ class TrunkSource:
         Raises:
             WeightsError: the file is no AlexNet state dict, or ImageNet's cannot be had.
         """
-        from inversion.losses.perceptual import LPIPS
+        from inversion.losses.lpips import LPIPS
         from inversion.models.encoders.state_dict import fit, read_state_dict
 
         if self.path is not None:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 
 from inversion.images import IMAGENET, normalise
-from inversion.losses.perceptual import LPIPS
+from inversion.losses.lpips import LPIPS
 
 
 class Targets(NamedTuple):

@@ -1,1 +1,24 @@
-"""TODO."""
+"""Encoders, fusions, decoders, the network made of them, and packing it. May import ``data`` and the leaves.
+
+This module, and the faces of ``encoders``, ``fusion`` and ``decoders``, import without PyTorch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class FeatureShape(NamedTuple):
+    """Channels, height and width of a feature map ``(B, C, H, W)``."""
+
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def spatial_positions(self) -> int:
+        """Spatial positions: 12,544 for a 112×112 map."""
+        return self.height * self.width
+
+    def __str__(self) -> str:
+        return f"{self.channels}×{self.height}×{self.width}"

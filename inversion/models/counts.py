@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inversion.models.decoders import decoders
 from inversion.models.encoders.catalog import ENCODERS, ENSEMBLE, EncoderCut
 from inversion.models.fusion import fusions
+
+if TYPE_CHECKING:
+    from inversion.models.fusion import Fusion
 
 FILE = Path(__file__).with_name("parameter_counts.json")
 IMAGE_SIZE = 224
@@ -28,8 +32,6 @@ def shipped_counts() -> Counts:
 def count_parameters() -> Counts:
     """Builds every combination without memory or weights, and counts."""
     import torch
-
-    from inversion.models.fusion._base import Fusion
 
     def size(fusion: Fusion | None, shape_index: int, decoder: str) -> int:
         decoder_type = decoders.get(decoder)

@@ -18,11 +18,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from inversion.models.decoders import decoders
-from inversion.models.decoders._base import parse_decoder_options
+from inversion.models.decoders import decoders, parse_decoder_options
 from inversion.models.encoders.build import Encoder
-from inversion.models.fusion import fusions
-from inversion.models.fusion._base import Fusion
+from inversion.models.fusion import Fusion, fusions
 from inversion.seeds import derive_seed
 
 
@@ -129,7 +127,7 @@ def build_model(
         RequestError: an option that does not fit.
     """
     decoder_type = decoders.get(decoder)
-    parsed = parse_decoder_options(decoder, decoder_type, options)
+    parsed = parse_decoder_options(decoder, decoder_type.OptionsType, options)
     shapes = [encoder.feature_shape for encoder in encoders]
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would reseed the GPUs as well, and fork_rng does not bring their state back

@@ -1,1 +1,1 @@
-"""Somebody's own pictures, of any size, through trained runs."""
+"""Images of a user through trained runs: reconstructions, scores, a contact sheet. May import ``runs`` and below."""

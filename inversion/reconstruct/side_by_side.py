@@ -8,17 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inversion.decibels import decibels
 from inversion.errors import DataError, InversionError, RequestError
-from inversion.file_names import safe_file_name, unique
-from inversion.files import shown
+from inversion.files import safe_file_name, shown, unique
+from inversion.losses.lpips import LPIPS
 from inversion.losses.lpips_weights import TrunkSource
-from inversion.losses.perceptual import LPIPS
-from inversion.progress import Progress, quiet
+from inversion.metrics import decibels
+from inversion.progress import Progress, no_progress
 from inversion.reconstruct.contact_sheet import MOST_PICTURES, SheetRow, contact_sheet, thumbnail
 from inversion.reconstruct.output import SHEET, TABLE, OutputFolder
-from inversion.reconstruct.reconstruct import Reconstruction, Size, reconstruct_picture
-from inversion.reconstruct.scores import PictureScores
+from inversion.reconstruct.reconstruct import PictureScores, Reconstruction, Size, reconstruct_picture
 from inversion.reconstruct.sources import Source, read_picture
 from inversion.runs.load import Reconstructor, TrainedRun
 
@@ -103,7 +101,7 @@ class FileNames:
 
 
 def reconstruct_all(sources: Sequence[Source], runs: Sequence[LoadedRun], size: Size, names: FileNames,
-                    output: OutputFolder, progress: Progress = quiet) -> list[PictureResult]:
+                    output: OutputFolder, progress: Progress = no_progress) -> list[PictureResult]:
     """Reconstructs every picture by every run, and writes all files.
 
     What ends it early leaves the files, the scores and the sheet of the pictures that were done before.

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from inversion.config.document import DocumentError
 from inversion.console import Console, make_table
-from inversion.decibels import count_exact, counted, is_a_mean
 from inversion.errors import InversionError
+from inversion.metrics import count_exact, counted, is_a_mean
 from inversion.report.data.comparable import COMPARABLE, Group, groups_of, title_of
 from inversion.report.data.labels import Document, distinguished, name_of
 from inversion.tracking.lookup import document_of

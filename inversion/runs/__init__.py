@@ -1,1 +1,4 @@
-"""TODO."""
+"""A tracked run from request to result: train, evaluate, optimize, load.
+
+May import every package but report, reconstruct, sweeps and cli.
+"""

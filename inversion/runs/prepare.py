@@ -16,17 +16,18 @@ from inversion.data.batches import TrainBatches, center_crops
 from inversion.data.cache import PhotoCache, load_cached
 from inversion.data.datasets import cache_folder
 from inversion.data.duplicates import across_splits
-from inversion.decibels import counted
 from inversion.images import IMAGENET
 from inversion.losses.lpips_weights import TrunkSource
 from inversion.losses.reconstruction import ReconstructionLoss
+from inversion.metrics import counted
 from inversion.models.encoders.build import Encoder, build_encoder
 from inversion.models.encoders.catalog import EncoderCut
-from inversion.models.encoders.imagenet import cached_file, imagenet_location
+from inversion.models.encoders.imagenet import imagenet_location
+from inversion.models.encoders.pretrained_files import cached_file
 from inversion.models.encoders.weights import WeightsSource
 from inversion.models.model import InversionModel, build_model
-from inversion.progress import Progress, quiet
-from inversion.training.callbacks import Listener
+from inversion.progress import Progress, no_progress
+from inversion.training.callbacks import Callback
 from inversion.training.cotraining import CoTrainingGroup
 from inversion.training.device import make_engine
 from inversion.training.evaluate import Scores
@@ -47,7 +48,7 @@ class Prepared:
     digest: str
 
 
-def prepare(config: RunConfig, progress: Progress = quiet, inherited: Sequence[Fallback] = ()) -> Prepared:
+def prepare(config: RunConfig, progress: Progress = no_progress, inherited: Sequence[Fallback] = ()) -> Prepared:
     """Resolves a request and reads its photographs; nothing is tracked yet.
 
     Raises:
@@ -88,14 +89,14 @@ def _check_trunk(trunk: TrunkSource, identity: str) -> None:
 
 
 def make_trainer(
-    prepared: Prepared, folder: Path, listeners: Sequence[Listener] = (), stop: StopRequest | None = None,
+    prepared: Prepared, folder: Path, callbacks: Sequence[Callback] = (), stop: StopRequest | None = None,
     group: CoTrainingGroup | None = None,
 ) -> Trainer:
     """A trainer at the beginning of a run; checkpoints go to ``folder``, ``group`` is what it shares with others."""
     config = prepared.plan.config
     engine = make_engine(config)
     model, loss = build(prepared.plan)
-    return Trainer(model, loss, training_data(prepared), config, engine, folder, prepared.digest, listeners, stop,
+    return Trainer(model, loss, training_data(prepared), config, engine, folder, prepared.digest, callbacks, stop,
                    group)
 
 
@@ -133,12 +134,12 @@ def training_data(prepared: Prepared) -> TrainingData:
     )
 
 
-def test_scores(prepared: Prepared, trainer: Trainer) -> Scores:
+def score_test_set(prepared: Prepared, trainer: Trainer) -> Scores:
     """Scores of every test image, in the order of their names."""
-    return trainer.score(test_crops(prepared))
+    return trainer.score(crops_of_test_set(prepared))
 
 
-def test_crops(prepared: Prepared) -> torch.Tensor:
+def crops_of_test_set(prepared: Prepared) -> torch.Tensor:
     """Stored centre crops of the test images: ``uint8 (N, S, S, 3)``."""
     return center_crops(prepared.photos.pixels("test"), prepared.plan.config.image_size)
 
@@ -151,7 +152,7 @@ def size_metrics(trainer: Trainer) -> dict[str, float]:
     return {
         "decoder_parameters": sum(parameter.numel() for parameter in model.trainable()),
         "feature_channels": sum(shape.channels for shape in shapes),
-        "feature_locations": max(shape.locations for shape in shapes),
+        "feature_locations": max(shape.spatial_positions for shape in shapes),
         "encoder_passes": len(shapes),
         "gflops_per_image": gflops_per_image(model, torch.zeros(1, 3, size, size, device=trainer.engine.device)),
     }
@@ -159,12 +160,12 @@ def size_metrics(trainer: Trainer) -> dict[str, float]:
 
 def progress_metrics(trainer: Trainer) -> dict[str, float]:
     """What training came to."""
-    progress = trainer.progress
+    state = trainer.state
     return {
-        "best_epoch": progress.best_epoch,
-        "best/val_loss": progress.best_loss,
-        "best/val_psnr": float(counted(progress.best_psnr)),  # a checkpoint from before that may hold an infinite one
-        "epochs_run": progress.epoch,
-        "train_seconds": progress.train_seconds,
-        "train_peak_memory_mb": progress.peak_memory_mb,
+        "best_epoch": state.best_epoch,
+        "best/val_loss": state.best_loss,
+        "best/val_psnr": float(counted(state.best_psnr)),  # a checkpoint from before that may hold an infinite one
+        "epochs_run": state.epoch,
+        "train_seconds": state.train_seconds,
+        "train_peak_memory_mb": state.peak_memory_mb,
     }

@@ -24,7 +24,7 @@ from PIL import Image
 import inversion
 from inversion.config.resolve import Plan
 from inversion.data.splits import PhotoSet
-from inversion.file_names import safe_name
+from inversion.files import safe_name
 from inversion.models.model import InversionModel
 from inversion.models.packing import pack_model
 from inversion.tracking.run import TrackedRun, strip

@@ -22,7 +22,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from inversion.config.document import texts_of
 from inversion.config.run_config import RunConfig
 from inversion.errors import AbandonedRunError, MissingArtifactError
-from inversion.file_names import safe_name
+from inversion.files import safe_name
 from inversion.tracking.artifacts import download_artifact
 from inversion.tracking.connection import (
     Connection,
@@ -37,7 +37,7 @@ from inversion.tracking.moved import present_place, require_artifacts
 from inversion.tracking.owner import HOST, PID, owner_tags, same_owner
 from inversion.tracking.stale import take_over_adopted, take_over_alone
 from inversion.tracking.store_errors import is_lost, reason
-from inversion.training.callbacks import Listener, Picture
+from inversion.training.callbacks import Callback, Picture
 
 UPLOAD_SECONDS = 60.0
 """Checkpoints lie on this machine after every epoch, and are uploaded this often and at the end."""
@@ -48,7 +48,7 @@ CONFIRM_SECONDS = 10.0
 _logger = logging.getLogger(__name__)
 
 
-class TrackedRun(Listener):
+class TrackedRun(Callback):
     """A run of the tracking store that hears what training tells."""
 
     def __init__(self, connection: Connection, run_id: str) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from inversion.config.device import computes_in_bf16
 from inversion.config.run_config import Protocol, RunConfig
-from inversion.cores import usable_cores
-from inversion.training.allocator import keep_freed_memory
+from inversion.parallel import usable_cores
+from inversion.training.memory import keep_freed_memory
 
 _logger = logging.getLogger(__name__)
 

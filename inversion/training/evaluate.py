@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from inversion import metrics
-from inversion.decibels import count_exact, counted
 from inversion.errors import NonFiniteError
 from inversion.images import from_stored
-from inversion.losses.perceptual import LPIPS
+from inversion.losses.lpips import LPIPS
 from inversion.losses.reconstruction import ReconstructionLoss, Targets, make_targets
+from inversion.metrics import count_exact, counted
 from inversion.models.model import InversionModel
 from inversion.training.device import Engine
 from inversion.training.feature_cache import FeatureCache
@@ -47,7 +47,7 @@ class Scores:
             setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
     def counted(self, name: str) -> Array:
-        """One list of scores as it counts in means: PSNR as ``inversion.decibels`` has it."""
+        """One list of scores as it counts in means: PSNR as ``inversion.metrics`` has it."""
         values = getattr(self, name)
         return counted(values) if name == "psnr" else np.asarray(values, np.float64)
 
@@ -159,7 +159,7 @@ def validation_metrics(scores: Scores, loss: ReconstructionLoss) -> dict[str, fl
     return values
 
 
-def test_metrics(scores: Scores) -> dict[str, float]:
+def final_metrics(scores: Scores) -> dict[str, float]:
     """The ``test/…`` metrics: mean and standard deviation (ddof 0) over the images, and what scoring them took.
 
     ``test/exact_images`` says how many counted as exact; it is left out where none did.

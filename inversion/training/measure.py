@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from inversion.training.allocator import give_back_freed_memory
+from inversion.training.memory import give_back_freed_memory
 
 MEGABYTE = 1024**2
 

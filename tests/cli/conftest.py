@@ -17,7 +17,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
 from inversion.cli.group import cli, run_command
-from inversion.cores import usable_cores
+from inversion.parallel import usable_cores
 
 
 class Outcome(NamedTuple):

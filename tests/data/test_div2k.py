@@ -12,11 +12,9 @@ from typing import Any
 import pytest
 
 from inversion import download
-from inversion.data import archive as archive_module
 from inversion.data import div2k
-from inversion.data.archive import unpack
 from inversion.data.cache import load_cached
-from inversion.data.div2k import Archive, Archives
+from inversion.data.div2k import Archive, Archives, unpack
 from inversion.errors import DataError
 
 
@@ -181,7 +179,7 @@ def test_too_little_space_is_noticed_before_unpacking(tmp_path: Path, monkeypatc
         asked.append(needed)
         raise DataError("full")
 
-    monkeypatch.setattr(archive_module, "require_space", refuse)
+    monkeypatch.setattr(download, "require_space", refuse)
     with pytest.raises(DataError, match="full"):
         unpack(zipped(tmp_path / "a.zip", {"a.png": b"x" * 1000}), tmp_path / "folder")
     assert asked == [1000]

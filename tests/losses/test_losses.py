@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inversion.errors import WeightsError
-from inversion.losses.perceptual import LPIPS, LevelDistance
+from inversion.losses.lpips import LPIPS, LevelDistance
 from inversion.losses.reconstruction import ReconstructionLoss, make_targets
 
 Trunk = dict[str, Tensor]

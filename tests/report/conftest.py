@@ -19,7 +19,7 @@ from PIL import Image
 
 from inversion.config.resolve import NOT_SCIENTIFIC, RECIPE, check, run_name
 from inversion.config.run_config import RunConfig
-from inversion.decibels import counted
+from inversion.metrics import counted
 from inversion.models.encoders.catalog import parse_encoders
 from inversion.tracking.study import DIGEST, KIND, STUDY
 
@@ -87,7 +87,7 @@ class MadeStudy:
             "inversion.commit": "c0ffee", **(tags or {})})
         run_id = str(run.info.run_id)
         if scores is not None:
-            locations = max(cut.shape(config.image_size).locations for cut in parse_encoders(config.encoder))
+            locations = max(cut.shape(config.image_size).spatial_positions for cut in parse_encoders(config.encoder))
             self._score(run_id, np.asarray(scores, np.float64), images,
                         {"feature_locations": float(locations), **(metrics or {})}, lpips)
         if pictures:

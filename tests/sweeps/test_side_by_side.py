@@ -14,13 +14,13 @@ from inversion.config.run_config import parse_config
 from inversion.errors import InversionError, RequestError
 from inversion.models.decoders.attention import AttentionDecoder
 from inversion.runs.train import train_steps
-from inversion.sweeps import commands
+from inversion.sweeps import actions
 from inversion.sweeps.queue.queue import Queue, Queued
 from inversion.sweeps.workers import worker as worker_module
 from inversion.sweeps.workers.cotraining import share_a_pass
 from inversion.tracking.study import SIDE_BY_SIDE
-from inversion.training.callbacks import Listener
-from inversion.training.gradients import BatchGradients
+from inversion.training.callbacks import Callback
+from inversion.training.step import BatchGradients
 
 DECODERS = ("transposed_conv", "attention", "wavelet", "frequency_aware")
 GRID = f"grid:\n  - decoder: [{', '.join(DECODERS)}]\n  - {{decoder: wavelet, seed: 1}}"
@@ -101,14 +101,14 @@ def test_a_machine_that_can_begin_none_leaves_what_it_has_claimed_besides_alone(
 ])
 def test_unasked_only_the_single_worker_of_a_command_on_a_cpu_does_it(
         gpus: list[str], options: dict[str, Any], number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "visible_gpus", lambda: gpus)
+    monkeypatch.setattr(actions, "visible_gpus", lambda: gpus)
     given = {"side_by_side": None, "workers": None, "join": False, "ray": None} | options
-    assert commands._side_by_side(given) == number
+    assert actions.runs_side_by_side(given) == number
 
 
 def test_a_worker_that_is_stopped_gives_all_of_them_back_and_they_end_as_if_it_had_not_been(
         lab: Any, queued: Work, work_here: Work, alone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stop(Listener):
+    class Stop(Callback):
         def __init__(self, stop: Any) -> None:
             self.stop = stop
 
@@ -116,8 +116,8 @@ def test_a_worker_that_is_stopped_gives_all_of_them_back_and_they_end_as_if_it_h
             if epoch == 2:
                 self.stop._parent.set("SIGTERM received")
 
-    def train_until_told(prepared: Any, connection: Any, listeners: Any, stop: Any, *rest: Any) -> Any:
-        return train_steps(prepared, connection, [*listeners, Stop(stop)], stop, *rest)
+    def train_until_told(prepared: Any, connection: Any, callbacks: Any, stop: Any, *rest: Any) -> Any:
+        return train_steps(prepared, connection, [*callbacks, Stop(stop)], stop, *rest)
 
     queued(GRID)
     monkeypatch.setattr(worker_module, "train_steps", train_until_told)

@@ -106,7 +106,7 @@ def test_one_that_fails_does_not_stop_the_others_and_can_be_tried_again(
     assert lab.results().parent.info.status == "FAILED"
     retried = lab.finish(lab.spec(GRID), "--retry-failed")
     assert retried.code == 0, retried.err
-    assert "1 failed runs are tried again" in retried.out
+    assert "retrying 1 failed run" in retried.out
     assert {run.info.status for run in lab.results().everything} == {"FINISHED"}
 
 
@@ -228,8 +228,8 @@ def test_a_study_keeps_its_queue(lab: Any, queued: Callable[..., None], sweep: S
     (("smoke.yaml", "--join", "--status"), "give one"),
     (("smoke.yaml", "--storage", "mysql://root@h/db"), "mysql://root@h/db"),
     (("--status", "--study", "nothing"), "has no study"),
-    (("--status", "--study", "it's"), "is not a name"),
-    (("--join", "--study", "no/name"), "is not a name"),
+    (("--status", "--study", "it's"), "is not a valid name"),
+    (("--join", "--study", "no/name"), "is not a valid name"),
     (("smoke.yaml", "--workers", "-1"), "--workers"),
     (("smoke.yaml", "--workers", "99999999999"), "--workers"),
     (("smoke.yaml", "--ray", "auto", "--gpus-per-run", "nan"), "--gpus-per-run': nan is not a finite number"),

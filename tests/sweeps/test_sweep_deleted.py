@@ -12,7 +12,7 @@ from mlflow.entities import Metric, Run
 from optuna.trial import TrialState
 
 from inversion.report.data.collect import collect
-from inversion.sweeps import commands
+from inversion.sweeps import actions
 from inversion.tracking.connection import connect
 from inversion.tracking.deleted import ExperimentDeletedError
 from inversion.tracking.run import TrackedRun
@@ -88,7 +88,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Crew]:
         hired = Crew(*steps)
         monkeypatch.setenv("INVERSION_GRACE_SECONDS", "3")
         monkeypatch.setattr("inversion.sweeps.workers.driver.LOOK_SECONDS", 0.01)
-        monkeypatch.setattr(commands, "_crew", lambda *_: hired)
+        monkeypatch.setattr(actions, "make_crew", lambda *_: hired)
         return hired
 
     return hire
@@ -105,7 +105,7 @@ def test_a_finished_run_that_is_deleted_is_done_again_when_it_is_asked_for(
     outcome = sweep(lab.spec(GRID, epochs=1), "--workers", 0)
     assert (outcome.code, outcome.err) == (0, "")
     assert "study tiny: 2 runs, 0 of them new" in outcome.out
-    assert "1 finished runs were deleted in MLflow, and are queued again" in outcome.out
+    assert "1 finished run was deleted in MLflow and is queued again" in outcome.out
     assert "1 queued, 1 finished" in sweep("--status", "--study", "tiny").out
     work_here()
     again = find(lab, "wavelet")
@@ -144,7 +144,7 @@ def test_a_deleted_trial_of_a_search_is_done_again_with_its_parameters(
     first, second = lab.results().trials
     remove(lab, lab.results().client.get_run(first.user_attrs["mlflow_run"]))
     outcome = sweep(lab.spec(search, epochs=1, lr=None), "--workers", 0)
-    assert "1 finished runs were deleted in MLflow, and are queued again" in outcome.out
+    assert "1 finished run was deleted in MLflow and is queued again" in outcome.out
     work_here()
     trials = lab.results().trials
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
@@ -256,7 +256,7 @@ def test_a_parent_that_was_deleted_is_named_by_who_looks_and_made_again_by_who_w
     remove(lab, first)
     looked = sweep("--status", "--study", "tiny")
     assert (looked.code, looked.err) == (1, "")
-    assert "the run of study tiny itself was deleted in MLflow" in looked.out
+    assert "the parent run of study tiny was deleted in MLflow" in looked.out
     assert not [run for run in lab.results().everything if run.data.tags.get(KIND) == "study"]
     assert sweep(lab.spec(GRID, epochs=1), "--workers", 0).code == 0
     second = lab.results().parent

@@ -133,7 +133,7 @@ def test_a_signal_to_the_driver_leaves_resumable_runs_within_seconds(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert time.monotonic() - began < 15
-    assert "the same command goes on with them" in err
+    assert "the same command resumes the study" in err
     left = lab.results()
     assert left.parent.info.status == "KILLED"
     stopped = [run for run in left.runs if run.info.status != "FINISHED"]
@@ -150,7 +150,7 @@ def test_a_preempted_worker_gives_its_run_back_within_seconds(lab: Any, long_spe
     worker.terminate()
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "the workers ended before the work did: worker 1: SIGTERM received (log: " in err
+    assert "all workers exited with runs still pending: worker 1: SIGTERM received (log: " in err
     released = [trial for trial in lab.results().trials if "released" in trial.user_attrs]
     assert len(released) == 1
     assert released[0].user_attrs["released"].startswith("stopped after step")

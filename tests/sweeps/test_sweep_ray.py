@@ -132,7 +132,7 @@ def test_a_signal_to_the_driver_makes_the_workers_give_their_runs_back(
         _, err = process.communicate(timeout=60)
         assert process.returncode == 130, err
         assert time.monotonic() - began < 20
-        assert "the same command goes on with them" in err
+        assert "the same command resumes the study" in err
         left = lab.results()
         assert {trial.state.name for trial in left.trials} <= {"WAITING", "FAIL", "COMPLETE"}
         given_back = [trial for trial in left.trials if "released" in trial.user_attrs and owner(trial) in workers]

@@ -9,7 +9,7 @@ import pytest
 import requests
 from optuna.trial import TrialState
 
-from inversion.sweeps import commands
+from inversion.sweeps import actions
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.study.study import PARENT
 from inversion.sweeps.workers import worker as worker_module
@@ -139,9 +139,9 @@ def test_a_tracking_store_that_is_lost_at_the_end_is_told_in_one_line(
 
     monkeypatch.setattr(Driver, "drive", lambda driver, stop: look(driver.reading))
     if answers:
-        monkeypatch.setattr(commands, "sum_up", lambda *_: lose(requests.ConnectionError("reset by peer")))
+        monkeypatch.setattr(actions, "sum_up", lambda *_: lose(requests.ConnectionError("reset by peer")))
     else:
-        monkeypatch.setattr(commands, "require_answer", lambda uri: lose(NoTrackingError("it does not answer.")))
+        monkeypatch.setattr(actions, "require_answer", lambda uri: lose(NoTrackingError("it does not answer.")))
     outcome = sweep("--join", "--study", "tiny")
     assert (outcome.code, outcome.err.count("\n")) == (1, 1)
     assert ("reset by peer" if answers else "it does not answer") in outcome.err

@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from inversion.config.run_config import RunConfig, parse_config
 from inversion.errors import InterruptedRunError, MissingArtifactError, NonFiniteError, RequestError
-from inversion.file_names import safe_name
+from inversion.files import safe_name
 from inversion.runs.train import checkpoint_to_resume
 from inversion.tracking import results
 from inversion.tracking.connection import Connection, TrackingLostError, connect

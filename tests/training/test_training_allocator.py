@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from inversion.training.allocator import keep_freed_memory
+from inversion.training.memory import keep_freed_memory
 
 PROGRAM = """
 import resource, torch
-from inversion.training.allocator import keep_freed_memory
+from inversion.training.memory import keep_freed_memory
 {keep}
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from inversion.errors import InterruptedRunError, NonFiniteError
-from inversion.training.callbacks import Listener
+from inversion.training.callbacks import Callback
 from inversion.training.checkpoint import BEST, LAST, load_checkpoint
 from inversion.training.cotraining import CoTrainingGroup, Position, Steps, run_alone, train_together
-from inversion.training.state import Progress
+from inversion.training.state import TrainingState
 from inversion.training.stop import StopRequest
 from inversion.training.trainer import Trainer
 
@@ -23,10 +23,10 @@ OF_THE_CLOCK = {"seconds_in_epoch", "train_seconds", "validation_seconds", "peak
 
 
 def job(make: Make, folder: str, passes: list[int] | None = None, resume: bool = False,
-        **values: Any) -> Callable[[CoTrainingGroup], Steps[Progress]]:
+        **values: Any) -> Callable[[CoTrainingGroup], Steps[TrainingState]]:
     """A run of a group; ``passes`` is filled with the sizes of the batches that it encodes while it trains."""
 
-    def steps(group: CoTrainingGroup) -> Steps[Progress]:
+    def steps(group: CoTrainingGroup) -> Steps[TrainingState]:
         trainer = make(folder, group=group, **values)
         encode = trainer.model.encode
 
@@ -44,7 +44,7 @@ def job(make: Make, folder: str, passes: list[int] | None = None, resume: bool =
     return steps
 
 
-def alone(make: Make, folder: str, passes: list[int] | None = None, **values: Any) -> Progress:
+def alone(make: Make, folder: str, passes: list[int] | None = None, **values: Any) -> TrainingState:
     return run_alone(job(make, folder, passes, **values)(CoTrainingGroup()))
 
 
@@ -77,7 +77,7 @@ def test_four_decoders_side_by_side_come_to_the_bit_to_what_each_comes_to_alone(
 
 
 def test_one_that_fails_or_is_stopped_or_ends_early_leaves_the_others_as_they_are(make_trainer: Make) -> None:
-    class StopAfter(Listener):
+    class StopAfter(Callback):
         def __init__(self, stop: StopRequest) -> None:
             self.stop = stop
 
@@ -89,7 +89,7 @@ def test_one_that_fails_or_is_stopped_or_ends_early_leaves_the_others_as_they_ar
     alone(make_trainer, "alone", decoder="wavelet")
     failed, stopped, short, whole = train_together([
         job(make_trainer, "failed", decoder="wavelet", lpips=False, batch_size=2, lr=1e30),
-        job(make_trainer, "stopped", decoder="transposed_conv", listeners=[StopAfter(stop)], stop=stop),
+        job(make_trainer, "stopped", decoder="transposed_conv", callbacks=[StopAfter(stop)], stop=stop),
         job(make_trainer, "short", decoder="frequency_aware", epochs=1),
         job(make_trainer, "whole", decoder="wavelet"),
     ])
@@ -153,13 +153,13 @@ def test_whoever_is_furthest_behind_goes_first() -> None:
 
 
 def test_all_heed_a_stop_before_their_next_step(make_trainer: Make) -> None:
-    class Stop(Listener):
+    class Stop(Callback):
         def on_step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
             if (epoch, step) == (2, 1):
                 stop.set("asked by a test")
 
     stop = StopRequest()
-    futures = train_together([job(make_trainer, decoder, decoder=decoder, listeners=[Stop()], stop=stop)
+    futures = train_together([job(make_trainer, decoder, decoder=decoder, callbacks=[Stop()], stop=stop)
                             for decoder in DECODERS])
     assert [type(future.exception()) for future in futures] == [InterruptedRunError] * 4
     assert [outcome(make_trainer, decoder)[LAST]["progress"]["step"] for decoder in DECODERS] == [1, 0, 0, 0]

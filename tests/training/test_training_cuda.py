@@ -31,12 +31,12 @@ def test_the_host_does_not_wait_for_the_device_inside_an_epoch(decoder: str, mak
     trainer = on_cuda(make_trainer, decoder=decoder)
     trainer._calibrate()
     run_alone(trainer._train_epoch())  # what is made once may wait
-    trainer.progress.step = trainer.progress.images = 0
+    trainer.state.step = trainer.state.images = 0
     settle, waited = trainer._settle, []
 
     def settle_and_allow() -> None:
         torch.cuda.set_sync_debug_mode("default")
-        waited.append(trainer.progress.step)
+        waited.append(trainer.state.step)
         settle()
 
     trainer._settle = settle_and_allow  # type: ignore[method-assign]

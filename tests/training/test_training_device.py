@@ -9,7 +9,7 @@ import torch
 
 from inversion.config import device as config_device
 from inversion.config.run_config import RunConfig
-from inversion.cores import usable_cores
+from inversion.parallel import usable_cores
 from inversion.training import device as module
 from inversion.training.device import make_engine, use_threads
 

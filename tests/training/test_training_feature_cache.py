@@ -59,7 +59,7 @@ def test_validation_encodes_its_images_once_and_scores_as_if_it_did_so_every_epo
 
         trainer.model.encode = count
         trainer.fit()
-        results.append((len(counted), trainer.progress.best_loss, trainer.progress.last_metrics["val/psnr"]))
+        results.append((len(counted), trainer.state.best_loss, trainer.state.last_metrics["val/psnr"]))
     kept, anew = results
     assert anew[0] - kept[0] == 3  # of four epochs' validations, all but the first
     assert kept[1:] == anew[1:]

@@ -1,16 +1,39 @@
-"""Decoders: rebuild the image from a feature map.
+"""Decoders: a feature map ``(B, C, h, w)`` to the image ``(B, 3, S, S)``. One file and one decorator each.
 
-One file and one decorator each. Import ``inversion.models.decoders._base`` for the interface; this module stays free of
-PyTorch, so that names and summaries are known at once.
+Everything that a decoder's file needs is imported from here. ``Decoder`` and ``clamp_to_image`` need PyTorch, and are
+imported when they are first asked for: names, summaries and options are known without it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from inversion.models.decoders._options import DECLARED, Options, parse_decoder_options
 from inversion.registry import Registry
 
 if TYPE_CHECKING:
-    from inversion.models.decoders._base import Decoder
+    from inversion.models.decoders._base import Decoder, clamp_to_image
+
+__all__ = ["Decoder", "Options", "clamp_to_image", "decoders", "options_type", "parse_decoder_options"]
 
 decoders: Registry[type[Decoder]] = Registry("decoder", "inversion.models.decoders")
+
+
+def options_type(name: str) -> type[Options]:
+    """The options of the decoder called ``name``; its file is imported only if it declares them itself.
+
+    Raises:
+        UnknownNameError: there is no such decoder.
+    """
+    decoders.check(name)
+    if name in DECLARED:
+        return DECLARED[name]
+    return decoders.get(name).OptionsType if decoders.mentions(name, "OptionsType") else Options
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Decoder", "clamp_to_image"):
+        from inversion.models.decoders import _base
+
+        return getattr(_base, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

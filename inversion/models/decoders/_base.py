@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from inversion.models.decoders._options import Options, parse_values
-from inversion.models.features import FeatureShape
-
-__all__ = ["Decoder", "Options", "clamp_to_image", "parse_decoder_options"]
+from inversion.models import FeatureShape
+from inversion.models.decoders._options import Options
 
 
 class Decoder(nn.Module):
@@ -27,16 +24,6 @@ class Decoder(nn.Module):
         super().__init__()
         self.features = features
         self.image_size = image_size
-
-
-def parse_decoder_options(name: str, decoder: type[Decoder], values: Mapping[str, str]) -> Options:
-    """The decoder's options from ``name=value`` texts; what is not given has its default.
-
-    Raises:
-        UnknownNameError: an option that this decoder does not have.
-        RequestError: a value of the wrong type or out of range.
-    """
-    return parse_values(name, decoder.OptionsType, values)
 
 
 class _ClampPulledBack(torch.autograd.Function):

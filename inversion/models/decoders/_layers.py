@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inversion.models.features import FeatureShape
+from inversion.models import FeatureShape
 
 CHANNEL_FLOOR = 32
 
@@ -35,13 +35,15 @@ class Doubling(nn.ConvTranspose2d):
     """ConvTranspose2d(k=4, s=2, p=1), which doubles height and width; the same numbers, sooner.
 
     oneDNN's own gradient of the bias takes longer than that of the weights: 3 of 5 ms an image for 32 channels at
-    224×224, where a sum takes 0.1 (docs/log.md).
+    224×224, where a sum takes 0.1 (docs/log.md). Devices other than CPUs use the plain layer.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, kernel_size=4, stride=2, padding=1)
 
     def forward(self, values: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if values.device.type != "cpu":
+            return super().forward(values, output_size)
         bias = cast(Tensor, self.bias)
         doubled = F.conv_transpose2d(values, self.weight, bias.detach(), stride=2, padding=1)
         result: Tensor = _SumToBias.apply(doubled, bias)
@@ -66,7 +68,7 @@ def convolution_stage(inputs: int, outputs: int, stride: int = 1) -> nn.Sequenti
     )
 
 
-def quiet(head: nn.Conv2d) -> nn.Conv2d:
+def start_near_zero(head: nn.Conv2d) -> nn.Conv2d:
     """A head of transform coefficients that starts near zero, so that training starts at a grey image.
 
     At PyTorch's default initialisation the synthesised image starts as noise of standard deviation 0.4, and unlearning

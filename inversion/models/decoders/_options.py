@@ -1,42 +1,80 @@
-"""Options that decoders declare, checked without PyTorch where a decoder allows it.
+"""The options of decoders, declared and checked without PyTorch, so that a mistake in them is reported at once.
 
-A decoder's options may stand in its own file. Where they stand in ``_NAME_options.py`` beside it, as ``OptionsType``,
-a typing error in them is told at once: the decoder itself imports PyTorch, which takes seconds.
+The decoders that come with the project declare theirs here. Another decoder can declare its own in its file: they are
+then checked when that file is imported, which takes PyTorch's seconds.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Mapping
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from inversion.errors import RequestError, UnknownNameError
-from inversion.models.decoders import decoders
 
 
 class Options(BaseModel):
-    """The options of a decoder that has none; decoders with options derive from it, a field each."""
+    """The options of a decoder that has none. Derive from it for others: one field, with a docstring, per option."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-def options_type(name: str) -> type[Options]:
-    """The options of the decoder called ``name``.
+class AttentionOptions(Options):
+    depth: int = Field(2, ge=1, le=24)
+    """transformer blocks"""
+    heads: int = Field(0, ge=0, le=64)
+    """attention heads; they divide the width; 0: one for every 64 channels of it"""
+    width: int = Field(0, ge=0, le=2048)
+    """channels of a token; 0: those of the features as far as heads divide them, at most 128 beyond 1,024 tokens"""
+    mlp_ratio: float = Field(2.0, gt=0, le=8)
+    """hidden channels of the MLP, in units of the width"""
+    pooled: int = Field(14, ge=1, le=64)
+    """side of the map that keys and values are pooled to, where it is larger"""
 
-    Raises:
-        UnknownNameError: there is none.
-    """
-    decoders.check(name)
-    module = f"{decoders.package}._{name}_options"
-    if importlib.util.find_spec(module):
-        found: type[Options] = importlib.import_module(module).OptionsType
-        return found
-    return decoders.get(name).OptionsType if decoders.mentions(name, "OptionsType") else Options
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Self:
+        if self.heads and self.width % self.heads:
+            raise ValueError(f"heads={self.heads} does not divide width={self.width}")
+        return self
 
 
-def parse_values(name: str, declared: type[Options], values: Mapping[str, str]) -> Options:
+class FrequencyAwareOptions(Options):
+    block: Literal["4", "8", "16", "32"] = "8"
+    """side of a DCT block in pixels: 4, 8, 16 or 32"""
+    cutoff: int = Field(4, ge=1)
+    """coefficients (u, v) with u + v below it are low frequencies"""
+
+    @model_validator(mode="after")
+    def _some_frequency_is_high(self) -> Self:
+        highest = 2 * int(self.block) - 2
+        if self.cutoff > highest:
+            raise ValueError(f"cutoff={self.cutoff} leaves no high frequency in blocks of {self.block}; "
+                             f"the highest is {highest}")
+        return self
+
+
+class WaveletOptions(Options):
+    wavelet: str = "haar"
+    """any discrete wavelet of PyWavelets, such as haar, db2, bior2.2"""
+
+    @field_validator("wavelet")
+    @classmethod
+    def _known_to_pywavelets(cls, value: str) -> str:
+        import pywt  # type: ignore[import-untyped]
+
+        if value not in pywt.wavelist(kind="discrete"):
+            raise ValueError("not a discrete wavelet of PyWavelets")
+        return value
+
+
+DECLARED: Mapping[str, type[Options]] = {
+    "attention": AttentionOptions, "frequency_aware": FrequencyAwareOptions, "wavelet": WaveletOptions,
+}
+"""Options by the decoder's name."""
+
+
+def parse_decoder_options(decoder: str, declared: type[Options], values: Mapping[str, str]) -> Options:
     """The decoder's options from ``name=value`` texts; what is not given has its default.
 
     Raises:
@@ -47,17 +85,17 @@ def parse_values(name: str, declared: type[Options], values: Mapping[str, str]) 
     for option in values:
         if option not in known:
             if not known:
-                raise RequestError(f"decoder_options: decoder {name!r} has no options, so {option!r} cannot be set")
-            raise UnknownNameError(f"decoder_options: decoder {name!r} has no option", option, known)
+                raise RequestError(f"decoder_options: decoder {decoder!r} has no options, so {option!r} cannot be set")
+            raise UnknownNameError(f"decoder_options: decoder {decoder!r} has no option", option, known)
     try:
         return declared.model_validate(dict(values))
     except ValidationError as error:
         detail = error.errors()[0]
         message = detail["msg"].removeprefix("Value error, ")
         if not detail["loc"]:  # options that do not go together
-            raise RequestError(f"decoder_options of decoder {name!r}: {message}") from None
+            raise RequestError(f"decoder_options of decoder {decoder!r}: {message}") from None
         option = str(detail["loc"][0])
         raise RequestError(
-            f"decoder_options: {option}={detail['input']!s} of decoder {name!r}: {message}. "
+            f"decoder_options: {option}={detail['input']!s} of decoder {decoder!r}: {message}. "
             f"({known[option].description})"
         ) from None

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inversion.models.decoders import decoders
-from inversion.models.decoders._attention_options import AttentionOptions
-from inversion.models.decoders._base import Decoder
+from inversion.models import FeatureShape
+from inversion.models.decoders import Decoder, decoders
 from inversion.models.decoders._layers import UpsamplingHead
-from inversion.models.features import FeatureShape
+from inversion.models.decoders._options import AttentionOptions
 
 FEW_TOKENS = 1024
 """Up to so many tokens the blocks are as wide as the features; beyond, at most 128 wide."""
@@ -33,7 +32,7 @@ class AttentionDecoder(Decoder):
 
     def __init__(self, features: FeatureShape, image_size: int, options: AttentionOptions) -> None:
         super().__init__(features, image_size, options)
-        widest = features.channels if features.locations <= FEW_TOKENS else 128
+        widest = features.channels if features.spatial_positions <= FEW_TOKENS else 128
         width = options.width or _multiple(options.heads, min(features.channels, widest))
         self.embed = nn.Conv2d(features.channels, width, kernel_size=1)
         self.blocks = nn.Sequential(*(TransformerBlock(width, options) for _ in range(options.depth)))

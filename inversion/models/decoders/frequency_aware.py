@@ -12,11 +12,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from inversion.models.decoders import decoders
-from inversion.models.decoders._base import Decoder, clamp_to_image
-from inversion.models.decoders._frequency_aware_options import FrequencyAwareOptions
-from inversion.models.decoders._layers import convolution_stage, halved, quiet, resize_to, upsampling_stage
-from inversion.models.features import FeatureShape
+from inversion.models import FeatureShape
+from inversion.models.decoders import Decoder, clamp_to_image, decoders
+from inversion.models.decoders._layers import convolution_stage, halved, resize_to, start_near_zero, upsampling_stage
+from inversion.models.decoders._options import FrequencyAwareOptions
 
 COLOURS = 3
 
@@ -47,10 +46,10 @@ class FrequencyAwareDecoder(Decoder):
             nn.Conv2d(width, 2 * width, kernel_size=self.patch, stride=self.patch, bias=False),
             nn.BatchNorm2d(2 * width),
             nn.ReLU(inplace=True),
-            quiet(nn.Conv2d(2 * width, COLOURS * self.low_count, kernel_size=3, padding=1)),
+            start_near_zero(nn.Conv2d(2 * width, COLOURS * self.low_count, kernel_size=3, padding=1)),
         )
         highs = COLOURS * (len(order) - self.low_count)
-        self.high = quiet(nn.Conv2d(width, highs, kernel_size=self.patch, stride=self.patch))
+        self.high = start_near_zero(nn.Conv2d(width, highs, kernel_size=self.patch, stride=self.patch))
 
     def forward(self, features: Tensor) -> Tensor:
         values = self.to_grid(self.trunk(features))

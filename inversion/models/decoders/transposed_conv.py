@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from inversion.models.decoders import decoders
-from inversion.models.decoders._base import Decoder, Options
+from inversion.models import FeatureShape
+from inversion.models.decoders import Decoder, Options, decoders
 from inversion.models.decoders._layers import UpsamplingHead
-from inversion.models.features import FeatureShape
 
 
 @decoders.register("transposed_conv")

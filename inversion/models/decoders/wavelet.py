@@ -15,11 +15,17 @@ from ptwt.conv_transform_2 import waverec2
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inversion.models.decoders import decoders
-from inversion.models.decoders._base import Decoder, clamp_to_image
-from inversion.models.decoders._layers import convolution_stage, doublings, halved, quiet, resize_to, upsampling_stage
-from inversion.models.decoders._wavelet_options import WaveletOptions
-from inversion.models.features import FeatureShape
+from inversion.models import FeatureShape
+from inversion.models.decoders import Decoder, clamp_to_image, decoders
+from inversion.models.decoders._layers import (
+    convolution_stage,
+    doublings,
+    halved,
+    resize_to,
+    start_near_zero,
+    upsampling_stage,
+)
+from inversion.models.decoders._options import WaveletOptions
 
 COLOURS = 3
 
@@ -41,11 +47,11 @@ class WaveletDecoder(Decoder):
         self.levels = max(1, min(doublings(features, image_size), halvings))
         width = max(features.channels // 2, 64)
         self.trunk = convolution_stage(features.channels, width)
-        self.approximation = quiet(nn.Conv2d(width, COLOURS, kernel_size=3, padding=1))
+        self.approximation = start_near_zero(nn.Conv2d(width, COLOURS, kernel_size=3, padding=1))
         self.details = nn.ModuleList()
         self.stages = nn.ModuleList()
         for level in range(self.levels, 0, -1):
-            self.details.append(quiet(nn.Conv2d(width, 3 * COLOURS, kernel_size=3, padding=1)))
+            self.details.append(start_near_zero(nn.Conv2d(width, 3 * COLOURS, kernel_size=3, padding=1)))
             if level > 1:
                 self.stages.append(upsampling_stage(width, halved(width)))
                 width = halved(width)

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from inversion.errors import WeightsError
 from inversion.models.encoders import _timm_models
-from inversion.models.encoders._cached import cached_imagenet
 from inversion.models.encoders._names import COUNTER, NamesError, below, large_prefixes, one_of
 from inversion.models.encoders._random import random_state
 from inversion.models.encoders.catalog import ENCODERS, EncoderCut
+from inversion.models.encoders.imagenet import cached_imagenet
 from inversion.models.encoders.state_dict import below_prefix, fit, read_state_dict
 from inversion.models.encoders.weights import WeightsSource
 from inversion.seeds import derive_seed

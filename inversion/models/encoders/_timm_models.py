@@ -17,9 +17,9 @@ from torch import nn
 
 from inversion.errors import RequestError, UnknownNameError
 from inversion.images import Normalisation
-from inversion.models.encoders.spec import TIMM_PREFIX, EncoderSpec, LayerSpec
-from inversion.models.encoders.state_dict import reason
-from inversion.models.features import FeatureShape
+from inversion.models import FeatureShape
+from inversion.models.encoders.specs import TIMM_PREFIX, EncoderSpec, LayerSpec
+from inversion.text import reason
 
 _COUNTED = re.compile(r"(block|stage)s[._](\d+)")
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torchvision import models  # type: ignore[import-untyped]
 from torchvision.models.feature_extraction import create_feature_extractor  # type: ignore[import-untyped]
 
-from inversion.models.encoders._cached import cached_imagenet
 from inversion.models.encoders._random import random_state
 from inversion.models.encoders.catalog import EncoderCut
+from inversion.models.encoders.imagenet import cached_imagenet
 from inversion.models.encoders.state_dict import fit, read_state_dict
 from inversion.models.encoders.weights import WeightsSource
 
@@ -44,10 +44,11 @@ class PairwiseMaxPool(nn.Module):
 
     PyTorch's own also writes those, four times the bytes of a bf16 result's input, for a backward pass that a frozen
     encoder does not have. Where there is one (inversion by optimisation) it is PyTorch's: at ties the gradients differ.
+    It was measured on CPUs; other devices use PyTorch's too.
     """
 
     def forward(self, values: Tensor) -> Tensor:
-        if values.requires_grad:
+        if values.requires_grad or values.device.type != "cpu":
             return nn.functional.max_pool2d(values, 2)
         height, width = (2 * (side // 2) for side in values.shape[-2:])
         rows = torch.maximum(values[:, :, 0:height:2], values[:, :, 1:height:2])

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from inversion.images import Normalisation
+from inversion.models import FeatureShape
 from inversion.models.encoders.catalog import EncoderCut
 from inversion.models.encoders.imagenet import require_imagenet
 from inversion.models.encoders.weights import WeightsSource
-from inversion.models.features import FeatureShape
 
 
 class Encoder(nn.Module):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from inversion.errors import RequestError, UnknownNameError
 from inversion.images import IMAGENET, Normalisation
-from inversion.models.encoders.spec import TIMM_PREFIX, EncoderSpec, LayerSpec
-from inversion.models.features import FeatureShape
+from inversion.models import FeatureShape
+from inversion.models.encoders.specs import TIMM_PREFIX, EncoderSpec, LayerSpec
 
 _VGG16_CHANNELS_AND_POOLS = ((64, 4), (128, 9), (256, 16), (512, 23), (512, 30))
 _RESNET34_CHANNELS = (64, 128, 256, 512)

@@ -25,9 +25,9 @@ from inversion.models.encoders._names import (
 )
 from inversion.models.encoders._unpickle import RefusedObjectsError, converting_line, looks_hostile, read_pickle
 from inversion.models.encoders.file_content import ForeignFileError, format_of
+from inversion.text import reason
 
 MOST_SHOWN = 4
-_REASON_LENGTH = 300
 
 
 def read_state_dict(path: Path, part: str = "") -> dict[str, Tensor]:
@@ -102,12 +102,6 @@ def below_prefix(needed: Mapping[str, Tensor], found: Mapping[str, Tensor], what
             raise WeightsError(f"{what}: {error}") from error
         return candidates[chosen]
     return next(iter(candidates.values()))
-
-
-def reason(error: Exception) -> str:
-    """An error of another library on one line, cut where it becomes a listing."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _REASON_LENGTH else f"{text[:_REASON_LENGTH]}…"
 
 
 def _read(path: Path) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inversion.models.features import FeatureShape
+from inversion.models import FeatureShape
 
 FUSED_CHANNELS = 256
 
@@ -21,7 +21,7 @@ class Fusion(nn.Module):
 
     def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
         super().__init__()
-        largest = max(shapes, key=lambda shape: shape.locations)
+        largest = max(shapes, key=lambda shape: shape.spatial_positions)
         self.fused = FeatureShape(channels, largest.height, largest.width)
         self.align = nn.ModuleList(nn.Conv2d(shape.channels, channels, kernel_size=1) for shape in shapes)
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from inversion.models.features import FeatureShape
-from inversion.models.fusion import fusions
-from inversion.models.fusion._base import FUSED_CHANNELS, Fusion
+from inversion.models import FeatureShape
+from inversion.models.fusion import FUSED_CHANNELS, Fusion, fusions
 
 
 @fusions.register("concat")

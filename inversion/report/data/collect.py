@@ -13,8 +13,8 @@ import pandas as pd
 from mlflow.entities import Run
 
 from inversion.config.document import DocumentError, NoDocumentError
-from inversion.decibels import counted
 from inversion.errors import DamagedArtifactError, MissingArtifactError
+from inversion.metrics import counted
 from inversion.report.data.artifacts import fetch_list, fetch_text
 from inversion.report.data.study_data import ReportRun, StudyData
 from inversion.tracking.connection import Connection

@@ -12,7 +12,7 @@ import numpy as np
 
 from inversion.config.resolve import run_name
 from inversion.config.run_config import RunConfig
-from inversion.decibels import count_exact, counted
+from inversion.metrics import count_exact, counted
 from inversion.report.data.study_data import ReportRun
 from inversion.report.stats.statistics import Interval, SeedPool, pool_interval, pool_seeds
 from inversion.tracking.study import SIDE_BY_SIDE

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from inversion.decibels import decibels
+from inversion.metrics import decibels
 from inversion.report.data.artifacts import fetch_parquet
 from inversion.report.data.board import Board
 from inversion.report.data.configuration import Configuration

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from inversion.decibels import EXACT_DB
+from inversion.metrics import EXACT_DB
 from inversion.report.data.board import Board
 from inversion.report.data.configuration import Configuration
 from inversion.report.published.published_figures import BESIDE, beside_note, published_row

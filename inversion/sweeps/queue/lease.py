@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from inversion.errors import AbandonedRunError, PrunedRunError
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import patiently
-from inversion.training.callbacks import Listener, Picture
+from inversion.training.callbacks import Callback, Picture
 from inversion.training.stop import StopRequest
 
 LOST = "another worker has taken this run over, because this one sent no heartbeat for too long"
@@ -23,7 +23,7 @@ LOST = "another worker has taken this run over, because this one sent no heartbe
 _logger = logging.getLogger(__name__)
 
 
-class Lease(Listener):
+class Lease(Callback):
     """Sends heartbeats for a claimed trial while the block runs, and reports the training to the queue.
 
     Optuna's own heartbeat thread ends at its first database error. This one continues, and stops the run when the trial

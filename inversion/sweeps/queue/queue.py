@@ -22,7 +22,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from inversion.config.document import VERSION
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 from inversion.sweeps.queue.entry import (
     CONFIG,
     DIGEST,
@@ -102,7 +102,7 @@ class Queue:
         """Every run of the study."""
         return latest(self._trials())
 
-    def add(self, runs: Sequence[Queued], progress: Progress = quiet) -> int:
+    def add(self, runs: Sequence[Queued], progress: Progress = no_progress) -> int:
         """Queues the runs whose digest is not in the queue yet; returns how many were added.
 
         The digests are read under the lock, so two processes that add the same run at once add it once.

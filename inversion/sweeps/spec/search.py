@@ -1,4 +1,4 @@
-"""A search: what Optuna is to optimise, over which space, with which sampler and pruner. Optuna is imported late."""
+"""A search: what Optuna optimises, over which space, with which sampler and pruner. Optuna is imported late."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from inversion.config.run_config import RunConfig
 from inversion.seeds import derive_seed
-from inversion.sweeps.spec.engines import Engine
-from inversion.sweeps.spec.values import checked
+from inversion.sweeps.spec.grid import checked_config
 
 if TYPE_CHECKING:
     import optuna
@@ -23,11 +22,26 @@ METRICS: dict[str, Direction] = {
     BEST_PSNR: "maximize", "best/val_loss": "minimize", "val/loss": "minimize", "val/mse": "minimize",
     "val/lpips": "minimize", "val/psnr": "maximize", "val/ssim": "maximize",
 }
-"""What a search may optimise, and which way is better. A metric by epoch counts at the best epoch."""
+"""What a search may optimise, and in which direction. A metric logged by epoch counts at the best epoch."""
+
+SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "gp": "GPSampler", "cmaes": "CmaEsSampler"}
+PRUNERS = {"none": "NopPruner", "median": "MedianPruner", "hyperband": "HyperbandPruner"}
+"""The names in a spec of classes in ``optuna.samplers`` and ``optuna.pruners``; their options are Optuna's own."""
 
 
 class _Plain(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Algorithm(_Plain):
+    """A sampler or pruner by name, with the options that were set; Optuna's defaults hold for the others."""
+
+    name: str
+    options: dict[str, bool | int] = {}
+
+    def __str__(self) -> str:
+        options = ", ".join(f"{name}={str(value).lower()}" for name, value in self.options.items())
+        return f"{self.name} ({options})" if options else self.name
 
 
 class Choices(_Plain):
@@ -36,15 +50,9 @@ class Choices(_Plain):
     type: Literal["categorical"] = "categorical"
     choices: tuple[str, ...]
 
-    def ends(self) -> tuple[str, ...]:
-        """The values to try when it is checked what goes together: all."""
+    def extremes(self) -> tuple[str, ...]:
+        """The values with which combinations are checked: all."""
         return self.choices
-
-    def distribution(self) -> optuna.distributions.BaseDistribution:
-        """The same for Optuna."""
-        from optuna.distributions import CategoricalDistribution
-
-        return CategoricalDistribution(self.choices)
 
     def __str__(self) -> str:
         return ", ".join(self.choices)
@@ -59,59 +67,36 @@ class FloatRange(_Plain):
     log: bool = False
     step: float | None = None
 
-    def ends(self) -> tuple[float, float]:
-        """The values to try when it is checked what goes together."""
+    def extremes(self) -> tuple[float, float]:
+        """The values with which combinations are checked."""
         return self.low, self.high
 
-    def distribution(self) -> optuna.distributions.BaseDistribution:
-        """The same for Optuna."""
-        from optuna.distributions import FloatDistribution
-
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
-
     def __str__(self) -> str:
-        return _range(self.low, self.high, self.log, self.step)
+        return (f"{self.low} to {self.high}{', logarithmic' if self.log else ''}"
+                f"{f', in steps of {self.step}' if self.step else ''}")
 
 
-class IntRange(_Plain):
+class IntRange(FloatRange):
     """A whole number from ``low`` to ``high``, both included."""
 
-    type: Literal["int"] = "int"
+    type: Literal["int"] = "int"  # type: ignore[assignment]
     low: int
     high: int
-    log: bool = False
     step: int | None = None
-
-    def ends(self) -> tuple[int, int]:
-        """The values to try when it is checked what goes together."""
-        return self.low, self.high
-
-    def distribution(self) -> optuna.distributions.BaseDistribution:
-        """The same for Optuna."""
-        from optuna.distributions import IntDistribution
-
-        return IntDistribution(self.low, self.high, log=self.log, step=self.step or 1)
-
-    def __str__(self) -> str:
-        return _range(self.low, self.high, self.log, self.step)
 
 
 Distribution = Annotated[Choices | FloatRange | IntRange, Field(discriminator="type")]
 
 
-def _range(low: float, high: float, log: bool, step: float | None) -> str:
-    return f"{low} to {high}" + (", logarithmic" if log else "") + (f", in steps of {step}" if step else "")
-
-
 class Search(_Plain):
-    """A checked ``search`` section. Equal searches behave the same; the study keeps it for workers that join."""
+    """A checked ``search`` section. Equal searches behave the same; the study stores it for workers that join."""
 
     metric: str
     direction: Direction
     trials: int
     seed: int
-    sampler: Engine
-    pruner: Engine
+    sampler: Algorithm
+    pruner: Algorithm
     space: dict[str, Distribution]
 
     def to_json(self) -> dict[str, Any]:
@@ -120,51 +105,58 @@ class Search(_Plain):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Search:
-        """The search that ``to_json`` gave."""
+        """The inverse of ``to_json``."""
         return cls.model_validate(data)
 
     def make_sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """A fresh sampler for one trial.
+        """A fresh sampler for the trial of this number.
 
-        Its chance depends on the trial's number, and it remembers nothing of earlier trials but what the study holds:
-        so what is suggested depends on the history alone, and not on which worker asks.
+        It is seeded with the trial's number and knows of earlier trials only what the study holds. So its suggestions
+        depend on the history alone, and not on which worker asks.
         """
         from optuna import samplers
         from optuna.exceptions import ExperimentalWarning
 
-        kinds: dict[str, Any] = {"tpe": samplers.TPESampler, "random": samplers.RandomSampler,
-                                 "gp": samplers.GPSampler, "cmaes": samplers.CmaEsSampler}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # an option that the spec names is wanted
-            sampler: optuna.samplers.BaseSampler = kinds[self.sampler.name](
+            warnings.simplefilter("ignore", ExperimentalWarning)  # the spec asks for the option by name
+            sampler: optuna.samplers.BaseSampler = getattr(samplers, SAMPLERS[self.sampler.name])(
                 seed=derive_seed(self.seed, "trial", number) % 2**32, **self.sampler.options)
         return sampler
 
     def make_pruner(self) -> optuna.pruners.BasePruner:
-        """The pruner, which is to be told of ``reported()`` at each epoch."""
+        """The pruner, to which ``reported_metric`` is to be reported at each epoch."""
         from optuna import pruners
 
-        kinds: dict[str, Any] = {"none": pruners.NopPruner, "median": pruners.MedianPruner,
-                                 "hyperband": pruners.HyperbandPruner}
-        pruner: optuna.pruners.BasePruner = kinds[self.pruner.name](**self.pruner.options)
+        pruner: optuna.pruners.BasePruner = getattr(pruners, PRUNERS[self.pruner.name])(**self.pruner.options)
         return pruner
 
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        """The space for Optuna, by name: the order in a file must not decide which random number goes where."""
-        return {name: self.space[name].distribution() for name in sorted(self.space)}
+        """The space for Optuna, sorted by name: the order in the file must not decide who gets which random number."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    def ends(self) -> dict[str, Any]:
-        """A value of each parameter of the space, to try what goes together with all of them."""
-        return {name: distribution.ends()[0] for name, distribution in self.space.items()}
+        def convert(values: Distribution) -> optuna.distributions.BaseDistribution:
+            match values:
+                case Choices():
+                    return CategoricalDistribution(values.choices)
+                case IntRange():
+                    return IntDistribution(values.low, values.high, log=values.log, step=values.step or 1)
+                case FloatRange():
+                    return FloatDistribution(values.low, values.high, log=values.log, step=values.step)
+
+        return {name: convert(self.space[name]) for name in sorted(self.space)}
+
+    def example(self) -> dict[str, Any]:
+        """A value of each parameter of the space."""
+        return {name: distribution.extremes()[0] for name, distribution in self.space.items()}
 
     def configure(self, base: Mapping[str, str], values: Mapping[str, Any]) -> RunConfig:
-        """The checked configuration of a trial: the base with the values that were suggested.
+        """The checked configuration of a trial: the base with the suggested values.
 
         Raises:
             RequestError: values that do not go together.
         """
-        return checked({**base, **values})
+        return checked_config({**base, **values})
 
-    def reported(self) -> str:
-        """The metric by epoch that belongs to the optimised one, so that the pruner looks the study's way."""
+    def reported_metric(self) -> str:
+        """The metric by epoch that belongs to the optimised one, so that pruner and study have the same direction."""
         return self.metric.replace("best/val_", "val/")

@@ -1,51 +1,65 @@
-"""Spec files: from YAML to run configurations that were checked one by one, or to a search.
-
-Nothing here needs PyTorch, MLflow or Optuna: a spec is read, checked and shown in well under a second.
-"""
+"""Spec files: from a name to checked run configurations or a search, and whether the inputs they name are there."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import inversion
-from inversion.errors import RequestError, UnknownNameError
-from inversion.sweeps.spec.grid import Configuration, expand, read_base, read_blocks
-from inversion.sweeps.spec.overrides import (
-    Choice,
-    Setting,
-    clear_settings,
-    keep,
-    read_choices,
-    read_settings,
+from inversion.config.resolve import input_checks
+from inversion.config.run_config import RunConfig
+from inversion.errors import (
+    DataError,
+    FallbackRefusedError,
+    RequestError,
+    SeveralErrors,
+    UnknownNameError,
+    WeightsError,
+)
+from inversion.sweeps.spec.grid import (
+    Configuration,
+    Override,
+    check_sets,
+    expand,
+    read_base,
+    read_blocks,
+    read_sets,
+    read_wheres,
+    select,
     set_in_base,
     set_in_blocks,
 )
-from inversion.sweeps.spec.problems import Problems
 from inversion.sweeps.spec.search import Search
 from inversion.sweeps.spec.search_section import read_search
-from inversion.sweeps.spec.sections import check_names, read_text
-from inversion.sweeps.spec.yaml_marks import Scalar, Section, Value, read_yaml
+from inversion.sweeps.spec.source import ErrorCollector, Scalar, Section, Value, check_keys, read_text, read_yaml
 from inversion.text import visible
-
-__all__ = ["Configuration", "Search", "Spec", "check_study", "find_spec", "load_spec"]
 
 _FOLDERS = (Path(inversion.__file__).parents[1] / "sweeps", Path(__file__).parents[1] / "studies")
 SHIPPED = next((folder for folder in _FOLDERS if (folder / "grid.yaml").is_file()), _FOLDERS[1])
 """The study files that come with the project: ``sweeps/`` of a clone, ``inversion/sweeps/studies`` of a wheel."""
+
 KEYS = ("study", "base", "grid", "search")
-MOST_BYTES = 1_000_000
+MAX_BYTES = 1_000_000
+
+OFFLINE = ("nothing was queued. To run without any download: inversion-sweep smoke.yaml, or this study on "
+           "the bundled images with --set data=sample --set weights=random --set lpips_weights=off")
+"""What to run instead, when weights or images are out of reach."""
 
 
 @dataclass(frozen=True)
 class Spec:
     """A checked spec: the runs of a grid in the order of the file, or a search.
 
-    ``path`` is the file that was taken and ``text`` its content. ``base`` has the parameters that all runs share, after
-    ``--set``, with ``strict`` true unless something else was asked for. ``sets`` and ``wheres`` are what the command
-    line said beside the file.
+    Attributes:
+        study: name of the study.
+        path: the file that was read, and ``text`` its content.
+        base: the parameters that all runs share, with ``--set`` applied; ``strict`` is true unless the spec says
+            otherwise.
+        configurations: the runs of a grid; empty for a search.
+        sets: the texts of ``--set``, and ``wheres`` those of ``--where``.
     """
 
     study: str
@@ -57,20 +71,30 @@ class Spec:
     sets: tuple[str, ...] = ()
     wheres: tuple[str, ...] = ()
 
+    @cached_property
+    def configs(self) -> list[RunConfig]:
+        """What the spec's inputs are taken from: every run of a grid; of a search, a run for each of its encoders."""
+        search = self.search
+        if search is None:
+            return [each.config for each in self.configurations]
+        encoders = search.space["encoder"].extremes() if "encoder" in search.space else [None]
+        return [search.configure(self.base, search.example() | ({"encoder": encoder} if encoder else {}))
+                for encoder in encoders]
+
 
 def find_spec(name: str) -> Path:
-    """The spec file at a path, or else the one of that name that is shipped (``grid.yaml`` or ``grid``).
+    """The spec file at a path, or else the shipped one of that name (``grid.yaml`` or ``grid``).
 
     Raises:
         UnknownNameError: there is neither.
-        RequestError: it is a folder, or cannot be looked at.
+        RequestError: it is a folder, or cannot be accessed.
     """
     shipped = {file.name: file for file in sorted(SHIPPED.glob("*.yaml"))}
     try:
         path = Path(name).expanduser()
         exists, is_folder = path.exists(), path.is_dir()
     except (OSError, RuntimeError) as error:  # no permission, too long, an unknown ~user
-        raise RequestError(f"spec file {name!r} cannot be looked for: {error}") from None
+        raise RequestError(f"spec file {name!r} cannot be accessed: {error}") from None
     if exists and not is_folder:
         return path
     for known in (name, f"{name}.yaml"):
@@ -82,7 +106,13 @@ def find_spec(name: str) -> Path:
 
 
 def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), study: str | None = None) -> Spec:
-    """Reads and checks a spec. ``sets`` and ``wheres`` are texts ``name=value``, ``study`` is another name for it.
+    """Reads and checks a spec.
+
+    Args:
+        name: a path, or the name of a shipped spec.
+        sets: values of ``--set``, such as ``seed=[0, 1]``.
+        wheres: values of ``--where``, such as ``decoder=wavelet``.
+        study: replaces the study's name.
 
     Raises:
         UnknownNameError: there is no such file.
@@ -91,47 +121,86 @@ def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), s
     """
     path = find_spec(name)
     shown = path.name if path.parent == SHIPPED else visible(str(path))
-    text = _read(path, shown)
-    problems = Problems()
-    top = _top(text, shown, problems)
-    title = _study(top, study, problems)
-    settings = read_settings(sets, problems)
-    choices = read_choices(wheres, problems)
-    base = {"strict": Scalar("true", "default")} | read_base(top.entries.get("base"), problems)
+    text = _read_file(path, shown)
+    errors = ErrorCollector()
+    top = _read_top(text, shown, errors)
+    title = _read_study(top, study, errors)
+    set_overrides, where_overrides = read_sets(sets, errors), read_wheres(wheres, errors)
+    base = {"strict": Scalar("true", "default")} | read_base(top.entries.get("base"), errors)
     configurations: list[Configuration] = []
     search = None
     if "search" in top.entries:
-        base = set_in_base(base, settings)
-        search = _search(top.entries["search"], base, settings, choices, problems)
+        base = set_in_base(base, set_overrides)
+        search = _read_search(top.entries["search"], base, set_overrides, where_overrides, errors)
     elif "grid" in top.entries:
-        blocks = read_blocks(top.entries["grid"], problems)
-        settings = clear_settings(blocks, settings, problems)
-        base = set_in_base(base, settings)
-        configurations = expand(top.keys["grid"], base, set_in_blocks(blocks, settings), problems)
-    problems.raise_any()  # what a wrong grid has is nothing to choose from
-    configurations = keep(configurations, choices, problems)
-    problems.raise_any()
+        blocks = read_blocks(top.entries["grid"], errors)
+        set_overrides = check_sets(blocks, set_overrides, errors)
+        base = set_in_base(base, set_overrides)
+        configurations = expand(top.keys["grid"], base, set_in_blocks(blocks, set_overrides), errors)
+    errors.raise_if_any()  # from a wrong grid there is nothing to select
+    configurations = select(configurations, where_overrides, errors)
+    errors.raise_if_any()
     texts = {parameter: scalar.text for parameter, scalar in base.items()}
     return Spec(title, path, text, texts, tuple(configurations), search, tuple(sets), tuple(wheres))
 
 
-def _search(
-    value: Value, base: dict[str, Scalar], settings: list[Setting], choices: list[Choice], problems: Problems
-) -> Search | None:
-    for setting in settings:
-        if setting.is_axis:
-            problems.add(setting.where, "an axis is for a grid; a search has choices in its space")
-    for choice in choices:
-        problems.add(choice.where, "--where keeps a part of a grid, and this is a search; use --set")
-    return read_search(value, base, problems)
+def check_study(name: str) -> str:
+    """The name, if a study can have it.
+
+    Raises:
+        SeveralErrors: it has other characters, or is too long.
+    """
+    errors = ErrorCollector()
+    _check_title(name, f"--study {name}", errors)
+    errors.raise_if_any()
+    return name
 
 
-def _read(path: Path, shown: str) -> str:
+class InputErrors(ErrorCollector):
+    """Errors of inputs; where images or weights are out of reach, the last line says what to run instead."""
+
+    def raise_if_any(self) -> None:
+        if any(isinstance(error, DataError | WeightsError | FallbackRefusedError) for error in self.causes):
+            raise SeveralErrors([*self.lines, OFFLINE])
+        super().raise_if_any()
+
+
+def require_inputs(spec: Spec) -> None:
+    """Checks that the folders and files named by the spec exist, before anything slow is imported.
+
+    What would have to be downloaded (DIV2K, ImageNet weights) is checked later, when the study is queued.
+
+    Raises:
+        SeveralErrors: some do not.
+    """
+    errors = InputErrors()
+    distinct = {(config.encoder, config.weights, config.lpips_weights, config.data, config.data_dir): config
+                for config in spec.configs}
+    for config in distinct.values():
+        if config.data == "div2k":
+            config = config.model_copy(update={"data": "auto"})
+        for check_input in input_checks(config):
+            with errors.collect():
+                check_input()
+    errors.raise_if_any()
+
+
+def _read_search(value: Value, base: dict[str, Scalar], sets: Sequence[Override], wheres: Sequence[Override],
+                 errors: ErrorCollector) -> Search | None:
+    for override in sets:
+        if override.is_axis:
+            errors.add(override.where, "an axis is for a grid; a search has choices in its space")
+    for override in wheres:
+        errors.add(override.where, "--where selects runs of a grid, and this is a search; use --set")
+    return read_search(value, base, errors)
+
+
+def _read_file(path: Path, shown: str) -> str:
     try:
         with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise RequestError(f"{shown} is larger than {MOST_BYTES:,} bytes: is it a spec file?")
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise RequestError(f"{shown} is larger than {MAX_BYTES:,} bytes: is it a spec file?")
         return content.decode("utf-8-sig")
     except OSError as error:
         raise RequestError(f"{shown} cannot be read: {error.strerror or error}") from None
@@ -139,43 +208,34 @@ def _read(path: Path, shown: str) -> str:
         raise RequestError(f"{shown} is not a text file in UTF-8 (at byte {error.start})") from None
 
 
-def _top(text: str, shown: str, problems: Problems) -> Section:
-    top = read_yaml(text, lambda line: f"{shown}:{line}", problems)
+def _read_top(text: str, shown: str, errors: ErrorCollector) -> Section:
+    top = read_yaml(text, lambda line: f"{shown}:{line}", errors)
     if not isinstance(top, Section):
         what = "the file is empty" if top is None else f"a spec is a mapping of {', '.join(KEYS)}"
-        problems.add(f"{shown}:1" if top is None else top.where, what)
-        problems.raise_any()
-        return Section({}, {}, shown)
-    check_names(top, KEYS, "a spec has no", problems)
+        errors.add(f"{shown}:1" if top is None else top.where, what)
+        raise SeveralErrors(errors.lines)
+    check_keys(top, KEYS, "a spec has no", errors)
     if "grid" in top.entries and "search" in top.entries:
-        problems.add(top.keys["search"], f"a spec has a grid (at {top.keys['grid']}) or a search, not both")
+        errors.add(top.keys["search"], f"a spec has a grid (at {top.keys['grid']}) or a search, not both")
     elif "grid" not in top.entries and "search" not in top.entries:
-        problems.add(top.where, "a spec needs a grid or a search")
+        errors.add(top.where, "a spec needs a grid or a search")
     return top
 
 
-def _study(top: Section, other: str | None, problems: Problems) -> str:
-    title = other or ""
+def _read_study(top: Section, replacement: str | None, errors: ErrorCollector) -> str:
+    title = replacement or ""
     if "study" in top.entries:
-        if scalar := read_text("study", top.entries["study"], problems):
-            _check_title(scalar.text, scalar.where, problems)
-            title = other or scalar.text
-    elif other is None:
-        problems.add(top.where, "a spec needs a study: the name of the MLflow parent run and of the Optuna study")
-    if other is not None:
-        _check_title(other, f"--study {other}", problems)
+        if scalar := read_text("study", top.entries["study"], errors):
+            _check_title(scalar.text, scalar.where, errors)
+            title = replacement or scalar.text
+    elif replacement is None:
+        errors.add(top.where, "a spec needs a study: the name of the MLflow parent run and of the Optuna study")
+    if replacement is not None:
+        _check_title(replacement, f"--study {replacement}", errors)
     return title
 
 
-def check_study(name: str) -> str:
-    """A name, if a study can have it; raises SeveralErrors otherwise."""
-    problems = Problems()
-    _check_title(name, f"--study {name}", problems)
-    problems.raise_any()
-    return name
-
-
-def _check_title(title: str, where: str, problems: Problems) -> None:
+def _check_title(title: str, where: str, errors: ErrorCollector) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", title):
-        problems.add(where, f"study: {title!r} is not a name: letters, digits and . _ - are allowed (at most 100), and "
-                            "it begins with a letter or digit")
+        errors.add(where, f"study: {title!r} is not a valid name: it begins with a letter or digit, and has only "
+                          "letters, digits and . _ - (at most 100)")

@@ -25,10 +25,8 @@ from inversion.progress import Progress
 from inversion.runs.prepare import check_weights
 from inversion.sweeps.queue.queue import Queued
 from inversion.sweeps.spec.grid import Configuration
-from inversion.sweeps.spec.inputs import raise_any, search_configs
-from inversion.sweeps.spec.problems import Problems
-from inversion.sweeps.spec.search import Search
-from inversion.sweeps.spec.spec import Spec
+from inversion.sweeps.spec.source import ErrorCollector
+from inversion.sweeps.spec.spec import InputErrors, Spec
 
 ONE_GPU = ("auto", "cpu", "cuda", "cuda:0")
 """Devices of a worker, which sees one GPU."""
@@ -80,7 +78,7 @@ class Resolver:
         Raises:
             SeveralErrors: some are missing.
         """
-        problems = Problems()
+        errors = InputErrors()
         data = {(config.data, config.data_dir) for config in configs if config.data != "auto"}
         imagenet = {cut.encoder: cut for config in configs if config.weights == "imagenet"
                     for cut in parse_encoders(config.encoder)}
@@ -91,9 +89,9 @@ class Resolver:
             *(partial(find_trunk, trunk) for trunk in sorted(trunks)),
         ]
         for call in calls:
-            with problems.told():
+            with errors.collect():
                 call()
-        raise_any(problems)
+        errors.raise_if_any()
 
     def photographs(self, plan: Plan) -> PhotoCache:
         """The run's images, decoded now if they are not cached."""
@@ -131,42 +129,42 @@ def resolve_grid(spec: Spec, resolver: Resolver, progress: Progress) -> list[Que
     Raises:
         SeveralErrors: all problems, each once.
     """
-    resolver.require_inputs([configuration.config for configuration in spec.configurations])
-    runs, problems = [], Problems()
+    resolver.require_inputs(spec.configs)
+    runs, errors = [], InputErrors()
     first: dict[str | None, Configuration] = {}
     for number, configuration in enumerate(spec.configurations, start=1):
-        with problems.told():
+        with errors.collect():
             run = resolver.queued(configuration.config)
             runs.append(run)
             if (other := first.setdefault(run.digest, configuration)) is not configuration:
-                _note_twice(configuration, other, problems)
+                _add_duplicate(configuration, other, errors)
         progress("resolving", number, len(spec.configurations))
-    raise_any(problems)
+    errors.raise_if_any()
     return runs
 
 
-def resolve_search(search: Search, base: dict[str, str], resolver: Resolver) -> dict[str, Any]:
+def resolve_search(spec: Spec, resolver: Resolver) -> dict[str, Any]:
     """What the trials of a search share: resolved parameters, fallbacks and the digest of the images.
 
     Raises:
         SeveralErrors: all problems, each once.
     """
-    configs = search_configs(search, base)
-    resolver.require_inputs(configs)
-    plans, problems = [], Problems()
-    for config in configs:
-        with problems.told():
+    resolver.require_inputs(spec.configs)
+    plans, errors = [], InputErrors()
+    for config in spec.configs:
+        with errors.collect():
             plans.append(resolver.plan(config))
-    raise_any(problems)
-    plan = max(plans, key=lambda plan: len(plan.fallbacks))  # weights that are missing for one run are missing for all
-    shared = {name: str(plan.config.model_dump()[name]) for name in RESOLVED if name not in search.space}
-    return {"version": VERSION, "config": {**base, **shared}, "data": resolver.photographs(plan).digest,
+    errors.raise_if_any()
+    plan = max(plans, key=lambda plan: len(plan.fallbacks))  # weights missing for one run are missing for all
+    space = spec.search.space if spec.search else {}
+    shared = {name: str(plan.config.model_dump()[name]) for name in RESOLVED if name not in space}
+    return {"version": VERSION, "config": {**spec.base, **shared}, "data": resolver.photographs(plan).digest,
             "fallbacks": [dataclasses.asdict(fallback) for fallback in plan.fallbacks]}
 
 
-def _note_twice(here: Configuration, there: Configuration, problems: Problems) -> None:
-    """Reports two configurations of a grid that resolve to the same run, by the values that differ in the spec."""
+def _add_duplicate(here: Configuration, there: Configuration, errors: ErrorCollector) -> None:
+    """Adds an error for two configurations that resolve to the same run, naming the values that differ in the spec."""
     values, others = here.config.model_dump(), there.config.model_dump()
     changed = [name for name in values if values[name] != others[name]]
     text, other = (", ".join(f"{name}={side[name]}" for name in changed) for side in (values, others))
-    problems.add(here.where, f"{text} gives the same run as {other} ({there.where})")
+    errors.add(here.where, f"{text} gives the same run as {other} ({there.where})")

@@ -83,7 +83,7 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
     """
     resolver = Resolver(progress, workers)
     runs = [] if spec.search else resolve_grid(spec, resolver, progress)
-    base = resolve_search(spec.search, spec.base, resolver) if spec.search else None
+    base = resolve_search(spec, resolver) if spec.search else None
     storage = open_storage(url, stop=stop)
     with alone_at(url, stop):
         optuna_study = make_study(storage, spec.study, connection, spec.search)

@@ -51,7 +51,7 @@ class Study:
     @property
     def metric(self) -> str:
         """The metric that is reported to Optuna after every epoch."""
-        return self.search.reported() if self.search else GRID_METRIC
+        return self.search.reported_metric() if self.search else GRID_METRIC
 
     @property
     def threads(self) -> int:
@@ -237,7 +237,8 @@ def require_same_base(study: optuna.Study, search: Search, base: dict[str, Any])
     there: dict[str, Any] | None = study.user_attrs.get(BASE)
     if there is None:
         return
-    before, now = (search.configure(each["config"], search.ends()).model_dump(exclude=PLACES) for each in (there, base))
+    before, now = (search.configure(each["config"], search.example()).model_dump(exclude=PLACES)
+                   for each in (there, base))
     changed = [f"{name} {now[name]} (there {before[name]})" for name in now if now[name] != before[name]]
     changed += ["images"] if there["data"] != base["data"] else []
     if changed:

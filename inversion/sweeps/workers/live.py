@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.live import Live
 
 from inversion.console import Console, make_table, styled
-from inversion.decibels import counted
+from inversion.metrics import counted
 from inversion.sweeps.queue.entry import Entry, Snapshot, State, duration
 
 SHOWN_FINISHED = 8

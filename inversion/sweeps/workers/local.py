@@ -130,7 +130,7 @@ class Processes:
         slot.log = self.folder / f"worker-{os.getpid()}-{slot.number + 1}.log"
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
         environment[WORKER_SPEC] = self.spec
-        environment.setdefault("MALLOC_ARENA_MAX", "1")  # inversion.training.allocator says why
+        environment.setdefault("MALLOC_ARENA_MAX", "1")  # inversion.training.memory says why
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot.number % len(self.gpus)]
         try:

@@ -15,7 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from inversion.config.resolve import Fallback
 from inversion.config.run_config import parse_config
 from inversion.errors import AbandonedRunError, InterruptedRunError, InversionError, PrunedRunError, RequestError
-from inversion.progress import quiet
+from inversion.progress import no_progress
 from inversion.runs.prepare import Prepared, prepare
 from inversion.runs.train import forget_checkpoints, train_steps
 from inversion.sweeps.queue.entry import Entry
@@ -41,7 +41,7 @@ from inversion.tracking.owner import HOST, PID, owner_is_alive, owner_tags, same
 from inversion.tracking.retry import patient
 from inversion.tracking.store_errors import is_lost, is_refused, reason
 from inversion.tracking.study import runs_of
-from inversion.training.callbacks import Listener
+from inversion.training.callbacks import Callback
 from inversion.training.cotraining import CoTrainingGroup, Steps, train_together
 from inversion.training.stop import StopRequest, interruptible
 
@@ -85,7 +85,7 @@ def _require_gpu() -> None:
                            "such device")
 
 
-class Worker(Listener):
+class Worker(Callback):
     """Works on a study with one run at a time, or ``side_by_side`` on one encoder pass where there are such."""
 
     def __init__(self, study: Study, connection: Connection, stop: StopRequest, side_by_side: int = 1) -> None:
@@ -164,7 +164,7 @@ class Worker(Listener):
         """The run's parameters, with this machine's folders and device."""
         self.not_begun += 1
         config, fallbacks, digest = self.study.configure(entry)
-        prepared = prepare(parse_config(config), interruptible(quiet, self.stop),
+        prepared = prepare(parse_config(config), interruptible(no_progress, self.stop),
                            [Fallback(**fallback) for fallback in fallbacks])
         if digest is not None and prepared.digest != digest:
             raise RequestError("the images, the weights or the versions on this machine differ from those that the run "

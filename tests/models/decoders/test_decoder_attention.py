@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from inversion.errors import RequestError
-from inversion.models.decoders._attention_options import AttentionOptions
-from inversion.models.decoders._base import parse_decoder_options
+from inversion.models import FeatureShape
+from inversion.models.decoders import parse_decoder_options
+from inversion.models.decoders._options import AttentionOptions
 from inversion.models.decoders.attention import (
     AttentionDecoder,
     PooledAttention,
@@ -17,7 +18,6 @@ from inversion.models.decoders.attention import (
     attend,
     heads_of,
 )
-from inversion.models.features import FeatureShape
 from inversion.training.measure import gflops_per_image
 
 
@@ -119,7 +119,7 @@ def test_features_that_no_number_of_heads_divides_become_tokens_that_it_does() -
 def test_heads_that_do_not_divide_the_width_are_refused(width: int, heads: int) -> None:
     with pytest.raises(RequestError, match=f"^decoder_options of decoder 'attention': heads={heads} does not divide "
                                            f"width={width}$"):
-        parse_decoder_options("attention", AttentionDecoder, {"width": str(width), "heads": str(heads)})
+        parse_decoder_options("attention", AttentionDecoder.OptionsType, {"width": str(width), "heads": str(heads)})
 
 
 @pytest.mark.parametrize("depth", [1, 3])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from inversion.models.decoders._base import clamp_to_image
+from inversion.models.decoders import clamp_to_image
 
 
 @pytest.mark.parametrize(("value", "target", "moves"), [

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from inversion.errors import RequestError, UnknownNameError
-from inversion.models.decoders import decoders
-from inversion.models.decoders._base import Decoder, parse_decoder_options
-from inversion.models.features import FeatureShape
+from inversion.models import FeatureShape
+from inversion.models.decoders import Decoder, decoders, parse_decoder_options
 
 IMAGE_SIZE = 64
 
@@ -27,7 +26,7 @@ EVERY_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=str)
 def build(name: str, shape: FeatureShape, image_size: int = IMAGE_SIZE, seed: int = 0, **options: str) -> Decoder:
     decoder_type = decoders.get(name)
     torch.manual_seed(seed)
-    return decoder_type(shape, image_size, parse_decoder_options(name, decoder_type, options))
+    return decoder_type(shape, image_size, parse_decoder_options(name, decoder_type.OptionsType, options))
 
 
 def standard_features(shape: FeatureShape, batch: int = 2) -> Tensor:
@@ -113,15 +112,15 @@ def test_bf16_autocast_changes_an_image_a_little_and_its_type_not_at_all(name: s
 @EVERY_NAME
 def test_options_have_defaults_descriptions_and_an_error_for_a_wrong_name(name: str) -> None:
     decoder_type = decoders.get(name)
-    assert parse_decoder_options(name, decoder_type, {}) == decoder_type.OptionsType()
+    assert parse_decoder_options(name, decoder_type.OptionsType, {}) == decoder_type.OptionsType()
     for option, field in decoder_type.OptionsType.model_fields.items():
         assert field.description, option
     if decoder_type.OptionsType.model_fields:
         with pytest.raises(UnknownNameError, match=f"^decoder_options: decoder '{name}' has no option 'x'. Known: "):
-            parse_decoder_options(name, decoder_type, {"x": "1"})
+            parse_decoder_options(name, decoder_type.OptionsType, {"x": "1"})
     else:
         with pytest.raises(RequestError, match=f"^decoder_options: decoder '{name}' has no options, so 'x' cannot"):
-            parse_decoder_options(name, decoder_type, {"x": "1"})
+            parse_decoder_options(name, decoder_type.OptionsType, {"x": "1"})
 
 
 @pytest.mark.parametrize(("name", "option", "value", "described"), [
@@ -132,7 +131,7 @@ def test_options_have_defaults_descriptions_and_an_error_for_a_wrong_name(name: 
 ])
 def test_a_wrong_option_is_refused_with_its_description(name: str, option: str, value: str, described: str) -> None:
     with pytest.raises(RequestError) as caught:
-        parse_decoder_options(name, decoders.get(name), {option: value})
+        parse_decoder_options(name, decoders.get(name).OptionsType, {option: value})
     message = str(caught.value)
     assert message.startswith(f"decoder_options: {option}={value} of decoder {name!r}: ")
     assert described in message

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from scipy.fft import dctn, idctn  # type: ignore[import-untyped]
 
 from inversion.errors import RequestError
-from inversion.models.decoders._base import parse_decoder_options
-from inversion.models.decoders._frequency_aware_options import FrequencyAwareOptions
+from inversion.models import FeatureShape
+from inversion.models.decoders import parse_decoder_options
+from inversion.models.decoders._options import FrequencyAwareOptions
 from inversion.models.decoders.frequency_aware import (
     FrequencyAwareDecoder,
     frequency_order,
     inverse_block_dct,
     inverse_dct_matrix,
 )
-from inversion.models.features import FeatureShape
 
 BLOCKS = pytest.mark.parametrize("block", [4, 8, 16, 32])
 
@@ -79,7 +79,7 @@ def test_low_frequencies_are_those_whose_sum_is_below_the_cutoff(block: str, cut
 def test_a_cutoff_that_leaves_no_high_frequency_is_refused(block: str, cutoff: int, highest: int) -> None:
     with pytest.raises(RequestError, match=f"cutoff={cutoff} leaves no high frequency in blocks of {block}; "
                                            f"the highest is {highest}$"):
-        parse_decoder_options("frequency_aware", FrequencyAwareDecoder, {"block": block, "cutoff": str(cutoff)})
+        parse_decoder_options("frequency_aware", FrequencyAwareOptions, {"block": block, "cutoff": str(cutoff)})
     FrequencyAwareDecoder(FeatureShape(8, 4, 4), 64, options(block=block, cutoff=highest))
 
 

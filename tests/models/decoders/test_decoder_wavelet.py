@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inversion.models.decoders._wavelet_options import WaveletOptions
+from inversion.models import FeatureShape
+from inversion.models.decoders._options import WaveletOptions
 from inversion.models.decoders.wavelet import WaveletDecoder, inverse_dwt
-from inversion.models.features import FeatureShape
 
 Bands = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 Border = Callable[[NDArray[np.float64]], NDArray[np.float64]]

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from inversion.errors import RequestError, UnknownNameError
+from inversion.models import FeatureShape
 from inversion.models.encoders import ENCODERS, ENSEMBLE, EncoderCut, parse_encoders
-from inversion.models.features import FeatureShape
 
 
 def cuts(encoder: str, layer: str = "auto") -> list[str]:

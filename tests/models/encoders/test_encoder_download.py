@@ -17,7 +17,7 @@ from safetensors.torch import save
 
 from inversion.errors import WeightsError
 from inversion.losses.lpips_weights import TrunkSource, find_trunk
-from inversion.models.encoders import EncoderCut, WeightsSource, imagenet, imagenet_status
+from inversion.models.encoders import EncoderCut, WeightsSource, imagenet, imagenet_status, pretrained_files
 from inversion.models.encoders.build import Encoder, build_encoder
 
 VGG = EncoderCut("vgg16", "block1")
@@ -254,7 +254,7 @@ def test_another_revision_in_the_cache_is_used_without_asking(
         caches: Path, vit_file: bytes, vit: Encoder, origin: Origin) -> None:
     snapshot(caches, "2" * 40, b"older", modified=1_000)
     newest = snapshot(caches, "1" * 40, vit_file, modified=2_000)
-    assert imagenet.cached_file(imagenet.Location(repo=REPOSITORY)) == newest
+    assert pretrained_files.cached_file(pretrained_files.Location(repo=REPOSITORY)) == newest
     assert imagenet_status(VIT) == "cached"
     assert same(build(VIT), vit)
     assert origin.requests == []
@@ -262,14 +262,14 @@ def test_another_revision_in_the_cache_is_used_without_asking(
 
 def test_a_revision_that_was_asked_for_is_not_replaced_by_another(caches: Path, vit_file: bytes) -> None:
     snapshot(caches, "2" * 40, vit_file, modified=1_000)
-    assert imagenet.cached_file(imagenet.Location(repo=f"{REPOSITORY}@{'1' * 40}")) is None
+    assert pretrained_files.cached_file(pretrained_files.Location(repo=f"{REPOSITORY}@{'1' * 40}")) is None
 
 
 @pytest.mark.parametrize(("keep", "what"), [(0, "it is empty"), (500, "cut short"), (-10, "cut short")])
 def test_a_download_that_was_cut_short_in_hugging_faces_cache_is_named_with_the_file_to_delete(
         caches: Path, vit_file: bytes, vit: Encoder, origin: Origin, keep: int, what: str) -> None:
     build(VIT)
-    cached = imagenet.cached_file(imagenet.Location(repo=REPOSITORY))
+    cached = pretrained_files.cached_file(pretrained_files.Location(repo=REPOSITORY))
     assert cached is not None
     blob = cached.resolve()
     blob.write_bytes(vit_file[:keep])

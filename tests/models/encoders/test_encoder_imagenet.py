@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torchvision import models  # type: ignore[import-untyped]
 
 from inversion.errors import WeightsError
-from inversion.models.encoders import EncoderCut, WeightsSource, imagenet, imagenet_status
+from inversion.models.encoders import EncoderCut, WeightsSource, imagenet, imagenet_status, pretrained_files
 from inversion.models.encoders.build import build_encoder
 
 VGG = EncoderCut("vgg16", "block1")
@@ -94,7 +94,7 @@ def test_torchvisions_cache_is_where_torch_says(environment: dict[str, str], mon
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert imagenet.torch_checkpoints() == Path(torch.hub.get_dir()) / "checkpoints"
+    assert pretrained_files.torch_checkpoints() == Path(torch.hub.get_dir()) / "checkpoints"
 
 
 @pytest.mark.parametrize("cut", [VGG, RESNET, PVT, VIT], ids=str)
@@ -135,7 +135,7 @@ def test_a_server_that_does_not_answer_is_unreachable_after_the_time_limit(
         no_caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
-    monkeypatch.setattr(imagenet, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(pretrained_files, "PROBE_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         point_to(f"http://127.0.0.1:{silent.getsockname()[1]}", monkeypatch)
         assert imagenet_status(VGG) == "unreachable"

@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from inversion.models import FeatureShape
 from inversion.models.decoders import decoders
-from inversion.models.features import FeatureShape
-from inversion.models.fusion import fusions
-from inversion.models.fusion._base import Fusion
+from inversion.models.fusion import Fusion, fusions
 from inversion.models.fusion.attention import AttentionFusion
 from inversion.models.fusion.concat import ConcatFusion
 from inversion.models.fusion.weighted import WeightedFusion
@@ -44,7 +43,7 @@ def pass_through(fusion: Fusion) -> None:
 def test_maps_are_fused_to_256_channels_at_the_size_of_the_largest(name: str, shapes: list[FeatureShape]) -> None:
     fusion = build(name, shapes)
     fused = fusion(maps(shapes))
-    largest = max(shapes, key=lambda shape: shape.locations)
+    largest = max(shapes, key=lambda shape: shape.spatial_positions)
     assert fusion.fused == (256, largest.height, largest.width)
     assert fused.shape == (2, *fusion.fused)
     assert torch.isfinite(fused).all()

@@ -14,8 +14,7 @@ from optuna.storages import RDBStorage
 
 from inversion.errors import DataError, RequestError, UnknownNameError
 from inversion.sweeps.queue.queue import Queue, Queued
-from inversion.sweeps.spec.engines import Engine
-from inversion.sweeps.spec.search import FloatRange, Search
+from inversion.sweeps.spec.search import Algorithm, FloatRange, Search
 from inversion.sweeps.study.study import (
     BASE,
     PARENT,
@@ -29,8 +28,9 @@ from inversion.sweeps.study.study import (
 )
 from inversion.tracking.connection import Connection, connect
 
-SEARCH = Search(metric="best/val_psnr", direction="maximize", trials=3, seed=0, sampler=Engine(name="random"),
-                pruner=Engine(name="median", options={"n_startup_trials": 2}), space={"lr": FloatRange(low=1, high=2)})
+SEARCH = Search(metric="best/val_psnr", direction="maximize", trials=3, seed=0, sampler=Algorithm(name="random"),
+                pruner=Algorithm(name="median", options={"n_startup_trials": 2}),
+                space={"lr": FloatRange(low=1, high=2)})
 MINIMISED = SEARCH.model_copy(update={"metric": "val/loss", "direction": "minimize"})
 
 
@@ -158,8 +158,8 @@ def test_a_grid_does_not_become_a_search_nor_a_search_a_grid(
 @pytest.mark.parametrize(("changed", "named"), [
     ({"space": {"lr": FloatRange(low=1, high=3)}}, "space"),
     ({"space": {"lr": FloatRange(low=1, high=2), "mse_weight": FloatRange(low=0, high=1)}}, "space"),
-    ({"sampler": Engine(name="tpe")}, "sampler"),
-    ({"pruner": Engine(name="median", options={"n_startup_trials": 5})}, "pruner"),
+    ({"sampler": Algorithm(name="tpe")}, "sampler"),
+    ({"pruner": Algorithm(name="median", options={"n_startup_trials": 5})}, "pruner"),
     ({"metric": "val/loss", "direction": "minimize"}, "direction and metric"),
     ({"seed": 1, "trials": 10}, "seed"),
 ])

@@ -18,7 +18,7 @@ import torch
 from inversion.config import resolve
 from inversion.console import Console
 from inversion.errors import RequestError
-from inversion.sweeps import commands
+from inversion.sweeps import actions
 from inversion.sweeps.queue.recovery import MAX_DEATHS
 from inversion.sweeps.workers.local import DEATHS_IN_A_ROW, WORKER_SPEC, Processes, WorkerSpec, visible_gpus
 from inversion.sweeps.workers.worker import work
@@ -41,7 +41,7 @@ class Started:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Started]:
-    """The processes that were started, in their order; none is a real one."""
+    """The processes that were started, in their worker_spec; none is a real one."""
     processes: list[Started] = []
 
     def start(words: list[str], env: dict[str, str], stdout: Any, **options: Any) -> Started:
@@ -156,7 +156,7 @@ def test_each_worker_has_a_mig_slice_of_its_own(
         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INVERSION_DATA", str(tmp_path))
     cuda("MIG-a,MIG-b", 1)
-    workers = commands._crew("tiny", WORK.storage, WORK.tracking_uri, {"ray": None, "workers": None})
+    workers = actions.make_crew("tiny", WORK.storage, WORK.tracking_uri, {"ray": None, "workers": None})
     workers.start(WORK)
     assert [process.environment["CUDA_VISIBLE_DEVICES"] for process in started] == ["MIG-a", "MIG-b"]
 
@@ -177,15 +177,15 @@ def test_a_worker_that_was_given_a_gpu_does_not_work_on_the_cpu_in_its_place(
 
 @pytest.mark.parametrize(("workers", "threads", "said"), [
     (1, 4, ""), (2, 2, ""), (8, 1, ""), (4, 0, ""),
-    (1, 5, "note: threads=5, 1 run at a time, and 4 cores: queued with threads=4 they would be faster\n"),
-    (3, 2, "note: threads=2, 3 runs at a time, and 4 cores: queued with threads=1 they would be faster\n"),
+    (1, 5, "note: 1 run at a time with threads=5 on 4 cores: queued with threads=4, they would be faster\n"),
+    (3, 2, "note: 3 runs at a time with threads=2 on 4 cores: queued with threads=1, they would be faster\n"),
 ])
 def test_more_threads_than_the_workers_have_cores_are_noted(
         workers: int, threads: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (commands, resolve):
+    for module in (actions, resolve):
         monkeypatch.setattr(module, "usable_cores", lambda: 4)
     console = Console(file=StringIO(), width=30)
-    commands._note_crowding(workers, threads, console)
+    actions.note_too_many_threads(workers, threads, console)
     assert console.file.getvalue() == said  # type: ignore[attr-defined]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inversion.file_names import LONGEST, safe_file_name, safe_name, unique
+from inversion.files import LONGEST, safe_file_name, safe_name, unique
 
 
 @pytest.mark.parametrize("safe", [safe_name, safe_file_name])

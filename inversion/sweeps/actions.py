@@ -1,4 +1,4 @@
-"""What ``inversion-sweep`` does once it is known what is asked for."""
+"""The actions of ``inversion-sweep``: sweeping a study from its queue to its leaderboard, and showing its status."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from inversion.config.resolve import default_threads
 from inversion.console import Console, make_console, progress_bars
-from inversion.cores import usable_cores
 from inversion.data.datasets import default_data_dir
 from inversion.errors import InterruptedRunError, InversionError, RequestError
+from inversion.parallel import usable_cores
 from inversion.sweeps.queue.entry import Entry, Snapshot
 from inversion.sweeps.queue.storage import (
     QueueLostError,
@@ -50,47 +50,72 @@ from inversion.training.stop import StopRequest, interruptible
 
 Options = Mapping[str, Any]
 
-ON_A_CPU = 4
-"""Runs side by side: the study has as many decoders."""
+SIDE_BY_SIDE_ON_CPU = 4
+"""Runs that a single worker trains on one encoder pass: the published study has four decoders."""
 
 
 def sweep(name: str, spec: Spec | None, options: Options) -> int:
-    """Queues the spec (none: joins what is there) and works on the study; returns the exit code."""
+    """Queues the runs of a spec and works on the study until all are done.
+
+    Args:
+        name: of the study.
+        spec: None joins a study that is queued already, and adds nothing.
+        options: of the command, by parameter name.
+
+    Returns:
+        The exit code: 0, or 1 if runs failed or were deleted in MLflow.
+
+    Raises:
+        RequestError: the request does not fit the study, or an input is out of reach; nothing was queued.
+        InterruptedRunError: a signal stopped the sweep; the same command resumes it.
+        InversionError: all workers exited before the study was done, or the tracking store or the queue went away.
+    """
     console = make_console()
-    with stop_with_mlflow_run() as stop, _lost_in_one_line(stop):
+    with stop_with_mlflow_run() as stop, _service_errors(stop):
         connection = _connect(name, options, make=spec is not None)
         url = locate_queue(options["storage"], connection, name)
         require_queue(url)
-        crew = _crew(name, url, absolute(connection.uri), options) if options["workers"] != 0 else None
-        study, deleted = (_queue(spec, connection, url, crew, stop, console) if spec
+        crew = make_crew(name, url, absolute(connection.uri), options) if options["workers"] != 0 else None
+        study, deleted = (_set_up(spec, connection, url, crew, stop, console) if spec
                           else (_join(name, connection, url, stop), []))
         connection = in_its_experiment(study.queue.study, connection)
         end_others(connection, name)
         if options["retry_failed"]:
-            again = study.queue.retry_failed()
-            console.print(f"{len(again)} failed runs are tried again")
+            count = len(study.queue.retry_failed())
+            console.print(f"retrying {count} failed run{'' if count == 1 else 's'}")
         if crew is None:
             snapshot = look(study.queue).without(deleted)
             leave_queued(connection, study.parent.run_id, snapshot)
-            console.print(_how_to_join(study, connection, url), soft_wrap=True)
+            console.print(f"work on it with: inversion-sweep --join --study {study.name} "
+                          f"--storage {quote(without_password(url))} "
+                          f"--tracking-uri {quote(without_password(connection.uri))}", soft_wrap=True)
             show_deleted(snapshot.having("deleted"), console)
             return 1 if snapshot.having("deleted") else 0
         if isinstance(crew, Processes):
-            _note_crowding(crew.per_machine, study.threads, console)
-        snapshot = Driver(study, connection, crew, console, _side_by_side(options)).drive(stop)
+            note_too_many_threads(crew.per_machine, study.threads, console)
+        snapshot = Driver(study, connection, crew, console, runs_side_by_side(options)).drive(stop)
         summed = _sum_up(study, connection, console, stop)
         if not snapshot.is_done and stop.reason is None:
-            why = "; ".join(crew.troubles()) or "they found nothing to do"
-            raise InversionError(f"the workers ended before the work did: {why}. The same command goes on with it.")
-        snapshot = summed
-        _say_where(study, connection, url, console)
-    return _exit_code(snapshot, stop, study)
+            why = "; ".join(crew.troubles()) or "they found no run to claim"
+            raise InversionError(f"all workers exited with runs still pending: {why}. The same command resumes the "
+                                 "study.")
+        _print_links(study, connection, url, console)
+    if stop.reason is not None and not summed.is_done:
+        left = len(summed.having("queued", "interrupted", "running"))
+        raise InterruptedRunError(f"{stop.reason}: {left} run{'' if left == 1 else 's'} of study {name} "
+                                  f"{'is' if left == 1 else 'are'} not done; the same command resumes the study")
+    return 1 if summed.having("failed", "deleted") else 0
 
 
 def status(name: str, options: Options) -> int:
-    """Shows how a study stands, after putting the tracking store in line with what is dead."""
+    """Shows the state of a study's runs, after correcting in MLflow those whose worker died; returns the exit code.
+
+    Raises:
+        RequestError: there is no such study.
+        InversionError: the tracking store or the queue does not answer or refuses.
+    """
     console = make_console()
-    with _lost_in_one_line():
+    with _service_errors():
         connection = _connect(name, options, make=False)
         study = _join(name, connection, locate_queue(options["storage"], connection, name))
         connection = in_its_experiment(study.queue.study, connection)
@@ -103,15 +128,15 @@ def status(name: str, options: Options) -> int:
     console.print(render(snapshot, f"study {name}", study.metric, len(snapshot.having("running"))))
     show_deleted(snapshot.having("deleted"), console)
     if not has_parent:
-        console.print(f"the run of study {name} itself was deleted in MLflow: whoever works on it next makes a new one",
+        console.print(f"the parent run of study {name} was deleted in MLflow: the next sweep makes a new one",
                       soft_wrap=True)
     return 0 if has_parent and not snapshot.having("deleted") else 1
 
 
 def _connect(name: str, options: Options, make: bool) -> Connection:
-    """The tracking store, with the study's experiment if none was given and the study is not in the default one."""
+    """The tracking store with the experiment given, or the default one; to join, with the one that has the study."""
     require_apart(options["storage"], find_store(options["tracking_uri"]))
-    # an experiment that is not there may be another than the study's, which its queue knows
+    # not required: if the default experiment does not exist, the study may be in another one, which its queue knows
     connection = connect(options["tracking_uri"], options["experiment"], create=make, required=False)
     if make or connection.is_given or find_study(connection, name):
         return connection
@@ -122,17 +147,17 @@ def _connect(name: str, options: Options, make: bool) -> Connection:
 
 
 @contextmanager
-def _lost_in_one_line(stop: StopRequest | None = None) -> Iterator[None]:
-    """A tracking store or a queue that goes away or refuses is told in one line.
+def _service_errors(stop: StopRequest | None = None) -> Iterator[None]:
+    """Turns errors of the tracking store and of the queue's database into one-line errors.
 
     Raises:
-        InversionError: which of the two, and why.
-        InterruptedRunError: the same, after somebody asked to stop.
+        InversionError: which of the two is away or refuses, and why.
+        InterruptedRunError: the same, after a stop was requested.
     """
     try:
         yield
     except Exception as error:
-        ours = _queue_in_our_words(error) or in_our_words(error, "The same command goes on when it answers.")
+        ours = _queue_error(error) or in_our_words(error, "Run the same command again when it answers.")
         ours = error if isinstance(error, TrackingLostError | QueueLostError) else ours
         if ours is None:
             raise
@@ -143,19 +168,19 @@ def _lost_in_one_line(stop: StopRequest | None = None) -> Iterator[None]:
         raise ours from error
 
 
-def _queue_in_our_words(error: Exception) -> InversionError | None:
-    """An error of the queue's database, which Optuna and SQLAlchemy raise; MLflow's errors are MLflow's own."""
+def _queue_error(error: Exception) -> InversionError | None:
+    """What to say of an error of the queue's database, from Optuna or SQLAlchemy; MLflow wraps its own database's."""
     if not isinstance(error, SQLAlchemyError | StorageInternalError):
         return None
     if is_refused(error):
         return QueueRefusedError(f"the queue's database refuses: {reason(error)}")
     return QueueLostError(f"the queue's database does not answer: {reason(error)}. "
-                          "The same command goes on when it does.")
+                          "Run the same command again when it does.")
 
 
-def _queue(spec: Spec, connection: Connection, url: str, crew: Crew | None, stop: StopRequest,
-           console: Console) -> tuple[Study, Sequence[Entry]]:
-    """The study with what is new in the spec, and what of it was deleted and is not asked for."""
+def _set_up(spec: Spec, connection: Connection, url: str, crew: Crew | None, stop: StopRequest,
+            console: Console) -> tuple[Study, Sequence[Entry]]:
+    """The study with the new runs of the spec, and its runs deleted in MLflow that the spec does not ask for."""
     console.print(f"spec {spec.path}", soft_wrap=True)
     with progress_bars() as report:
         study, added, again, deleted = set_up(spec, connection, url, crew.per_machine if crew else 1,
@@ -164,15 +189,16 @@ def _queue(spec: Spec, connection: Connection, url: str, crew: Crew | None, stop
                   f"{without_password(url)}, tracking store {without_password(connection.uri)}",
                   soft_wrap=True)
     if again:
-        console.print(f"{again} finished runs were deleted in MLflow, and are queued again")
+        console.print(f"{again} finished run{' was' if again == 1 else 's were'} deleted in MLflow and "
+                      f"{'is' if again == 1 else 'are'} queued again")
     return study, deleted
 
 
 def _join(name: str, connection: Connection, url: str, stop: StopRequest | None = None) -> Study:
     file = sqlite_file(url)
-    if file is not None and not file.exists():  # looking and joining make none
-        raise RequestError(f"queue {url} is not there, so it has no study {name!r}: run inversion-sweep with its spec "
-                           "first, or give another --storage")
+    if file is not None and not file.exists():  # opening it would create it
+        raise RequestError(f"queue {url} does not exist, so it has no study {name!r}: run inversion-sweep with its "
+                           "spec first, or give another --storage")
     if not has_studies(url):
         raise RequestError(f"queue {without_password(url)} has no study {name!r}, and none at all: run inversion-sweep "
                            "with a spec first, or give another --storage")
@@ -186,12 +212,12 @@ def _sum_up(study: Study, connection: Connection, console: Console, stop: StopRe
     try:
         require_answer(connection.uri)  # MLflow itself would try for minutes
     except NoTrackingError as error:
-        raise TrackingLostError(f"{error} The same command then sums the study up.") from error
+        raise TrackingLostError(f"{error} The same command then completes the summary.") from error
     return sum_up(study, patient(connection, stop), console, stop)
 
 
-def _crew(name: str, queue: str, tracking: str, options: Options) -> Crew:
-    """Those who are to work; a Ray cluster has to answer before anything is queued."""
+def make_crew(name: str, queue: str, tracking: str, options: Options) -> Crew:
+    """The workers of study ``name``, not started; a Ray cluster has to answer before anything is queued."""
     if options["ray"] is not None:
         from inversion.sweeps.workers.ray_cluster import RayTasks
 
@@ -201,39 +227,30 @@ def _crew(name: str, queue: str, tracking: str, options: Options) -> Crew:
     return Processes(options["workers"] or max(1, len(gpus)), gpus, default_data_dir() / "sweeps" / name)
 
 
-def _note_crowding(workers: int, threads: int, console: Console) -> None:
-    """Says if the workers have more threads together than this process may use cores: a queued run keeps its number."""
+def note_too_many_threads(workers: int, threads: int, console: Console) -> None:
+    """Prints a note if the workers together have more threads than this process has cores.
+
+    The number of threads is fixed when a run is queued, because it is part of what its numbers depend on.
+    """
     cores, share = usable_cores(), default_threads(workers)
     if threads > share:
-        console.note(f"threads={threads}, {workers} run{'s' if workers > 1 else ''} at a time, and "
-                     f"{cores} core{'s' if cores > 1 else ''}: queued with threads={share} they would be faster")
+        console.note(f"{workers} run{'s' if workers > 1 else ''} at a time with threads={threads} on "
+                     f"{cores} core{'s' if cores > 1 else ''}: queued with threads={share}, they would be faster")
 
 
-def _side_by_side(options: Options) -> int:
+def runs_side_by_side(options: Options) -> int:
     """How many runs a worker trains on one encoder pass.
 
-    Unasked only where that is measured to pay and takes nothing from other workers of this command: for a single one on
-    a CPU. On a GPU the peak of memory would no longer be each run's own, which the report compares.
+    By default more than one only where that was measured to pay and takes no work from others: with a single worker on
+    a CPU. On a GPU the peak memory, which the report compares, would no longer be that of one run.
     """
     if options["side_by_side"] is not None:
         return int(options["side_by_side"])
     alone = options["workers"] in (None, 1) and not options["join"]
-    return ON_A_CPU if alone and options["ray"] is None and not visible_gpus() else 1
+    return SIDE_BY_SIDE_ON_CPU if alone and options["ray"] is None and not visible_gpus() else 1
 
 
-def _exit_code(snapshot: Snapshot, stop: StopRequest, study: Study) -> int:
-    if stop.reason is not None and not snapshot.is_done:
-        raise InterruptedRunError(f"{stop.reason}: {len(snapshot.having('queued', 'interrupted', 'running'))} runs of "
-                                  f"study {study.name} are left; the same command goes on with them")
-    return 1 if snapshot.having("failed", "deleted") else 0
-
-
-def _how_to_join(study: Study, connection: Connection, url: str) -> str:
-    return (f"work on it with: inversion-sweep --join --study {study.name} --storage {quote(without_password(url))} "
-            f"--tracking-uri {quote(without_password(connection.uri))}")
-
-
-def _say_where(study: Study, connection: Connection, url: str, console: Console) -> None:
+def _print_links(study: Study, connection: Connection, url: str, console: Console) -> None:
     client, run_id = connection.client, study.parent.run_id
     uri, queue = without_password(absolute(connection.uri)), quote(without_password(url))
     page = (f"{uri.rstrip('/')}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"

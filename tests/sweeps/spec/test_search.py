@@ -14,22 +14,16 @@ import pytest
 
 from inversion.config.run_config import RunConfig
 from inversion.errors import RequestError, SeveralErrors
-from inversion.sweeps.spec.engines import PRUNERS, SAMPLERS
-from inversion.sweeps.spec.search import METRICS, Search
-from inversion.sweeps.spec.space import MOST_TRIED, NOT_SEARCHED
+from inversion.sweeps.spec.search import METRICS, PRUNERS, SAMPLERS, Search
+from inversion.sweeps.spec.search_section import MAX_COMBINATIONS, NOT_SEARCHED, options_of
 from inversion.sweeps.spec.spec import Spec, load_spec
 
 NUMBERS = "{lr: {low: 1e-5, high: 1e-2, log: true}, mse_weight: {low: 0.1, high: 1}}"
 MIXED = "{decoder: [wavelet, attention], lr: {low: 1e-5, high: 1e-2, log: true}, batch_size: {low: 2, high: 8}}"
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def load(space: str = MIXED, base: str = "{}", **settings: str) -> Spec:
-    """A search whose space stands in line 5, and each other setting in a line of its own after it, trials first."""
+    """A search with its space in line 5, and each other setting in a line of its own after it, trials first."""
     lines = [f"  {name}: {value}" for name, value in ({"trials": "3"} | settings).items()]
     text = f"study: s\nbase: {base}\n\nsearch:\n  space: {space}\n" + "\n".join(lines)
     Path("s.yaml").write_text(text)
@@ -66,7 +60,7 @@ def test_a_search_has_no_configurations_and_the_defaults_of_a_simple_one() -> No
 ])
 def test_the_pruner_sees_the_metric_by_epoch_that_belongs_to_the_optimised_one(metric: str, reported: str) -> None:
     found = search(metric=metric)
-    assert found.reported() == reported
+    assert found.reported_metric() == reported
     assert found.direction == METRICS[metric] == METRICS[reported]
     assert (found.direction == "maximize") == metric.endswith(("psnr", "ssim"))
     assert search(metric=metric, direction=found.direction) == found
@@ -80,16 +74,16 @@ def test_every_metric_is_tried() -> None:
     ("test/psnr", "metric: a search must not see the test images, so test/psnr cannot be optimised."),
     ("test/lpips_std", "metric: a search must not see the test images"),
     ("train/loss", "metric: train/loss is measured on the training images."),
-    ("val/pnsr", "metric: no run logs a validation metric 'val/pnsr'. Known: best/val_psnr, "),
-    ("best_epoch", "metric: no run logs a validation metric"),
-    ("[val/psnr]", "metric: one value is wanted"),
+    ("val/pnsr", "metric: unknown validation metric 'val/pnsr'. Known: best/val_psnr, "),
+    ("best_epoch", "metric: unknown validation metric"),
+    ("[val/psnr]", "metric: expected a single value, got a list"),
 ])
 def test_other_metrics_are_refused_with_the_reason(metric: str, beginning: str) -> None:
     line, = wrong(metric=metric)
     assert line.startswith(f"s.yaml:7: {beginning}")
 
 
-def test_a_metric_that_is_nearly_right_is_told() -> None:
+def test_a_metric_that_is_nearly_right_is_reported() -> None:
     assert wrong(metric="best/val_pnsr")[0].endswith("Did you mean 'best/val_psnr'?")
 
 
@@ -98,7 +92,7 @@ def test_a_direction_that_disagrees_with_the_metric_is_refused(metric: str) -> N
     other = {"maximize": "minimize", "minimize": "maximize"}[METRICS[metric]]
     for direction in (other, "up"):
         assert wrong(metric=metric, direction=direction) == [
-            f"s.yaml:8: direction: {metric} is to {METRICS[metric]}; leave direction out"]
+            f"s.yaml:8: direction: the direction of {metric} is {METRICS[metric]}; leave direction out"]
 
 
 def test_lpips_that_is_off_is_neither_optimised_nor_weighed() -> None:
@@ -112,7 +106,7 @@ def test_lpips_that_is_off_is_neither_optimised_nor_weighed() -> None:
 @pytest.mark.parametrize("metric", ["best/val_loss", "val/loss"])
 def test_a_loss_whose_weights_vary_cannot_be_optimised(metric: str) -> None:
     line, = wrong(NUMBERS, metric=metric)
-    assert line.startswith(f"s.yaml:7: metric: {metric} means something else in every trial when mse_weight may vary")
+    assert line.startswith(f"s.yaml:7: metric: {metric} is not comparable between trials when mse_weight may vary")
     assert search(NUMBERS, metric="val/mse")
 
 
@@ -122,26 +116,26 @@ def test_a_loss_whose_weights_vary_cannot_be_optimised(metric: str) -> None:
     ({"trials": "0"}, "s.yaml:6: trials: '0' is not allowed. Input should be greater than or equal to 1."),
     ({"trials": "100001"}, "s.yaml:6: trials: '100001' is not allowed. Input should be less than or equal to 100000."),
     ({"trials": "many"}, "s.yaml:6: trials: 'many' is not allowed. "),
-    ({"trials": ""}, "s.yaml:6: trials: one value is wanted, and nothing stands there"),
+    ({"trials": ""}, "s.yaml:6: trials: expected a single value, got nothing"),
     ({"seed": "-1"}, "s.yaml:7: seed: '-1' is not allowed."),
     ({"tirals": "3"}, "s.yaml:7: search has no 'tirals'. Known: metric, direction, trials, seed, sampler, pruner, "
                       "space. Did you mean 'trials'?"),
     ({"sampler": "tpee"}, "s.yaml:7: unknown sampler 'tpee'. Known: tpe, random, gp, cmaes. Did you mean 'tpe'?"),
-    ({"sampler": "[tpe]"}, "s.yaml:7: sampler: one value is wanted, and a list"),
-    ({"sampler": "{n_startup_trials: 3}"}, "s.yaml:7: sampler: a name is missing, as in {name: tpe}"),
+    ({"sampler": "[tpe]"}, "s.yaml:7: sampler: expected a single value, got a list"),
+    ({"sampler": "{n_startup_trials: 3}"}, "s.yaml:7: sampler: the name is missing, as in {name: tpe}"),
     ({"sampler": "{name: tpe, n_startup: 3}"}, "s.yaml:7: sampler tpe has no option 'n_startup'. Known: "),
     ({"sampler": "{name: tpe, seed: 3}"}, "s.yaml:7: sampler tpe has no option 'seed'."),
     ({"sampler": "{name: random, n_startup_trials: 3}"}, "s.yaml:7: sampler random has no option 'n_startup_trials'"),
     ({"sampler": "{name: tpe, n_startup_trials: -1}"}, "s.yaml:7: n_startup_trials: '-1' is not allowed."),
     ({"sampler": "{name: tpe, multivariate: perhaps}"}, "s.yaml:7: multivariate: 'perhaps' is not allowed."),
-    ({"sampler": "{name: tpe, multivariate: [yes]}"}, "s.yaml:7: multivariate: one value is wanted, and a list"),
+    ({"sampler": "{name: tpe, multivariate: [yes]}"}, "s.yaml:7: multivariate: expected a single value, got a list"),
     ({"sampler": "{name: tpe, group: yes}"}, "s.yaml:7: sampler tpe: group: true needs multivariate: true"),
     ({"pruner": "hyperbnd"}, "s.yaml:7: unknown pruner 'hyperbnd'. Known: none, median, hyperband. Did you mean"),
     ({"pruner": "{name: median, n_warmup: 3}"}, "s.yaml:7: pruner median has no option 'n_warmup'. Known: "),
     ({"pruner": "{name: hyperband, reduction_factor: 1}"}, "s.yaml:7: reduction_factor: '1' is not allowed."),
     ({"pruner": "{name: hyperband, min_resource: 31}"}, "s.yaml:7: min_resource 31 is above max_resource 30 (epochs)"),
 ])
-def test_a_setting_that_is_wrong_is_told_with_its_line(settings: dict[str, str], line: str) -> None:
+def test_a_setting_that_is_wrong_is_reported_with_its_line(settings: dict[str, str], line: str) -> None:
     found, = wrong(**settings)
     assert found.startswith(line)
 
@@ -152,7 +146,7 @@ def test_a_search_needs_trials_and_a_space() -> None:
         load_spec("s.yaml")
     needs, space = caught.value.lines
     assert needs == "s.yaml:3: search needs trials"
-    assert space.startswith("s.yaml:3: space is a mapping of parameters to what they may be, as in ")
+    assert space.startswith("s.yaml:3: space is a mapping of parameters to choices or ranges, as in ")
 
 
 @pytest.mark.parametrize("text", ["search: 3", "search: []", "search:"])
@@ -168,7 +162,7 @@ def test_a_grid_beside_a_search_is_refused() -> None:
         load_spec("s.yaml")
 
 
-def test_all_that_is_wrong_in_a_search_is_told_at_once() -> None:
+def test_all_that_is_wrong_in_a_search_is_reported_at_once() -> None:
     lines = wrong("{lr: {low: 2, high: 1}, seed: [1, 2]}", trials="x", metric="test/psnr", sampler="a", pruner="b")
     assert [line.partition(": ")[0] for line in lines] == [
         "s.yaml:6", "s.yaml:8", "s.yaml:9", "s.yaml:5", "s.yaml:5", "s.yaml:7"]
@@ -200,16 +194,16 @@ def test_a_space_becomes_optunas_distributions_by_the_parameters_types() -> None
     ("{}", "space is a mapping of parameters"),
     ("[lr]", "space is a mapping of parameters"),
     ("{rl: [1, 2]}", "unknown parameter 'rl'. Known: "),
-    ("{decoder: wavelet}", "decoder: a list of choices or a range {low: …, high: …} is wanted; a parameter with one "
+    ("{decoder: wavelet}", "decoder: expected a list of choices or a range {low: …, high: …}; a parameter with one "
                            "value belongs in base"),
-    ("{lr: }", "lr: a list of choices or a range"),
-    ("{lr: {}}", "lr: a list of choices or a range"),
-    ("{decoder: []}", "decoder: choices are a list of one value or more"),
-    ("{decoder: {choices: wavelet}}", "decoder: choices are a list of one value or more"),
+    ("{lr: }", "lr: expected a list of choices or a range"),
+    ("{lr: {}}", "lr: expected a list of choices or a range"),
+    ("{decoder: []}", "decoder: choices are a list of one or more values"),
+    ("{decoder: {choices: wavelet}}", "decoder: choices are a list of one or more values"),
     ("{decoder: [wavelet, wavlet]}", "unknown decoder 'wavlet'. Known: "),
     ("{encoder: [vgg16, 'vgg16:blok1']}", "vgg16 has no layer 'blok1'."),
-    ("{decoder: [wavelet, wavelet]}", "decoder: wavelet is there twice"),
-    ("{batch_size: [4, 04]}", "batch_size: 04 is there twice"),
+    ("{decoder: [wavelet, wavelet]}", "decoder: wavelet is listed twice"),
+    ("{batch_size: [4, 04]}", "batch_size: 04 is listed twice"),
     ("{batch_size: [4, 0]}", "batch_size: '0' is not allowed"),
     ("{decoder: [wavelet, ]}", None),
     ("{decoder: [wavelet, '']}", "decoder has no value: leave it out"),
@@ -231,20 +225,20 @@ def test_a_space_becomes_optunas_distributions_by_the_parameters_types() -> None
     ("{lr: {low: nan, high: 1}}", "lr: 'nan' is not allowed."),
     ("{lr: {low: 1, high: inf}}", "lr: 'inf' is not allowed."),
     ("{lr: {low: 1e-2, high: 1e-2}}", "lr: low 1e-2 is not below high 1e-2"),
-    ("{mse_weight: {low: 0, high: 1, log: true}}", "mse_weight: a logarithmic range begins above 0, and low is 0"),
+    ("{mse_weight: {low: 0, high: 1, log: true}}", "mse_weight: low of a logarithmic range must be above 0, and is 0"),
     ("{mse_weight: {low: 0.1, high: 1, log: true, step: 0.1}}",
      "the range of mse_weight: log and step exclude each other"),
     ("{mse_weight: {low: 0.1, high: 1, step: 0}}", "step: '0' is not allowed."),
-    ("{mse_weight: {low: 0.1, high: 1, step: 0.2}}", "mse_weight: steps of 0.2 from 0.1 do not meet 1"),
-    ("{mse_weight: {low: 0.1, high: 1, step: 1e-400}}", "mse_weight: steps of 1E-400 from 0.1 do not meet 1"),
-    ("{epochs: {low: 1, high: 9, step: 1e400}}", "epochs: steps of 1E+400 from 1 do not meet 9"),
+    ("{mse_weight: {low: 0.1, high: 1, step: 0.2}}", "mse_weight: steps of 0.2 from 0.1 do not end at 1"),
+    ("{mse_weight: {low: 0.1, high: 1, step: 1e-400}}", "mse_weight: steps of 1E-400 from 0.1 do not end at 1"),
+    ("{epochs: {low: 1, high: 9, step: 1e400}}", "epochs: steps of 1E+400 from 1 do not end at 9"),
     ("{mse_weight: {low: 0.1, high: 1, log: maybe}}", "log: 'maybe' is not allowed."),
     ("{lr: {low: 1e-8, high: 1}}", "min_lr 1e-06 is above lr 1e-08"),
     ("{min_lr: {low: 1e-6, high: 1e-2}}", "min_lr 0.01 is above lr 0.0001"),
     ("{fusion: [weighted, none]}", "fusion=weighted needs two encoders or more"),
     ("{mse_weight: [0, 1], lpips_weight: [0, 1]}", "mse_weight and lpips_weight are both 0"),
 ])
-def test_a_space_that_is_wrong_is_told_with_its_line(space: str, line: str | None) -> None:
+def test_a_space_that_is_wrong_is_reported_with_its_line(space: str, line: str | None) -> None:
     if line is None:
         assert search(space)
         return
@@ -289,17 +283,17 @@ def test_combinations_that_do_not_go_together_are_found_among_many() -> None:
     """One pair in a space of more combinations than are tried one by one."""
     many = "lr: [1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3, 7e-3, 8e-3], epochs: [1, 2, 3, 4, 5, 6, 7, 8], " \
            "batch_size: [1, 2, 3, 4, 5, 6, 7, 8], patience: [1, 2, 3, 4, 5, 6, 7, 8]"
-    assert MOST_TRIED < 2 * 8**4
+    assert MAX_COMBINATIONS < 2 * 8**4
     encoders = "encoder: [ensemble, vgg16+resnet34, vgg16]"
     assert search(f"{{{encoders}, {many}}}")
     line, = wrong(f"{{{encoders}, fusion: [auto, concat], {many}}}")
     assert line.startswith("s.yaml:5: fusion=concat needs two encoders or more, and encoder=vgg16 is one")
 
 
-def test_of_many_wrong_combinations_the_first_are_told() -> None:
+def test_of_many_wrong_combinations_the_first_are_reported() -> None:
     lines = wrong("{fusion: [weighted, attention, concat], encoder: [vgg16, resnet34, vit_small]}")
     assert len(lines) == 6
-    assert lines[-1] == "s.yaml:5: 4 more combinations are wrong like these"
+    assert lines[-1] == "s.yaml:5: 4 more combinations are wrong in the same way"
 
 
 # what a trial runs
@@ -353,11 +347,10 @@ LEFT_OUT = {
 ])
 def test_the_options_are_those_of_optuna_with_its_defaults(name: str, kind: type) -> None:
     parameters = {option: parameter.default for option, parameter in inspect.signature(kind).parameters.items()}
-    options = {**SAMPLERS, **PRUNERS}[name].model_fields
+    options = options_of(*(("sampler", SAMPLERS[name]) if name in SAMPLERS else ("pruner", PRUNERS[name]))).model_fields
     assert set(options) == set(parameters) - LEFT_OUT.get(name, set())
-    ours = {option: field.default for option, field in options.items()}
-    assert {option: default for option, default in ours.items() if default not in (parameters[option], None)} == (
-        {"multivariate": False} if name == "tpe" else {})
+    assert {option: field.default for option, field in options.items()} == {
+        option: parameters[option] for option in options}
 
 
 def numeric_study(found: Search, count: int) -> optuna.Study:
@@ -397,9 +390,10 @@ def test_a_suggestion_depends_on_the_history_and_the_trials_number_alone(sampler
 
 def test_options_that_were_set_reach_the_sampler_and_others_stay_optunas(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[dict[str, Any]] = []
+    searches = search(sampler="{name: tpe, n_startup_trials: 4, constant_liar: no}"), search()
     monkeypatch.setattr(optuna.samplers, "TPESampler", lambda **options: given.append(options))
-    search(sampler="{name: tpe, n_startup_trials: 4, constant_liar: no}").make_sampler(0)
-    search().make_sampler(0)
+    for each in searches:
+        each.make_sampler(0)
     assert given[0].keys() == {"seed", "n_startup_trials", "constant_liar"}
     assert (given[0]["n_startup_trials"], given[0]["constant_liar"]) == (4, False)
     assert given[1].keys() == {"seed"}
@@ -432,7 +426,7 @@ def test_cma_es_samples_numbers_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line.startswith("s.yaml:7: sampler cmaes: only one of ")
 
 
-def test_cma_es_without_its_package_is_told_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cma_es_without_its_package_is_reported_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     install_cmaes(monkeypatch, False)
     assert wrong(NUMBERS, sampler="cmaes") == [
         "s.yaml:7: sampler cmaes needs a package that is not installed. Install it with: pip install cmaes"]

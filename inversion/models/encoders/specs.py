@@ -1,4 +1,4 @@
-"""What an encoder is, before any model is built: a name, layers to cut at, normalisation, source. Free of PyTorch."""
+"""What the catalog, and timm, say of an encoder: its layers, its normalisation and where it comes from."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ import pytest
 
 from inversion.config.run_config import RunConfig
 from inversion.errors import SeveralErrors
+from inversion.sweeps.spec.grid import matcher
 from inversion.sweeps.spec.spec import load_spec
-from inversion.sweeps.spec.values import chooses
 
 GRID = """study: s
 base: {epochs: 7}
@@ -27,8 +27,7 @@ search: {trials: 3, space: {lr: {low: 1e-4, high: 1e-3}}}
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def specs(here: None) -> None:
     Path("s.yaml").write_text(GRID)
     Path("search.yaml").write_text(SEARCH)
 
@@ -85,16 +84,16 @@ def test_the_order_of_settings_changes_no_run() -> None:
 
 
 def test_a_value_where_a_block_has_several_is_refused_with_the_way_to_run_a_part() -> None:
-    assert wrong("fusion=concat") == ["--set fusion=concat: several values of fusion stand in s.yaml:6, block 2. "
-                                      "To run a part of them: --where fusion=concat"]
+    assert wrong("fusion=concat") == ["--set fusion=concat: fusion has several values in s.yaml:6, block 2. "
+                                      "To run some of them: --where fusion=concat"]
     line, = wrong("decoder=[wavelet, attention]")
-    assert line.endswith("s.yaml:4, block 1. To run a part of them: --where decoder=wavelet --where decoder=attention")
+    assert line.endswith("s.yaml:4, block 1. To run some of them: --where decoder=wavelet --where decoder=attention")
 
 
 def test_all_blocks_that_have_several_values_are_named() -> None:
     Path("s.yaml").write_text("study: s\ngrid: [{seed: [1, 2]},\n{seed: [3, 4]}, {seed: 5}]")
     line, = wrong("seed=1")
-    assert "of seed stand in s.yaml:2, block 1 and s.yaml:3, block 2." in line
+    assert "seed has several values in s.yaml:2, block 1 and s.yaml:3, block 2." in line
 
 
 @pytest.mark.parametrize(("settings", "lines"), [
@@ -118,7 +117,7 @@ def test_all_blocks_that_have_several_values_are_named() -> None:
     (["layer=block1"], ["s.yaml:4, block 1: layer 'block1' beside encoder", "s.yaml:4, block 1: resnet34 has no layer",
                         "s.yaml:6, block 2: layer", "s.yaml:7, block 3: layer"]),
 ])
-def test_a_setting_that_is_wrong_is_told(settings: list[str], lines: list[str]) -> None:
+def test_a_setting_that_is_wrong_is_reported(settings: list[str], lines: list[str]) -> None:
     found = wrong(*settings)
     assert len(found) == len(lines), found
     for line, beginning in zip(found, lines, strict=True):
@@ -163,7 +162,7 @@ def test_the_values_of_a_parameter_divide_the_grid(name: str) -> None:
 
 
 def test_an_encoder_whose_name_begins_alike_is_another_one() -> None:
-    test = chooses("encoder", "vgg16")
+    test = matcher("encoder", "vgg16")
     assert test(RunConfig(encoder="vgg16:block2"))
     assert not test(RunConfig(encoder="vgg16_bn:block2"))
 
@@ -199,7 +198,7 @@ def test_the_positions_of_what_is_kept_are_those_of_the_file() -> None:
     (("decoder=wavelet", "decoder=wavlet", "seed=3"), ["--where decoder=wavlet: no run has", "--where seed=3: no run"]),
     (("decoder=wavelet", "fusion=concat"), ["--where decoder=wavelet --where fusion=concat: no run has all of these"]),
 ])
-def test_a_choice_that_keeps_nothing_is_told_with_what_there_is(where: tuple[str, ...], lines: list[str]) -> None:
+def test_a_where_that_selects_nothing_is_reported_with_what_there_is(where: tuple[str, ...], lines: list[str]) -> None:
     found = wrong(where=where)
     assert len(found) == len(lines), found
     assert all(line.startswith(beginning) for line, beginning in zip(found, lines, strict=True)), found
@@ -211,7 +210,7 @@ def test_of_very_many_values_the_first_are_listed() -> None:
     assert ", 19, …." in line
 
 
-def test_a_wrong_grid_is_told_before_what_is_chosen_of_it() -> None:
+def test_a_wrong_grid_is_reported_before_a_wrong_selection() -> None:
     lines = wrong("epochs=x", where=("seed=1", "sed=1"))
     assert [line.partition(":")[0] for line in lines] == ["--set epochs=x", "--where sed=1"]
 
@@ -225,7 +224,7 @@ def test_a_search_takes_settings_of_one_value_for_its_base() -> None:
 @pytest.mark.parametrize(("sets", "where", "beginning"), [
     (("lr=1e-3",), (), "search.yaml:3: lr has one value already, at --set lr=1e-3:"),
     (("seed=[1, 2]",), (), "--set seed=[1, 2]: an axis is for a grid"),
-    ((), ("lr=1e-3",), "--where lr=1e-3: --where keeps a part of a grid, and this is a search; use --set"),
+    ((), ("lr=1e-3",), "--where lr=1e-3: --where selects runs of a grid, and this is a search; use --set"),
     (("epochs=x",), (), "--set epochs=x: epochs: 'x' is not allowed"),
 ])
 def test_what_is_for_grids_is_refused_in_a_search(

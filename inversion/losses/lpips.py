@@ -114,7 +114,8 @@ class BlockwiseConvolution(nn.Module):
     """A convolution of few channels with stride s, as one of stride 1 over blocks of s×s pixels: the same sums.
 
     AlexNet's first layer takes 3 channels, for which there are no fast routines: gradients to the image take a quarter
-    of the time as 3×3 over 48 channels (docs/log.md). Its 11×11 weights become 12×12, with zeros.
+    of the time as 3×3 over 48 channels (docs/log.md). Its 11×11 weights become 12×12, with zeros. Devices other than
+    CPUs use the plain convolution.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
@@ -128,8 +129,12 @@ class BlockwiseConvolution(nn.Module):
         self.blocks = blocks
         self.weight = nn.Parameter(weight.reshape(outputs, channels * self.stride**2, blocks, blocks))
         self.bias = convolution.bias
+        self.plain_weight: Tensor
+        self.register_buffer("plain_weight", convolution.weight.detach(), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        if images.device.type != "cpu":
+            return F.conv2d(images, self.plain_weight, self.bias, self.stride, self.padding)
         padded = F.pad(images, [self.padding, self._after(images.shape[3]),
                                 self.padding, self._after(images.shape[2])])
         return F.conv2d(F.pixel_unshuffle(padded, self.stride), self.weight, self.bias)

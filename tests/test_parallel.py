@@ -12,9 +12,8 @@ from threading import Barrier
 
 import pytest
 
-from inversion import cores
-from inversion.cores import cgroup_quotas, usable_cores
-from inversion.parallel import in_order
+from inversion import parallel
+from inversion.parallel import cgroup_quotas, in_order, usable_cores
 
 V2 = "cgroup2 cgroup2 rw,nsdelegate"
 V1 = "cgroup cgroup rw,cpu,cpuacct"
@@ -76,7 +75,7 @@ def test_where_the_system_has_no_cgroups_there_are_no_quotas(tmp_path: Path) -> 
 def test_usable_cores_are_the_affinity_limited_by_the_quotas_rounded_up(
         quotas: list[float], count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    monkeypatch.setattr(cores, "cgroup_quotas", lambda: iter(quotas))
+    monkeypatch.setattr(parallel, "cgroup_quotas", lambda: iter(quotas))
     assert usable_cores() == count
 
 
@@ -84,7 +83,7 @@ def test_usable_cores_are_the_affinity_limited_by_the_quotas_rounded_up(
 def test_a_process_that_is_bound_to_one_core_has_one() -> None:
     core = min(os.sched_getaffinity(0))
     printed = subprocess.run(["taskset", "-c", str(core), sys.executable, "-c",
-                              "from inversion.cores import usable_cores; print(usable_cores())"],
+                              "from inversion.parallel import usable_cores; print(usable_cores())"],
                              capture_output=True, text=True, check=True)
     assert printed.stdout == "1\n"
 

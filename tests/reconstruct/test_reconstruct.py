@@ -9,9 +9,9 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from inversion.losses.perceptual import LPIPS
-from inversion.reconstruct import scores
-from inversion.reconstruct.scores import score_picture
+from inversion.losses.lpips import LPIPS
+from inversion.reconstruct import reconstruct
+from inversion.reconstruct.reconstruct import score_picture
 
 
 def pair(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,7 +23,7 @@ def pair(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("rows", [7, 8, 13, 30, 1000])
 @pytest.mark.parametrize("height", [32, 33, 50, 61])
 def test_bands_of_any_height_give_scikit_images_scores(rows: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "BAND_PIXELS", rows * 40)
+    monkeypatch.setattr(reconstruct, "BAND_PIXELS", rows * 40)
     image, target = pair(height, 40)
     found = score_picture(image, target, None)
     arrays = [part.permute(1, 2, 0).double().numpy() for part in (target, image)]
@@ -46,5 +46,5 @@ def test_lpips_is_left_out_of_what_is_too_large(random_lpips: LPIPS, monkeypatch
     image, target = pair(40, 40)
     assert score_picture(image, target, random_lpips).lpips == pytest.approx(
         float(random_lpips(image[None], target[None])))
-    monkeypatch.setattr(scores, "LPIPS_PIXELS", 40 * 40 - 1)
+    monkeypatch.setattr(reconstruct, "LPIPS_PIXELS", 40 * 40 - 1)
     assert score_picture(image, target, random_lpips).lpips is None

@@ -17,11 +17,6 @@ from inversion.sweeps.spec.spec import Spec, load_spec
 STUDY = "study: s\n"
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def load(text: str, study: str | None = None) -> Spec:
     Path("s.yaml").write_text(text, "utf-8")
     return load_spec("s.yaml", study=study)
@@ -158,18 +153,18 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "unknown alias": ("study: *x", ["s.yaml:1: not YAML: found undefined alias 'x'"]),
     "tag": ("study: s\ngrid: !!python/object/apply:os.getcwd []", ["s.yaml:2: the tag"]),
     "merge key": ("study: s\ngrid:\n- &a {seed: 1}\n- {<<: *a}", ["s.yaml:4: merge keys (<<) are not supported"]),
-    "key that is a list": ("study: s\n[a]: b", ["s.yaml:2: a list or a mapping cannot be a name"]),
+    "key that is a list": ("study: s\n[a]: b", ["s.yaml:2: a list or a mapping cannot be a key"]),
     "list in itself": ("study: s\ngrid: &a [*a]", ["s.yaml:2: nested too deeply"]),
     "very deep": ("study: s\ngrid: " + "[" * 1000, ["s.yaml:1: nested too deeply"]),
     "key twice": ("study: s\ngrid:\n- seed: 1\n  lr: 1\n  seed: 2",
-                  ["s.yaml:5: seed is given twice, first at s.yaml:3"]),
-    "section twice": ("study: s\nstudy: t\ngrid: [{seed: 1}]", ["s.yaml:2: study is given twice, first at s.yaml:1"]),
+                  ["s.yaml:5: duplicate key seed, first at s.yaml:3"]),
+    "section twice": ("study: s\nstudy: t\ngrid: [{seed: 1}]", ["s.yaml:2: duplicate key study, first at s.yaml:1"]),
     "unknown section": ("study: s\ngrdi: []\ngrid: [{seed: 1}]",
                         ["s.yaml:2: a spec has no 'grdi'. Known: study, base, grid, search. Did you mean 'grid'?"]),
     "neither": ("\nstudy: s", ["s.yaml:2: a spec needs a grid or a search"]),
     "no study": ("grid: [{seed: 1}]", ["s.yaml:1: a spec needs a study"]),
-    "empty study": ("study:\ngrid: [{seed: 1}]", ["s.yaml:1: study: one value is wanted, and nothing"]),
-    "study is a list": ("study: [a]\ngrid: [{seed: 1}]", ["s.yaml:1: study: one value is wanted, and a list"]),
+    "empty study": ("study:\ngrid: [{seed: 1}]", ["s.yaml:1: study: expected a single value, got nothing"]),
+    "study is a list": ("study: [a]\ngrid: [{seed: 1}]", ["s.yaml:1: study: expected a single value, got a list"]),
     "base is a list": ("study: s\nbase: [a]\ngrid: [{seed: 1}]", ["s.yaml:2: base is a mapping"]),
     "list in base": ("study: s\nbase:\n  lr: 1\n  seed: [1, 2]\ngrid: [{epochs: 1}]",
                      ["s.yaml:4: seed: base has one value for each parameter. A list is an axis, and belongs in"]),
@@ -182,9 +177,9 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "no value in base": ("study: s\nbase:\n  weights:\ngrid: [{seed: 1}]",
                          ["s.yaml:3: weights has no value: leave it out, or write auto"]),
     "null in base": ("study: s\nbase: {epochs: ~}\ngrid: [{seed: 1}]", ["s.yaml:2: epochs has no value: leave it out"]),
-    "grid is null": ("study: s\ngrid:", ["s.yaml:2: grid is a list of one block or more"]),
-    "grid is empty": ("study: s\ngrid: []", ["s.yaml:2: grid is a list of one block or more"]),
-    "grid is one block": ("study: s\ngrid: {seed: 1}", ["s.yaml:2: grid is a list of one block or more"]),
+    "grid is null": ("study: s\ngrid:", ["s.yaml:2: grid is a list of one or more blocks"]),
+    "grid is empty": ("study: s\ngrid: []", ["s.yaml:2: grid is a list of one or more blocks"]),
+    "grid is one block": ("study: s\ngrid: {seed: 1}", ["s.yaml:2: grid is a list of one or more blocks"]),
     "empty blocks": ("study: s\ngrid:\n- {}\n-\n",
                      ["s.yaml:3, block 1: an empty block", "s.yaml:4, block 2: an empty block"]),
     "a block is a text": ("study: s\ngrid: [a]", ["s.yaml:2, block 1: a block is a mapping"]),
@@ -213,7 +208,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
 
 
 @pytest.mark.parametrize(("text", "lines"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_told_with_its_line(text: str, lines: list[str]) -> None:
+def test_what_is_wrong_is_reported_with_its_line(text: str, lines: list[str]) -> None:
     found = wrong(text)
     assert len(found) == len(lines), found
     for line, expected in zip(found, lines, strict=True):
@@ -223,28 +218,28 @@ def test_what_is_wrong_is_told_with_its_line(text: str, lines: list[str]) -> Non
             assert part in line
 
 
-def test_every_problem_is_told_at_once_in_the_order_of_the_file() -> None:
+def test_every_error_is_reported_at_once_in_the_order_of_the_file() -> None:
     lines = wrong("base: {epochs: 0}\ngrid:\n- encoder: [vgg61, vgg16]\n  decoder: wavlet\n- {fusion: concat}\nsed: 1")
     assert [line.partition(": ")[0] for line in lines] == [
         "s.yaml:6", "s.yaml:1", "s.yaml:1", "s.yaml:3, block 1", "s.yaml:4, block 1", "s.yaml:5, block 2"]
 
 
-def test_a_wrong_value_is_told_once_however_many_runs_have_it() -> None:
+def test_a_wrong_value_is_reported_once_however_many_runs_have_it() -> None:
     axes = "encoder: [vgg16, resnet34, vit_small], decoder: [wavlet, wavelet], seed: [1, 2]"
     assert len(wrong(f"{STUDY}grid: [{{{axes}}}]")) == 1
 
 
-def test_values_that_do_not_go_together_are_told_once_for_all_blocks() -> None:
+def test_values_that_do_not_go_together_are_reported_once_for_all_blocks() -> None:
     line, = wrong(STUDY + "base: {lr: 1e-7}\ngrid:\n- {seed: [1, 2]}\n- {seed: [3, 4]}")
     assert line.startswith("s.yaml:4, block 1: min_lr 1e-06 is above lr 1e-07")
-    assert line.endswith("(the same in s.yaml:5, block 2)")
+    assert line.endswith("(also in s.yaml:5, block 2)")
 
 
-def test_of_many_wrong_combinations_the_first_are_told() -> None:
+def test_of_many_wrong_combinations_the_first_are_reported() -> None:
     encoders = [f"{name}:{layer}" for name, spec in ENCODERS.items() for layer in spec.layers]
     lines = wrong(f"{STUDY}base: {{fusion: concat}}\ngrid: [{{encoder: {encoders}}}]")
     assert len(lines) == 6
-    assert lines[-1] == f"s.yaml:3, block 1: {len(encoders) - 5} more combinations are wrong like these"
+    assert lines[-1] == f"s.yaml:3, block 1: {len(encoders) - 5} more combinations are wrong in the same way"
 
 
 # the same run twice
@@ -283,13 +278,13 @@ def test_runs_that_differ_in_anything_that_matters_are_no_duplicates() -> None:
 def test_a_grid_that_is_too_large_is_refused_before_it_is_made() -> None:
     axes = ", ".join(f"{name}: {list(range(100))}" for name in ("seed", "train_limit", "val_limit", "test_limit"))
     text = f"{STUDY}grid:\n- {{{axes}}}\n- {{lr: 1e-3}}"
-    assert wrong(text) == ["s.yaml:2: the grid has 100,000,001 runs, and a spec may have 10,000"]
+    assert wrong(text) == ["s.yaml:2: the grid has 100,000,001 runs; at most 10,000 are allowed"]
 
 
 def test_the_largest_grid_is_still_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grid, "MOST_RUNS", 6)
+    monkeypatch.setattr(grid, "MAX_RUNS", 6)
     assert len(load(STUDY + "grid: [{seed: [1, 2, 3], lr: [1, 2]}]").configurations) == 6
-    monkeypatch.setattr(grid, "MOST_RUNS", 5)
+    monkeypatch.setattr(grid, "MAX_RUNS", 5)
     assert wrong(STUDY + "grid: [{seed: [1, 2, 3], lr: [1, 2]}]")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inversion.cli.imports import slow_imports
+from inversion.cli import slow_imports
 from inversion.cli.options import blank_is_default, no_blank, tracking_options
 from inversion.console import Console, make_console, make_table, styled
 from inversion.data.datasets import data_folder
@@ -66,8 +66,10 @@ def show_runs(console: Console, tracking_uri: str | None, experiment: str | None
         RequestError: the store does not answer, or ``--end`` names a run that is not RUNNING.
     """
     with slow_imports():
-        from inversion.tracking.connection import NoStoreError, connect, without_password
-        from inversion.tracking.stale import declared_dead, end_dead, find_running
+        from inversion.tracking.connection import connect
+        from inversion.tracking.masking import without_password
+        from inversion.tracking.ownership import declare_dead, end_dead, find_running
+        from inversion.tracking.store_errors import NoStoreError
 
     try:
         connection = connect(tracking_uri, experiment, create=False)
@@ -80,7 +82,7 @@ def show_runs(console: Console, tracking_uri: str | None, experiment: str | None
     console.print(f"tracking store {without_password(connection.uri)} answers; {there} {connection.experiment!r}",
                   soft_wrap=True)
     found = {run.run_id: run for run in find_running(connection, everywhere=experiment is None)}
-    runs = list((found | {run_id: declared_dead(connection, run_id) for run_id in ended}).values())
+    runs = list((found | {run_id: declare_dead(connection, run_id) for run_id in ended}).values())
     dead = end_dead(connection, runs)
     if runs:
         table = make_table("run", "name", "state", "why", title="RUNNING runs")

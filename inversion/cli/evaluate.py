@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from inversion.cli.imports import slow_imports
+from inversion.cli import slow_imports
 from inversion.cli.options import ParameterType, blank_is_default, no_blank, tracking_options
 from inversion.config.run_config import parse_value
+from inversion.console import Console, make_console, make_table, progress_bars
 from inversion.data.datasets import data_folder, require_data
 from inversion.losses.lpips_weights import require_trunk_file
+
+if TYPE_CHECKING:
+    from inversion.runs.evaluate import Evaluation
+    from inversion.runs.load import TrainedRun
+
+LABELS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 
 
 @click.command("evaluate")
@@ -46,7 +55,81 @@ def command(run: str, data: str | None, split: str, test_limit: int | None, lpip
     if lpips_weights:
         require_trunk_file(lpips_weights)
     with slow_imports():
-        from inversion.cli import evaluating
+        from inversion.runs.evaluate import evaluate_run, find_target
+        from inversion.runs.load import find_lpips, find_trained, load_reconstructor
+        from inversion.tracking.connection import connect
+        from inversion.tracking.retry import with_retries
+        from inversion.training.stop import interruptible, stop_on_signals
 
-    evaluating.evaluate(run, evaluating.Options(data, split, test_limit, lpips_weights, device, data_dir),
-                        tracking_uri, experiment)
+    console = make_console()
+    with stop_on_signals() as stop:
+        connection = connect(tracking_uri, create=False)
+        trained = find_trained(connection, run, device)
+        with progress_bars() as report:
+            target = find_target(trained, data, split, test_limit, data_dir, interruptible(report, stop))
+        lpips, note = find_lpips(trained, lpips_weights)
+        reconstructor = load_reconstructor(trained)
+        connection = with_retries(connect(tracking_uri, experiment) if experiment else connection, stop)
+        log_to = connection.experiment_id if experiment else trained.experiment_id
+        evaluation = evaluate_run(connection, log_to, trained, reconstructor, target, lpips, stop)
+    _show(console, trained, evaluation)
+    for line in (*target.scored.photos.lines(), *filter(None, [note, _other_device_note(trained)])):
+        console.note(line)
+    console.print(f"logged as run {evaluation.run_id}, below run {trained.run_id}", soft_wrap=True)
+
+
+def _show(console: Console, run: TrainedRun, evaluation: Evaluation) -> None:
+    """The scores of this evaluation beside the logged ones: those of the same images where there are any."""
+    from inversion.decibels import count_exact, exact_note
+
+    target, scores = evaluation.target, evaluation.scores
+    images = f"{len(scores.psnr)} images"
+    logged_on = images if evaluation.logged else f"its test images, {run.document['data']['name']}"
+    table = make_table("score", f"now: {target.name}, {images}", f"logged: {logged_on}", "difference", title=run.name)
+    for name in LABELS:
+        now = (scores.mean(name), scores.std(name)) if getattr(scores, name) else None
+        before = _logged(run, evaluation, name)
+        if now or before:
+            table.add_row(LABELS[name], _mean_and_std(now), _mean_and_std(before),
+                          f"{now[0] - before[0]:+.6f}" if now and before else "")
+    console.print(table)
+    if exact := exact_note(count_exact(scores.psnr)):
+        console.print(exact)
+    if evaluation.logged:
+        console.print(_comparison(evaluation))
+
+
+def _logged(run: TrainedRun, evaluation: Evaluation, name: str) -> tuple[float, float] | None:
+    """Mean and standard deviation that were logged; of these images alone, if they are some of the run's."""
+    import numpy as np
+
+    from inversion.decibels import counted, is_a_mean
+
+    if values := evaluation.before(name):
+        numbers = counted(values) if name == "psnr" else np.asarray(values)
+        return float(numbers.mean()), float(numbers.std())
+    metric = f"test/{name}"
+    if metric not in run.metrics or not is_a_mean(run.metrics[metric]):
+        return None
+    return run.metrics[metric], run.metrics[f"{metric}_std"]
+
+
+def _comparison(evaluation: Evaluation) -> str:
+    """Whether every image scores as it was logged, and by how much at most it does not."""
+    differences = {name: found for name in LABELS if (found := evaluation.differences(name))}
+    images = len(evaluation.scores.psnr)
+    other = sum(any(values) for values in zip(*differences.values(), strict=True))
+    if not other:
+        return f"all {images} images score exactly as logged ({', '.join(LABELS[name] for name in differences)})"
+    most = ", ".join(f"{LABELS[name]} by at most {max(map(abs, found)):.2g}" for name, found in differences.items())
+    return f"{other} of {images} images do not score exactly as logged: {most}"
+
+
+def _other_device_note(run: TrainedRun) -> str:
+    before = run.document["parameters"]["device"]
+    return "" if before == run.config.device else (
+        f"run {run.name} was scored on {before}, this is {run.config.device}: the last digits differ")
+
+
+def _mean_and_std(values: tuple[float, float] | None) -> str:
+    return f"{values[0]:.4f} ± {values[1]:.4f}" if values else "none"

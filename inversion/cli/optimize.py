@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from inversion.cli.imports import slow_imports
+from inversion.cli import slow_imports
 from inversion.cli.options import no_blank, tracking_options
 from inversion.config.optimize_config import DEFAULTS, SHARED, OptimizeSettings, parse_optimize_config
 from inversion.config.resolve import check, check_inputs
 from inversion.config.run_config import RunConfig, allowed_in
+from inversion.console import make_console, progress_bars
+
+if TYPE_CHECKING:
+    from inversion.runs.optimize import PreparedOptimization
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,6 +65,39 @@ def command(tracking_uri: str | None, experiment: str | None, study: str | None,
     config = parse_optimize_config({name: value for name, value in parameters.items() if value is not None})
     check_inputs(check(config.shared))
     with slow_imports():
-        from inversion.cli import optimizing
+        from inversion.cli.output import show_locations, show_request, show_scores
+        from inversion.runs.optimize import optimize, prepare_optimization
+        from inversion.tracking.connection import connect
+        from inversion.tracking.retry import with_retries
+        from inversion.tracking.study import StudyRun, require_study
+        from inversion.training.stop import interruptible, stop_on_signals
 
-    optimizing.optimize(config, tracking_uri, experiment, study)
+    console = make_console()
+    with stop_on_signals() as stop:
+        connection = connect(tracking_uri, experiment)
+        parent = StudyRun(require_study(connection, study).info.run_id, study) if study else None
+        with progress_bars() as report:
+            request = prepare_optimization(config, interruptible(report, stop))
+        plan = request.prepared.plan
+        show_request(console, request.name, plan, _rows(request))
+        with progress_bars() as report:
+            result = optimize(request, with_retries(connection, stop), stop, report, parent)
+    show_scores(console, request.name, plan, result,
+                f"{result.metrics['inference_ms_per_image'] / 1000:.1f} s per image")
+    console.print("one lower bound on what the features allow: another search may find an image that is nearer",
+                  soft_wrap=True)
+    show_locations(console, plan, result, connection)
+
+
+def _rows(request: PreparedOptimization) -> dict[str, str]:
+    """What will be done, with every ``auto`` resolved."""
+    plan, settings = request.prepared.plan, request.settings
+    config, count = plan.config, len(request.prepared.photos.names("test"))
+    return {
+        "method": "each image by itself, without training: one lower bound on what the features allow",
+        "data": f"{plan.photos.name}: {count} test ({plan.photos.root})",
+        "objective": f"relative feature error + {settings.tv_weight:g}·total variation, decaying to 0",
+        "protocol": config.protocol,
+        "descent": f"{settings.steps} steps of Adam, lr {settings.lr:g} decaying to 0, seed {config.seed}, "
+                   f"{config.batch_size} images at a time",
+    }

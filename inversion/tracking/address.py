@@ -1,4 +1,4 @@
-"""Addresses of tracking stores and queues: what a text means, or why it is none."""
+"""Addresses of tracking stores and queues: parsing, validation, and what kind of store an address names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from inversion.errors import RequestError
-from inversion.tracking.locks import absolute, sqlite_file, sqlite_url
 from inversion.tracking.masking import ASSIGNED, is_path, remember, split_userinfo, without_password
 
 SERVERS, POSTGRESQL = ("http", "https"), "postgresql"
@@ -204,3 +203,31 @@ def _place(url: str) -> tuple[Any, ...]:
     user = parts.username or query.get("user") or os.environ.get("PGUSER") or getpass.getuser()
     return ("localhost" if is_here else host.lower(), int(parts.port or query.get("port") or POSTGRESQL_PORT),
             parts.database or query.get("dbname") or user)
+
+
+def absolute(url: str) -> str:
+    """The address of a database that means the same file in every folder."""
+    file = sqlite_file(url)
+    if file is None:
+        return url
+    prefix, mark, options = url.partition("?")
+    return f"{sqlite_url(file, prefix.partition(':')[0])}{mark}{options}"
+
+
+def sqlite_url(file: Path, scheme: str = "sqlite") -> str:
+    """The address of an SQLite file; no more of its path is encoded than must be, since MLflow does not decode it."""
+    from sqlalchemy.engine import make_url
+
+    decodes = make_url("sqlite:///%25").database == "%"
+    path = str(file).replace("%", "%25").replace("?", "%3F") if decodes else str(file)
+    return f"{scheme}:///{path}"
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite database; None for every other address."""
+    if not url.startswith("sqlite") or "://" not in url:
+        return None
+    from sqlalchemy.engine import make_url
+
+    path = make_url(url).database  # SQLAlchemy knows whether its version decodes %20
+    return None if path in (None, "", ":memory:") else Path(os.path.expanduser(path)).resolve()

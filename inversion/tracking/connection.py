@@ -14,26 +14,27 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request_safe
+from sqlalchemy import inspect
+from sqlalchemy.engine import Connection as Database
 from sqlalchemy.exc import SQLAlchemyError
 
-from inversion.errors import InversionError, RequestError, UnknownNameError
+from inversion.errors import RequestError, UnknownNameError
+from inversion.retry import BUSY
 from inversion.tracking import file_store
-from inversion.tracking.address import install_hint, read_store
-from inversion.tracking.address import is_server as is_server
-from inversion.tracking.locks import absolute, alone_at, sqlite_file
-from inversion.tracking.masking import first_line as first_line
-from inversion.tracking.masking import without_password as without_password
-from inversion.tracking.moved import find_moves
+from inversion.tracking.address import absolute, install_hint, read_store, sqlite_file
+from inversion.tracking.artifacts import find_moved_artifacts
+from inversion.tracking.locks import exclusive_lock
+from inversion.tracking.masking import first_line, without_password
 from inversion.tracking.store_errors import (
-    RETRIED_STATUSES,
+    NoStoreError,
+    NoTrackingError,
     http_status,
     is_lost,
-    is_missing,
-    is_refused,
     reason,
 )
-from inversion.tracking.tables import is_queue
 
+OF_TRACKING = {"experiments", "runs", "latest_metrics"}
+OF_A_QUEUE = {"studies", "trials", "version_info"}
 DEFAULT_EXPERIMENT = "inversion"
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 ANSWER_SECONDS = 10
@@ -45,57 +46,6 @@ STACKS = "mlflow.store.db.utils"
 """The logger by which MLflow prints the stack of a database's error that it raises as well: we tell it in one line."""
 
 _logger = logging.getLogger(__name__)
-
-
-class NoTrackingError(RequestError):
-    """The tracking store cannot be reached; nothing was started."""
-
-    kind = "tracking"
-
-
-class NoStoreError(NoTrackingError):
-    """Nothing has been logged there yet; who only reads does not make a store."""
-
-
-class TrackingLostError(InversionError):
-    """The tracking store stopped answering in the middle of a run; the checkpoints on this machine are safe."""
-
-    kind = "tracking_lost"
-
-
-class TrackingRefusedError(InversionError):
-    """The tracking store answers and refuses what a run, or whoever looks for one, asks of it."""
-
-    kind = "tracking_refused"
-
-
-def in_our_words(error: BaseException, hint: str = "") -> InversionError | None:
-    """A tracking store's error as one of ours, in one line; None if it is none of a store's.
-
-    ``hint`` is what to do when a store that is lost answers again.
-    """
-    if is_lost(error):
-        why = f"the tracking store is lost: {reason(error)}"
-        return TrackingLostError(f"{why.removesuffix('.')}. {hint}" if hint else why)
-    if is_refused(error):
-        return TrackingRefusedError(f"the tracking store refuses: {reason(error)}")
-    return None
-
-
-def raise_unless_missing(error: BaseException) -> None:
-    """For a lookup that failed, before it says that there is no such thing: a store may be away, or refuse to tell.
-
-    Raises:
-        TrackingLostError: the store does not answer.
-        TrackingRefusedError: it answers, and says something else than that it has no such thing.
-    """
-    if is_missing(error):
-        return
-    ours = in_our_words(error)
-    if ours is None and isinstance(error, OSError):  # of a folder that holds artifacts
-        ours = TrackingRefusedError(f"the tracking store refuses: {first_line(error)}")
-    if ours is not None:
-        raise ours from error
 
 
 @dataclass(frozen=True)
@@ -138,14 +88,14 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None, *, c
     if not create:
         _require_tables(uri)
     try:
-        with alone_at(uri, create=create):  # several processes at once break a fresh database in MLflow's migrations
+        with exclusive_lock(uri, create=create):  # concurrent migrations by MLflow corrupt a new database
             client = MlflowClient()  # makes the tables of a fresh database
             client.search_experiments(view_type=ViewType.ALL, max_results=1)
             experiment_id, name = _experiment(client, uri, experiment, create, required)
-        find_moves(client, uri)
+        find_moved_artifacts(client, uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:  # OSError: of the connection, or of the lock
         raise NoTrackingError(f"tracking store {without_password(uri)}: {reason(error)}") from error
-    _note_old_store(uri, client, is_given)
+    file_store.warn_about_old_store(uri, client, is_given)
     return Connection(uri, client, experiment_id, name, bool(experiment))
 
 
@@ -191,7 +141,7 @@ def _require_server(uri: str) -> None:
         http_request_safe(get_default_host_creds(uri), EXPERIMENTS, "POST", json={"max_results": 1}, max_retries=0,
                           timeout=ANSWER_SECONDS, raise_on_status=False)
     except (MlflowException, OSError) as error:  # OSError: a certificate that cannot be read
-        if http_status(error) in RETRIED_STATUSES:  # it is there, and busy: MLflow's client waits as it is told to
+        if http_status(error) in BUSY:  # the server is there: MLflow's client waits for as long as it asks
             return
         server = f"tracking server {without_password(uri)}"
         if is_lost(error):
@@ -215,24 +165,6 @@ def _require_database(uri: str) -> None:
     except (SQLAlchemyError, OSError, ImportError, ValueError) as error:  # no driver, or a port that is no number
         raise NoTrackingError(f"tracking store {without_password(uri)} cannot be opened: {first_line(error)}."
                               f"{install_hint(error)} Give another --tracking-uri.") from error
-
-
-def _note_old_store(uri: str, client: MlflowClient, is_given: bool) -> None:
-    """Says which store was taken where nobody named one and MLflow would have had two to choose from."""
-    old = Path("mlruns").absolute()
-    run_id = None if is_given else file_store.a_run_of(old)
-    if run_id is None:
-        return
-    command = file_store.migration(old, file_store.database_for(old))
-    if file_store.folder_of(uri) == old:
-        _logger.warning("tracking store %s: the old store of files in this folder was taken. Into a database with: %s",
-                        uri, command)
-        return
-    try:
-        client.get_run(run_id)
-    except MlflowException:
-        _logger.warning("tracking store %s: the runs of the old store of files %s are not in it. Into a database of "
-                        "their own with: %s", uri, old, command)
 
 
 def _require_place(uri: str) -> None:
@@ -285,3 +217,14 @@ def _require_active(experiment: Experiment) -> None:
     if experiment.lifecycle_stage == "deleted":
         raise NoTrackingError(f"experiment {experiment.name!r} was deleted. Restore it with `mlflow experiments "
                               f"restore -x {experiment.experiment_id}`, or give another --experiment.")
+
+
+def is_tracking_store(database: Database) -> bool:
+    """Whether a database has MLflow's tables."""
+    return set(inspect(database).get_table_names()) >= OF_TRACKING
+
+
+def is_queue(database: Database) -> bool:
+    """Whether a database has Optuna's tables and not MLflow's."""
+    tables = set(inspect(database).get_table_names())
+    return tables >= OF_A_QUEUE and not tables >= OF_TRACKING

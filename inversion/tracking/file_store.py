@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import mlflow.environment_variables
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 
-from inversion.tracking.locks import sqlite_url
+from inversion.tracking.address import sqlite_url
 
+_logger = logging.getLogger(__name__)
 FILE_STORE_VARIABLE = "MLFLOW_ALLOW_FILE_STORE"
 
 
@@ -48,3 +52,21 @@ def database_for(folder: Path) -> Path:
 def a_run_of(folder: Path) -> str | None:
     """The id of some run in a store of files; None if it has none."""
     return next((file.parent.name for file in folder.glob("[0-9]*/*/meta.yaml") if len(file.parent.name) == 32), None)
+
+
+def warn_about_old_store(uri: str, client: MlflowClient, is_given: bool) -> None:
+    """Says which store was taken where nobody named one and MLflow would have had two to choose from."""
+    old = Path("mlruns").absolute()
+    run_id = None if is_given else a_run_of(old)
+    if run_id is None:
+        return
+    command = migration(old, database_for(old))
+    if folder_of(uri) == old:
+        _logger.warning("tracking store %s: the old store of files in this folder was taken. Into a database with: %s",
+                        uri, command)
+        return
+    try:
+        client.get_run(run_id)
+    except MlflowException:
+        _logger.warning("tracking store %s: the runs of the old store of files %s are not in it. Into a database of "
+                        "their own with: %s", uri, old, command)

@@ -1,4 +1,4 @@
-"""One process at a time, whether they share a folder or only a database."""
+"""Locks between processes, which share a folder or only a database."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from inversion.data.datasets import default_data_dir
+from inversion.tracking.address import absolute, sqlite_file
 from inversion.training.stop import StopRequest
 
 ADVISORY_KEY = int.from_bytes(b"inversio")
@@ -20,14 +20,13 @@ ADVISORY_KEY = int.from_bytes(b"inversio")
 CONNECT_SECONDS = 10
 """How long a database may take to answer; a driver's own limit is minutes."""
 
-
 POLL_SECONDS = 0.05
-LEAVING_SECONDS = 5.0
+STOP_GRACE_SECONDS = 5.0
 """How long whoever was asked to stop still waits for a lock: to give its run back it needs it for a moment."""
 
 
 @contextmanager
-def alone_at(url: str, stop: StopRequest | None = None, create: bool = True) -> Iterator[None]:
+def exclusive_lock(url: str, stop: StopRequest | None = None, create: bool = True) -> Iterator[None]:
     """Holds the lock of a database or server while the block runs; a stop ends the wait for it.
 
     Who only reads makes no lock file (``create`` false): nobody holds one that is not there.
@@ -57,34 +56,6 @@ def alone_at(url: str, stop: StopRequest | None = None, create: bool = True) -> 
             lock.release()
 
 
-def absolute(url: str) -> str:
-    """The address of a database that means the same file in every folder."""
-    file = sqlite_file(url)
-    if file is None:
-        return url
-    prefix, mark, options = url.partition("?")
-    return f"{sqlite_url(file, prefix.partition(':')[0])}{mark}{options}"
-
-
-def sqlite_url(file: Path, scheme: str = "sqlite") -> str:
-    """The address of an SQLite file; no more of its path is encoded than must be, since MLflow does not decode it."""
-    from sqlalchemy.engine import make_url
-
-    decodes = make_url("sqlite:///%25").database == "%"
-    path = str(file).replace("%", "%25").replace("?", "%3F") if decodes else str(file)
-    return f"{scheme}:///{path}"
-
-
-def sqlite_file(url: str) -> Path | None:
-    """The file of an SQLite database; None for every other address."""
-    if not url.startswith("sqlite") or "://" not in url:
-        return None
-    from sqlalchemy.engine import make_url
-
-    path = make_url(url).database  # SQLAlchemy knows whether its version decodes %20
-    return None if path in (None, "", ":memory:") else Path(os.path.expanduser(path)).resolve()
-
-
 def _lock_file(url: str, create: bool) -> FileLock | None:
     file = sqlite_file(url)
     if file is not None and os.access(file.parent, os.W_OK):
@@ -111,7 +82,7 @@ def _wait_for(take: Callable[[], bool], stop: StopRequest, what: str) -> None:
     leaving_at = None
     while not take():
         if stop.reason is not None:
-            leaving_at = leaving_at or time.monotonic() + LEAVING_SECONDS
+            leaving_at = leaving_at or time.monotonic() + STOP_GRACE_SECONDS
             if time.monotonic() > leaving_at:
                 stop.raise_in_wait(f"another process holds the lock {what}")
         time.sleep(POLL_SECONDS)

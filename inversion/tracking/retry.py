@@ -16,7 +16,7 @@ from inversion.tracking.connection import Connection
 from inversion.tracking.store_errors import is_lost, reason
 from inversion.training.stop import StopRequest
 
-PATIENCE_SECONDS = 240.0
+RETRY_SECONDS = 240.0
 """How long a server may be away, as MLflow's client waits by itself."""
 
 MOST_SECONDS = 20.0
@@ -26,15 +26,15 @@ RETRIES = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 _logger = logging.getLogger(__name__)
 
 
-def patient(connection: Connection, stop: StopRequest) -> Connection:
+def with_retries(connection: Connection, stop: StopRequest) -> Connection:
     """The same connection, whose client tries again while its store is away, for some minutes or until a stop."""
-    if isinstance(connection.client, PatientClient):
+    if isinstance(connection.client, RetryingClient):
         return connection
     os.environ.setdefault(*RETRIES)
-    return dataclasses.replace(connection, client=cast(MlflowClient, PatientClient(connection.client, stop)))
+    return dataclasses.replace(connection, client=cast(MlflowClient, RetryingClient(connection.client, stop)))
 
 
-class PatientClient:
+class RetryingClient:
     """MLflow's client; each method is called again while the store does not answer."""
 
     def __init__(self, client: MlflowClient, stop: StopRequest) -> None:
@@ -51,7 +51,7 @@ class PatientClient:
         Raises:
             InterruptedRunError: the store does not answer, and somebody asked to stop.
         """
-        deadline, pause = time.monotonic() + PATIENCE_SECONDS, 1.0
+        deadline, pause = time.monotonic() + RETRY_SECONDS, 1.0
         while True:
             try:
                 return method(*arguments, **options)

@@ -29,7 +29,8 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from inversion.errors import InversionError
+from inversion.errors import InversionError, RequestError
+from inversion.retry import is_transient
 from inversion.tracking.masking import first_line, safe
 
 STORES = (MlflowException, requests.RequestException, urllib3.exceptions.HTTPError, SQLAlchemyError)
@@ -38,9 +39,6 @@ CLOUDS = {"botocore", "boto3", "google", "azure"}
 
 QUEUE_ERROR = "StorageInternalError"
 """Optuna's word for every error of its database; the database's own is its cause."""
-
-RETRIED_STATUSES = {408, 429}
-"""HTTP statuses below 500 that pass by themselves; of those above, 501 (not implemented) does not."""
 
 RETRIED_STATES = {"08", "40", "53", "57"}
 """Classes of SQLSTATE that pass by themselves: connection, rolled back, too few resources, operator intervention.
@@ -58,22 +56,18 @@ MYSQL_RETRIED = {1040, 1053, 1205, 1213, 2002, 2003, 2006, 2013}
 
 RETRIED_ERRNOS = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETRESET, errno.EAGAIN,
                   errno.EINTR, errno.ETIMEDOUT, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE}
-
 # libpq has no SQLSTATE for a connection that was refused: its words are all there is.
 CONNECTION_REFUSED = re.compile(
     r"FATAL:(?!.*(too many|connection slots|starting up|shutting down|not (yet )?accepting|recovery mode|terminating))"
     r"|certificate|does not support SSL|no password supplied|invalid \S+ value|no pg_hba\.conf entry", re.DOTALL)
-
 # requests' words for a status, MLflow's for a status it has tried again, and http.client's for that of a proxy: what
 # MLflow collects from the threads of a download, and urllib3 from its attempts, is left as text.
 STATUS_TEXT = re.compile(r"\b(?P<status>[1-5]\d\d) (?:Client|Server) Error: |too many (?P<again>\d{3}) error responses"
                          r"|Tunnel connection failed: (?P<proxy>\d{3})")
-
 COLLECTED = "The following failures occurred while downloading"
 """MLflow's first words of a download that failed: the errors of its threads follow as text."""
 
 COLLECTED_ERRNO = re.compile(r"\[Errno (\d+)\]")
-
 ATTEMPTS_ENDED = re.compile(r"\(Caused by .*['\"](.+?)['\"]\)+$")
 """How urllib3 ends its story: with what the last attempt failed of, in quotation marks."""
 
@@ -88,6 +82,28 @@ HINTS = {
 CERTIFICATE_HINT = ("MLFLOW_TRACKING_SERVER_CERT_PATH names the certificate to trust, "
                     "MLFLOW_TRACKING_INSECURE_TLS=true trusts any")
 MOST_TEXT = 300
+
+
+class NoTrackingError(RequestError):
+    """The tracking store cannot be reached; nothing was started."""
+
+    kind = "tracking"
+
+
+class NoStoreError(NoTrackingError):
+    """Nothing has been logged there yet; who only reads does not make a store."""
+
+
+class TrackingLostError(InversionError):
+    """The tracking store stopped answering in the middle of a run; the checkpoints on this machine are safe."""
+
+    kind = "tracking_lost"
+
+
+class TrackingRefusedError(InversionError):
+    """The tracking store answers and refuses what a run, or whoever looks for one, asks of it."""
+
+    kind = "tracking_refused"
 
 
 def is_lost(error: BaseException | None) -> bool:
@@ -124,6 +140,35 @@ def http_status(error: BaseException) -> int | None:
 def reason(error: BaseException) -> str:
     """Why a store is away or refuses, in one line: the request without passwords, the status, and what helps."""
     return safe(_reason(error))
+
+
+def to_inversion_error(error: BaseException, hint: str = "") -> InversionError | None:
+    """A tracking store's error as one of ours, in one line; None if it is none of a store's.
+
+    ``hint`` is what to do when a store that is lost answers again.
+    """
+    if is_lost(error):
+        why = f"the tracking store is lost: {reason(error)}"
+        return TrackingLostError(f"{why.removesuffix('.')}. {hint}" if hint else why)
+    if is_refused(error):
+        return TrackingRefusedError(f"the tracking store refuses: {reason(error)}")
+    return None
+
+
+def raise_unless_missing(error: BaseException) -> None:
+    """For a lookup that failed, before it says that there is no such thing: a store may be away, or refuse to tell.
+
+    Raises:
+        TrackingLostError: the store does not answer.
+        TrackingRefusedError: it answers, and says something else than that it has no such thing.
+    """
+    if is_missing(error):
+        return
+    ours = to_inversion_error(error)
+    if ours is None and isinstance(error, OSError):  # of a folder that holds artifacts
+        ours = TrackingRefusedError(f"the tracking store refuses: {first_line(error)}")
+    if ours is not None:
+        raise ours from error
 
 
 def _reason(error: BaseException) -> str:
@@ -182,7 +227,7 @@ def _certainly(error: BaseException) -> bool | None:
     """By a status, a state or a number that stands for one thing."""
     status = _status(error)
     if status is not None:
-        return status in RETRIED_STATUSES or (status >= 500 and status != 501)
+        return is_transient(status)
     if (number := _collected_errno(error)) is not None:
         return number in RETRIED_ERRNOS
     if isinstance(error, MlflowException) and "CERTIFICATE_VERIFY_FAILED" in error.message:
@@ -204,7 +249,7 @@ def _likely(error: BaseException) -> bool | None:
     """By the class of the error."""
     if isinstance(error, MlflowException):
         status = error.get_http_status_code()
-        return status in RETRIED_STATUSES or (status >= 500 and status != 501)
+        return is_transient(status)
     if isinstance(error, requests.ConnectionError | requests.Timeout | urllib3.exceptions.HTTPError
                   | requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError):
         return True

@@ -10,12 +10,13 @@ from mlflow.entities import Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from inversion.errors import RequestError, UnknownNameError
-from inversion.tracking.connection import Connection, without_password
-from inversion.tracking.deleted import find_active, restore_hint
-from inversion.tracking.lifecycle import create_run, take_over
-from inversion.tracking.lookup import PAGE, pages, search, search_in
+from inversion.tracking.connection import Connection
+from inversion.tracking.lifecycle import find_active, restore_hint
+from inversion.tracking.masking import without_password
+from inversion.tracking.ownership import create_run, take_over
+from inversion.tracking.search import KIND, PAGE, pages, search, search_in
 
-KIND, STUDY, DIGEST = "inversion.kind", "inversion.study", "inversion.digest"
+STUDY, DIGEST = "inversion.study", "inversion.digest"
 SIDE_BY_SIDE = "inversion.side_by_side"
 """How many runs trained on one encoder pass: times are what each would have taken alone, memory is that of all."""
 

@@ -16,7 +16,7 @@ import torch
 from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
-from inversion.cli.group import cli, run_command
+from inversion.cli.app import cli, run_command
 from inversion.cores import usable_cores
 
 

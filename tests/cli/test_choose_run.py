@@ -14,8 +14,8 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from inversion.errors import RequestError, UnknownNameError
-from inversion.tracking.choose import choose_run
 from inversion.tracking.connection import Connection, connect
+from inversion.tracking.search import choose_run
 
 NAME = "vgg16:block1+transposed_conv"
 

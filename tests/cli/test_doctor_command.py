@@ -13,7 +13,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from inversion.tracking.owner import HOST, PID, STARTED, owner_tags
+from inversion.tracking.ownership import HOST, PID, STARTED, owner_tags
 
 Command = Callable[..., Any]
 Runs = Callable[[], list[Run]]

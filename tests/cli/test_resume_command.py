@@ -18,8 +18,8 @@ from mlflow.tracking import MlflowClient
 
 from inversion.losses.reconstruction import LossTerms, ReconstructionLoss
 from inversion.runs.prepare import prepare
-from inversion.tracking.owner import HOST, NAMESPACE, PID, owner_tags
-from inversion.tracking.run import TrackedRun
+from inversion.tracking.ownership import HOST, NAMESPACE, PID, owner_tags
+from inversion.tracking.tracked_run import TrackedRun
 
 Command = Callable[..., Any]
 Runs = Callable[[], list[Run]]
@@ -263,7 +263,7 @@ def test_a_run_that_somebody_else_took_meanwhile_is_not_resumed(
         MlflowClient().update_run(run_id, status="RUNNING")
         return prepare(*arguments)
 
-    monkeypatch.setattr("inversion.cli.training.prepare", prepare_slowly)
+    monkeypatch.setattr("inversion.runs.prepare.prepare", prepare_slowly)
     assert "is RUNNING, and from here nobody can know" in refused(inversion("train", "--resume", run_id))
     assert all_runs()[0].data.tags[HOST] == "elsewhere"
 
@@ -271,7 +271,7 @@ def test_a_run_that_somebody_else_took_meanwhile_is_not_resumed(
 def test_a_process_whose_run_was_taken_over_writes_nothing_more(
         train: Command, all_runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was called dead by `doctor --end`, and another machine goes on with it."""
-    monkeypatch.setattr("inversion.tracking.run.CONFIRM_SECONDS", 0)
+    monkeypatch.setattr("inversion.tracking.tracked_run.CONFIRM_SECONDS", 0)
     log = TrackedRun.log_metrics
 
     def take_away(run: TrackedRun, metrics: Any, step: int = 0) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from inversion.cli.group import run_command
+from inversion.cli.app import run_command
 from inversion.cli.report import cli
 from inversion.report.data.board import make_boards
 from inversion.report.data.collect import collect

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from inversion.cli.group import cli, run_command
+from inversion.cli.app import cli, run_command
 from inversion.cli.sweep import cli as sweep_cli
 from inversion.tracking.address import is_same_database, read_queue, read_store
 from inversion.tracking.connection import connect

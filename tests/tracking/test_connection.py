@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from inversion.tracking.connection import NoTrackingError, connect, without_password
+from inversion.tracking.connection import connect
+from inversion.tracking.masking import without_password
+from inversion.tracking.store_errors import NoTrackingError
 
 Start = Callable[..., subprocess.Popen[str]]
 

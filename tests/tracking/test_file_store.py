@@ -13,9 +13,10 @@ import pytest
 from mlflow.store.tracking.file_store import FileStore
 
 from inversion.tracking import file_store
-from inversion.tracking.connection import NoTrackingError, connect
+from inversion.tracking.connection import connect
+from inversion.tracking.store_errors import NoTrackingError
 
-LOGGER = "inversion.tracking.connection"
+LOGGER = "inversion.tracking.file_store"
 
 
 @pytest.fixture

@@ -22,18 +22,20 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from inversion.errors import MissingArtifactError, RequestError, WeightsError
 from inversion.tracking.artifacts import download_artifact
-from inversion.tracking.connection import (
-    Connection,
+from inversion.tracking.connection import Connection, connect, require_answer
+from inversion.tracking.lifecycle import describe_failure
+from inversion.tracking.search import find_run
+from inversion.tracking.store_errors import (
     NoTrackingError,
     TrackingLostError,
     TrackingRefusedError,
-    connect,
-    require_answer,
+    http_status,
+    is_lost,
+    is_missing,
+    is_refused,
+    reason,
 )
-from inversion.tracking.lifecycle import describe_failure
-from inversion.tracking.lookup import find_run
-from inversion.tracking.run import begin_run, ending_truthfully
-from inversion.tracking.store_errors import http_status, is_lost, is_missing, is_refused, reason
+from inversion.tracking.tracked_run import begin_run, record_outcome
 
 SET_TAG = "/mlflow/runs/set-tag"
 
@@ -215,7 +217,7 @@ def test_a_run_whose_upload_is_refused_is_failed_with_the_reason(stand_in: Any, 
     stand_in.refuse(413, "PUT", "last.pt")
     (tmp_path / "last.pt").write_bytes(b"weights")
     with pytest.raises(TrackingRefusedError, match=r"last.pt: HTTP 413 .*client_max_body_size") as caught, \
-            ending_truthfully(run):
+            record_outcome(run):
         run.upload([tmp_path / "last.pt"], "checkpoints")
     assert "\n" not in str(caught.value)
     left = connection.client.get_run(run.run_id)

@@ -21,18 +21,22 @@ from inversion.errors import InterruptedRunError, MissingArtifactError, NonFinit
 from inversion.file_names import safe_name
 from inversion.runs.train import checkpoint_to_resume
 from inversion.tracking import results
-from inversion.tracking.connection import Connection, TrackingLostError, connect
+from inversion.tracking.connection import Connection, connect
 from inversion.tracking.lifecycle import end_run
-from inversion.tracking.owner import BOOT, HOST, NAMESPACE, PID, STARTED, owner_is_alive, owner_tags, same_owner
-from inversion.tracking.run import (
-    begin_run,
-    ending_truthfully,
-    fail_adopted_run,
-    params_to_log,
-    square,
-    strip,
+from inversion.tracking.ownership import (
+    BOOT,
+    HOST,
+    NAMESPACE,
+    PID,
+    STARTED,
+    end_dead,
+    find_running,
+    owner_is_alive,
+    owner_tags,
+    same_owner,
 )
-from inversion.tracking.stale import end_dead, find_running
+from inversion.tracking.store_errors import TrackingLostError
+from inversion.tracking.tracked_run import begin_run, fail_project_run, params_to_log, record_outcome, square, strip
 from inversion.training.callbacks import Picture
 from inversion.training.checkpoint import CheckpointError
 
@@ -119,7 +123,7 @@ def test_a_resumed_run_is_never_running_under_its_dead_process(
 def test_an_error_ends_the_run_with_its_reason(
         error: BaseException, status: str, kind: str, connection: Connection) -> None:
     run = begin_run(connection, "name")
-    with pytest.raises(type(error)), ending_truthfully(run):
+    with pytest.raises(type(error)), record_outcome(run):
         raise error
     left = connection.client.get_run(run.run_id)
     assert (left.info.status, left.data.tags["inversion.failure"]) == (status, kind)
@@ -128,7 +132,7 @@ def test_an_error_ends_the_run_with_its_reason(
 
 def test_a_run_is_finished_only_when_its_block_is_done(connection: Connection) -> None:
     run = begin_run(connection, "name")
-    with ending_truthfully(run):
+    with record_outcome(run):
         assert connection.client.get_run(run.run_id).info.status == "RUNNING"
     left = connection.client.get_run(run.run_id)
     assert left.info.status == "FINISHED"
@@ -143,15 +147,15 @@ def test_a_store_that_is_gone_does_not_hide_the_first_error(
         raise MlflowException("gone")
 
     monkeypatch.setattr(run, "end", refuse)
-    with pytest.raises(NonFiniteError, match="first"), ending_truthfully(run):
+    with pytest.raises(NonFiniteError, match="first"), record_outcome(run):
         raise NonFiniteError("first")
     assert f"run {run.run_id} could not be ended as FAILED" in caplog.text
 
 
 def test_a_store_that_gives_up_in_the_middle_ends_in_one_line_that_says_how_to_go_on(connection: Connection) -> None:
     run = begin_run(connection, "name")
-    with pytest.raises(TrackingLostError, match=r"API request failed. .*go on with --resume") as caught, \
-            ending_truthfully(run):
+    with pytest.raises(TrackingLostError, match=r"API request failed. .*resume with --resume") as caught, \
+            record_outcome(run):
         raise MlflowException("API request failed.\nwith much more to say")
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 1
@@ -193,7 +197,7 @@ def test_an_epoch_that_is_told_again_is_logged_once(connection: Connection) -> N
 def test_checkpoints_are_uploaded_first_then_once_a_minute_and_last(
         connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, now, file = begin_run(connection, "name"), [1000.0], tmp_path / "last.pt"
-    monkeypatch.setattr("inversion.tracking.run.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("inversion.tracking.tracked_run.time.monotonic", lambda: now[0])
 
     def uploaded(content: str, seconds: float, final: bool = False) -> str:
         now[0] += seconds
@@ -231,7 +235,7 @@ def test_a_checkpoint_that_cannot_be_fetched_now_is_not_taken_for_none(
 
 def test_a_run_that_was_taken_for_dead_and_finishes_is_told_as_finished(connection: Connection) -> None:
     run = begin_run(connection, "name")
-    with ending_truthfully(run):
+    with record_outcome(run):
         end_run(connection.client, run.run_id, "KILLED", "interrupted", "found dead")
     left = connection.client.get_run(run.run_id)
     assert left.info.status == "FINISHED"
@@ -252,8 +256,8 @@ def test_a_run_that_mlflow_run_made_is_failed_once_and_only_while_it_runs(
         connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = connection.client.create_run(connection.experiment_id).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-    fail_adopted_run(RequestError("unknown encoder"))
-    fail_adopted_run(RequestError("something later"))
+    fail_project_run(RequestError("unknown encoder"))
+    fail_project_run(RequestError("something later"))
     left = connection.client.get_run(run_id)
     assert (left.info.status, left.data.tags["inversion.failure"]) == ("FAILED", "request")
     assert left.data.tags["inversion.failure_message"] == "unknown encoder"
@@ -327,7 +331,7 @@ def test_a_killed_process_that_nobody_has_waited_for_is_dead() -> None:
 @pytest.mark.parametrize("server", [True, False])
 def test_a_projects_run_without_a_process_is_dead_only_where_nobody_else_could_be_at_work(
         server: bool, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inversion.tracking.stale._maker_may_be_alive", lambda run: False)
+    monkeypatch.setattr("inversion.tracking.ownership._maker_may_be_alive", lambda run: False)
     run_id = connection.client.create_run(
         connection.experiment_id, tags={"mlflow.project.entryPoint": "main"}).info.run_id
     for name in ("encoder", "decoder"):
@@ -339,7 +343,7 @@ def test_a_projects_run_without_a_process_is_dead_only_where_nobody_else_could_b
 
 def test_a_projects_run_is_alive_while_an_mlflow_run_is_at_work(
         connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inversion.tracking.stale._maker_may_be_alive", lambda run: True)
+    monkeypatch.setattr("inversion.tracking.ownership._maker_may_be_alive", lambda run: True)
     run_id = connection.client.create_run(
         connection.experiment_id, tags={"mlflow.project.entryPoint": "main"}).info.run_id
     for name in ("encoder", "decoder"):
@@ -357,7 +361,7 @@ def project_process(start: Callable[..., object], tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("project_process")
 def test_an_mlflow_run_at_work_is_seen_among_the_processes() -> None:
-    from inversion.tracking.stale import _maker_may_be_alive
+    from inversion.tracking.ownership import _maker_may_be_alive
 
     def run_begun_at(seconds: float) -> Any:
         return SimpleNamespace(info=SimpleNamespace(start_time=int(seconds * 1000)))

@@ -46,10 +46,10 @@ from inversion.sweeps.queue.entry import (
     latest,
 )
 from inversion.sweeps.queue.storage import knowingly_experimental
-from inversion.tracking.deleted import DELETED
-from inversion.tracking.locks import alone_at
+from inversion.tracking.lifecycle import DELETED
+from inversion.tracking.locks import exclusive_lock
 from inversion.tracking.masking import safe
-from inversion.tracking.owner import owner_is_alive, owner_tags, same_owner
+from inversion.tracking.ownership import owner_is_alive, owner_tags, same_owner
 from inversion.training.stop import StopRequest
 
 DIED = "worker_died"
@@ -273,7 +273,7 @@ class Queue:
             self._retry_owed(self._trials())
 
     def _alone(self) -> Any:
-        return alone_at(self.storage.url, self.stop)
+        return exclusive_lock(self.storage.url, self.stop)
 
     def _trials(self) -> list[FrozenTrial]:
         return self.storage.get_all_trials(self.study_id, deepcopy=False)

@@ -9,13 +9,15 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from inversion.sweeps.study.parent_files import copy_files
 from inversion.sweeps.study.study import PARENT, Study
-from inversion.tracking.connection import Connection, without_password
-from inversion.tracking.deleted import require_experiment
+from inversion.tracking.address import absolute
+from inversion.tracking.connection import Connection
 from inversion.tracking.evaluations import EVALUATES
-from inversion.tracking.lifecycle import end_run
-from inversion.tracking.locks import absolute, alone_at
-from inversion.tracking.owner import BOOT, HOST, place_tags
-from inversion.tracking.study import KIND, begin_study, find_study, tag
+from inversion.tracking.lifecycle import end_run, require_experiment
+from inversion.tracking.locks import exclusive_lock
+from inversion.tracking.masking import without_password
+from inversion.tracking.ownership import BOOT, HOST, machine_tags
+from inversion.tracking.search import KIND
+from inversion.tracking.study import begin_study, find_study, tag
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -25,7 +27,7 @@ STORAGE_TAG, STORAGE_HOST, STORAGE_BOOT = "inversion.storage", "inversion.storag
 
 def storage_tags(url: str) -> dict[str, str]:
     """Where the study's queue lies, as its parent run says it."""
-    place = place_tags()
+    place = machine_tags()
     return {STORAGE_TAG: without_password(absolute(url)), STORAGE_HOST: place[HOST], STORAGE_BOOT: place.get(BOOT, "")}
 
 
@@ -43,7 +45,7 @@ def hold_parent(study: Study, connection: Connection) -> bool:
     if run is not None and run.info.run_id == known:
         return False
     url = study.queue.storage.url
-    with alone_at(url):  # several drivers may miss it
+    with exclusive_lock(url):  # several drivers may miss it
         parent = begin_study(connection, study.name, storage_tags(url), known)
         study.queue.study.set_user_attr(PARENT, parent.run_id)
     if parent.run_id != known:

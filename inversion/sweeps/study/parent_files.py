@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mlflow.exceptions import MlflowException
 
 from inversion.tracking.artifacts import download_artifact
-from inversion.tracking.connection import Connection, first_line
+from inversion.tracking.connection import Connection
+from inversion.tracking.masking import first_line
 
 if TYPE_CHECKING:
     from inversion.sweeps.queue.entry import Entry

@@ -10,7 +10,7 @@ from inversion.sweeps.study.study import open_study, require_same_store
 from inversion.sweeps.workers.local import Order
 from inversion.sweeps.workers.worker import Worker
 from inversion.tracking.connection import connect
-from inversion.tracking.retry import patient
+from inversion.tracking.retry import with_retries
 from inversion.training.stop import StopRequest
 
 
@@ -26,7 +26,7 @@ def work(order: Order, stop: StopRequest) -> None:
     if order.gpu and study.may_use_a_gpu:
         _require_gpu()
     require_same_store(study.queue.study, order.tracking_uri)
-    connection = patient(connect(order.tracking_uri, order.experiment), stop)
+    connection = with_retries(connect(order.tracking_uri, order.experiment), stop)
     Worker(study, connection, stop, order.side_by_side).work()
 
 

@@ -20,23 +20,23 @@ from inversion.runs.train import forget_checkpoints, train
 from inversion.sweeps.queue.entry import Entry
 from inversion.sweeps.queue.lease import LOST, Lease
 from inversion.sweeps.queue.queue import Queue, Queued
-from inversion.sweeps.queue.storage import PATIENCE_SECONDS, QueueLostError, patiently
+from inversion.sweeps.queue.storage import RETRY_SECONDS, QueueLostError, patiently
 from inversion.sweeps.study.reconcile import tell_of_unknown
 from inversion.sweeps.study.study import GRID_VALUE, Study
 from inversion.sweeps.workers.cotraining import share_a_pass
 from inversion.sweeps.workers.trial import configure
-from inversion.tracking.connection import (
-    Connection,
+from inversion.tracking.address import is_server
+from inversion.tracking.connection import Connection, require_answer
+from inversion.tracking.lifecycle import ExperimentDeletedError, describe_failure
+from inversion.tracking.ownership import HOST, PID, owner_is_alive, owner_tags, same_owner
+from inversion.tracking.store_errors import (
     NoTrackingError,
     TrackingLostError,
     TrackingRefusedError,
-    is_server,
-    require_answer,
+    is_lost,
+    is_refused,
+    reason,
 )
-from inversion.tracking.deleted import ExperimentDeletedError
-from inversion.tracking.lifecycle import describe_failure
-from inversion.tracking.owner import HOST, PID, owner_is_alive, owner_tags, same_owner
-from inversion.tracking.store_errors import is_lost, is_refused, reason
 from inversion.tracking.study import runs_of
 from inversion.training.callbacks import Listener
 from inversion.training.cotraining import Company, side_by_side
@@ -249,7 +249,7 @@ class Worker(Listener):
             TrackingRefusedError: it answers, and refuses.
         """
         self.lost += 1
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + RETRY_SECONDS
         while self.lost < LOSSES_IN_A_ROW and time.monotonic() < deadline and self.stop.reason is None:
             try:
                 return require_answer(self.connection.uri)

@@ -18,7 +18,7 @@ from inversion.config.document import VERSION
 from inversion.sweeps.queue.entry import FAILURE, MAX_DEATHS, OWNER, Entry
 from inversion.sweeps.queue.queue import DIED, Queue, Queued
 from inversion.sweeps.queue.storage import knowingly_experimental
-from inversion.tracking.owner import HOST, PID
+from inversion.tracking.ownership import HOST, PID
 
 CONFIG = {"epochs": 2, "lr": 1e-3}
 FALLBACKS = [{"name": "weights", "wanted": "imagenet", "used": "random"}]

@@ -21,22 +21,23 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from inversion.config.document import texts_of
 from inversion.config.run_config import RunConfig
-from inversion.errors import AbandonedRunError, MissingArtifactError
+from inversion.errors import AbandonedRunError, MissingArtifactError, RequestError
 from inversion.file_names import safe_name
-from inversion.tracking.artifacts import download_artifact
-from inversion.tracking.connection import (
-    Connection,
-    TrackingLostError,
-    in_our_words,
-    require_answer,
+from inversion.tracking.artifacts import current_location, download_artifact, require_artifacts
+from inversion.tracking.connection import Connection, require_answer
+from inversion.tracking.lifecycle import MICRO_BATCH, deletion_behind, describe_failure, end_run
+from inversion.tracking.ownership import (
+    HOST,
+    PID,
+    claim_project_run,
+    claim_run,
+    create_run,
+    owner_tags,
+    same_owner,
+    take_over,
 )
-from inversion.tracking.deleted import deletion_behind
-from inversion.tracking.lifecycle import MICRO_BATCH, create_run, describe_failure, end_run, take_over
-from inversion.tracking.lookup import CONFIG, CONFIG_FILE
-from inversion.tracking.moved import present_place, require_artifacts
-from inversion.tracking.owner import HOST, PID, owner_tags, same_owner
-from inversion.tracking.stale import take_over_adopted, take_over_alone
-from inversion.tracking.store_errors import is_lost, reason
+from inversion.tracking.search import CONFIG, CONFIG_FILE
+from inversion.tracking.store_errors import TrackingLostError, is_lost, reason, to_inversion_error
 from inversion.training.callbacks import Listener, Picture
 
 UPLOAD_SECONDS = 60.0
@@ -65,7 +66,7 @@ class TrackedRun(Listener):
     @property
     def uri(self) -> str:
         """Where its artifacts lie."""
-        return present_place(str(self.client.get_run(self.run_id).info.artifact_uri))
+        return current_location(str(self.client.get_run(self.run_id).info.artifact_uri))
 
     def describe(self, name: str, config: RunConfig, tags: Mapping[str, str], document: Mapping[str, Any]) -> None:
         """Logs name, parameters, tags and the whole resolved configuration (tag and ``config.json``)."""
@@ -180,15 +181,15 @@ def begin_run(
     if resume and claimed:
         take_over(connection.client, resume)
     elif resume:
-        take_over_alone(connection, resume)
+        claim_run(connection, resume)
     elif adopted := os.environ.get("MLFLOW_RUN_ID"):
-        take_over_adopted(connection, adopted)
+        claim_project_run(connection, adopted)
         return TrackedRun(connection, adopted)
     return TrackedRun(connection, resume or create_run(connection, name, tags or {}, "inversion train"))
 
 
 @contextmanager
-def ending_truthfully(run: TrackedRun) -> Iterator[TrackedRun]:
+def record_outcome(run: TrackedRun) -> Iterator[TrackedRun]:
     """Ends the run: FINISHED if the block ends, KILLED if it was interrupted, FAILED with the reason otherwise.
 
     A run that another process has taken over is left to that one.
@@ -200,8 +201,8 @@ def ending_truthfully(run: TrackedRun) -> Iterator[TrackedRun]:
     except BaseException as error:
         if (deletion := deletion_behind(run.connection, error, run.run_id)) is not None:
             raise deletion from error  # of a deleted run nothing can be changed
-        ours = in_our_words(error, f"The checkpoint of run {run.run_id} on this machine is safe: go on with --resume "
-                                   "when it answers.")
+        ours = to_inversion_error(error, f"The checkpoint of run {run.run_id} on this machine is safe: resume with "
+                                         "--resume when the store answers again.")
         status, kind, message = describe_failure(ours or error)
         try:
             if isinstance(ours, TrackingLostError) or is_lost(error.__cause__):  # or stopped in the wait for it
@@ -215,7 +216,7 @@ def ending_truthfully(run: TrackedRun) -> Iterator[TrackedRun]:
     run.end("FINISHED")
 
 
-def fail_adopted_run(error: BaseException) -> None:
+def fail_project_run(error: BaseException) -> None:
     """Tells the run that ``mlflow run`` handed over why nothing was started, if there is one and its store answers."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if run_id is None:
@@ -285,3 +286,11 @@ def _means(name: str, raw: str, value: object) -> bool:
         return bool(RunConfig.model_validate({name: text}).model_dump()[name] == value)
     except ValueError:  # the raw text is no value at all, so it is not this one
         return False
+
+
+def require_same_digest(connection: Connection, run_id: str, digest: str) -> None:
+    """Raises a RequestError if the run to resume was made from something else than what lies there now."""
+    before = connection.client.get_run(run_id).data.tags.get("inversion.digest")
+    if before != digest:
+        raise RequestError(f"run {run_id} cannot be resumed: its photographs, weights or version are not those it was "
+                           f"begun with (digest {before}, now {digest})")

@@ -11,7 +11,7 @@ import traceback
 import click
 
 import inversion
-from inversion.cli import slow_imports
+from inversion.cli.imports import slow_imports
 from inversion.console import log_to_stderr, set_up_streams, write_error
 from inversion.errors import InterruptedRunError, InversionError, RequestError, SeveralErrors, UnknownNameError
 from inversion.tracking.masking import mask_logs, safe

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from inversion.cli import slow_imports
+from inversion.cli.imports import slow_imports
 from inversion.cli.options import ParameterType, blank_is_default, no_blank
 from inversion.console import make_console, make_table, progress_bars
 from inversion.data import datasets as catalog

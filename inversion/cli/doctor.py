@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inversion.cli import slow_imports
+from inversion.cli.imports import slow_imports
 from inversion.cli.options import blank_is_default, no_blank, tracking_options
 from inversion.console import Console, make_console, make_table, styled
 from inversion.data.datasets import data_folder

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from inversion.cli import slow_imports
+from inversion.cli.imports import slow_imports
 from inversion.cli.options import no_blank, tracking_options
 from inversion.config.optimize_config import DEFAULTS, SHARED, OptimizeSettings, parse_optimize_config
 from inversion.config.resolve import check, check_inputs

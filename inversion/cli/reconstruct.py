@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inversion.cli import slow_imports
+from inversion.cli.imports import slow_imports
 from inversion.cli.options import blank_is_default, no_blank, tracking_options
 from inversion.config.run_config import parse_value
 from inversion.console import Console, make_console, make_table, progress_bars

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from inversion.cli import slow_imports
+from inversion.cli.imports import slow_imports
 from inversion.cli.options import no_blank, parameter_options, tracking_options
 from inversion.config.resolve import check, check_inputs
 from inversion.config.run_config import parse_config

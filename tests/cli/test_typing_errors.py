@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inversion.cli import slow_imports
+from inversion.cli.imports import slow_imports
 
 SLOW = ("torch", "torchvision", "timm", "mlflow", "optuna", "ray", "pandas", "sqlalchemy")
 

@@ -45,14 +45,14 @@ def told(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 
 MISTYPED = [
-    ("postgresql:postgres:SECRET@host/db", "is no address. It is written postgresql://USER@HOST/DATABASE"),
-    ("postgresql//me:SECRET@host/db", "is no address. It is written postgresql://USER@HOST/DATABASE"),
+    ("postgresql:postgres:SECRET@host/db", "is not an address. It is written postgresql://USER@HOST/DATABASE"),
+    ("postgresql//me:SECRET@host/db", "is not an address. It is written postgresql://USER@HOST/DATABASE"),
     ("postgresql:/me:SECRET@host/db", "is no address"),
     ("postgres:me:SECRET@host/db", "is no address"),
-    ("postgresql;//me:SECRET@host/db", "looks like an address and is none"),
+    ("postgresql;//me:SECRET@host/db", "looks like an address but is malformed"),
     ("me:SECRET@host/db", "allowed are "),
-    ("lab@host/db", "looks like an address and is none"),
-    ("host=db password=SECRET", "looks like an address and is none"),
+    ("lab@host/db", "looks like an address but is malformed"),
+    ("host=db password=SECRET", "looks like an address but is malformed"),
     ("jdbc:postgresql://me:SECRET@host/db", "Did you mean postgresql?"),
     ("postgresqll://me:SECRET@host/db", "Did you mean postgresql?"),
     ("redis://me:SECRET@host", "allowed are "),
@@ -66,7 +66,7 @@ MISTYPED = [
     ("sqlite:a.db", "is written sqlite:///FILE"),
     ("sqlite:///:memory:", "names no file"),
     ("sqlte:///a.db", "Did you mean sqlite?"),
-    ("postgresql://me@ho\nst/db", "holds a control character"),
+    ("postgresql://me@ho\nst/db", "contains a control character"),
 ]
 
 

@@ -24,10 +24,10 @@ from inversion.tracking.address import DATABASES, sqlite_file
 from inversion.tracking.store_errors import raise_unless_missing
 
 RESTORE = "Restore it from a copy of the store, or train the run's configuration again."
-"""What to do about an artifact that is gone or damaged."""
+"""What to do about an artifact that is missing or damaged."""
 
 VARIABLE = "INVERSION_ARTIFACTS"
-"""``OLD=NEW``: folders of artifacts that lie elsewhere than the database says; several with ``:`` in between."""
+"""``OLD=NEW``: where artifacts are that the database says are in OLD; several are separated by ``:``."""
 
 RUNS_TRIED = 20
 _moves: dict[Path, Path] = {}
@@ -35,7 +35,7 @@ _logger = logging.getLogger(__name__)
 
 
 class MovedArtifactRepository(LocalArtifactRepository):
-    """Artifacts in a folder, which is looked for where it lies now: whatever MLflow reads or writes goes through it."""
+    """MLflow's repository for local artifacts, with every folder resolved to where it is now."""
 
     @property
     def _artifact_dir(self) -> str:
@@ -47,19 +47,19 @@ class MovedArtifactRepository(LocalArtifactRepository):
 
 
 def find_moved_artifacts(client: MlflowClient, uri: str) -> None:
-    """Finds out which artifacts of a store lie elsewhere than it says, for everything that this process does with them.
+    """Finds artifacts that are not where the store says, because it was copied; this process then uses them there.
 
-    What the environment says goes before. What is not where the database says is looked for beside the database and
-    in the present folder, by the rest of its path: ``mlruns/EXPERIMENT/RUN/artifacts``.
+    The environment variable takes precedence. Other missing artifacts are searched next to the database and in the
+    current folder, by the end of their path: ``mlruns/EXPERIMENT/RUN/artifacts``.
 
     Raises:
-        RequestError: the environment's text cannot be read.
+        RequestError: the environment variable is malformed.
     """
     given = _given_moves()
     found = dict(_guessed_moves(client, list(_folders_beside(uri)), given))
     for old, new in found.items():
         if _moves.get(old) != new:
-            _logger.warning("artifacts are read and written in %s: they are not in %s, where the tracking store says",
+            _logger.warning("using artifacts in %s: they are not in %s, where the tracking store says",
                             new, old)
     _moves.clear()
     _moves.update(found | given)
@@ -68,20 +68,20 @@ def find_moved_artifacts(client: MlflowClient, uri: str) -> None:
 
 
 def current_location(address: str) -> str:
-    """Where artifacts lie that are said to be at an address: a path, a file address, or anything else, which stays."""
+    """The current location of artifacts: a path or file URI is resolved, any other address is returned unchanged."""
     path = _local(address)
     moved = path and _moved(path, _moves)
     return address if moved == path else str(moved)
 
 
 def require_artifacts(run: Run) -> None:
-    """Raises a RequestError if a run's artifacts, with all of its experiment's, are on another machine."""
+    """Raises a RequestError if the artifacts of a run and of its whole experiment are not on this machine."""
     path = _local(current_location(str(run.info.artifact_uri)))
     if path is None or path.exists() or path.parent.parent.exists():
         return
     old = path.parents[2]
     raise RequestError(f"the artifacts of run {run.info.run_id} ({run.info.run_name}) are in {path}, which is not on "
-                       f"this machine. Copy {old} to it, and say to where: {VARIABLE}={quote(f'{old}=FOLDER')}")
+                       f"this machine. Copy {old} here, and set {VARIABLE}={quote(f'{old}=FOLDER')}")
 
 
 def _moved(path: Path, moves: Mapping[Path, Path]) -> Path:
@@ -104,7 +104,7 @@ def _given_moves() -> dict[Path, Path]:
 
 
 def _folders_beside(uri: str) -> Iterator[Path]:
-    """The folders that a store's artifacts may have been copied to; none for a server, which keeps them itself."""
+    """The folders where copied artifacts may be; none for a server, which keeps them itself."""
     place = sqlite_file(uri) or file_store.folder_of(uri)
     if place is not None:
         yield place.parent
@@ -115,7 +115,7 @@ def _folders_beside(uri: str) -> Iterator[Path]:
 def _guessed_moves(
     client: MlflowClient, folders: list[Path], given: Mapping[Path, Path]
 ) -> Iterator[tuple[Path, Path]]:
-    """Old and new folder, for each experiment whose runs have their artifacts in one of the folders."""
+    """Old and new folder of each experiment whose artifacts are found in one of the folders."""
     if not folders:
         return
     for experiment in client.search_experiments(ViewType.ALL, max_results=SEARCH_MAX_RESULTS_THRESHOLD):
@@ -129,7 +129,7 @@ def _guessed_moves(
 
 
 def _guessed_move(path: Path, folders: list[Path]) -> tuple[Path, Path] | None:
-    """What to put in place of the beginning of a run's path, if the rest is in a folder; the rest names the run."""
+    """The prefix of a run's path to replace and its replacement, if one of the folders has the rest of the path."""
     for folder in folders:
         for parts in range(len(path.parts) - 1, 1, -1):
             if (folder / Path(*path.parts[-parts:])).is_dir():
@@ -138,29 +138,29 @@ def _guessed_move(path: Path, folders: list[Path]) -> tuple[Path, Path] | None:
 
 
 def _local(address: str) -> Path | None:
-    """The folder that an address means; None if it is not one of this machine."""
+    """The path of a local address; None for other addresses."""
     path = local_file_uri_to_path(address)
     return Path(path) if path.startswith("/") else None
 
 
 def download_artifact(run_id: str, artifact: str, folder: Path, client: MlflowClient | None = None) -> Path:
-    """Fetches a file or a folder of a run's artifacts, those of its model too, into a folder.
+    """Downloads an artifact of a run or of its logged model, a file or a folder, into ``folder``.
 
     Raises:
         MissingArtifactError: the run has no such artifact.
-        TrackingLostError, TrackingRefusedError: the store does not answer, or does not give it.
+        TrackingLostError, TrackingRefusedError: the store does not answer, or rejects the request.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         return Path((client or MlflowClient()).download_artifacts(run_id, artifact, str(folder)))
     except MlflowException as error:
         raise_unless_missing(error)
-        _raise_what_mlflow_hid(run_id, artifact, folder)
+        _raise_original_error(run_id, artifact, folder)
         raise MissingArtifactError(f"run {run_id} has no artifact {artifact}") from error
 
 
-def _raise_what_mlflow_hid(run_id: str, artifact: str, folder: Path) -> None:
-    """Asks both places of a run's artifacts again: MLflow says of every error that there is no such artifact."""
+def _raise_original_error(run_id: str, artifact: str, folder: Path) -> None:
+    """Downloads again from both repositories of a run: MLflow reports every error as a missing artifact."""
     try:
         repository = RunsArtifactRepository(f"runs:/{run_id}")
     except MlflowException as error:
@@ -173,10 +173,10 @@ def _raise_what_mlflow_hid(run_id: str, artifact: str, folder: Path) -> None:
 
 
 def fetch_text(run_id: str, artifact: str) -> str:
-    """A text among a run's artifacts; bytes that are no UTF-8 are replaced: whoever parses it says what is wrong.
+    """The content of a text artifact; invalid UTF-8 is replaced, and left to the parser to report.
 
     Raises:
-        MissingArtifactError: the run has none of that name.
+        MissingArtifactError: the run has no such artifact.
     """
     with tempfile.TemporaryDirectory() as folder:
         return download_artifact(run_id, artifact, Path(folder)).read_text(encoding="utf-8", errors="replace")

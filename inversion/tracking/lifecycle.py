@@ -1,4 +1,4 @@
-"""How runs end: with which status and why; and runs and experiments that were deleted in MLflow."""
+"""How runs end: their status and failure tags, and deletion of a run or its experiment in MLflow."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from inversion.tracking.masking import safe
 from inversion.tracking.store_errors import to_inversion_error
 
 DELETED = "deleted"
-"""What MLflow calls the stage of a run or an experiment, and the failure kind of a run that this ended."""
+"""MLflow's lifecycle stage of deleted runs and experiments, and the failure kind of a run that was deleted."""
 
 GONE = "RESOURCE_DOES_NOT_EXIST"
 REFUSALS = {GONE, "INVALID_PARAMETER_VALUE"}
-"""What MLflow answers to who writes into a run that is gone for good, and into one that is deleted."""
+"""MLflow's error codes for writing to a run that was removed by ``mlflow gc``, and to one that is deleted."""
 
 MESSAGE_LENGTH = 5000
-"""MLflow takes tags of at most so many characters."""
+"""MLflow's limit on the length of a tag."""
 
 FAILURE, FAILURE_MESSAGE, MICRO_BATCH = "inversion.failure", "inversion.failure_message", "inversion.micro_batch"
 
 
 class DeletedError(InversionError):
-    """A run was deleted in MLflow while somebody worked on it."""
+    """A run was deleted in MLflow while a process worked on it."""
 
     kind = DELETED
 
 
 class ExperimentDeletedError(DeletedError):
-    """An experiment was deleted in MLflow, and every run in it."""
+    """An experiment was deleted in MLflow with all its runs."""
 
 
 def restore_hint(run_id: str) -> str:
-    """How a deleted run is brought back."""
-    return f"`mlflow runs restore --run-id {run_id}` brings it back, until `mlflow gc` removes it"
+    """How to restore a deleted run."""
+    return f"`mlflow runs restore --run-id {run_id}` restores it, until `mlflow gc` removes it"
 
 
 def is_deleted(run: Run) -> bool:
-    """Whether it was deleted; MLflow gives it all the same to who asks by its id."""
+    """Whether a run was deleted; MLflow still returns it by its id."""
     return bool(run.info.lifecycle_stage == DELETED)
 
 
 def find_active(connection: Connection, run_id: str) -> Run | None:
-    """A run by its id; None if it was deleted, or is gone for good."""
+    """A run by its id; None if it was deleted or removed for good."""
     run = _find(connection, run_id)
     return None if run is None or is_deleted(run) else run
 
 
 def require_experiment(connection: Connection, experiment_id: str | None = None) -> None:
-    """Raises an ExperimentDeletedError if the connection's experiment, or another one, is not there any more."""
+    """Raises an ExperimentDeletedError if an experiment, by default the connection's, was deleted."""
     wanted = experiment_id or connection.experiment_id
     try:
         experiment = connection.client.get_experiment(wanted)
@@ -59,15 +59,15 @@ def require_experiment(connection: Connection, experiment_id: str | None = None)
         if error.error_code != GONE:
             raise
         raise ExperimentDeletedError(f"the experiment {connection.experiment!r} was deleted in MLflow for good, with "
-                                     "every run in it. The same command makes it again and begins anew.") from error
+                                     "every run in it. The same command creates it again and starts over.") from error
     if experiment.lifecycle_stage == DELETED:
         raise ExperimentDeletedError(f"the experiment {experiment.name!r} was deleted in MLflow, with every run in it. "
-                                     f"Restore it with `mlflow experiments restore -x {wanted}`, and go on with the "
-                                     "same command.")
+                                     f"Restore it with `mlflow experiments restore -x {wanted}`, and run the same "
+                                     "command again.")
 
 
 def deletion_behind(connection: Connection, error: BaseException, run_id: str | None = None) -> DeletedError | None:
-    """What MLflow's refusal comes from, if it is that the run or its experiment was deleted; None if it is not."""
+    """The deletion of a run or its experiment that caused an error of MLflow; None if it has another cause."""
     if not (isinstance(error, MlflowException) and error.error_code in REFUSALS):
         return None
     try:
@@ -75,12 +75,12 @@ def deletion_behind(connection: Connection, error: BaseException, run_id: str | 
         require_experiment(connection, run.info.experiment_id if run else None)
     except DeletedError as deletion:
         return deletion
-    except MlflowException:  # the first error is the one to show
+    except MlflowException:  # report the first error
         return None
     if run_id is None or (run is not None and not is_deleted(run)):
         return None
     how = restore_hint(run_id) if run else "for good"
-    return DeletedError(f"run {run_id} was deleted in MLflow while it was worked on: {how}")
+    return DeletedError(f"run {run_id} was deleted in MLflow while in progress: {how}")
 
 
 def _find(connection: Connection, run_id: str) -> Run | None:
@@ -97,7 +97,7 @@ def end_run(client: MlflowClient, run_id: str, status: str, failure: str = "", m
     if failure:
         client.set_tag(run_id, FAILURE, failure)
         client.set_tag(run_id, FAILURE_MESSAGE, message[:MESSAGE_LENGTH])
-    elif status == RunStatus.to_string(RunStatus.FINISHED):  # somebody may have taken it for dead meanwhile
+    elif status == RunStatus.to_string(RunStatus.FINISHED):  # it may have been declared dead meanwhile
         remove_tags(client, run_id, FAILURE, FAILURE_MESSAGE)
     client.set_terminated(run_id, status)
 
@@ -110,7 +110,7 @@ def remove_tags(client: MlflowClient, run_id: str, *names: str) -> None:
 
 
 def describe_failure(error: BaseException) -> tuple[str, str, str]:
-    """Status, failure kind and message of a run that an error ended; no password is in it."""
+    """Status, failure kind and message of a run that an error ended; passwords are masked."""
     if isinstance(error, KeyboardInterrupt):
         return "KILLED", "interrupted", "interrupted"
     error = to_inversion_error(error) or error

@@ -1,4 +1,4 @@
-"""Which process owns a run: creating and taking over runs, and finding those whose process is gone."""
+"""Which process owns a run: creating and taking over runs, and ending those whose process is gone."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ BOOT, NAMESPACE = "inversion.boot", "inversion.pid_namespace"
 COMMIT = "inversion.commit"
 VERSIONED = ("inversion", "torch", "torchvision", "timm", "lpips", "mlflow")
 CLOCK_SECONDS = 30
-"""Start times are counted from the boot, whose time of day moves when the clock is set."""
+"""Tolerance for start times, which shift when the clock is set: they are counted from the boot."""
 
 ENTRY_POINTS = ({"encoder", "decoder"}, {"spec", "workers", "storage"}, {"study", "output", "memory_budget"})
-"""Parameters by which a run of MLproject's entry points is known: ``main``, ``sweep`` and ``report``."""
+"""Parameters that identify a run of MLproject's entry points: ``main``, ``sweep`` and ``report``."""
 
 Verdict = Literal["alive", "dead", "unknown"]
 
 
 def machine_tags() -> dict[str, str]:
-    """What a process number holds for: the host, and on Linux its boot and the processes that are seen together.
+    """The scope in which a process id is unique: the host, and on Linux its boot and the PID namespace.
 
-    Names of hosts are not unique, and every container counts its processes from 1.
+    Host names are not unique, and every container has process ids from 1.
     """
     place = {HOST: platform.node()}
     with suppress(OSError):
@@ -62,7 +62,7 @@ def machine_tags() -> dict[str, str]:
 
 
 def owner_tags() -> dict[str, str]:
-    """Host, process, versions and commit of whoever calls."""
+    """Host, process, package versions and commit of this process."""
     process = psutil.Process()
     versions = {f"inversion.version.{package}": version(package) for package in VERSIONED}
     return {**machine_tags(), PID: str(process.pid), STARTED: f"{process.create_time():.2f}", **versions,
@@ -71,14 +71,14 @@ def owner_tags() -> dict[str, str]:
 
 @functools.cache
 def _commit() -> str:
-    """The commit that this code is checked out from, ``-dirty`` if it was changed since; empty if it is installed."""
+    """The commit of this checkout, with ``-dirty`` if it has changes; empty if the package is installed."""
     root = Path(inversion.__file__).parents[1]
-    if not (root / ".git").exists():  # site-packages may lie inside somebody else's repository
+    if not (root / ".git").exists():  # site-packages may be inside another repository
         return ""
     words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(words, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):  # no git here, or a checkout that it does not trust
+    except (OSError, subprocess.SubprocessError):  # no git, or a checkout that it does not trust
         return ""
 
 
@@ -90,29 +90,31 @@ def same_owner(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
 
 
 def owner_is_alive(tags: Mapping[str, str], local: bool = False) -> bool | None:
-    """Whether the process that the tags name still runs; None where this machine cannot know.
+    """Whether the process named by a run's tags is alive; None if this machine cannot know.
 
-    ``local``: the tags are in a file of this machine, so that no other one of its name has written them.
+    Args:
+        tags: the tags of the run.
+        local: whether the store is local, so that another machine of the same name cannot have written the tags.
     """
     place = machine_tags()
     if tags.get(HOST) != place[HOST] or not tags.get(PID, "").isdigit():
         return None
     if local and tags.get(BOOT, place.get(BOOT)) != place.get(BOOT):
-        return False  # it was started anew since then
-    if any(tags.get(key, value) != value for key, value in place.items()):  # early runs have the host alone
+        return False  # the machine was rebooted since
+    if any(tags.get(key, value) != value for key, value in place.items()):  # runs of early versions have the host only
         return None
     try:
         process = psutil.Process(int(tags[PID]))
         same = abs(process.create_time() - float(tags.get(STARTED, "nan"))) < CLOCK_SECONDS
-        return same and process.status() != psutil.STATUS_ZOMBIE  # where nobody waits for it, it is one for ever
+        return same and process.status() != psutil.STATUS_ZOMBIE  # a zombie without a waiting parent stays one
     except psutil.NoSuchProcess:
         return False
-    except psutil.AccessDenied:  # somebody else's process has that number now, or it is ours under another user
+    except psutil.AccessDenied:  # a process of another user, which may be the owner or not
         return None
 
 
 def create_run(connection: Connection, name: str, tags: Mapping[str, str], source: str) -> str:
-    """A new run of this process, with tags from the first moment on: it can be found however soon the process dies.
+    """Creates a run of this process, with its tags from the start: it can be found even if the process dies at once.
 
     Raises:
         ExperimentDeletedError: the experiment was deleted since this process connected to it.
@@ -129,15 +131,15 @@ def create_run(connection: Connection, name: str, tags: Mapping[str, str], sourc
 
 
 def take_over(client: MlflowClient, run_id: str) -> None:
-    """Makes an existing run one of this process, RUNNING; what its checkpoint still says of it is told again."""
-    # first the owner: a RUNNING run of the process that was killed would be ended by `inversion doctor`
+    """Makes this process the owner of a run, whoever owned it, and the run RUNNING; removes its failure tags."""
+    # owner first: `inversion doctor` would end a RUNNING run whose owner was killed
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in owner_tags().items()])
     client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
     remove_tags(client, run_id, FAILURE, FAILURE_MESSAGE, MICRO_BATCH)
 
 
 class RunningRun(NamedTuple):
-    """A run with status RUNNING, whether anybody works on it, and its tags when that was seen."""
+    """A run with status RUNNING, whether its process is alive, and the tags by which that was judged."""
 
     run_id: str
     name: str
@@ -147,9 +149,9 @@ class RunningRun(NamedTuple):
 
 
 def find_running(connection: Connection, everywhere: bool = False) -> list[RunningRun]:
-    """All RUNNING runs of the experiment, with a verdict each; ``everywhere``: also ours in other experiments.
+    """All RUNNING runs of the experiment, each with a verdict.
 
-    A plain ``mlflow run`` puts its run into the experiment Default.
+    ``everywhere`` adds inversion's runs of all other experiments: ``mlflow run`` uses Default unless another is given.
     """
     experiments = [connection.experiment_id]
     if everywhere:
@@ -161,7 +163,7 @@ def find_running(connection: Connection, everywhere: bool = False) -> list[Runni
 
 
 def declare_dead(connection: Connection, run_id: str) -> RunningRun:
-    """A run that somebody who knows says is dead.
+    """A RUNNING run that the user declares dead.
 
     Raises:
         RequestError: no such run, or it is not RUNNING.
@@ -173,7 +175,7 @@ def declare_dead(connection: Connection, run_id: str) -> RunningRun:
 
 
 def end_dead(connection: Connection, runs: list[RunningRun]) -> list[RunningRun]:
-    """Ends those that are dead as KILLED, with the reason as a tag; returns them."""
+    """Ends dead runs as KILLED, with the reason as a tag; returns those that it has ended."""
     ended = []
     for run in runs:
         if run.verdict == "dead" and is_unchanged(connection, run.run_id, run.tags):
@@ -183,32 +185,31 @@ def end_dead(connection: Connection, runs: list[RunningRun]) -> list[RunningRun]
 
 
 def is_unchanged(connection: Connection, run_id: str, tags: Mapping[str, str]) -> bool:
-    """Whether a run is RUNNING still and its process the one of these tags: it may have been ended, taken over or
-    deleted."""
+    """Whether a run is still RUNNING and owned by the process of these tags, not ended, taken over or deleted."""
     now = find_active(connection, run_id)
     return now is not None and now.info.status == "RUNNING" and same_owner(now.data.tags, tags)
 
 
 def require_unowned(connection: Connection, run: Run) -> None:
-    """Raises a RequestError if another process works on a run, or may: where nobody here can look, it is not dead."""
+    """Raises a RequestError if another process owns a run and is alive, or may be: unknown counts as alive."""
     if run.info.status != "RUNNING" or same_owner(run.data.tags, owner_tags()):
         return
     run_id, (verdict, why) = run.info.run_id, _judge(run, connection.uri)
     if verdict == "alive":
-        raise RequestError(f"run {run_id} is being worked on by process {run.data.tags.get(PID)}. Stop that first.")
+        raise RequestError(f"run {run_id} is in progress in process {run.data.tags.get(PID)}. Stop that first.")
     if verdict == "unknown":
-        raise RequestError(f"run {run_id} is RUNNING, and from here nobody can know whether it still is ({why}). Stop "
-                           f"it there; if it is gone, end it with: inversion doctor --end {run_id}")
+        raise RequestError(f"run {run_id} is RUNNING, and whether its process is alive cannot be checked from here "
+                           f"({why}). Stop it there; if it is gone, end the run with: inversion doctor --end {run_id}")
 
 
 def claim_run(connection: Connection, run_id: str) -> None:
-    """Makes a run that nobody works on one of this process; of several that ask at once, one gets it.
+    """Takes over a run without a live owner; of several processes that try at once, one gets it.
 
-    That holds for the processes of one machine, or of one PostgreSQL database. Of two machines that ask a server in the
-    same instant, one finds the other's name on its run soon, and gives up (``TrackedRun.confirm``).
+    This is exact for processes of one machine or of one PostgreSQL database. If two machines claim a run of a server in
+    the same instant, one of them soon finds the other's tags on the run and stops (``TrackedRun.confirm``).
 
     Raises:
-        RequestError: somebody works on it, or may.
+        RequestError: another process owns the run, or may.
     """
     with exclusive_lock(connection.uri):
         require_unowned(connection, find_run(connection, run_id))
@@ -216,22 +217,22 @@ def claim_run(connection: Connection, run_id: str) -> None:
 
 
 def claim_project_run(connection: Connection, run_id: str) -> None:
-    """Makes the run that ``mlflow run`` handed over one of this process.
+    """Takes over the run that ``mlflow run`` has created for this process.
 
     Raises:
-        RequestError: it is deleted, has ended, or is another process's by now: the variable was left from before.
+        RequestError: it is deleted, has ended, or has another owner: ``MLFLOW_RUN_ID`` is left over from before.
     """
     run = find_run(connection, run_id)
     if run.info.status not in ("RUNNING", "SCHEDULED"):
         raise RequestError(f"MLFLOW_RUN_ID: run {run_id} is {run.info.status}, and nothing is added to it. Unset the "
-                           "variable; --resume goes on with an interrupted run.")
+                           "variable; --resume resumes an interrupted run.")
     if PID in run.data.tags:
         require_unowned(connection, run)
     take_over(connection.client, run_id)
 
 
 def _is_ours(run: Run) -> bool:
-    """Made by inversion, or by an ``mlflow run`` of one of MLproject's entry points, which logs its parameters."""
+    """Whether a run was created by inversion, or by ``mlflow run`` of an entry point, which logs its parameters."""
     logged = run.data.params.keys()
     return PID in run.data.tags or (
         MLFLOW_PROJECT_ENTRY_POINT in run.data.tags and any(names <= logged for names in ENTRY_POINTS))
@@ -246,18 +247,18 @@ def _judge(run: Run, uri: str) -> tuple[Verdict, str]:
             return "unknown", f"{where}, in another container or another machine of that name: --end if it is gone"
         if alive is None:
             return "unknown", f"{where}: look there, with inversion doctor"
-        return ("alive", f"{where} works on it") if alive else ("dead", f"{where} is gone")
+        return ("alive", f"{where} is alive") if alive else ("dead", f"{where} is gone")
     if not _is_ours(run):
-        return "unknown", "not begun by inversion"
+        return "unknown", "not created by inversion"
     if uri.startswith(("http://", "https://")):
-        return "unknown", "begun by an `mlflow run`, perhaps of another machine, whose command never started"
-    if _maker_may_be_alive(run):
-        return "alive", "an `mlflow run` that may have made it is at work on this machine"
-    return "dead", "the `mlflow run` that made it ended before its command started"
+        return "unknown", "created by an `mlflow run`, perhaps on another machine, whose command never started"
+    if _creator_may_be_alive(run):
+        return "alive", "an `mlflow run` that may have created it is in progress on this machine"
+    return "dead", "the `mlflow run` that created it ended before its command started"
 
 
-def _maker_may_be_alive(run: Run) -> bool:
-    """Whether an ``mlflow run`` that is older than the run is at work here: it may be making its environment."""
+def _creator_may_be_alive(run: Run) -> bool:
+    """Whether an ``mlflow run`` older than the run is alive on this machine: it may be building its environment."""
     for process in psutil.process_iter(["cmdline", "create_time"]):
         if is_mlflow_run(process.info["cmdline"] or []) and process.info["create_time"] * 1000 <= run.info.start_time:
             return True

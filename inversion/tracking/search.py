@@ -22,10 +22,10 @@ from inversion.tracking.store_errors import raise_unless_missing
 T = TypeVar("T")
 PAGE = 1000
 MALFORMED = "INVALID_PARAMETER_VALUE"
-"""What MLflow says of an id that no run can have."""
+"""MLflow's error code for a malformed run id."""
 
 CONFIG, CONFIG_FILE = "inversion.config", "config.json"
-"""The tag and the artifact that hold a run's configuration."""
+"""The tag and the artifact with a run's resolved configuration."""
 
 KIND = "inversion.kind"
 ID = re.compile("[0-9a-f]{32}")
@@ -40,7 +40,7 @@ def find_run(connection: Connection, run_id: str) -> Run:
     """A run by its id.
 
     Raises:
-        RequestError: the store has no such run, or it was deleted.
+        RequestError: there is no such run, or it was deleted.
     """
     try:
         run = connection.client.get_run(run_id)
@@ -54,13 +54,13 @@ def find_run(connection: Connection, run_id: str) -> Run:
 
 
 def document_of(run: Run) -> dict[str, Any]:
-    """The resolved configuration that a run left, as one of this version, whichever it was written by.
+    """The resolved configuration of a run, migrated to the current version of the document.
 
-    From the tag, or from ``config.json`` where that has none that can be read: MLflow cuts long tags.
+    Read from the tag, or from ``config.json`` if the tag is missing or malformed: MLflow truncates long tags.
 
     Raises:
-        NoDocumentError: the run has none.
-        DocumentError: it cannot be read.
+        NoDocumentError: the run has no configuration.
+        DocumentError: neither the tag nor the artifact can be read.
     """
     from inversion.tracking.artifacts import fetch_text
 
@@ -72,27 +72,27 @@ def document_of(run: Run) -> dict[str, Any]:
         except DocumentError as error:
             in_tag = str(error)
     elif "inversion.kind" not in run.data.tags:
-        raise NoDocumentError(f"run {run_id} was not made by inversion, or never began to train")
+        raise NoDocumentError(f"run {run_id} was not created by inversion, or has not started training")
     try:
         return read_document(fetch_text(run_id, CONFIG_FILE))
     except DocumentError as error:
         in_file = str(error)
     except MissingArtifactError as error:
         if tag is None:
-            raise NoDocumentError(f"run {run_id} was not made by inversion, or never began to train") from error
+            raise NoDocumentError(f"run {run_id} was not created by inversion, or has not started training") from error
         in_file = "is missing"
     raise DocumentError(f"the configuration of run {run_id} cannot be read: its tag {CONFIG} {in_tag}, its artifact "
                         f"{CONFIG_FILE} {in_file}. Restore one of them, or train the run again.")
 
 
 def search(connection: Connection, condition: str) -> Iterator[Run]:
-    """Runs of the experiment that meet a condition in MLflow's filter language, newest first."""
+    """Runs of the experiment that match a filter of MLflow, newest first."""
     yield from search_in(connection, [connection.experiment_id], condition)
 
 
 def search_in(connection: Connection, experiments: Sequence[str], condition: str,
               view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
-    """The same in these experiments; an empty id is one that is not there yet."""
+    """Runs of several experiments that match a filter of MLflow; empty ids stand for missing experiments."""
     there = [experiment_id for experiment_id in experiments if experiment_id]
     if there:
         yield from pages(lambda token: connection.client.search_runs(
@@ -100,7 +100,7 @@ def search_in(connection: Connection, experiments: Sequence[str], condition: str
 
 
 def pages(search: Callable[[str | None], PagedList[T]]) -> Iterator[T]:
-    """What a search finds, page by page."""
+    """The results of a paginated search: ``search(token)`` returns the page at a token, None for the first."""
     token = None
     while True:
         page = search(token)
@@ -111,36 +111,38 @@ def pages(search: Callable[[str | None], PagedList[T]]) -> Iterator[T]:
 
 
 def choose_run(connection: Connection, text: str, everywhere: bool = True) -> Run:
-    """The FINISHED training run that ``text`` means: an id, the beginning (4 digits or more) of one, or a name.
+    """The FINISHED training run that the user means.
 
-    A name that several runs have means the one of them that is FINISHED. ``everywhere`` looks in all experiments, else
-    in the connection's.
+    Args:
+        connection: the tracking store.
+        text: a run id, its first 4 or more digits, or a run name. Of several runs of a name, the FINISHED one is meant.
+        everywhere: whether to search in all experiments, or in the connection's only.
 
     Raises:
-        UnknownNameError: nothing is called so; the nearest name is suggested.
-        RequestError: several are, or it is no finished training run.
+        UnknownNameError: no run matches; the nearest name is suggested.
+        RequestError: several match, or the run is not a finished training run.
     """
     return require_trained(_choose(connection, text, _experiments(connection, everywhere)))
 
 
 def require_trained(run: Run) -> Run:
-    """The run, if it is a finished training run.
+    """Returns the run if it is a finished training run.
 
     Raises:
-        RequestError: it is not; the message says what it is instead.
+        RequestError: it is not; the message says what it is.
     """
     name, kind = described(run), run.data.tags.get(KIND)
     if kind in NOT_TRAINED:
         raise RequestError(f"{name} {NOT_TRAINED[kind]}")
     if kind != "run":
-        raise RequestError(f"{name} was not made by inversion, or never began to train")
+        raise RequestError(f"{name} was not created by inversion, or has not started training")
     if run.info.status != "FINISHED":
         raise RequestError(f"{name} is {run.info.status}: only a FINISHED run has a model")
     return run
 
 
 def described(run: Run) -> str:
-    """A run in words, for a message."""
+    """A run for a message: ``run ID (NAME)``."""
     return f"run {run.info.run_id} ({run.info.run_name})"
 
 

@@ -87,7 +87,7 @@ def test_a_name_with_a_quotation_mark_is_found(connection: Connection, add: Any)
     ("FINISHED", "study", "is a study: give one of its runs"),
     ("FINISHED", "evaluation", "is an evaluation"),
     ("FINISHED", "optimize", "has no model"),
-    ("FINISHED", None, "was not made by inversion"),
+    ("FINISHED", None, "was not created by inversion"),
     ("FAILED", "run", "is FAILED: only a FINISHED run has a model"),
     ("KILLED", "run", "is KILLED"),
 ])

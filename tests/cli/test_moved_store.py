@@ -68,7 +68,7 @@ def test_its_model_and_scores_are_found_beside_the_database(
     assert outcome.code == 0, outcome.err
     assert "all 3 images score exactly as logged" in outcome.out
     assert [record.getMessage() for record in caplog.records if record.name == artifacts.__name__] == [
-        f"artifacts are read and written in {workplace}: they are not in {OLD}, where the tracking store says"]
+        f"using artifacts in {workplace}: they are not in {OLD}, where the tracking store says"]
     after = len(list((workplace / "mlruns").rglob("test_per_image.parquet")))
     assert after == before + 1, "the evaluation's are here too"
     assert not Path(OLD).exists()
@@ -113,7 +113,7 @@ def test_artifacts_that_are_nowhere_are_asked_for_in_one_line(
     assert outcome.code == 2
     line, = outcome.err.splitlines()
     assert f"are in {OLD}/mlruns/" in line
-    assert line.endswith(f"Copy {OLD}/mlruns to it, and say to where: INVERSION_ARTIFACTS={OLD}/mlruns=FOLDER")
+    assert line.endswith(f"Copy {OLD}/mlruns here, and set INVERSION_ARTIFACTS={OLD}/mlruns=FOLDER")
     status = MlflowClient(f"sqlite:///{workplace}/mlflow.db").get_run(copied.info.run_id).info.status
     assert status == ("KILLED" if command == "resume" else "FINISHED")
 

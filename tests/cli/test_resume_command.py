@@ -187,7 +187,7 @@ def test_a_process_that_was_killed_outright_is_found_by_doctor_and_resumed(
     assert all_runs()[0].info.status == "RUNNING"
     refused = inversion("train", "--resume", run_id)
     assert (refused.code, refused.err) == (
-        2, f"error: run {run_id} is being worked on by process {process.pid}. Stop that first.\n")
+        2, f"error: run {run_id} is in progress in process {process.pid}. Stop that first.\n")
 
     process.kill()
     process.wait()
@@ -221,7 +221,7 @@ def test_a_run_that_does_not_exist_is_not_resumed(inversion: Command, workplace:
 def test_a_run_of_another_program_is_not_resumed(inversion: Command, all_runs: Runs, workplace: Path) -> None:
     client = MlflowClient(f"sqlite:///{workplace}/mlflow.db")
     run_id = client.create_run("0").info.run_id
-    assert "was not made by inversion" in refused(inversion("train", "--resume", run_id))
+    assert "was not created by inversion" in refused(inversion("train", "--resume", run_id))
     assert all_runs()[0].info.status == "RUNNING"
 
 
@@ -239,7 +239,7 @@ def test_where_nobody_here_can_look_a_run_is_not_resumed_before_it_is_ended(
         client.update_run(run_id, status="RUNNING")
         before = all_runs()[0]
         told = refused(inversion("train", "--resume", run_id))
-        assert f"run {run_id} is RUNNING, and from here nobody can know" in told
+        assert f"run {run_id} is RUNNING, and whether its process is alive cannot be checked" in told
         assert where in told
         assert f"inversion doctor --end {run_id}" in told
         assert (all_runs()[0].info.status, all_runs()[0].data.tags) == ("RUNNING", before.data.tags)
@@ -264,7 +264,7 @@ def test_a_run_that_somebody_else_took_meanwhile_is_not_resumed(
         return prepare(*arguments)
 
     monkeypatch.setattr("inversion.runs.prepare.prepare", prepare_slowly)
-    assert "is RUNNING, and from here nobody can know" in refused(inversion("train", "--resume", run_id))
+    assert "is RUNNING, and whether its process is alive cannot" in refused(inversion("train", "--resume", run_id))
     assert all_runs()[0].data.tags[HOST] == "elsewhere"
 
 
@@ -305,7 +305,7 @@ def test_a_run_that_is_deleted_while_it_trains_ends_in_one_line(
         patch.setattr(TrackedRun, "log_metrics", delete)
         outcome = train(batch_size=2)
     assert (outcome.code, len(outcome.err.splitlines())) == (1, 1), outcome.err
-    assert "was deleted in MLflow while it was worked on: " in outcome.err
+    assert "was deleted in MLflow while in progress: " in outcome.err
     if for_good:
         assert all_runs() == []
         return

@@ -63,7 +63,7 @@ def test_an_upload_that_is_refused_fails_that_run_and_the_next_one_is_done(
     work(order, StopRequest())
     failed, finished = states(lab)
     assert finished == "finished"
-    assert failed.startswith("tracking_refused: the tracking store refuses: PUT http://127.0.0.1:")
+    assert failed.startswith("tracking_refused: the tracking store rejects the request: PUT http://127.0.0.1:")
     assert "checkpoints/last.pt: HTTP 413" in failed
     assert "client_max_body_size" in failed
     client = MlflowClient(stand_in.address)
@@ -96,7 +96,7 @@ def test_a_server_that_comes_back_and_refuses_ends_the_worker_with_that(
         raise TrackingLostError("died in the middle of an answer")
 
     monkeypatch.setattr(worker_module, "train", lose)
-    with pytest.raises(InversionError, match=r"refuses: .*HTTP 401"):
+    with pytest.raises(InversionError, match=r"rejects the request: .*HTTP 401"):
         work(order, StopRequest())
 
 

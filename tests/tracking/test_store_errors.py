@@ -245,8 +245,9 @@ def test_a_run_that_is_not_there_is_told_as_that(run_id: str, stand_in: Any) -> 
         find_run(connect(stand_in.address), run_id)
 
 
-@pytest.mark.parametrize(("status", "told"), [(401, "refuses: .*HTTP 401 .*MLFLOW_TRACKING_USERNAME"),
-                                              (403, "refuses: .*HTTP 403"), (404, "refuses: .*HTTP 404"),
+@pytest.mark.parametrize(("status", "told"), [(401, "rejects the request: .*HTTP 401 .*MLFLOW_TRACKING_USERNAME"),
+                                              (403, "rejects the request: .*HTTP 403"),
+                                              (404, "rejects the request: .*HTTP 404"),
                                               (503, "does not answer .*HTTP 503")])
 def test_a_server_that_refuses_everything_is_told_with_the_status(status: int, told: str, stand_in: Any) -> None:
     stand_in.refuse(status)
@@ -258,7 +259,7 @@ def test_a_server_that_refuses_everything_is_told_with_the_status(status: int, t
 def test_a_page_in_place_of_an_answer_is_told_as_that(stand_in: Any) -> None:
     """What a proxy shows that wants people to log in."""
     stand_in.refuse(200, body="<html>log in</html>")
-    with pytest.raises(NoTrackingError, match=r"refuses: .*HTTP 200 OK \(this is no answer of an MLflow server\)$"):
+    with pytest.raises(NoTrackingError, match=r"request: .*HTTP 200 OK \(this is not an MLflow server\)$"):
         connect(stand_in.address)
 
 
@@ -300,7 +301,7 @@ def test_mlflows_own_variables_for_certificates_hold_for_the_first_question_too(
         make_stand_in: Callable[..., Any], context: ssl.SSLContext, certificate: tuple[Path, Path],
         monkeypatch: pytest.MonkeyPatch) -> None:
     address = make_stand_in(context).address
-    with pytest.raises(NoTrackingError, match=r"refuses: self.signed certificate .*MLFLOW_TRACKING_SERVER_CERT_PATH"):
+    with pytest.raises(NoTrackingError, match=r"request: self.signed certificate .*MLFLOW_TRACKING_SERVER_CERT_PATH"):
         connect(address)
     with monkeypatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")

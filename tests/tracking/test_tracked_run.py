@@ -331,7 +331,7 @@ def test_a_killed_process_that_nobody_has_waited_for_is_dead() -> None:
 @pytest.mark.parametrize("server", [True, False])
 def test_a_projects_run_without_a_process_is_dead_only_where_nobody_else_could_be_at_work(
         server: bool, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inversion.tracking.ownership._maker_may_be_alive", lambda run: False)
+    monkeypatch.setattr("inversion.tracking.ownership._creator_may_be_alive", lambda run: False)
     run_id = connection.client.create_run(
         connection.experiment_id, tags={"mlflow.project.entryPoint": "main"}).info.run_id
     for name in ("encoder", "decoder"):
@@ -343,7 +343,7 @@ def test_a_projects_run_without_a_process_is_dead_only_where_nobody_else_could_b
 
 def test_a_projects_run_is_alive_while_an_mlflow_run_is_at_work(
         connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inversion.tracking.ownership._maker_may_be_alive", lambda run: True)
+    monkeypatch.setattr("inversion.tracking.ownership._creator_may_be_alive", lambda run: True)
     run_id = connection.client.create_run(
         connection.experiment_id, tags={"mlflow.project.entryPoint": "main"}).info.run_id
     for name in ("encoder", "decoder"):
@@ -361,13 +361,13 @@ def project_process(start: Callable[..., object], tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("project_process")
 def test_an_mlflow_run_at_work_is_seen_among_the_processes() -> None:
-    from inversion.tracking.ownership import _maker_may_be_alive
+    from inversion.tracking.ownership import _creator_may_be_alive
 
     def run_begun_at(seconds: float) -> Any:
         return SimpleNamespace(info=SimpleNamespace(start_time=int(seconds * 1000)))
 
-    assert _maker_may_be_alive(run_begun_at(time.time() + 1))
-    assert not _maker_may_be_alive(run_begun_at(1e9)), "a run that is older than the process was not made by it"
+    assert _creator_may_be_alive(run_begun_at(time.time() + 1))
+    assert not _creator_may_be_alive(run_begun_at(1e9)), "a run that is older than the process was not made by it"
 
 
 def test_a_model_asks_for_the_versions_that_pypi_has(monkeypatch: pytest.MonkeyPatch) -> None:

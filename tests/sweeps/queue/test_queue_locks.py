@@ -155,4 +155,4 @@ def test_of_processes_that_resume_the_same_run_at_once_one_gets_it(
     told = at_once(3, connect, take_over)
     assert told.count("taken") == 1
     owner = connection.client.get_run(run_id).data.tags[PID]
-    assert set(told) - {"taken"} == {f"run {run_id} is being worked on by process {owner}. Stop that first."}
+    assert set(told) - {"taken"} == {f"run {run_id} is in progress in process {owner}. Stop that first."}

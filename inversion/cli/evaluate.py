@@ -1,4 +1,4 @@
-"""``inversion evaluate``: a finished run scored again."""
+"""``inversion evaluate``: scores a finished run again, and compares with the logged scores."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ LABELS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 @click.command("evaluate")
 @click.argument("run", metavar="RUN", callback=no_blank)
 @click.option("--data", metavar="FOLDER|NAME", callback=blank_is_default,
-              help="Other photographs: a folder, sample or div2k [default: the run's]")
+              help="Other images: a folder, sample or div2k [default: the run's]")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True,
-              help="The photographs of which split; a folder is split as in training.")
-@click.option("--test-limit", type=ParameterType("test_limit"), metavar="N", help="Only the first N photographs; 0: "
-              "all [default: as in the run, all of another set]")
+              help="The split to score; a folder is split as in training.")
+@click.option("--test-limit", type=ParameterType("test_limit"), metavar="N", help="Only the first N images; 0: all "
+              "[default: as in the run, all of another data set]")
 @click.option("--lpips-weights", metavar="FILE", callback=blank_is_default,
               help="AlexNet trunk of LPIPS: imagenet, a file, or off [default: the run's]")
 @click.option("--device", metavar="DEVICE", callback=blank_is_default,
-              help="cpu, cuda or cuda:N [default: the run's, where this machine has it]")
+              help="cpu, cuda or cuda:N [default: the run's, if available]")
 @click.option("--data-dir", metavar="FOLDER", callback=blank_is_default,
               help="Where downloads and caches are kept [default: as in the run]")
 @tracking_options
 def command(run: str, data: str | None, split: str, test_limit: int | None, lpips_weights: str | None,
             device: str | None, data_dir: str | None, tracking_uri: str | None, experiment: str | None) -> None:
-    """Score a finished run again, on its own test photographs or on others, and log that as a run below it.
+    """Score a finished run again, on its own test images or on others, and log the evaluation as a child run.
 
-    RUN is a run's id, the beginning of one, or a run's name. On its own photographs, the same kind of machine and the
-    same number of threads, the scores are those that were logged, to the last bit. The evaluation is put into the
-    run's experiment, unless another one is given.
+    RUN is a run's id, the beginning of one, or a run's name. On its own images, on the same kind of machine and with
+    the same number of threads, the scores are bit-identical to the logged ones. The evaluation is logged to the run's
+    experiment, unless another one is given.
 
     \b
     Examples:
@@ -79,7 +79,7 @@ def command(run: str, data: str | None, split: str, test_limit: int | None, lpip
 
 
 def _show(console: Console, run: TrainedRun, evaluation: Evaluation) -> None:
-    """The scores of this evaluation beside the logged ones: those of the same images where there are any."""
+    """The scores of this evaluation beside the logged ones, of the same images if possible."""
     from inversion.decibels import count_exact, exact_note
 
     target, scores = evaluation.target, evaluation.scores
@@ -100,7 +100,7 @@ def _show(console: Console, run: TrainedRun, evaluation: Evaluation) -> None:
 
 
 def _logged(run: TrainedRun, evaluation: Evaluation, name: str) -> tuple[float, float] | None:
-    """Mean and standard deviation that were logged; of these images alone, if they are some of the run's."""
+    """The logged mean and standard deviation; of the evaluated images only, if they are among the run's."""
     import numpy as np
 
     from inversion.decibels import counted, is_a_mean
@@ -115,7 +115,7 @@ def _logged(run: TrainedRun, evaluation: Evaluation, name: str) -> tuple[float, 
 
 
 def _comparison(evaluation: Evaluation) -> str:
-    """Whether every image scores as it was logged, and by how much at most it does not."""
+    """Whether every image scores exactly as logged, else the largest differences."""
     differences = {name: found for name in LABELS if (found := evaluation.differences(name))}
     images = len(evaluation.scores.psnr)
     other = sum(any(values) for values in zip(*differences.values(), strict=True))

@@ -1,4 +1,4 @@
-"""``inversion optimize``: each test image inverted by itself, without training."""
+"""``inversion optimize``: inverts each test image by gradient descent, without training."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 DESCRIPTIONS = {
     "protocol": "image: features and scores of the image in [0, 1]; published: with ImageNet's normalisation, scored "
                 "against the normalised, clipped image",
-    "batch_size": "images at a time",
-    "seed": "seed of the noise that the descent begins with",
+    "batch_size": "images optimised together",
+    "seed": "seed of the initial noise",
     "precision": "bf16: autocast; auto: fp32, also on CUDA",
 }
-"""Parameters of a run of which the same name says a little less here."""
+"""Descriptions of parameters that mean less here than in a training run."""
 
 
 def _options(command: F) -> F:
-    """An option for every parameter; those of decoders too, hidden, so that they are refused in words."""
+    """An option for every parameter; those of decoders are hidden, and rejected with an explanation."""
     for name in (name for name in RunConfig.model_fields if name not in (*SHARED, *OptimizeSettings.model_fields)):
         command = click.option(f"--{name.replace('_', '-')}", name, hidden=True)(command)
     fields = {name: RunConfig.model_fields[name] for name in SHARED} | OptimizeSettings.model_fields
@@ -47,14 +47,14 @@ def _options(command: F) -> F:
 @click.command("optimize")
 @_options
 @click.option("--study", metavar="NAME", callback=no_blank,
-              help="Log it below this study of the experiment, for its report.")
+              help="Log the run as a child of this study, for its report.")
 @tracking_options
 def command(tracking_uri: str | None, experiment: str | None, study: str | None, **parameters: Any) -> None:
-    """Invert each test image by itself: gradient descent on an image until it has the same features.
+    """Invert each test image by gradient descent on its pixels until it has the same features.
 
-    The training-free reference beside the learned decoders (Mahendran and Vedaldi, CVPR 2015): ONE LOWER BOUND on what
-    the features allow. It shows that so much of an image can be had from them, and never that more cannot. Scores,
-    pictures and the curve of the objective are logged to MLflow.
+    A training-free baseline for the learned decoders (Mahendran and Vedaldi, CVPR 2015): ONE LOWER BOUND on what the
+    features allow. It shows that this much of an image can be recovered, never that more cannot. Scores, pictures and
+    the curve of the objective are logged to MLflow.
 
     \b
     Examples:

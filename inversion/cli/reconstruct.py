@@ -1,4 +1,4 @@
-"""``inversion reconstruct``: one's own pictures through trained runs."""
+"""``inversion reconstruct``: reconstructs the user's own pictures with trained runs."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ SIZES = {"fit": "scaled and cropped to the run's image size, as its test images 
 @click.argument("run", metavar="RUN", callback=no_blank)
 @click.argument("pictures", metavar="PICTURE...", nargs=-1, required=True, callback=no_blank)
 @click.option("--output", metavar="DIR", required=True, callback=no_blank,
-              help="Folder for the results; made if need be.")
+              help="Folder for the results; created if missing.")
 @click.option("--size", type=click.Choice(["fit", "tiles"]), default="fit", show_default=True,
               help="fit: scaled and cropped to the run's image size, as its test images are; tiles: the whole picture "
               "at its own size, cut into overlapping tiles that are blended.")
 @click.option("--compare", metavar="RUN", multiple=True, callback=no_blank,
-              help="Another run beside the first; can be given repeatedly.")
+              help="Another run to compare; can be repeated.")
 @click.option("--lpips-weights", metavar="FILE", callback=blank_is_default,
               help="AlexNet trunk of LPIPS: imagenet, a file, or off [default: each run's]")
 @click.option("--device", metavar="DEVICE", callback=blank_is_default,
-              help="cpu, cuda or cuda:N [default: the run's, where this machine has it]")
+              help="cpu, cuda or cuda:N [default: the run's, if available]")
 @tracking_options
 def command(run: str, pictures: tuple[str, ...], output: str, size: str, compare: tuple[str, ...],
             lpips_weights: str | None, device: str | None, tracking_uri: str | None, experiment: str | None) -> None:
-    """Send your own pictures through a trained run: original, reconstruction, difference, scores.
+    """Reconstruct your own pictures with a trained run: original, reconstruction, difference, scores.
 
     RUN is a run's id, the beginning of one, or a run's name. A PICTURE is a file, a folder of pictures or a pattern,
-    of any size and mode. DIR gets PNG files, scores.csv and contact-sheet.png; files in it that this command did not
-    make are never replaced.
+    of any size and mode. Writes PNG files, scores.csv and contact-sheet.png to DIR; files that this command did not
+    create are never replaced.
 
     \b
     Examples:
@@ -118,7 +118,7 @@ def _show(console: Console, results: Sequence[PictureResult], runs: Sequence[Loa
 
 
 def _load(runs: Sequence[TrainedRun], lpips_weights: str | None) -> tuple[list[LoadedRun], list[str]]:
-    """The runs with their models and LPIPS, and what is to be known about them."""
+    """The runs with their models and LPIPS, and notes about them."""
     from inversion.reconstruct.side_by_side import LoadedRun, labels_of, load_lpips_once
     from inversion.runs.load import find_lpips, load_reconstructor
 
@@ -126,8 +126,8 @@ def _load(runs: Sequence[TrainedRun], lpips_weights: str | None) -> tuple[list[L
     metrics = load_lpips_once([source for source, _ in found])
     loaded = [LoadedRun(label, run, load_reconstructor(run), lpips)
               for label, run, lpips in zip(labels_of(runs), runs, metrics, strict=True)]
-    published = [f"{one.label} was trained in the published protocol: it rebuilds the normalised picture, and is "
-                 "scored against that" for one in loaded if one.run.config.protocol == "published"]
+    published = [f"{one.label} was trained in the published protocol: it reconstructs the normalised picture, "
+                 "and is scored against that" for one in loaded if one.run.config.protocol == "published"]
     return loaded, [*dict.fromkeys(note for _, note in found if note), *published]
 
 
@@ -144,7 +144,7 @@ def _how(result: PictureResult, size: Size, image_size: int) -> str:
 
 
 def _numbers(scores: Sequence[float | None]) -> list[str]:
-    """PSNR, SSIM and LPIPS as texts."""
+    """PSNR, SSIM and LPIPS, formatted."""
     from inversion.decibels import decibels
 
     psnr, *others = scores[:3]
@@ -153,7 +153,7 @@ def _numbers(scores: Sequence[float | None]) -> list[str]:
 
 
 def _means(scores: Sequence[PictureScores]) -> list[float | None]:
-    """The mean of each score, PSNR as it counts in means."""
+    """The mean of each score, with PSNR capped as in all means."""
     from inversion.decibels import counted
 
     finite = [each._replace(psnr=float(counted(each.psnr))) for each in scores]

@@ -298,5 +298,5 @@ def require_same_digest(connection: Connection, run_id: str, digest: str) -> Non
     """Raises a RequestError if the run to resume has another digest than the current inputs."""
     before = connection.client.get_run(run_id).data.tags.get("inversion.digest")
     if before != digest:
-        raise RequestError(f"run {run_id} cannot be resumed: its data, weights or version have changed since it was "
+        raise RequestError(f"run {run_id} cannot be resumed: its images, weights or version have changed since it was "
                            f"started (digest {before}, now {digest})")

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from inversion.config.run_config import parse_config
 from inversion.models.decoders import decoders
-from inversion.runs.prepare import make_trainer, prepare, test_scores
+from inversion.runs.prepare import make_trainer, prepare, score_test_set
 
 REFERENCE = "transposed_conv"
 
@@ -37,9 +37,9 @@ def main(data: str, encoder: str, weights: str, epochs: int, image_size: int, on
         with tempfile.TemporaryDirectory() as folder:
             trainer = make_trainer(prepared, Path(folder))
             trainer.fit()
-        psnr = test_scores(prepared, trainer).mean("psnr")
-        steps = trainer.progress.epoch * len(trainer.data.batches)
-        step_ms = 1000 * (trainer.progress.train_seconds - trainer.progress.validation_seconds) / steps
+        psnr = score_test_set(prepared, trainer).mean("psnr")
+        steps = trainer.state.epoch * len(trainer.data.batches)
+        step_ms = 1000 * (trainer.state.train_seconds - trainer.state.validation_seconds) / steps
         reference = reference or (psnr, step_ms)
         count = sum(parameter.numel() for parameter in trainer.model.trainable())
         table.add_row(name, f"{count:,}", f"{psnr:.2f}", f"{psnr - reference[0]:+.2f}", f"{step_ms:.0f}",

@@ -26,7 +26,7 @@ from inversion.data.decode import scaled_pixels
 from inversion.data.duplicates import VIEWS, Prints, near_duplicates
 from inversion.data.folder import photo_set
 from inversion.images import stored_size
-from inversion.progress import quiet
+from inversion.progress import no_progress
 from inversion.seeds import derive_seed
 
 Pixels = NDArray[np.uint8]
@@ -103,7 +103,8 @@ def main(data: str, image_size: int) -> None:
 
 def prints(photos: Sequence[Pixels]) -> Prints:
     """Hashes of stored photographs, called by their numbers."""
-    return Prints([str(number) for number in range(len(photos))], list(photos), duplicates._compute(photos, quiet))
+    names = [str(number) for number in range(len(photos))]
+    return Prints(names, list(photos), duplicates._compute(photos, no_progress))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from inversion.runs.train import train
 from inversion.tracking import results
 from inversion.tracking.connection import connect
 from inversion.tracking.tracked_run import TrackedRun, begin_run
-from inversion.training.callbacks import Listener
+from inversion.training.callbacks import Callback
 
 TASKS = Tasks()
 
@@ -45,7 +45,7 @@ def whole_run(folder: Path, encoder: str) -> dict[str, float]:
         limits = {f"{split}_limit": count for split, count in TWENTIETH.items()}
         began = time.perf_counter()
         prepared = prepare_run(folder, encoder=encoder, epochs=EPOCHS, data_dir=str(Path(scratch) / "cache"), **limits)
-        result = train(prepared, connection, [Listener()])
+        result = train(prepared, connection, [Callback()])
         seconds = time.perf_counter() - began
     return {"value": seconds, "train_seconds": result.metrics["train_seconds"]}
 

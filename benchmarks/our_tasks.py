@@ -13,14 +13,15 @@ import torch
 
 from benchmarks.measuring import BATCH, STEPS, WARM_UP, Tasks, random_heads, timed
 from benchmarks.prepared import prepare_run, train_an_epoch, trainer_of
+from inversion.config.device import choose_precision
 from inversion.config.run_config import RunConfig
 from inversion.images import from_stored
 from inversion.models.decoders import decoders
 from inversion.models.decoders.attention import attend
 from inversion.runs.prepare import training_data
-from inversion.training.callbacks import Listener
-from inversion.training.cotraining import Alone, side_by_side
-from inversion.training.device import choose_precision, make_engine
+from inversion.training.callbacks import Callback
+from inversion.training.cotraining import CoTrainingGroup, Steps, run_alone, train_together
+from inversion.training.device import make_engine
 
 TASKS = Tasks()
 
@@ -43,7 +44,7 @@ def data(folder: Path, _: str) -> dict[str, float]:
     return {"value": timed(lambda: [from_stored(batch) for batch in batches.epoch(2)], 9) / images}
 
 
-class Clock(Listener):
+class Clock(Callback):
     """When each step was done."""
 
     def __init__(self) -> None:
@@ -59,7 +60,7 @@ def step(folder: Path, encoder: str) -> dict[str, float]:
     clock, name, _, precision = Clock(), *encoder.partition("/")
     prepared = prepare_run(folder, encoder=name, precision=precision or "auto", epochs=1, train_limit=BATCH)
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = trainer_of(prepared, scratch, [clock])
+        trainer = trainer_of(prepared, scratch, callbacks=[clock])
         for _ in range(STEPS + WARM_UP):  # whole steps as in an epoch, of one batch each
             began = time.perf_counter()
             train_an_epoch(trainer)
@@ -106,16 +107,11 @@ def test_psnr(folder: Path, arguments: str) -> dict[str, float]:
     return {"value": quality.psnr_by(how, folder, encoder, decoder, int(seed))}
 
 
-def _four(folder: Path, encoder: str, scratch: str) -> list[Callable[[Any], Any]]:
-    def job(decoder: str) -> Callable[[Any], Any]:
+def _four(folder: Path, encoder: str, scratch: str) -> list[Callable[[CoTrainingGroup], Steps[Any]]]:
+    def job(decoder: str) -> Callable[[CoTrainingGroup], Steps[Any]]:
         prepared = prepare_run(folder, encoder=encoder, decoder=decoder, epochs=2)
 
-        def fit(company: Any) -> Any:
-            trainer = trainer_of(prepared, f"{scratch}/{decoder}")
-            trainer.company = company
-            return trainer.fit()
-
-        return fit
+        return lambda group: trainer_of(prepared, f"{scratch}/{decoder}", group).steps()
 
     return [job(name) for name in decoders.names()]
 
@@ -125,7 +121,7 @@ def one_after_the_other(folder: Path, encoder: str) -> dict[str, float]:
     """Seconds of two epochs of the four decoders, one after the other."""
     with tempfile.TemporaryDirectory() as scratch:
         jobs = _four(folder, encoder, scratch)
-        return {"value": timed(lambda: [job(Alone()) for job in jobs], 1, 0)}
+        return {"value": timed(lambda: [run_alone(job(CoTrainingGroup())) for job in jobs], 1, 0)}
 
 
 @TASKS.add("side-by-side")
@@ -133,4 +129,4 @@ def on_one_encoder_pass(folder: Path, encoder: str) -> dict[str, float]:
     """The same on one encoder pass."""
     with tempfile.TemporaryDirectory() as scratch:
         jobs = _four(folder, encoder, scratch)
-        return {"value": timed(lambda: [future.result() for future in side_by_side(jobs)], 1, 0)}
+        return {"value": timed(lambda: [future.result() for future in train_together(jobs)], 1, 0)}

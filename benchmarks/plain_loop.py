@@ -20,7 +20,7 @@ from torchvision.transforms import v2  # type: ignore[import-untyped]
 
 from inversion.config.run_config import parse_config
 from inversion.data.splits import PhotoSet
-from inversion.runs.prepare import make_trainer, prepare, test_scores
+from inversion.runs.prepare import make_trainer, prepare, score_test_set
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 BATCH = 4
@@ -45,7 +45,7 @@ def main(data: str, weights: str, epochs: int, lr: float, seeds: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             trainer = make_trainer(prepared, Path(folder))
             trainer.fit()
-        ours = test_scores(prepared, trainer).mean("psnr")
+        ours = score_test_set(prepared, trainer).mean("psnr")
         plain = plain_loop(prepared.plan.photos, weights, epochs, lr, seed)
         rows.append((plain, ours))
         console.print(f"seed {seed}: plain {plain:.2f} dB, ours {ours:.2f} dB")

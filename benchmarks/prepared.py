@@ -9,7 +9,8 @@ from typing import Any
 from benchmarks.measuring import THREADS
 from inversion.config.run_config import parse_config
 from inversion.runs.prepare import Prepared, make_trainer, prepare
-from inversion.training.callbacks import Listener
+from inversion.training.callbacks import Callback
+from inversion.training.cotraining import CoTrainingGroup, run_alone
 from inversion.training.trainer import Trainer
 
 
@@ -20,12 +21,13 @@ def prepare_run(folder: Path, **values: Any) -> Prepared:
         "lpips_weights": str(folder / "alexnet.pth"), "patience": 1000, "threads": THREADS} | values))
 
 
-def trainer_of(prepared: Prepared, scratch: str, listeners: Sequence[Listener] = ()) -> Trainer:
+def trainer_of(prepared: Prepared, scratch: str, group: CoTrainingGroup | None = None,
+               callbacks: Sequence[Callback] = ()) -> Trainer:
     """A trainer that writes into a folder which is thrown away."""
-    return make_trainer(prepared, Path(scratch), listeners)
+    return make_trainer(prepared, Path(scratch), callbacks, group=group)
 
 
 def train_an_epoch(trainer: Trainer) -> None:
     """The same epoch's steps again each time, without its validation and checkpoint."""
-    trainer._train_epoch()
-    trainer.progress.step = 0
+    run_alone(trainer._train_epoch())
+    trainer.state.step = 0

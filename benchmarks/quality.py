@@ -20,7 +20,7 @@ from benchmarks import plain
 from benchmarks.prepared import prepare_run, trainer_of
 from inversion import metrics
 from inversion.images import from_stored
-from inversion.runs.prepare import test_crops, test_scores
+from inversion.runs.prepare import crops_of_test_set, score_test_set
 from inversion.training.trainer import Trainer
 
 TRAINING = {"image_size": 128, "epochs": 20, "lr": 1e-3, "lr_patience": 1000}
@@ -41,9 +41,9 @@ def psnr_by(how: str, folder: Path, encoder: str, decoder: str, seed: int) -> fl
     with tempfile.TemporaryDirectory() as scratch:
         trainer = trainer_of(prepared, scratch)
         if how == "plain":
-            return _plain_psnr(trainer, encoder, folder / "alexnet.pth", test_crops(prepared))
+            return _plain_psnr(trainer, encoder, folder / "alexnet.pth", crops_of_test_set(prepared))
         trainer.fit()
-        return test_scores(prepared, trainer).mean("psnr")
+        return score_test_set(prepared, trainer).mean("psnr")
 
 
 class _SameStart(plain.Plain):

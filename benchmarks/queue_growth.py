@@ -58,7 +58,7 @@ def measure(url: str, runs: int) -> dict[str, float]:
         "add a spec that is there": timed(lambda: queue.add([Queued("run", {}, f"{n:032x}", []) for n in range(runs)])),
         "claim and finish one": timed(claim_and_finish),
         "read all (--status, live table)": timed(queue.entries),
-        "look for dead workers": timed(lambda: queue.mend(patient=False)),
+        "look for dead workers": timed(lambda: queue.recover_stale_trials(patient=False)),
     }
 
 

@@ -25,7 +25,7 @@ from benchmarks.measuring import timed
 from benchmarks.prepared import prepare_run, train_an_epoch, trainer_of
 from inversion.config.resolve import run_name
 from inversion.sweeps.spec.spec import load_spec
-from inversion.training.feature_cache import KEPT_BYTES, Kept
+from inversion.training.feature_cache import KEPT_BYTES, FeatureCache
 from inversion.training.measure import flop_counter
 
 IMAGES = {"train": 640, "validation": 160, "test": 100}
@@ -95,10 +95,10 @@ def measure(name: str, values: dict[str, Any], folder: Path, steps: int) -> Cost
         def step() -> None:
             train_an_epoch(trainer)
 
-        def score(kept: Kept) -> None:
+        def score(kept: FeatureCache) -> None:
             trainer.score(trainer.data.validation, kept)
 
-        nothing, everything = Kept(room=0), Kept(room=KEPT_BYTES)
+        nothing, everything = FeatureCache(room=0), FeatureCache(room=KEPT_BYTES)
         calls = (step, lambda: score(nothing), lambda: score(everything))
         stepped, first, again = (timed(call, steps, 1) for call in calls)
         with flop_counter() as counted:

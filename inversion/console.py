@@ -21,7 +21,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from inversion.errors import InversionError
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 from inversion.text import one_line, visible
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def progress_bars() -> Iterator[Progress]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield quiet
+        yield no_progress
         return
     columns = (text_column("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Bars(*columns, console=console, transient=True) as bars:

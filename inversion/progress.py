@@ -8,5 +8,5 @@ Progress = Callable[[str, int, int], None]
 """Called as ``progress(what, done, total)``, always from the thread that began the work; the unit is the caller's."""
 
 
-def quiet(what: str, done: int, total: int) -> None:
+def no_progress(what: str, done: int, total: int) -> None:
     """Reports nothing."""

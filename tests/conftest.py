@@ -429,3 +429,15 @@ def make_stand_in(workplace: Path, plain_server: int, monkeypatch: pytest.Monkey
 def stand_in(make_stand_in: Callable[..., StandIn]) -> StandIn:
     """A tracking server that can be made to refuse."""
     return make_stand_in()
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``gpus((7, 5), (8, 0))``: GPUs of these compute capabilities are there, the first one being the current."""
+    def make(*capabilities: tuple[int, int]) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(capabilities))
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+        monkeypatch.setattr(torch.cuda, "get_device_capability",
+                            lambda device: capabilities[torch.device(device).index or 0])
+
+    return make

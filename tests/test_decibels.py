@@ -36,16 +36,16 @@ def test_what_earlier_versions_logged_is_no_mean() -> None:
 
 
 def test_the_test_metrics_are_finite_and_say_how_many_images_were_exact() -> None:
-    values = evaluate.test_metrics(Scores(psnr=[math.inf, 20.0, 30.0], ssim=[1.0, 0.5, 0.6], mse=[0.0, 0.01, 0.001]))
+    values = evaluate.final_metrics(Scores(psnr=[math.inf, 20.0, 30.0], ssim=[1.0, 0.5, 0.6], mse=[0.0, 0.01, 0.001]))
     assert values["test/psnr"] == pytest.approx(50.0)
     assert values["test/psnr_std"] == pytest.approx((3800 / 3) ** 0.5)
     assert values["test/exact_images"] == 1
-    assert "test/exact_images" not in evaluate.test_metrics(Scores(psnr=[20.0], ssim=[0.5], mse=[0.01]))
+    assert "test/exact_images" not in evaluate.final_metrics(Scores(psnr=[20.0], ssim=[0.5], mse=[0.01]))
 
 
 def test_a_single_image_and_a_set_of_exact_ones_have_numbers_too() -> None:
-    assert evaluate.test_metrics(Scores(psnr=[20.0], ssim=[0.5], mse=[0.01]))["test/psnr_std"] == 0.0
-    values = evaluate.test_metrics(Scores(psnr=[math.inf] * 2, ssim=[1.0] * 2, mse=[0.0] * 2))
+    assert evaluate.final_metrics(Scores(psnr=[20.0], ssim=[0.5], mse=[0.01]))["test/psnr_std"] == 0.0
+    values = evaluate.final_metrics(Scores(psnr=[math.inf] * 2, ssim=[1.0] * 2, mse=[0.0] * 2))
     assert (values["test/psnr"], values["test/psnr_std"], values["test/exact_images"]) == (100.0, 0.0, 2)
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from inversion.config.run_config import parse_config
 from inversion.images import to_uint8
-from inversion.runs.prepare import make_trainer, prepare, test_crops, test_scores
+from inversion.runs.prepare import crops_of_test_set, make_trainer, prepare, score_test_set
 
 LAYERS = ("vgg16:block1", "resnet34:layer1", "resnet34:layer2", "vgg16:block4")
 CAPTION = 18
@@ -33,8 +33,8 @@ def main(epochs: int, decoder: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             trainer = make_trainer(prepared, Path(folder))
             trainer.fit()
-        psnr = test_scores(prepared, trainer).mean("psnr")
-        pictures = trainer.reconstruct(test_crops(prepared), prepared.photos.names("test"))
+        psnr = score_test_set(prepared, trainer).mean("psnr")
+        pictures = trainer.reconstruct(crops_of_test_set(prepared), prepared.photos.names("test"))
         if not columns:
             columns.append(np.concatenate([to_uint8(picture.original) for picture in pictures]))
             captions.append("original")

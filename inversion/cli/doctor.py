@@ -44,8 +44,8 @@ def command(tracking_uri: str | None, experiment: str | None, data_dir: str | No
 def show_machine(console: Console, data_dir: Path) -> None:
     """Versions, device, cached weights, data on disk."""
     with slow_imports():
+        from inversion.config.device import describe_devices
         from inversion.losses.lpips_weights import ALEXNET
-        from inversion.training.device import describe_devices
 
     table = make_table("", "", show_header=False, title="This machine")
     table.add_row("Python", f"{platform.python_version()} on {platform.platform()}")

@@ -58,11 +58,12 @@ def command(run: str, data: str | None, split: str, test_limit: int | None, lpip
         from inversion.runs.evaluate import evaluate_run, find_target
         from inversion.runs.load import find_lpips, find_trained, load_reconstructor
         from inversion.tracking.connection import connect
+        from inversion.tracking.mlflow_run import stop_with_mlflow_run
         from inversion.tracking.retry import with_retries
-        from inversion.training.stop import interruptible, stop_on_signals
+        from inversion.training.stop import interruptible
 
     console = make_console()
-    with stop_on_signals() as stop:
+    with stop_with_mlflow_run() as stop:
         connection = connect(tracking_uri, create=False)
         trained = find_trained(connection, run, device)
         with progress_bars() as report:

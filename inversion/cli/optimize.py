@@ -68,12 +68,13 @@ def command(tracking_uri: str | None, experiment: str | None, study: str | None,
         from inversion.cli.output import show_locations, show_request, show_scores
         from inversion.runs.optimize import optimize, prepare_optimization
         from inversion.tracking.connection import connect
+        from inversion.tracking.mlflow_run import stop_with_mlflow_run
         from inversion.tracking.retry import with_retries
         from inversion.tracking.study import StudyRun, require_study
-        from inversion.training.stop import interruptible, stop_on_signals
+        from inversion.training.stop import interruptible
 
     console = make_console()
-    with stop_on_signals() as stop:
+    with stop_with_mlflow_run() as stop:
         connection = connect(tracking_uri, experiment)
         parent = StudyRun(require_study(connection, study).info.run_id, study) if study else None
         with progress_bars() as report:

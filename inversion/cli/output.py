@@ -18,14 +18,14 @@ from inversion.decibels import exact_note
 from inversion.runs.train import RunResult
 from inversion.tracking.connection import Connection
 from inversion.tracking.masking import without_password
-from inversion.training.callbacks import Listener
+from inversion.training.callbacks import Callback
 
 SCORE_LABELS = {"test/psnr": "PSNR", "test/ssim": "SSIM", "test/lpips": "LPIPS"}
 
 _logger = logging.getLogger(__name__)
 
 
-class ProgressBar(Listener):
+class ProgressBar(Callback):
     """Epoch, loss, validation PSNR, images/s and time left; without a terminal only the log (``inversion -v``)."""
 
     def __init__(self, console: Console, epochs: int) -> None:

@@ -47,11 +47,12 @@ def command(tracking_uri: str | None, experiment: str | None, resume: str | None
         from inversion.runs.prepare import prepare
         from inversion.runs.train import train
         from inversion.tracking.connection import connect
+        from inversion.tracking.mlflow_run import stop_with_mlflow_run
         from inversion.tracking.retry import with_retries
-        from inversion.training.stop import interruptible, stop_on_signals
+        from inversion.training.stop import interruptible
 
     console = make_console()
-    with stop_on_signals() as stop:
+    with stop_with_mlflow_run() as stop:
         connection = connect(tracking_uri, experiment, create=resume is None)
         inherited: list[Fallback] = []
         if resume:

@@ -26,7 +26,7 @@ from inversion.models.encoders.catalog import ENSEMBLE, EncoderCut, parse_encode
 from inversion.models.encoders.imagenet import imagenet_status, require_imagenet
 from inversion.models.encoders.weights import WeightsSource, find_file, parse_weights, with_part
 from inversion.models.fusion import fusions
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 
 RECIPE = 2
 """Version of the training recipe, part of every digest: raised when the same parameters give other numbers."""
@@ -145,7 +145,7 @@ def _layer_is_in_encoder(config: RunConfig) -> bool:
 
 def resolve(
     config: RunConfig,
-    progress: Progress = quiet,
+    progress: Progress = no_progress,
     inherited: Sequence[Fallback] = (),
     find: Callable[[str, Path, Progress], PhotoSet] = find_photo_set,
 ) -> Plan:
@@ -242,7 +242,7 @@ def default_threads(workers: int = 1) -> int:
 
 
 def _resolve_engine(config: RunConfig) -> dict[str, Any]:
-    from inversion.training.device import choose_device, choose_precision
+    from inversion.config.device import choose_device, choose_precision
 
     device = choose_device(config.device)
     return {"device": device, "precision": choose_precision(config.precision, device),

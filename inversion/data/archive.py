@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from inversion.download import require_space
 from inversion.errors import DataError
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 
 
-def unpack(archive: Path, folder: Path, progress: Progress = quiet) -> None:
+def unpack(archive: Path, folder: Path, progress: Progress = no_progress) -> None:
     """Extracts an archive into a folder, which appears only when it is complete.
 
     What the archive holds below a top folder called like ``folder`` lands in ``folder`` itself.

@@ -21,7 +21,7 @@ from inversion.errors import DataError
 from inversion.files import alone_in, file_sha256, replacing, shown
 from inversion.images import stored_size
 from inversion.parallel import in_order
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def load_cached(
     photo_set: PhotoSet,
     image_size: int,
     cache_dir: Path,
-    progress: Progress = quiet,
+    progress: Progress = no_progress,
     limits: Mapping[str, int] | None = None,
 ) -> PhotoCache:
     """The pixels of a set, from the cache or decoded into it now.

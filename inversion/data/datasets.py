@@ -9,7 +9,7 @@ from inversion.data import div2k, folder, sample
 from inversion.data.splits import PhotoSet
 from inversion.errors import DataError, RequestError, UnknownNameError
 from inversion.files import require_text, shown, user_path
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 
 NAMES = ("sample", "div2k")
 
@@ -45,7 +45,7 @@ def resolve_auto(data_dir: Path) -> str:
     return "div2k" if div2k.is_present(data_dir) else "sample"
 
 
-def find_photo_set(data: str, data_dir: Path, progress: Progress = quiet) -> PhotoSet:
+def find_photo_set(data: str, data_dir: Path, progress: Progress = no_progress) -> PhotoSet:
     """The photographs that ``data`` stands for: ``sample``, ``div2k``, or a folder.
 
     A folder that is called like a data set is reached as ``./sample``.

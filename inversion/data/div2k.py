@@ -13,7 +13,7 @@ from pathlib import Path
 
 from inversion.data.splits import Photo, PhotoSet, hold_out
 from inversion.errors import DataError
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 
 FOLDER = "DIV2K"
 
@@ -51,7 +51,7 @@ def is_present(data_dir: Path, archives: Archives = ARCHIVES) -> bool:
     return all(_found(data_dir, archive) == archive.photos for archive in archives)
 
 
-def fetch(data_dir: Path, progress: Progress = quiet, archives: Archives = ARCHIVES) -> None:
+def fetch(data_dir: Path, progress: Progress = no_progress, archives: Archives = ARCHIVES) -> None:
     """Downloads and unpacks what is not on disk yet; to be called again after an interruption, it goes on.
 
     Raises:

@@ -22,7 +22,7 @@ from inversion.data.cache import PhotoCache
 from inversion.data.splits import SPLITS, listed
 from inversion.files import replacing
 from inversion.parallel import in_order
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 
 VERSION = 1
 """Raised when hashes change: files of other versions are not read."""
@@ -71,7 +71,7 @@ class Prints(NamedTuple):
     codes: Codes
 
 
-def across_splits(cache: PhotoCache, progress: Progress = quiet) -> list[str]:
+def across_splits(cache: PhotoCache, progress: Progress = no_progress) -> list[str]:
     """A warning for each two splits of a set that have near-duplicates; equal photographs are told of elsewhere."""
     prints = load_prints(cache, progress)
     warnings = []
@@ -92,7 +92,7 @@ def with_training(scored: Prints, training: Prints) -> list[str]:
             f"training photographs ({_pairs(pairs)}): the scores are flattered"]
 
 
-def load_prints(cache: PhotoCache, progress: Progress = quiet) -> dict[str, Prints]:
+def load_prints(cache: PhotoCache, progress: Progress = no_progress) -> dict[str, Prints]:
     """The hashes of a set by split, from the file beside its pixels or made now."""
     counts = [len(cache.names(split)) for split in SPLITS]
     path = cache.path.with_suffix(f".prints-{VERSION}.npy")

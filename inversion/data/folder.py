@@ -12,13 +12,13 @@ from inversion.data.scan import Scan, scan
 from inversion.data.splits import SPLITS, Photo, PhotoSet, hold_out, listed, permuted
 from inversion.errors import DataError
 from inversion.files import shown
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 
 HELD_OUT = 0.15
 """Share of the photographs in each of validation and test, where a folder has no splits of its own."""
 
 
-def photo_set(root: Path, index_folder: Path, progress: Progress = quiet) -> PhotoSet:
+def photo_set(root: Path, index_folder: Path, progress: Progress = no_progress) -> PhotoSet:
     """The photographs of a folder.
 
     Folders that are called like splits (``inversion.data.layouts``) are those. Of train and one other, the other is

@@ -14,7 +14,7 @@ from typing import Any
 
 from inversion.files import file_sha256, replacing, require_regular, shown
 from inversion.parallel import in_order
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 
 INDEX_VERSION = 1
 
@@ -31,7 +31,7 @@ _logger = logging.getLogger(__name__)
 
 
 def hash_files(
-    paths: Sequence[Path], root: Path, index_folder: Path, progress: Progress = quiet
+    paths: Sequence[Path], root: Path, index_folder: Path, progress: Progress = no_progress
 ) -> tuple[dict[Path, str], dict[Path, str]]:
     """SHA-256 of each file, read only if its size or time of change is not the remembered one.
 

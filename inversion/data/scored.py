@@ -15,7 +15,7 @@ from inversion.data.cache import PhotoCache, content_digest, load_cached
 from inversion.data.datasets import cache_folder
 from inversion.data.hashing import hash_files
 from inversion.data.splits import SPLITS, PhotoSet
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ScoredPhotos:
     crops: torch.Tensor
 
 
-def set_digest(photos: PhotoSet, limits: Mapping[str, int], data_dir: Path, progress: Progress = quiet) -> str:
+def set_digest(photos: PhotoSet, limits: Mapping[str, int], data_dir: Path, progress: Progress = no_progress) -> str:
     """The digest that ``load_cached`` gives a set under limits, without decoding it; empty if a file is unreadable."""
     used = [(split, photo) for split in SPLITS for photo in photos.splits[split][:limits.get(split) or None]]
     hashes, problems = hash_files([photo.path for _, photo in used], photos.root, cache_folder(data_dir), progress)
@@ -43,7 +43,7 @@ def set_digest(photos: PhotoSet, limits: Mapping[str, int], data_dir: Path, prog
 
 
 def load_scored(photos: PhotoSet, split: str, limit: int, image_size: int, data_dir: Path,
-                progress: Progress = quiet) -> ScoredPhotos:
+                progress: Progress = no_progress) -> ScoredPhotos:
     """The first ``limit`` photographs of a split (0: all), prepared as the test images of every run are.
 
     Raises:

@@ -23,7 +23,7 @@ class LPIPS(nn.Module):
 
     The ``lpips`` package's AlexNet with its linear layers, v0.1. ``trunk`` is an AlexNet state dict in torchvision's
     naming (``features.N.weight``). Frozen and always in eval mode, without dropout. What the targets are compared by
-    does not depend on the images: ``wanted`` gives it once, and ``distance`` takes it.
+    does not depend on the images: ``target_features`` gives it once, and ``distance`` takes it.
 
     Raises:
         WeightsError: the state dict is not an AlexNet's; the message names the tensor.
@@ -55,20 +55,20 @@ class LPIPS(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        return self.distance(self.features(images), self.wanted(targets))
+        return self.distance(self.features(images), self.target_features(targets))
 
     def features(self, images: Tensor) -> list[Tensor]:
         """AlexNet's five activations of images in [0, 1], each ``(B, C, h, w)``."""
         return list(self.network.net(self.network.scaling_layer(2 * images - 1)))
 
     @torch.no_grad()
-    def wanted(self, targets: Tensor) -> list[Tensor]:
+    def target_features(self, targets: Tensor) -> list[Tensor]:
         """The features of targets, without a gradient."""
         return self.features(targets)
 
-    def distance(self, features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    def distance(self, features: Sequence[Tensor], target_features: Sequence[Tensor]) -> Tensor:
         """``(B,)`` from the ``features`` of images and those of their targets; computed in float32."""
-        levels = zip(self.network.lins, features, wanted, strict=True)
+        levels = zip(self.network.lins, features, target_features, strict=True)
         with torch.autocast(features[0].device.type, enabled=False):
             parts = [LevelDistance.apply(one.float(), other.float(), linear.model[-1].weight)
                      for linear, one, other in levels]
@@ -84,10 +84,10 @@ class LevelDistance(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, features: Tensor, target_features: Tensor, weight: Tensor) -> Tensor:
         length = _length(features)
         unit = features / length
-        error = (wanted / _length(wanted)).neg_().add_(unit)
+        error = (target_features / _length(target_features)).neg_().add_(unit)
         ctx.save_for_backward(unit, error, length, weight)
         return F.conv2d(error.square(), weight).mean(dim=(1, 2, 3))
 

@@ -53,12 +53,14 @@ class ReconstructionLoss(nn.Module):
         """LPIPS where it is part of the loss."""
         return self.lpips if self.lpips_weight else None
 
-    def forward(self, images: Tensor, targets: Tensor, wanted: Sequence[Tensor] | None = None) -> LossTerms:
-        """The loss of a batch; ``wanted`` are LPIPS's features of the targets, where they were computed before."""
+    def forward(self, images: Tensor, targets: Tensor, target_features: Sequence[Tensor] | None = None) -> LossTerms:
+        """The loss of a batch; ``target_features`` are LPIPS's features of the targets, if already computed."""
         mse = (images - targets).square().mean()
         lpips = self.used_lpips
         if lpips is None:
             return LossTerms(self.mse_weight * mse, mse, None)
-        distance = lpips(images, targets) if wanted is None else lpips.distance(lpips.features(images), wanted)
+        if target_features is None:
+            target_features = lpips.target_features(targets)
+        distance = lpips.distance(lpips.features(images), target_features)
         perceptual = distance.mean()
         return LossTerms(self.mse_weight * mse + self.lpips_weight * perceptual, mse, perceptual)

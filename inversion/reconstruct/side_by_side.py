@@ -14,7 +14,7 @@ from inversion.file_names import safe_file_name, unique
 from inversion.files import shown
 from inversion.losses.lpips_weights import TrunkSource
 from inversion.losses.perceptual import LPIPS
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 from inversion.reconstruct.contact_sheet import MOST_PICTURES, SheetRow, contact_sheet, thumbnail
 from inversion.reconstruct.output import SHEET, TABLE, OutputFolder
 from inversion.reconstruct.reconstruct import Reconstruction, Size, reconstruct_picture
@@ -103,7 +103,7 @@ class FileNames:
 
 
 def reconstruct_all(sources: Sequence[Source], runs: Sequence[LoadedRun], size: Size, names: FileNames,
-                    output: OutputFolder, progress: Progress = quiet) -> list[PictureResult]:
+                    output: OutputFolder, progress: Progress = no_progress) -> list[PictureResult]:
     """Reconstructs every picture by every run, and writes all files.
 
     What ends it early leaves the files, the scores and the sheet of the pictures that were done before.

@@ -17,7 +17,7 @@ from inversion.errors import DataError
 from inversion.file_names import safe_file_name, unique
 from inversion.files import shown, user_path
 from inversion.parallel import in_order
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 
 SMALLEST = 32
 """Shorter side of the smallest picture that is taken, in pixels: the smallest image size, and what LPIPS needs."""
@@ -51,7 +51,7 @@ def read_picture(source: Source) -> NDArray[np.uint8]:
     return decode_whole(source.path, SMALLEST)
 
 
-def require_readable(sources: Sequence[Source], progress: Progress = quiet) -> None:
+def require_readable(sources: Sequence[Source], progress: Progress = no_progress) -> None:
     """Decodes every picture once, before anything is computed.
 
     Raises:

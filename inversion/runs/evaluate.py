@@ -18,7 +18,7 @@ from inversion.errors import DamagedArtifactError, DataError, InterruptedRunErro
 from inversion.images import from_stored
 from inversion.losses.lpips_weights import TrunkSource
 from inversion.losses.reconstruction import ReconstructionLoss
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 from inversion.runs.load import Reconstructor, TrainedRun
 from inversion.runs.train import TEST_PICTURES, out_of_memory_by_name
 from inversion.tracking import results
@@ -29,7 +29,7 @@ from inversion.tracking.results import fetch_image_scores
 from inversion.tracking.tracked_run import TrackedRun as LoggedRun
 from inversion.tracking.tracked_run import record_outcome
 from inversion.training.callbacks import Picture
-from inversion.training.evaluate import Scores, evaluate, finite, test_metrics
+from inversion.training.evaluate import Scores, evaluate, final_metrics, finite
 from inversion.training.measure import PeakMemory
 from inversion.training.stop import StopRequest
 
@@ -76,7 +76,7 @@ class Evaluation:
 
 
 def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None, data_dir: str | None,
-                progress: Progress = quiet) -> Target:
+                progress: Progress = no_progress) -> Target:
     """The photographs to score a run on: its own ones, found where the run says they lie, or those of ``data``.
 
     ``limit`` is how many (0: all); None is the run's own limit on its own set, and all of another set.
@@ -150,7 +150,7 @@ def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos
     engine = reconstructor.engine
     memory = PeakMemory(engine.device)
     scores = evaluate(reconstructor.model, scored.crops, loss.to(engine.device), engine, between)
-    metrics = test_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
+    metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
     logger.log_metrics(finite(metrics))  # first: a store that refuses an upload must not cost the scores
     results.log_scores(logger, scored.names, scores)
     first = scored.crops[:TEST_PICTURES]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inversion.config.device import choose_device
 from inversion.config.document import config_of
 from inversion.config.run_config import RunConfig
 from inversion.errors import DamagedArtifactError, RequestError, WeightsError
@@ -21,7 +22,7 @@ from inversion.tracking.artifacts import RESTORE, require_artifacts
 from inversion.tracking.connection import Connection
 from inversion.tracking.results import fetch_packed
 from inversion.tracking.search import choose_run, document_of
-from inversion.training.device import Engine, choose_device, make_engine
+from inversion.training.device import Engine, make_engine
 from inversion.training.evaluate import BATCH
 from inversion.training.memory import BatchSize
 

@@ -20,8 +20,8 @@ from inversion.images import from_stored
 from inversion.losses.perceptual import LPIPS
 from inversion.losses.reconstruction import make_targets
 from inversion.models.encoders.build import Encoder
-from inversion.progress import Progress, quiet
-from inversion.runs.prepare import Prepared, build_encoders, check_weights, test_crops
+from inversion.progress import Progress, no_progress
+from inversion.runs.prepare import Prepared, build_encoders, check_weights, crops_of_test_set
 from inversion.runs.train import MOST_PICTURES, TEST_PICTURES, RunResult, out_of_memory_by_name, tags_of
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
@@ -30,7 +30,7 @@ from inversion.tracking.study import StudyRun
 from inversion.tracking.tracked_run import TrackedRun, record_outcome
 from inversion.training.callbacks import Picture
 from inversion.training.device import Engine, make_engine
-from inversion.training.evaluate import Scores, finite, test_metrics
+from inversion.training.evaluate import Scores, final_metrics, finite
 from inversion.training.measure import PeakMemory, synchronised_time
 from inversion.training.memory import BatchSize
 from inversion.training.pixel_optimization import Inverted, Point, Settings, invert, mean_curve, starting_noise
@@ -76,7 +76,7 @@ class PreparedOptimization:
         return self.prepared.plan.identity(self.prepared.photos.digest) | {"recipe": RECIPE, "parameters": scientific}
 
 
-def prepare_optimization(config: OptimizeConfig, progress: Progress = quiet) -> PreparedOptimization:
+def prepare_optimization(config: OptimizeConfig, progress: Progress = no_progress) -> PreparedOptimization:
     """Resolves a request and reads its test photographs; nothing is tracked yet.
 
     Raises:
@@ -94,7 +94,7 @@ def prepare_optimization(config: OptimizeConfig, progress: Progress = quiet) -> 
     return PreparedOptimization(resolved, Prepared(plan, photos, digest_of(unnamed.identity())))
 
 
-def optimize(request: PreparedOptimization, connection: Connection, stop: StopRequest, progress: Progress = quiet,
+def optimize(request: PreparedOptimization, connection: Connection, stop: StopRequest, progress: Progress = no_progress,
              study: StudyRun | None = None) -> RunResult:
     """Inverts every test image, scores what was found and logs both as a run, below a study's if one is given.
 
@@ -111,14 +111,14 @@ def optimize(request: PreparedOptimization, connection: Connection, stop: StopRe
         encoders = build_encoders(prepared.plan)
         run.log_metrics(_size_metrics(encoders))
         memory = PeakMemory(engine.device)
-        crops = test_crops(prepared)
+        crops = crops_of_test_set(prepared)
         found, curve, seconds = invert_all(request, [encoder.to(engine.device) for encoder in encoders], crops, engine,
                                            _reporting(progress, stop))
         log_curve(run, curve)
         scores = _score(found, crops, prepared.plan.lpips.load() if prepared.plan.lpips else None, engine,
                         prepared.plan.config.batch_size)
         scores.forward_seconds, scores.seconds = seconds, scores.seconds + seconds
-        values = test_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
+        values = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
         run.log_metrics(finite(values))  # first: a store that refuses an upload must not cost the scores
         files = _log_results(run, names, crops, found, scores)
         scores.require_numbers(names)

@@ -25,9 +25,9 @@ from inversion.models.encoders.catalog import EncoderCut
 from inversion.models.encoders.imagenet import cached_file, imagenet_location
 from inversion.models.encoders.weights import WeightsSource
 from inversion.models.model import InversionModel, build_model
-from inversion.progress import Progress, quiet
-from inversion.training.callbacks import Listener
-from inversion.training.cotraining import Company
+from inversion.progress import Progress, no_progress
+from inversion.training.callbacks import Callback
+from inversion.training.cotraining import CoTrainingGroup
 from inversion.training.device import make_engine
 from inversion.training.evaluate import Scores
 from inversion.training.measure import gflops_per_image
@@ -47,7 +47,7 @@ class Prepared:
     digest: str
 
 
-def prepare(config: RunConfig, progress: Progress = quiet, inherited: Sequence[Fallback] = ()) -> Prepared:
+def prepare(config: RunConfig, progress: Progress = no_progress, inherited: Sequence[Fallback] = ()) -> Prepared:
     """Resolves a request and reads its photographs; nothing is tracked yet.
 
     Raises:
@@ -88,15 +88,15 @@ def _check_trunk(trunk: TrunkSource, identity: str) -> None:
 
 
 def make_trainer(
-    prepared: Prepared, folder: Path, listeners: Sequence[Listener] = (), stop: StopRequest | None = None,
-    company: Company | None = None,
+    prepared: Prepared, folder: Path, callbacks: Sequence[Callback] = (), stop: StopRequest | None = None,
+    group: CoTrainingGroup | None = None,
 ) -> Trainer:
-    """A trainer at the beginning of a run; checkpoints go to ``folder``, and it may train in company."""
+    """A trainer at the beginning of a run; checkpoints go to ``folder``, ``group`` is what it shares with others."""
     config = prepared.plan.config
     engine = make_engine(config)
     model, loss = build(prepared.plan)
-    return Trainer(model, loss, training_data(prepared), config, engine, folder, prepared.digest, listeners, stop,
-                   company)
+    return Trainer(model, loss, training_data(prepared), config, engine, folder, prepared.digest, callbacks, stop,
+                   group)
 
 
 def build(plan: Plan) -> tuple[InversionModel, ReconstructionLoss]:
@@ -133,12 +133,12 @@ def training_data(prepared: Prepared) -> TrainingData:
     )
 
 
-def test_scores(prepared: Prepared, trainer: Trainer) -> Scores:
+def score_test_set(prepared: Prepared, trainer: Trainer) -> Scores:
     """Scores of every test image, in the order of their names."""
-    return trainer.score(test_crops(prepared))
+    return trainer.score(crops_of_test_set(prepared))
 
 
-def test_crops(prepared: Prepared) -> torch.Tensor:
+def crops_of_test_set(prepared: Prepared) -> torch.Tensor:
     """Stored centre crops of the test images: ``uint8 (N, S, S, 3)``."""
     return center_crops(prepared.photos.pixels("test"), prepared.plan.config.image_size)
 
@@ -159,12 +159,12 @@ def size_metrics(trainer: Trainer) -> dict[str, float]:
 
 def progress_metrics(trainer: Trainer) -> dict[str, float]:
     """What training came to."""
-    progress = trainer.progress
+    state = trainer.state
     return {
-        "best_epoch": progress.best_epoch,
-        "best/val_loss": progress.best_loss,
-        "best/val_psnr": float(counted(progress.best_psnr)),  # a checkpoint from before that may hold an infinite one
-        "epochs_run": progress.epoch,
-        "train_seconds": progress.train_seconds,
-        "train_peak_memory_mb": progress.peak_memory_mb,
+        "best_epoch": state.best_epoch,
+        "best/val_loss": state.best_loss,
+        "best/val_psnr": float(counted(state.best_psnr)),  # a checkpoint from before that may hold an infinite one
+        "epochs_run": state.epoch,
+        "train_seconds": state.train_seconds,
+        "train_peak_memory_mb": state.peak_memory_mb,
     }

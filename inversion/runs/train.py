@@ -16,19 +16,19 @@ import torch
 from inversion.errors import MissingArtifactError, OutOfMemoryError, PrunedRunError
 from inversion.runs.prepare import (
     Prepared,
+    crops_of_test_set,
     make_trainer,
     progress_metrics,
     size_metrics,
-    test_crops,
 )
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
 from inversion.tracking.study import SIDE_BY_SIDE, StudyRun
 from inversion.tracking.tracked_run import TrackedRun, begin_run, record_outcome, require_same_digest
-from inversion.training.callbacks import Listener
+from inversion.training.callbacks import Callback
 from inversion.training.checkpoint import BEST, LAST, CheckpointError, furthest_checkpoint
-from inversion.training.cotraining import Company
-from inversion.training.evaluate import test_metrics
+from inversion.training.cotraining import CoTrainingGroup, Steps, run_alone
+from inversion.training.evaluate import final_metrics
 from inversion.training.measure import PeakMemory
 from inversion.training.stop import StopRequest
 from inversion.training.trainer import Trainer
@@ -53,16 +53,28 @@ class RunResult:
 def train(
     prepared: Prepared,
     connection: Connection,
-    listeners: Sequence[Listener] = (),
+    callbacks: Sequence[Callback] = (),
     stop: StopRequest | None = None,
     resume: str | None = None,
     study: StudyRun | None = None,
-    company: Company | None = None,
 ) -> RunResult:
-    """Trains, tests and tracks one prepared run.
+    """Trains, tests and tracks one prepared run; see ``train_steps``."""
+    return run_alone(train_steps(prepared, connection, callbacks, stop, resume, study))
 
-    ``resume`` is the id of an interrupted run to go on with, ``study`` the parent run of a sweep, ``company`` the runs
-    that it trains side by side with. Listeners hear of everything before the tracking store does, so that what they
+
+def train_steps(
+    prepared: Prepared,
+    connection: Connection,
+    callbacks: Sequence[Callback] = (),
+    stop: StopRequest | None = None,
+    resume: str | None = None,
+    study: StudyRun | None = None,
+    group: CoTrainingGroup | None = None,
+) -> Steps[RunResult]:
+    """Trains, tests and tracks one prepared run, and yields before every training step.
+
+    ``resume`` is the id of an interrupted run to resume, ``study`` the parent run of a sweep, ``group`` the runs
+    that it is trained together with. Callbacks hear of everything before the tracking store does, so that what they
     raise keeps it from being logged.
 
     Raises:
@@ -72,24 +84,24 @@ def train(
     if resume:
         require_same_digest(connection, resume, prepared.digest)
     tags = tags_of(prepared) | (study.child_tags() if study else {})
-    if company and company.size > 1:
-        tags[SIDE_BY_SIDE] = str(company.size)
+    if group and group.size > 1:
+        tags[SIDE_BY_SIDE] = str(group.size)
     run = begin_run(connection, plan.name, resume, tags, claimed=study is not None)
     folder = work_folder(plan.data_dir, run.run_id)
     with _forgetting_if_pruned(plan.data_dir, run), record_outcome(run), out_of_memory_by_name():
-        for listener in listeners:
-            listener.on_begin(run.run_id)
+        for callback in callbacks:
+            callback.on_begin(run.run_id)
         run.describe(plan.name, plan.config, tags, document_of(prepared))
         counts = {split: len(photos) for split, photos in plan.photos.splits.items()}
         results.log_data_set(run, plan.photos, prepared.photos.digest, counts, "training")
-        trainer = make_trainer(prepared, folder, [*listeners, run], stop, company)
+        trainer = make_trainer(prepared, folder, [*callbacks, run], stop, group)
         run.log_once(size_metrics(trainer))
         if resume and (checkpoint := checkpoint_to_resume(run, folder, trainer.load_resumable)):
             trainer.resume(checkpoint)
-        trainer.fit()
+        yield from trainer.steps()
         metrics, pictures = finish(run, prepared, trainer)
-        for listener in (*listeners, run):
-            listener.on_commit()
+        for callback in (*callbacks, run):
+            callback.on_commit()
     forget_checkpoints(plan.data_dir, run.run_id)
     return RunResult(run.run_id, run.uri, metrics, pictures)
 
@@ -102,8 +114,8 @@ def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer) -> tuple[dict[
     """
     names = prepared.photos.names("test")
     memory = PeakMemory(trainer.engine.device)
-    scores, pictures = trainer.score_and_show(test_crops(prepared), names, MOST_PICTURES)
-    metrics = test_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()} | progress_metrics(trainer)
+    scores, pictures = trainer.score_and_show(crops_of_test_set(prepared), names, MOST_PICTURES)
+    metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()} | progress_metrics(trainer)
     results.log_scores(run, names, scores)
     files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
     results.log_all_pictures(run, pictures)

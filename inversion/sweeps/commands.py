@@ -35,10 +35,11 @@ from inversion.sweeps.workers.local import Processes, visible_gpus
 from inversion.tracking.address import absolute, sqlite_file
 from inversion.tracking.connection import Connection, connect, find_store, require_answer
 from inversion.tracking.masking import without_password
+from inversion.tracking.mlflow_run import stop_with_mlflow_run
 from inversion.tracking.retry import with_retries
 from inversion.tracking.store_errors import NoTrackingError, TrackingLostError, is_refused, reason, to_inversion_error
 from inversion.tracking.study import experiments_of, find_parent, find_study
-from inversion.training.stop import StopRequest, interruptible, stop_on_signals
+from inversion.training.stop import StopRequest, interruptible
 
 Options = Mapping[str, Any]
 
@@ -49,7 +50,7 @@ ON_A_CPU = 4
 def sweep(name: str, spec: Spec | None, options: Options) -> int:
     """Queues the spec (none: joins what is there) and works on the study; returns the exit code."""
     console = make_console()
-    with stop_on_signals() as stop, _lost_in_one_line(stop):
+    with stop_with_mlflow_run() as stop, _lost_in_one_line(stop):
         connection = _connect(name, options, make=spec is not None)
         url = locate_queue(options["storage"], connection, name)
         require_queue(url)
@@ -86,7 +87,7 @@ def status(name: str, options: Options) -> int:
         connection = _connect(name, options, make=False)
         study = _join(name, connection, locate_queue(options["storage"], connection, name))
         connection = in_its_experiment(study.queue.study, connection)
-        study.queue.mend(patient=False)
+        study.queue.recover_stale_trials(patient=False)
         reconcile(study.queue, connection, name)
         snapshot = look(study.queue).without(reconcile_members(study, connection))
         has_parent = find_parent(connection, name, study.parent.run_id) is not None

@@ -25,13 +25,7 @@ from inversion.tracking.address import absolute, install_hint, read_store, sqlit
 from inversion.tracking.artifacts import find_moved_artifacts
 from inversion.tracking.locks import exclusive_lock
 from inversion.tracking.masking import first_line, without_password
-from inversion.tracking.store_errors import (
-    NoStoreError,
-    NoTrackingError,
-    http_status,
-    is_lost,
-    reason,
-)
+from inversion.tracking.store_errors import NoStoreError, NoTrackingError, http_status, is_lost, reason
 
 TRACKING_TABLES = {"experiments", "runs", "latest_metrics"}
 QUEUE_TABLES = {"studies", "trials", "version_info"}

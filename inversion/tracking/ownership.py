@@ -32,8 +32,8 @@ from inversion.tracking.lifecycle import (
     remove_tags,
 )
 from inversion.tracking.locks import exclusive_lock
+from inversion.tracking.mlflow_run import is_mlflow_run
 from inversion.tracking.search import PAGE, find_run, pages, search_in
-from inversion.training.stop import is_mlflow_run
 
 HOST, PID, STARTED = "inversion.host", "inversion.pid", "inversion.process_started"
 BOOT, NAMESPACE = "inversion.boot", "inversion.pid_namespace"

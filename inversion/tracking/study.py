@@ -17,6 +17,12 @@ from inversion.tracking.ownership import create_run, take_over
 from inversion.tracking.search import KIND, PAGE, pages, search, search_in
 
 STUDY, DIGEST = "inversion.study", "inversion.digest"
+RUNS_FILE = "runs.json"
+"""The queued runs with name, digest and parameters, from which a report knows which are missing."""
+
+SETTINGS_FILE = "settings.json"
+"""The ``--set`` and ``--where`` of every request that changed them."""
+
 SIDE_BY_SIDE = "inversion.side_by_side"
 """How many runs shared the encoder pass: times are those of each run alone, memory is that of all together."""
 

@@ -38,7 +38,7 @@ from inversion.tracking.ownership import (
 )
 from inversion.tracking.search import CONFIG, CONFIG_FILE
 from inversion.tracking.store_errors import TrackingLostError, is_lost, reason, to_inversion_error
-from inversion.training.callbacks import Listener, Picture
+from inversion.training.callbacks import Callback, Picture
 
 UPLOAD_SECONDS = 60.0
 """Checkpoints are saved locally after every epoch, and uploaded this often and at the end."""
@@ -49,7 +49,7 @@ CONFIRM_SECONDS = 10.0
 _logger = logging.getLogger(__name__)
 
 
-class TrackedRun(Listener):
+class TrackedRun(Callback):
     """A run of the tracking store, to which training is logged by its callbacks."""
 
     def __init__(self, connection: Connection, run_id: str) -> None:

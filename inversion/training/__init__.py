@@ -1,1 +1,1 @@
-"""Training, scoring and measuring a model. Knows nothing of MLflow: results go to listeners."""
+"""Training, scoring and measuring a model. Knows nothing of MLflow: results go to callbacks."""

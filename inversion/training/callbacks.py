@@ -28,7 +28,7 @@ class Picture(NamedTuple):
         return cls(name, to_uint8(original), to_uint8(reconstruction))
 
 
-class Listener:
+class Callback:
     """Overrides what it wants to hear of; the rest goes unheard. What a method raises ends the run."""
 
     def on_begin(self, run_id: str) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from inversion.errors import InversionError
-from inversion.training.fitting import MisfitError, progress_of
-from inversion.training.state import Progress
+from inversion.training.fitting import MisfitError, state_of
+from inversion.training.state import TrainingState
 
 FORMAT = 1
 LAST, BEST = "last.pt", "best.pt"
@@ -67,7 +67,7 @@ def furthest_checkpoint(paths: Sequence[Path], require: Callable[[Path], object]
     problems = ["there is none"]
     for path in paths:
         try:
-            progress = load_progress(path)
+            progress = load_state(path)
             require(path)
         except CheckpointError as error:
             problems.append(str(error))
@@ -80,14 +80,14 @@ def furthest_checkpoint(paths: Sequence[Path], require: Callable[[Path], object]
     return positions[max(positions)]
 
 
-def load_progress(path: Path) -> Progress:
+def load_state(path: Path) -> TrainingState:
     """Where the run of a ``last.pt`` stands.
 
     Raises:
         CheckpointError: as ``load_checkpoint``, or it does not say.
     """
     try:
-        return progress_of(load_checkpoint(path))
+        return state_of(load_checkpoint(path))
     except MisfitError as error:
         raise damaged(path, error) from error
 

@@ -1,161 +1,114 @@
-"""Several decoders on one encoder pass: runs that train side by side on the same batches.
+"""Co-training: several decoders on one encoder pass.
 
-Features and LPIPS's view of the targets depend on the batch alone. Runs that share encoder, photographs, seed and
-protocol see the same batches, so that what the first of them computes serves the others, to the bit. Each run is
-otherwise what it is alone, with its own optimiser, schedule, early stopping, checkpoints and tracking. They take turns
-in one thread, as greenlets: a thread each would bring OpenMP threads of its own, more than there are cores together,
-and OpenMP then sleeps at every barrier instead of waiting for it: a quarter of the time (docs/log.md).
+The features and LPIPS's features of the target depend on the batch alone. Runs that share encoder, photographs, seed
+and protocol see the same batches, so what the first of them computes serves the others, to the bit. Each run keeps its
+own optimizer, schedule, early stopping, checkpoints and tracking. A run is a generator that yields before every
+training step; the runs take turns in one thread. With a thread each, OpenMP's threads would outnumber the cores and
+sleep at every barrier: a quarter of the time (docs/log.md).
 """
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from concurrent.futures import Future
-from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeAlias, TypeVar
 
-from greenlet import getcurrent, greenlet
 from torch import Tensor
 
-from inversion.training.feature_cache import Kept
+from inversion.training.feature_cache import FeatureCache
 
 T = TypeVar("T")
-Position = tuple[int, int]
+Position: TypeAlias = tuple[int, int]
 """An epoch and a step of it, from 1 and from 0."""
 
-
-class Company(Protocol):
-    """Whom a run trains with: where its turns come from, and what of a batch is there already."""
-
-    kept: Kept
-    """what is kept of the validation crops"""
-    size: int
-    """how many runs there are, at the beginning"""
-
-    def turn(self, position: Position) -> None:
-        """Returns when the run may do this step."""
-
-    def get(self, key: Hashable, make: Callable[[], list[Tensor]]) -> list[Tensor]:
-        """Of the present step, what the key names: somebody else's, or what ``make()`` gives."""
-
-    def forget(self) -> None:
-        """Drops what ``get`` has of the present step: memory ran out."""
-
-    def spared_seconds(self) -> float:
-        """What ``get`` has saved since this was last asked: what the run would have taken longer alone."""
+Steps: TypeAlias = Generator[Position, None, T]
+"""A run that yields its position before every training step, and returns its result."""
 
 
-class Alone:
-    """Nobody else: every step at once, everything made anew."""
+class CoTrainingGroup:
+    """What the runs of a group share: the tensors of the present step, and those of the validation images.
 
-    size = 1
-
-    def __init__(self) -> None:
-        self.kept = Kept()
-
-    def turn(self, position: Position) -> None:
-        """At once."""
-
-    def get(self, key: Hashable, make: Callable[[], list[Tensor]]) -> list[Tensor]:
-        return make()
-
-    def forget(self) -> None:
-        """There is nothing."""
-
-    def spared_seconds(self) -> float:
-        return 0.0
-
-
-class Together:
-    """Runs that take turns, step by step; who is furthest behind goes first, so that all come to the same batch."""
-
-    def __init__(self, size: int) -> None:
-        self.kept = Kept()
-        self.size = size
-        self._at: Position | None = None
-        self._made: dict[Hashable, tuple[list[Tensor], float]] = {}
-
-    def do(self, jobs: Sequence[Callable[[Company], T]]) -> list[Future[T]]:
-        """All jobs, each with a place in the company, until they have ended."""
-        futures: list[Future[T]] = [Future() for _ in jobs]
-        runs = [greenlet(partial(_settle, future, job, Member(self, scheduler=getcurrent())))
-                for future, job in zip(futures, jobs, strict=True)]
-        waiting: dict[int, Position] = dict.fromkeys(range(len(runs)), (0, 0))
-        try:
-            while waiting:
-                number = min(waiting, key=lambda other: (waiting[other], other))
-                self._go_to(waiting.pop(number))
-                wanted = runs[number].switch()
-                if not runs[number].dead:
-                    waiting[number] = wanted
-        except KeyboardInterrupt:  # between two turns: those that have begun are told where they are
-            for run in runs:
-                if run:
-                    run.throw(KeyboardInterrupt)
-            raise
-        return futures
-
-    def _go_to(self, position: Position) -> None:
-        """What there is of another step is of no use at this one."""
-        if position != self._at:
-            self._at, self._made = position, {}
-
-    def get(self, key: Hashable, make: Callable[[], list[Tensor]]) -> tuple[list[Tensor], float]:
-        """What the key names, and the seconds that it was made in if it was there already."""
-        if key in self._made:
-            return self._made[key]
-        began = time.perf_counter()
-        found = make()
-        self._made[key] = found, time.perf_counter() - began
-        return found, 0.0
-
-    def forget(self) -> None:
-        """Drops what there is of the present step."""
-        self._made = {}
-
-
-class Member:
-    """One run's place in the company."""
-
-    def __init__(self, together: Together, scheduler: greenlet) -> None:
-        self.kept, self.size = together.kept, together.size
-        self._together = together
-        self._scheduler = scheduler
-        self._spared = 0.0
-
-    def turn(self, position: Position) -> None:
-        """Lets those that are further behind go first."""
-        self._scheduler.switch(position)
-
-    def get(self, key: Hashable, make: Callable[[], list[Tensor]]) -> list[Tensor]:
-        found, seconds = self._together.get(key, make)
-        self._spared += seconds
-        return found
-
-    def forget(self) -> None:
-        self._together.forget()
-
-    def spared_seconds(self) -> float:
-        spared, self._spared = self._spared, 0.0
-        return spared
-
-
-def side_by_side(jobs: Sequence[Callable[[Company], T]]) -> list[Future[T]]:
-    """Does all jobs, each with its place in the company, and returns how they ended: a value or an exception each.
-
-    One alone has nobody to wait for.
+    A group of one shares nothing and stores nothing of a step.
     """
-    if len(jobs) > 1:
-        return Together(len(jobs)).do(jobs)
-    futures: list[Future[T]] = [Future() for _ in jobs]
-    for future, job in zip(futures, jobs, strict=True):
-        _settle(future, job, Alone())
+
+    def __init__(self, size: int = 1) -> None:
+        self.size = size
+        self.validation = FeatureCache()
+        self._position: Position | None = None
+        self._tensors: dict[Hashable, tuple[list[Tensor], float]] = {}
+
+    def get(self, position: Position, key: Hashable, compute: Callable[[], list[Tensor]]
+            ) -> tuple[list[Tensor], float]:
+        """The tensors of a step under a key, computed by the first run that asks for them.
+
+        Returns:
+            The tensors, and the seconds that this run has saved by not computing them.
+        """
+        if self.size == 1:
+            return compute(), 0.0
+        if position != self._position:
+            self._position, self._tensors = position, {}
+        if key in self._tensors:
+            return self._tensors[key]
+        started = time.perf_counter()
+        tensors = compute()
+        self._tensors[key] = tensors, time.perf_counter() - started
+        return tensors, 0.0
+
+    def clear(self) -> None:
+        """Drops the tensors of the present step: memory ran out."""
+        self._tensors = {}
+
+
+def run_alone(steps: Steps[T]) -> T:
+    """Runs a generator to its end and returns its result; raises what it raises."""
+    future, = _take_turns([steps])
+    return future.result()
+
+
+def train_together(runs: Sequence[Callable[[CoTrainingGroup], Steps[T]]]) -> list[Future[T]]:
+    """Runs generators in turns until all have ended; one that fails does not stop the others.
+
+    Returns:
+        How each ended: its result or its exception.
+
+    Raises:
+        KeyboardInterrupt: between two steps, after it was raised in every run that has begun.
+    """
+    group = CoTrainingGroup(len(runs))
+    return _take_turns([run(group) for run in runs])
+
+
+def _take_turns(runs: Sequence[Steps[T]]) -> list[Future[T]]:
+    """Whoever is furthest behind goes first, so that all come to the same batch at once."""
+    futures: list[Future[T]] = [Future() for _ in runs]
+    waiting: dict[int, Position] = dict.fromkeys(range(len(runs)), (0, 0))
+    try:
+        while waiting:
+            number = min(waiting, key=lambda other: (waiting[other], other))
+            position = _advance(runs[number], futures[number])
+            if position is None:
+                del waiting[number]
+            else:
+                waiting[number] = position
+    except KeyboardInterrupt:
+        for run in runs:
+            if inspect.getgeneratorstate(run) == inspect.GEN_SUSPENDED:
+                with contextlib.suppress(KeyboardInterrupt, StopIteration):
+                    run.throw(KeyboardInterrupt())
+        raise
     return futures
 
 
-def _settle(future: Future[T], job: Callable[[Company], T], company: Company) -> None:
+def _advance(run: Steps[T], future: Future[T]) -> Position | None:
+    """One step of a run; None if it has ended, how is in the future."""
     try:
-        future.set_result(job(company))
+        return next(run)
+    except StopIteration as end:
+        future.set_result(end.value)
     except BaseException as error:
         future.set_exception(error)
+    return None

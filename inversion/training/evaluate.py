@@ -19,7 +19,7 @@ from inversion.losses.perceptual import LPIPS
 from inversion.losses.reconstruction import ReconstructionLoss, Targets, make_targets
 from inversion.models.model import InversionModel
 from inversion.training.device import Engine
-from inversion.training.feature_cache import Kept
+from inversion.training.feature_cache import FeatureCache
 from inversion.training.measure import synchronised_time
 from inversion.training.memory import BatchSize
 
@@ -83,12 +83,12 @@ def evaluate(
     engine: Engine,
     between: Callable[[], None] = lambda: None,
     batch: BatchSize | None = None,
-    kept: Kept | None = None,
+    cache: FeatureCache | None = None,
     watch: Callable[[Tensor, Tensor], None] = lambda images, reconstructions: None,
 ) -> Scores:
     """Scores stored crops ``uint8 (N, S, S, 3)`` in batches; ``between`` is called before each and may raise.
 
-    ``batch`` remembers the size that fits from one call to the next, and ``kept`` what was encoded; ``watch`` is given
+    ``batch`` remembers the size that fits from one call to the next, and ``cache`` what was encoded; ``watch`` is given
     the images and reconstructions of each batch. What an attempt that did not fit took is not part of the times.
 
     Raises:
@@ -96,12 +96,12 @@ def evaluate(
     """
     model.eval()
     batch = batch or BatchSize(BATCH, f"image_size {crops.shape[1]}")
-    kept = kept or Kept(room=0)
+    cache = cache or FeatureCache(room=0)
     scores = Scores()
 
     def score(stored: Tensor) -> tuple[Scores, Tensor, Tensor]:
         between()
-        return _score(model, stored, loss, engine, kept, first=len(scores.psnr))
+        return _score(model, stored, loss, engine, cache, first=len(scores.psnr))
 
     for part, images, reconstructions in batch.map(score, crops):
         scores.add(part)
@@ -109,7 +109,7 @@ def evaluate(
     return scores
 
 
-def _score(model: InversionModel, stored: Tensor, loss: ReconstructionLoss, engine: Engine, kept: Kept,
+def _score(model: InversionModel, stored: Tensor, loss: ReconstructionLoss, engine: Engine, cache: FeatureCache,
            first: int) -> tuple[Scores, Tensor, Tensor]:
     """Scores, images and reconstructions. ``first`` is the place of the first crop: with their number it says which
     crops these are.
@@ -120,26 +120,26 @@ def _score(model: InversionModel, stored: Tensor, loss: ReconstructionLoss, engi
     targets = make_targets(images, engine.protocol)
     forward_start = synchronised_time(engine.device)
     with engine.autocast():
-        features = kept.get(("features", crops), lambda: model.encode(images))
+        features = cache.get(("features", crops), lambda: model.encode(images))
         reconstructions = model(images, features).float()
     scores.forward_seconds = synchronised_time(engine.device) - forward_start
     _compare(scores, reconstructions, targets)
     if loss.lpips is not None:
-        _compare_perceptually(scores, reconstructions, targets, loss.lpips, engine, kept, crops)
+        _compare_perceptually(scores, reconstructions, targets, loss.lpips, engine, cache, crops)
     scores.seconds = synchronised_time(engine.device) - start
     return scores, images, reconstructions
 
 
-def _compare_perceptually(scores: Scores, images: Tensor, targets: Targets, lpips: LPIPS, engine: Engine, kept: Kept,
-                          crops: tuple[int, int]) -> None:
+def _compare_perceptually(scores: Scores, images: Tensor, targets: Targets, lpips: LPIPS, engine: Engine,
+                          cache: FeatureCache, crops: tuple[int, int]) -> None:
     with engine.autocast():
         levels = lpips.features(images)
-        wanted = kept.get(("score", crops), lambda: lpips.wanted(targets.score))
-        scores.lpips = lpips.distance(levels, wanted).tolist()
+        target_features = cache.get(("score", crops), lambda: lpips.target_features(targets.score))
+        scores.lpips = lpips.distance(levels, target_features).tolist()
         scores.loss_lpips = scores.lpips
         if targets.loss is not targets.score:
-            wanted = kept.get(("loss", crops), lambda: lpips.wanted(targets.loss))
-            scores.loss_lpips = lpips.distance(levels, wanted).tolist()
+            target_features = cache.get(("loss", crops), lambda: lpips.target_features(targets.loss))
+            scores.loss_lpips = lpips.distance(levels, target_features).tolist()
 
 
 def _compare(scores: Scores, images: Tensor, targets: Targets) -> None:
@@ -159,7 +159,7 @@ def validation_metrics(scores: Scores, loss: ReconstructionLoss) -> dict[str, fl
     return values
 
 
-def test_metrics(scores: Scores) -> dict[str, float]:
+def final_metrics(scores: Scores) -> dict[str, float]:
     """The ``test/…`` metrics: mean and standard deviation (ddof 0) over the images, and what scoring them took.
 
     ``test/exact_images`` says how many counted as exact; it is left out where none did.

@@ -15,7 +15,7 @@ SHARE = 20
 """Of the memory that is free when the first is kept, no more than one part in so many: training needs the rest."""
 
 
-class Kept:
+class FeatureCache:
     """Tensors by a key; what has no room is made anew each time, which gives the same to the bit.
 
     Without ``room`` (bytes) it is ``KEPT_BYTES``, or less where memory is short.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from inversion.training.state import Progress
+from inversion.training.state import TrainingState
 
 GROUP = ("params", "lr", "betas", "eps", "weight_decay")
 """What Adam cannot make up for in its groups."""
@@ -33,14 +33,14 @@ class MisfitError(Exception):
     """Something in a checkpoint is missing or of the wrong kind; the message is a part of a sentence."""
 
 
-def progress_of(content: Mapping[str, Any]) -> Progress:
+def state_of(content: Mapping[str, Any]) -> TrainingState:
     """Where the run of a ``last.pt`` stands.
 
     Raises:
         MisfitError: it does not say.
     """
     values = _dict(content, "progress")
-    for field in dataclasses.fields(Progress):
+    for field in dataclasses.fields(TrainingState):
         if field.name in LATER and field.name not in values:
             continue
         value = values.get(field.name)
@@ -48,9 +48,9 @@ def progress_of(content: Mapping[str, Any]) -> Progress:
             raise MisfitError(f"progress.{field.name} is {_kind(value)}")
         if isinstance(value, int) and value < 0:
             raise MisfitError(f"progress.{field.name} is {value}")
-    if unknown := values.keys() - {field.name for field in dataclasses.fields(Progress)}:
+    if unknown := values.keys() - {field.name for field in dataclasses.fields(TrainingState)}:
         raise MisfitError(f"progress has an unknown {min(map(str, unknown))}")
-    progress = Progress(**values)
+    progress = TrainingState(**values)
     if progress.images < progress.step:
         raise MisfitError(f"progress.images is {progress.images} after {progress.step} steps")
     for name in TOLD if progress.epoch else ():
@@ -65,7 +65,7 @@ def require_fit(content: Mapping[str, Any], model: Mapping[str, Tensor], optimiz
 
     ``model`` is its learned state, ``steps`` how many an epoch has.
     """
-    progress = progress_of(content)
+    progress = state_of(content)
     if progress.step > steps:
         raise MisfitError(f"progress.step is {progress.step}, and an epoch has {steps}")
     begun = progress.epoch > 0 or progress.step > 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from inversion.errors import InversionError
 from inversion.losses.reconstruction import LossTerms, ReconstructionLoss, make_targets
 from inversion.models.model import InversionModel
-from inversion.training.cotraining import Company, Position
+from inversion.training.cotraining import CoTrainingGroup, Position
 from inversion.training.device import Engine
 from inversion.training.memory import split_evenly
 
@@ -22,16 +22,17 @@ class BatchGradients:
     """
 
     def __init__(self, model: InversionModel, loss: ReconstructionLoss, engine: Engine,
-                 optimizer: torch.optim.Optimizer) -> None:
+                 optimizer: torch.optim.Optimizer, group: CoTrainingGroup) -> None:
         self.model = model
         self.loss = loss
         self.engine = engine
         self.optimizer = optimizer
+        self.group = group
+        self.saved_seconds = 0.0
         learned = model.learned_state()
         self.statistics = [buffer for name, buffer in model.named_buffers() if name in learned]
 
-    def of(self, images: Tensor, size: int, before: Sequence[Tensor], position: Position,
-           company: Company) -> LossTerms:
+    def of(self, images: Tensor, size: int, before: Sequence[Tensor], position: Position) -> LossTerms:
         """Loss terms of images ``(B, 3, S, S)``, computed with at most ``size`` of them at a time.
 
         When memory runs out, there are no gradients, and the statistics are those from ``before`` this step.
@@ -44,12 +45,12 @@ class BatchGradients:
         parts = split_evenly(images, size)
         shares = [len(part) / len(images) for part in parts]
         try:
-            terms = [self.backward(part, share, (*position, size, place), company)
+            terms = [self.backward(part, share, (*position, size, place))
                      for place, (part, share) in enumerate(zip(parts, shares, strict=True))]
         except RuntimeError:  # most likely out of memory; the caller knows
             self.optimizer.zero_grad(set_to_none=True)
             self.put_back(before)
-            company.forget()
+            self.group.clear()
             raise
         return _weighted_mean(terms, shares)
 
@@ -58,20 +59,33 @@ class BatchGradients:
         for buffer, good in zip(self.statistics, before, strict=True):
             buffer.copy_(good)
 
-    def backward(self, images: Tensor, share: float, which: tuple[int, ...], company: Company) -> LossTerms:
+    def backward(self, images: Tensor, share: float, which: tuple[int, ...]) -> LossTerms:
         """Adds the gradients of these images' mean loss, times their share of the batch.
 
-        ``which`` says which images of the training these are, for those who share what does not depend on the decoder.
+        ``which`` identifies the images (epoch, step, size and place of the part): the group shares by it what does not
+        depend on the decoder.
         """
         targets, lpips = make_targets(images, self.engine.protocol), self.loss.used_lpips
         with self.engine.autocast():
-            features = company.get(("features", which), lambda: self.model.encode(images))
-            wanted = company.get(("wanted", which), lambda: lpips.wanted(targets.loss)) if lpips else None
+            features = self._shared("features", which, lambda: self.model.encode(images))
+            target_features = (self._shared("target features", which, lambda: lpips.target_features(targets.loss))
+                               if lpips else None)
             made = self._reconstruct(images, features, position=which)
-            terms: LossTerms = self.loss(made, targets.loss, wanted)
+            terms: LossTerms = self.loss(made, targets.loss, target_features)
         terms.total.backward(torch.full_like(terms.total, share))
         perceptual = None if terms.lpips is None else terms.lpips.detach()
         return LossTerms(terms.total.detach(), terms.mse.detach(), perceptual)
+
+    def _shared(self, name: str, which: tuple[int, ...], compute: Callable[[], list[Tensor]]) -> list[Tensor]:
+        epoch, step, *_ = which
+        tensors, seconds = self.group.get((epoch, step), (name, which), compute)
+        self.saved_seconds += seconds
+        return tensors
+
+    def take_saved_seconds(self) -> float:
+        """Seconds that sharing has saved since the last call: what the run would have taken longer alone."""
+        seconds, self.saved_seconds = self.saved_seconds, 0.0
+        return seconds
 
     def _reconstruct(self, images: Tensor, features: Sequence[Tensor], position: tuple[int, ...]) -> Tensor:
         """The model's output; what BatchNorm cannot train on is told in the run's own terms."""

@@ -80,14 +80,14 @@ def invert(encoders: Sequence[Differentiable], images: Tensor, start: Tensor, se
         NonFiniteError: the objective or its gradient became infinite or NaN.
     """
     with torch.no_grad():
-        wanted = [encoder.differentiable(images).float() for encoder in encoders]
+        target_features = [encoder.differentiable(images).float() for encoder in encoders]
     found = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([found], lr=settings.lr)
     noted, curve = steps_to_note(settings.steps), []
     for step in range(settings.steps):
         decay = (1 + math.cos(math.pi * step / settings.steps)) / 2
         optimizer.param_groups[0]["lr"] = settings.lr * decay
-        losses, errors = objective(encoders, found, wanted, settings.tv_weight * decay**2)
+        losses, errors = objective(encoders, found, target_features, settings.tv_weight * decay**2)
         found.grad, = torch.autograd.grad(losses.sum(), found)
         if step in noted:
             curve.append(_point(step, losses, errors, found.grad))
@@ -97,25 +97,25 @@ def invert(encoders: Sequence[Differentiable], images: Tensor, start: Tensor, se
         on_step(step + 1)
     found = found.detach()
     with torch.no_grad():
-        errors = feature_errors(encoders, found, wanted)
+        errors = feature_errors(encoders, found, target_features)
         curve.append(_point(settings.steps, errors, errors, found))
     return Inverted(found, curve)
 
 
-def objective(encoders: Sequence[Differentiable], images: Tensor, wanted: Sequence[Tensor],
+def objective(encoders: Sequence[Differentiable], images: Tensor, target_features: Sequence[Tensor],
               tv_weight: float) -> tuple[Tensor, Tensor]:
     """What the descent minimises for each image, ``(B,)``, and its first term, the feature error, ``(B,)``."""
-    errors = feature_errors(encoders, images, wanted)
+    errors = feature_errors(encoders, images, target_features)
     return errors + tv_weight * total_variation(images), errors
 
 
-def feature_errors(encoders: Sequence[Differentiable], images: Tensor, wanted: Sequence[Tensor]) -> Tensor:
+def feature_errors(encoders: Sequence[Differentiable], images: Tensor, target_features: Sequence[Tensor]) -> Tensor:
     """``‖φ(x) − φ0‖² / ‖φ0‖²`` of each image, ``(B,)``: 0 where the features are equal, 1 for features of zeros.
 
     Several encoders count alike, whatever the size and scale of their features: the mean of their errors.
     """
     errors = []
-    for encoder, target in zip(encoders, wanted, strict=True):
+    for encoder, target in zip(encoders, target_features, strict=True):
         difference = encoder.differentiable(images).float() - target
         norm = target.square().flatten(1).sum(1).clamp_min(SMALLEST_NORM)
         errors.append(difference.square().flatten(1).sum(1) / norm)

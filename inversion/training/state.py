@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclasses.dataclass
-class Progress:
+class TrainingState:
     """Epochs count from 1. ``epoch`` is the last finished one; ``step`` and the sums belong to the next."""
 
     epoch: int = 0

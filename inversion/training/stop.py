@@ -1,12 +1,11 @@
-"""Being asked to stop: signals, and the death of the ``mlflow run`` that a training process belongs to."""
+"""Requests to stop: by a signal, or because the process that started this one has ended."""
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -19,7 +18,7 @@ POLL_SECONDS = 1.0
 
 
 class StopRequest:
-    """Set once, by whatever asks first; training looks at it after every step and stops at a safe point.
+    """Set once, by whatever asks first; training looks at it before every step and stops at a safe point.
 
     A request with a ``parent`` is also set when that is: a worker's request stops the run it is at, while one that is
     made for a run does not stop the worker.
@@ -82,11 +81,15 @@ def interruptible(report: Progress, stop: StopRequest) -> Progress:
 
 
 @contextmanager
-def stop_on_signals(launcher: psutil.Process | None = None) -> Iterator[StopRequest]:
-    """A request that SIGINT, SIGTERM and the end of the parent ``mlflow run`` set, while the block runs.
+def stop_on_signals(launcher: psutil.Process | None = None, name: str = "the process") -> Iterator[StopRequest]:
+    """A request that SIGINT, SIGTERM and the end of the ``launcher`` set, while the block runs.
 
-    ``launcher`` is another process whose end stops this one. A second Ctrl-C does not wait for the safe point. Outside
-    the main thread only the parent is watched: Python allows signal handlers nowhere else.
+    A second Ctrl-C does not wait for the safe point. Outside the main thread only the launcher is watched: Python
+    allows signal handlers nowhere else.
+
+    Args:
+        launcher: The process that started this one, if its end is to stop this one too.
+        name: What the launcher is called in the reason of the request.
     """
     request = StopRequest()
 
@@ -99,11 +102,8 @@ def stop_on_signals(launcher: psutil.Process | None = None) -> Iterator[StopRequ
     if threading.current_thread() is threading.main_thread():
         previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     finished = threading.Event()
-    what = "the process"
-    if launcher is None:
-        what, launcher = "the `mlflow run`", find_mlflow_run()
     if launcher is not None:
-        watcher = threading.Thread(target=_watch, args=(what, launcher, request, finished), daemon=True)
+        watcher = threading.Thread(target=_watch, args=(name, launcher, request, finished), daemon=True)
         watcher.start()
     try:
         yield request
@@ -113,32 +113,10 @@ def stop_on_signals(launcher: psutil.Process | None = None) -> Iterator[StopRequ
             signal.signal(number, handler)
 
 
-def is_mlflow_run(words: Sequence[str]) -> bool:
-    """Whether a command line is that of an ``mlflow run``."""
-    return "run" in words and any(os.path.basename(word) == "mlflow" or word == "mlflow.cli" for word in words)
-
-
-def find_mlflow_run() -> psutil.Process | None:
-    """The ``mlflow run`` that started this process, if one did.
-
-    It is the nearest ancestor that is no shell: with an environment to activate, MLflow puts a bash in between, which
-    outlives it.
-    """
-    if "MLFLOW_RUN_ID" not in os.environ:
-        return None
-    try:
-        for ancestor in psutil.Process().parents():
-            if is_mlflow_run(ancestor.cmdline()):
-                return ancestor
-    except psutil.Error:  # an ancestor ended or belongs to somebody else: there is nothing to watch
-        return None
-    return None
-
-
-def _watch(what: str, launcher: psutil.Process, request: StopRequest, finished: threading.Event) -> None:
+def _watch(name: str, launcher: psutil.Process, request: StopRequest, finished: threading.Event) -> None:
     while not finished.wait(POLL_SECONDS):
         if not _is_alive(launcher):
-            request.set(f"{what} that started it (process {launcher.pid}) was killed")
+            request.set(f"{name} that started it (process {launcher.pid}) was killed")
             return
 
 

@@ -26,19 +26,18 @@ from inversion.errors import AbandonedRunError, NonFiniteError, PrunedRunError
 from inversion.images import from_stored
 from inversion.losses.reconstruction import LossTerms, ReconstructionLoss
 from inversion.models.model import InversionModel
-from inversion.training.callbacks import Listener, Picture
+from inversion.training.callbacks import Callback, Picture
 from inversion.training.checkpoint import BEST, LAST, CheckpointError, damaged, load_checkpoint, save_checkpoint
-from inversion.training.cotraining import Alone, Company
+from inversion.training.cotraining import CoTrainingGroup, Steps, run_alone
 from inversion.training.device import Engine
 from inversion.training.evaluate import BATCH, Scores, evaluate, validation_metrics
-from inversion.training.feature_cache import Kept
+from inversion.training.feature_cache import FeatureCache
 from inversion.training.finite import FiniteCheck
 from inversion.training.fitting import MisfitError, require_fit
 from inversion.training.gradients import BatchGradients
-from inversion.training.graphs import GraphedGradients, graphs_are_asked_for
 from inversion.training.measure import PeakMemory
 from inversion.training.memory import BatchSize, until_it_fits
-from inversion.training.state import Progress
+from inversion.training.state import TrainingState
 from inversion.training.stop import StopRequest
 
 CALIBRATION_IMAGES = 32
@@ -75,9 +74,9 @@ class Trainer:
         engine: Engine,
         folder: Path,
         digest: str,
-        listeners: Sequence[Listener] = (),
+        callbacks: Sequence[Callback] = (),
         stop: StopRequest | None = None,
-        company: Company | None = None,
+        group: CoTrainingGroup | None = None,
     ) -> None:
         self.model = model.to(engine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = loss.to(engine.device)
@@ -86,45 +85,50 @@ class Trainer:
         self.engine = engine
         self.folder = folder
         self.digest = digest
-        self.listeners = listeners
+        self.callbacks = callbacks
         self.stop = stop or StopRequest()
-        self.progress = Progress()
+        self.state = TrainingState()
         self.best_state: dict[str, Tensor] = {}
         self.optimizer = torch.optim.Adam(model.trainable(), lr=config.lr, fused=True)
         self.schedule = ReduceLROnPlateau(
             self.optimizer, factor=config.lr_factor, patience=config.lr_patience, min_lr=config.min_lr
         )
-        gradients = GraphedGradients if graphs_are_asked_for(engine.device) else BatchGradients
-        self.gradients = gradients(self.model, self.loss, engine, self.optimizer)
+        self.group = group or CoTrainingGroup()
+        self.gradients = BatchGradients(self.model, self.loss, engine, self.optimizer, self.group)
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.finite = FiniteCheck(self.optimizer, trained, self.gradients.statistics, engine.device)
         self.sums = torch.zeros(3, dtype=torch.float64, device=engine.device)
-        self.company = company or Alone()
         self.subject = f"image_size {config.image_size} with encoder {config.encoder} and decoder {config.decoder}"
         self.evaluation_batch = BatchSize(BATCH, self.subject)
 
-    def fit(self) -> Progress:
+    def fit(self) -> TrainingState:
+        """Trains to the end; see ``steps``."""
+        return run_alone(self.steps())
+
+    def steps(self) -> Steps[TrainingState]:
         """Trains until all epochs are done or patience ends, then puts the best epoch's weights into the model.
+
+        Yields its position before every training step, so that others can take their turn.
 
         Raises:
             NonFiniteError: a loss term or gradient is not finite; the weights of the last good step are saved.
             InterruptedRunError: a stop was asked for; the last checkpoint is the present state.
-            PrunedRunError: a listener gave the run up; the same.
+            PrunedRunError: a callback gave the run up; the same.
             AbandonedRunError: the run is another process's now.
             OutOfMemoryError: not even one image fits into the device's memory.
             InversionError: a single image with a 1×1 map is left to BatchNorm, which cannot train on it.
             CheckpointError: a checkpoint could not be written.
         """
-        if self.progress.epoch == 0 and self.progress.step == 0:
+        if self.state.epoch == 0 and self.state.step == 0:
             self._calibrate()
             self._tell_pictures()
         memory = PeakMemory(self.engine.device)
-        while not self.progress.is_done(self.config.epochs, self.config.patience):
+        while not self.state.is_done(self.config.epochs, self.config.patience):
             self._ask_to_go_on()
-            self._train_epoch()
+            yield from self._train_epoch()
             self._close_epoch(memory)
         self.model.load_learned_state(self.best_state)
-        return self.progress
+        return self.state
 
     def resume(self, path: Path) -> None:
         """Continues from a ``last.pt`` of the same configuration.
@@ -137,13 +141,13 @@ class Trainer:
         self.optimizer.load_state_dict(content["optimizer"])
         self.schedule.load_state_dict(content["schedule"])
         self.best_state = content["best_model"]
-        self.progress = progress = Progress(**content["progress"])
-        self.sums.copy_(torch.tensor([progress.loss_sum, progress.mse_sum, progress.lpips_sum], dtype=torch.float64))
-        if self.progress.micro_batch:
+        self.state = state = TrainingState(**content["progress"])
+        self.sums.copy_(torch.tensor([state.loss_sum, state.mse_sum, state.lpips_sum], dtype=torch.float64))
+        if self.state.micro_batch:
             self._tell_micro_batch()
-        if self.progress.epoch:  # the process may have died between saving this epoch and telling of it
-            for listener in self.listeners:
-                listener.on_epoch(self.progress.epoch, self.progress.last_metrics)
+        if self.state.epoch:  # the process may have died between saving this epoch and telling of it
+            for callback in self.callbacks:
+                callback.on_epoch(self.state.epoch, self.state.last_metrics)
 
     def load_resumable(self, path: Path) -> dict[str, Any]:
         """The content of a ``last.pt`` that this trainer can go on from.
@@ -172,44 +176,44 @@ class Trainer:
 
     def _ask_to_go_on(self) -> None:
         """Before every epoch but the first: a search may give the run up, and never after its last epoch."""
-        if not self.progress.epoch or self.progress.step:
+        if not self.state.epoch or self.state.step:
             return
         try:
-            for listener in self.listeners:
-                listener.on_next_epoch(self.progress.epoch + 1)
+            for callback in self.callbacks:
+                callback.on_next_epoch(self.state.epoch + 1)
         except PrunedRunError:
             self._save(final=True)
             raise
 
-    def _train_epoch(self) -> None:
-        progress, steps, on_cpu = self.progress, len(self.data.batches), self.engine.device.type == "cpu"
-        epoch = progress.epoch + 1
+    def _train_epoch(self) -> Steps[None]:
+        state, steps, on_cpu = self.state, len(self.data.batches), self.engine.device.type == "cpu"
+        epoch = state.epoch + 1
         self.model.train()
-        for stored in self.data.batches.epoch(epoch, start=progress.step):
-            self.company.turn((epoch, progress.step))
+        for stored in self.data.batches.epoch(epoch, start=state.step):
+            yield epoch, state.step
             self.stop_if_asked()  # before a step and not after it: where several take turns, each stops at its next
             started = time.perf_counter()
             images = from_stored(self.engine.send(stored))
             terms = self._step(images)
             if on_cpu:  # elsewhere, asking would make the device wait for the host, at every step
                 self._raise_if_broken()
-            progress.step += 1
-            progress.images += len(images)
+            state.step += 1
+            state.images += len(images)
             self._add(terms, len(images))
-            progress.seconds_in_epoch += time.perf_counter() - started + self.company.spared_seconds()
-            for listener in self.listeners:
-                listener.on_step(epoch, progress.step, steps, terms.total.item() if on_cpu else None)
+            state.seconds_in_epoch += time.perf_counter() - started + self.gradients.take_saved_seconds()
+            for callback in self.callbacks:
+                callback.on_step(epoch, state.step, steps, terms.total.item() if on_cpu else None)
         started = time.perf_counter()
         self._settle()
-        progress.seconds_in_epoch += time.perf_counter() - started
+        state.seconds_in_epoch += time.perf_counter() - started
 
     def _step(self, images: Tensor) -> LossTerms:
-        progress, before = self.progress, [buffer.clone() for buffer in self.gradients.statistics]
+        state, before = self.state, [buffer.clone() for buffer in self.gradients.statistics]
         terms = until_it_fits(
-            lambda size: self.gradients.of(images, size, before, (progress.epoch, progress.step), self.company),
-            min(progress.micro_batch or len(images), len(images)), self.subject, self._halve_micro_batch,
+            lambda size: self.gradients.of(images, size, before, (state.epoch, state.step)),
+            min(state.micro_batch or len(images), len(images)), self.subject, self._halve_micro_batch,
         )
-        self.finite.look(progress.step + 1, terms, before)
+        self.finite.look(state.step + 1, terms, before)
         # Not tried again if it runs out of memory: it needs the same whatever the micro-batch, and may be half done.
         self.optimizer.step()
         return terms
@@ -226,7 +230,7 @@ class Trainer:
         self._read_sums()
 
     def _read_sums(self) -> None:
-        self.progress.loss_sum, self.progress.mse_sum, self.progress.lpips_sum = self.sums.tolist()
+        self.state.loss_sum, self.state.mse_sum, self.state.lpips_sum = self.sums.tolist()
 
     def _raise_if_broken(self) -> None:
         """Saves the state of the last good step and ends the run if a later one was not finite.
@@ -234,20 +238,20 @@ class Trainer:
         Raises:
             NonFiniteError: the message names the step and what was not finite.
         """
-        fault, progress = self.finite.read(), self.progress
+        fault, state = self.finite.read(), self.state
         if fault is None:
             return
-        progress.step = fault.step - 1
-        progress.images = min(progress.images, progress.step * self.config.batch_size)
+        state.step = fault.step - 1
+        state.images = min(state.images, state.step * self.config.batch_size)
         self._read_sums()
         self._save()
         raise NonFiniteError(
-            f"step {fault.step} of epoch {progress.epoch + 1}: {fault.what} is not finite. Try a lower lr "
+            f"step {fault.step} of epoch {state.epoch + 1}: {fault.what} is not finite. Try a lower lr "
             f"(now {self.optimizer.param_groups[0]['lr']:g}) or precision=fp32."
         )
 
     def _halve_micro_batch(self, size: int, smaller: int) -> None:
-        self.progress.micro_batch = smaller
+        self.state.micro_batch = smaller
         _logger.warning(
             "out of memory: %d images at a time do not fit into a training step. %d at a time are tried, and their "
             "gradients accumulated to the same effective batch of %d. BatchNorm sees the smaller batches, so this run "
@@ -255,51 +259,51 @@ class Trainer:
         self._tell_micro_batch()
 
     def _tell_micro_batch(self) -> None:
-        for listener in self.listeners:
-            listener.on_micro_batch(self.progress.micro_batch)
+        for callback in self.callbacks:
+            callback.on_micro_batch(self.state.micro_batch)
 
     def _check_validation(self, loss: float) -> None:
         """The last step of an epoch can ruin the weights and no later step would tell."""
         if not math.isfinite(loss):
-            raise NonFiniteError(f"validation after epoch {self.progress.epoch + 1}: val/loss is {loss}. "
+            raise NonFiniteError(f"validation after epoch {self.state.epoch + 1}: val/loss is {loss}. "
                                  f"Try a lower lr (now {self.optimizer.param_groups[0]['lr']:g}) or precision=fp32.")
 
     def _close_epoch(self, memory: PeakMemory) -> None:
-        progress = self.progress
+        state = self.state
         rate = self.optimizer.param_groups[0]["lr"]
-        metrics = {"train/loss": progress.loss_sum / progress.images, "train/mse": progress.mse_sum / progress.images,
-                   "lr": rate, "images_per_second": progress.images / max(progress.seconds_in_epoch, 1e-9)}
+        metrics = {"train/loss": state.loss_sum / state.images, "train/mse": state.mse_sum / state.images,
+                   "lr": rate, "images_per_second": state.images / max(state.seconds_in_epoch, 1e-9)}
         if self.loss.lpips is not None and self.loss.lpips_weight:
-            metrics["train/lpips"] = progress.lpips_sum / progress.images
+            metrics["train/lpips"] = state.lpips_sum / state.images
         started = time.perf_counter()
-        scores = self.score(self.data.validation, self.company.kept)
+        scores = self.score(self.data.validation, self.group.validation)
         metrics |= validation_metrics(scores, self.loss)
         validated = time.perf_counter() - started
-        progress.validation_seconds += validated
-        progress.train_seconds += progress.seconds_in_epoch + validated
+        state.validation_seconds += validated
+        state.train_seconds += state.seconds_in_epoch + validated
         self._check_validation(metrics["val/loss"])
-        progress.peak_memory_mb = max(progress.peak_memory_mb, memory.read_mb())
-        progress.last_metrics = metrics
+        state.peak_memory_mb = max(state.peak_memory_mb, memory.read_mb())
+        state.last_metrics = metrics
         self.sums.zero_()
-        if progress.finish_epoch(metrics["val/loss"], metrics["val/psnr"]):
+        if state.finish_epoch(metrics["val/loss"], metrics["val/psnr"]):
             self.best_state = {name: value.cpu().clone() for name, value in self.model.learned_state().items()}
-            save_checkpoint(self.folder / BEST, {"digest": self.digest, "epoch": progress.epoch,
+            save_checkpoint(self.folder / BEST, {"digest": self.digest, "epoch": state.epoch,
                                                  "model": self.best_state, "metrics": metrics})
         self.schedule.step(metrics["val/loss"])
-        self._save(final=progress.is_done(self.config.epochs, self.config.patience))
+        self._save(final=state.is_done(self.config.epochs, self.config.patience))
         self._tell_epoch(metrics)
 
     def _tell_epoch(self, metrics: dict[str, float]) -> None:
-        epoch = self.progress.epoch
-        for listener in self.listeners:
-            listener.on_epoch(epoch, metrics)
+        epoch = self.state.epoch
+        for callback in self.callbacks:
+            callback.on_epoch(epoch, metrics)
         if epoch == 1 or epoch % max(1, self.config.epochs // SNAPSHOTS) == 0:
             self._tell_pictures()
 
     def _tell_pictures(self) -> None:
         pictures = self.reconstruct(self.data.validation[:PICTURES], self.data.validation_names)
-        for listener in self.listeners:
-            listener.on_pictures(self.progress.epoch, pictures)
+        for callback in self.callbacks:
+            callback.on_pictures(self.state.epoch, pictures)
 
     @torch.no_grad()
     def reconstruct(self, stored: Tensor, names: Sequence[str]) -> list[Picture]:
@@ -333,18 +337,18 @@ class Trainer:
 
         return self.score(stored, watch=watch), pictures
 
-    def score(self, stored: Tensor, kept: Kept | None = None,
+    def score(self, stored: Tensor, cache: FeatureCache | None = None,
               watch: Callable[[Tensor, Tensor], None] = lambda images, reconstructions: None) -> Scores:
         """Scores of stored crops ``uint8 (N, S, S, 3)``; the model is in eval mode afterwards.
 
-        ``kept`` belongs to these very crops, where they are scored more than once; ``watch`` is given the images and
+        ``cache`` belongs to these very crops, where they are scored more than once; ``watch`` is given the images and
         reconstructions of each batch.
 
         Raises:
             InterruptedRunError: a stop was asked for.
             OutOfMemoryError: not even one image fits into the device's memory.
         """
-        return evaluate(self.model, stored, self.loss, self.engine, self.stop_if_asked, self.evaluation_batch, kept,
+        return evaluate(self.model, stored, self.loss, self.engine, self.stop_if_asked, self.evaluation_batch, cache,
                         watch)
 
     def stop_if_asked(self) -> None:
@@ -360,7 +364,7 @@ class Trainer:
             raise AbandonedRunError(self.stop.reason)
         self._settle()
         self._save(final=True)
-        where = f"after step {self.progress.step} of epoch {self.progress.epoch + 1}"
+        where = f"after step {self.state.step} of epoch {self.state.epoch + 1}"
         raise self.stop.error(f"stopped {where}: {self.stop.reason}. The checkpoint is safe.")
 
     def _save(self, final: bool = False) -> None:
@@ -370,9 +374,9 @@ class Trainer:
             "best_model": self.best_state,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "progress": self.progress.to_dict(),
+            "progress": self.state.to_dict(),
         }
         save_checkpoint(self.folder / LAST, content)
         files = [path for path in (self.folder / LAST, self.folder / BEST) if path.is_file()]
-        for listener in self.listeners:
-            listener.on_checkpoint(files, final)
+        for callback in self.callbacks:
+            callback.on_checkpoint(files, final)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from inversion.console import progress_bars
-from inversion.progress import quiet
+from inversion.progress import no_progress
 
 
 def test_without_a_terminal_nothing_is_written(capfd: pytest.CaptureFixture[str]) -> None:
     with progress_bars() as progress:
         progress("decoding", 1, 2)
-    assert progress is quiet
+    assert progress is no_progress
     assert capfd.readouterr() == ("", "")
 
 

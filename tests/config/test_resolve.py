@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from inversion.config import resolve as module
+from inversion.config.device import choose_precision
 from inversion.config.resolve import NOT_SCIENTIFIC, Fallback, Plan, check, default_threads, resolve, run_name
 from inversion.config.run_config import RunConfig, parse_config
 from inversion.errors import DataError, RequestError, UnknownNameError, WeightsError
@@ -21,7 +22,6 @@ from inversion.losses.lpips_weights import TrunkSource
 from inversion.losses.lpips_weights import find_trunk as find_real_trunk
 from inversion.models.encoders import ENSEMBLE
 from inversion.models.encoders.imagenet import require_imagenet
-from inversion.training.device import choose_precision
 
 STUDY_ENCODERS = ["resnet34:layer1", "resnet34:layer2", "vgg16:block1", "vgg16:block3", "vit_small:block1",
                   "vit_small:block3", "pvt_v2_b2:stage1", "pvt_v2_b2:stage2"]

@@ -76,7 +76,7 @@ def test_lpips_has_the_packages_gradient(package: lpips.LPIPS, ours: LPIPS) -> N
 def test_under_autocast_the_features_are_bf16_and_their_distance_is_not(ours: LPIPS) -> None:
     images, targets = pairs()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        features, wanted = ours.features(images), ours.wanted(targets)
+        features, wanted = ours.features(images), ours.target_features(targets)
         distance = ours.distance(features, wanted)
     assert {level.dtype for level in features} == {torch.bfloat16}
     assert distance.dtype == torch.float32
@@ -87,9 +87,9 @@ def test_under_autocast_the_features_are_bf16_and_their_distance_is_not(ours: LP
 def test_a_distance_to_targets_seen_before_is_the_distance_to_the_targets(ours: LPIPS) -> None:
     images, targets = pairs()
     with torch.no_grad():
-        assert torch.equal(ours.distance(ours.features(images), ours.wanted(targets)), ours(images, targets))
+        assert torch.equal(ours.distance(ours.features(images), ours.target_features(targets)), ours(images, targets))
     loss = ReconstructionLoss(0.5, 0.5, ours)
-    assert loss(images, targets, ours.wanted(targets)).total.item() == loss(images, targets).total.item()
+    assert loss(images, targets, ours.target_features(targets)).total.item() == loss(images, targets).total.item()
 
 
 def test_lpips_of_equal_images_is_exactly_0(ours: LPIPS) -> None:

@@ -16,8 +16,8 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from inversion.cli.app import cli, run_command
+from inversion.config.device import choose_precision
 from inversion.config.run_config import RunConfig
-from inversion.training.device import choose_precision
 
 Begin = Callable[..., subprocess.Popen[str]]
 Runs = Callable[[], list[Run]]

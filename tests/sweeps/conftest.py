@@ -34,7 +34,7 @@ from inversion.cli.app import run_command
 from inversion.cli.sweep import cli
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import open_storage
-from inversion.sweeps.workers.local import Order
+from inversion.sweeps.workers.local import WorkerSpec
 from inversion.sweeps.workers.work import work
 from inversion.tracking.search import KIND
 from inversion.tracking.study import DIGEST
@@ -160,7 +160,7 @@ class Lab:
         """The worker processes of a driver."""
         try:
             children = psutil.Process(process.pid).children(recursive=True)
-            return [child for child in children if "inversion.sweeps.workers.process" in child.cmdline()]
+            return [child for child in children if "inversion.cli.worker" in child.cmdline()]
         except psutil.Error:
             return []
 
@@ -249,7 +249,7 @@ def lab(workplace: Path, make_lab: Callable[..., Lab]) -> Iterator[Lab]:
     yield make_lab(workplace)
     for process in psutil.process_iter(["cmdline", "cwd"]):
         here = process.info["cwd"] == str(workplace.resolve())  # other tests may be running beside these
-        if here and {PROGRAM[-1], "inversion.sweeps.workers.process"} & set(process.info["cmdline"] or []):
+        if here and {PROGRAM[-1], "inversion.cli.worker"} & set(process.info["cmdline"] or []):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
@@ -277,7 +277,7 @@ def work_here(lab: Lab) -> Callable[..., None]:
     """Works on the study in this process, so that a test can put itself in the way."""
 
     def run(side_by_side: int = 1) -> None:
-        work(Order("tiny", f"sqlite:///{lab.folder}/inversion-queue.db", f"sqlite:///{lab.folder}/mlflow.db",
+        work(WorkerSpec("tiny", f"sqlite:///{lab.folder}/inversion-queue.db", f"sqlite:///{lab.folder}/mlflow.db",
                    "inversion", side_by_side=side_by_side), StopRequest())
 
     return run

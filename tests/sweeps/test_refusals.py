@@ -21,7 +21,7 @@ from inversion.errors import InterruptedRunError, InversionError
 from inversion.sweeps.queue.queue import Queue, Queued
 from inversion.sweeps.queue.storage import QueueLostError, QueueRefusedError, open_storage, patiently
 from inversion.sweeps.workers import worker as worker_module
-from inversion.sweeps.workers.local import Order
+from inversion.sweeps.workers.local import WorkerSpec
 from inversion.sweeps.workers.work import work
 from inversion.tracking import retry
 from inversion.tracking.connection import connect
@@ -36,12 +36,12 @@ FORBIDDEN = ProgrammingError("insert", {}, type("InsufficientPrivilege", (Except
 
 @pytest.fixture
 def study(lab: Any, queued: Callable[..., None], stand_in: Any) -> Callable[..., Any]:
-    """``study(text)``: a study on a server that can refuse, queued; returns the order to work on it."""
+    """``study(text)``: a study on a server that can refuse, queued; returns the worker_spec to work on it."""
 
-    def queue(text: str, **base: object) -> Order:
+    def queue(text: str, **base: object) -> WorkerSpec:
         queued(text, "--tracking-uri", stand_in.address, "--storage", lab.folder / "queue.db",
                "--experiment", lab.folder.parent.name, **base)
-        return Order("tiny", f"sqlite:///{lab.folder}/queue.db", stand_in.address, lab.folder.parent.name)
+        return WorkerSpec("tiny", f"sqlite:///{lab.folder}/queue.db", stand_in.address, lab.folder.parent.name)
 
     return queue
 
@@ -56,18 +56,18 @@ def states(lab: Any) -> list[str]:
 
 @pytest.mark.acceptance
 def test_an_upload_that_is_refused_fails_that_run_and_the_next_one_is_done(
-        lab: Any, study: Callable[..., Order], stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    order = study("grid:\n  - decoder: [transposed_conv, wavelet]", epochs=1)
+        lab: Any, study: Callable[..., WorkerSpec], stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker_spec = study("grid:\n  - decoder: [transposed_conv, wavelet]", epochs=1)
     stand_in.refuse(413, "PUT", "last.pt", times=1)
     stand_in.refuse(429, "POST", "log-batch", times=1)
-    work(order, StopRequest())
+    work(worker_spec, StopRequest())
     failed, finished = states(lab)
     assert finished == "finished"
     assert failed.startswith("tracking_refused: the tracking store rejects the request: PUT http://127.0.0.1:")
     assert "checkpoints/last.pt: HTTP 413" in failed
     assert "client_max_body_size" in failed
     client = MlflowClient(stand_in.address)
-    experiment = client.get_experiment_by_name(order.experiment)
+    experiment = client.get_experiment_by_name(worker_spec.experiment)
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], "tags.`inversion.kind` = 'run'")
     assert sorted(run.info.status for run in runs) == ["FAILED", "FINISHED"]
@@ -76,11 +76,11 @@ def test_an_upload_that_is_refused_fails_that_run_and_the_next_one_is_done(
 
 
 def test_a_server_on_which_nothing_can_be_logged_leaves_the_reason_in_the_queue_and_the_other_runs_alone(
-        lab: Any, study: Callable[..., Order], stand_in: Any) -> None:
-    order = study("grid:\n  - decoder: [transposed_conv, wavelet]\n    seed: [0, 1]", epochs=1)
+        lab: Any, study: Callable[..., WorkerSpec], stand_in: Any) -> None:
+    worker_spec = study("grid:\n  - decoder: [transposed_conv, wavelet]\n    seed: [0, 1]", epochs=1)
     stand_in.refuse(403, "POST", "runs/create")
     with pytest.raises(InversionError, match=r"3 runs in a row could not be begun on this machine.*HTTP 403"):
-        work(order, StopRequest())
+        work(worker_spec, StopRequest())
     *failed, left = states(lab)
     assert left == "queued"
     assert len(failed) == 3
@@ -88,8 +88,8 @@ def test_a_server_on_which_nothing_can_be_logged_leaves_the_reason_in_the_queue_
 
 
 def test_a_server_that_comes_back_and_refuses_ends_the_worker_with_that(
-        study: Callable[..., Order], stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    order = study("grid:\n  - decoder: [wavelet]", epochs=1)
+        study: Callable[..., WorkerSpec], stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker_spec = study("grid:\n  - decoder: [wavelet]", epochs=1)
 
     def lose(*_: Any) -> Any:
         stand_in.refuse(401)
@@ -97,7 +97,7 @@ def test_a_server_that_comes_back_and_refuses_ends_the_worker_with_that(
 
     monkeypatch.setattr(worker_module, "train", lose)
     with pytest.raises(InversionError, match=r"rejects the request: .*HTTP 401"):
-        work(order, StopRequest())
+        work(worker_spec, StopRequest())
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import torch
 from inversion.config.run_config import parse_config
 from inversion.errors import InversionError, RequestError
 from inversion.models.decoders.attention import AttentionDecoder
-from inversion.runs.train import train
+from inversion.runs.train import train_steps
 from inversion.sweeps import commands
 from inversion.sweeps.queue.queue import Queue, Queued
 from inversion.sweeps.workers import worker as worker_module
 from inversion.sweeps.workers.cotraining import share_a_pass
 from inversion.tracking.study import SIDE_BY_SIDE
-from inversion.training.callbacks import Listener
+from inversion.training.callbacks import Callback
 from inversion.training.gradients import BatchGradients
 
 DECODERS = ("transposed_conv", "attention", "wavelet", "frequency_aware")
@@ -108,7 +108,7 @@ def test_unasked_only_the_single_worker_of_a_command_on_a_cpu_does_it(
 
 def test_a_worker_that_is_stopped_gives_all_of_them_back_and_they_end_as_if_it_had_not_been(
         lab: Any, queued: Work, work_here: Work, alone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stop(Listener):
+    class Stop(Callback):
         def __init__(self, stop: Any) -> None:
             self.stop = stop
 
@@ -116,16 +116,16 @@ def test_a_worker_that_is_stopped_gives_all_of_them_back_and_they_end_as_if_it_h
             if epoch == 2:
                 self.stop._parent.set("SIGTERM received")
 
-    def train_until_told(prepared: Any, connection: Any, listeners: Any, stop: Any, *rest: Any) -> Any:
-        return train(prepared, connection, [*listeners, Stop(stop)], stop, *rest)
+    def train_until_told(prepared: Any, connection: Any, callbacks: Any, stop: Any, *rest: Any) -> Any:
+        return train_steps(prepared, connection, [*callbacks, Stop(stop)], stop, *rest)
 
     queued(GRID)
-    monkeypatch.setattr(worker_module, "train", train_until_told)
+    monkeypatch.setattr(worker_module, "train_steps", train_until_told)
     work_here(side_by_side=4)
     stopped = lab.results().runs
     assert [run.info.status for run in stopped] == ["KILLED"] * 4
     assert sum("released" in trial.user_attrs for trial in lab.results().trials) == 4
-    monkeypatch.setattr(worker_module, "train", train)
+    monkeypatch.setattr(worker_module, "train_steps", train_steps)
     work_here(side_by_side=4)
     assert {run.info.run_id for run in stopped} < {run.info.run_id for run in lab.results().runs}
     lab.require_equal(lab.results(), alone)

@@ -24,7 +24,7 @@ ONE, FOUR = ("--workers", 1, "--side-by-side", 1), ("--workers", 1, "--side-by-s
 
 KILLER = """
 import os, signal, sys
-if "inversion.sweeps.workers.process" in sys.orig_argv:
+if "inversion.cli.worker" in sys.orig_argv:
     from inversion.sweeps.workers import worker
     train = worker.train
     def kill(prepared, *rest):

@@ -16,9 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from inversion.tracking.connection import connect, require_answer
 from inversion.tracking.masking import without_password
-from inversion.tracking.store_errors import (
-    NoTrackingError,
-)
+from inversion.tracking.store_errors import NoTrackingError
 
 Start = Callable[..., subprocess.Popen[str]]
 CONNECT = """

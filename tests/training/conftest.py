@@ -18,7 +18,8 @@ from inversion.losses.perceptual import LPIPS
 from inversion.losses.reconstruction import ReconstructionLoss
 from inversion.models.encoders.build import Encoder
 from inversion.models.model import build_model
-from inversion.training.callbacks import Listener, Picture
+from inversion.training.callbacks import Callback, Picture
+from inversion.training.cotraining import CoTrainingGroup
 from inversion.training.device import make_engine
 from inversion.training.stop import StopRequest
 from inversion.training.trainer import Trainer, TrainingData
@@ -40,7 +41,7 @@ def quick_collections() -> Iterator[None]:
     gc.unfreeze()
 
 
-class Recorder(Listener):
+class Recorder(Callback):
     """Remembers all it is told."""
 
     def __init__(self) -> None:
@@ -76,11 +77,12 @@ def make_trainer(
 
     def make(
         folder: str = "run",
-        listeners: Sequence[Listener] = (),
+        callbacks: Sequence[Callback] = (),
         stop: StopRequest | None = None,
         layers: Sequence[str] = ("vgg16:block1",),
         lpips: bool = True,
         train: Sequence[str] = TRAINED,
+        group: CoTrainingGroup | None = None,
         **values: Any,
     ) -> Trainer:
         fusion = "auto" if len(layers) == 1 else "concat"
@@ -94,7 +96,8 @@ def make_trainer(
         data = TrainingData(TrainBatches(pixels, SIZE, config.batch_size, 1, config.seed),
                             center_crops(pixels, SIZE), validation, VALIDATED)
         loss = ReconstructionLoss(config.mse_weight, config.lpips_weight, random_lpips if lpips else None)
-        return Trainer(model, loss, data, config, make_engine(config), tmp_path / folder, "digest", listeners, stop)
+        return Trainer(model, loss, data, config, make_engine(config), tmp_path / folder, "digest", callbacks, stop,
+                       group)
 
     return make
 

@@ -12,7 +12,7 @@ from inversion.data.batches import TrainBatches
 from inversion.errors import NonFiniteError
 from inversion.models.decoders import decoders
 from inversion.training.checkpoint import LAST, load_checkpoint
-from inversion.training.graphs import GraphedGradients
+from inversion.training.cotraining import run_alone
 from inversion.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -30,13 +30,13 @@ def on_cuda(make: Make, folder: str = "run", **values: object) -> Trainer:
 def test_the_host_does_not_wait_for_the_device_inside_an_epoch(decoder: str, make_trainer: Make) -> None:
     trainer = on_cuda(make_trainer, decoder=decoder)
     trainer._calibrate()
-    trainer._train_epoch()  # what is made once may wait
-    trainer.progress.step = trainer.progress.images = 0
+    run_alone(trainer._train_epoch())  # what is made once may wait
+    trainer.state.step = trainer.state.images = 0
     settle, waited = trainer._settle, []
 
     def settle_and_allow() -> None:
         torch.cuda.set_sync_debug_mode("default")
-        waited.append(trainer.progress.step)
+        waited.append(trainer.state.step)
         settle()
 
     trainer._settle = settle_and_allow  # type: ignore[method-assign]
@@ -44,7 +44,7 @@ def test_the_host_does_not_wait_for_the_device_inside_an_epoch(decoder: str, mak
     trainer.data.batches.epoch = lambda epoch, start=0: batches  # type: ignore[method-assign]
     torch.cuda.set_sync_debug_mode("error")
     try:
-        trainer._train_epoch()
+        run_alone(trainer._train_epoch())
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert waited == [3]
@@ -73,22 +73,6 @@ def test_numbers_that_are_not_finite_are_found_at_the_end_of_the_epoch_with_the_
     good._step(first.permute(0, 3, 1, 2).float().div(255))
     for name, value in good.model.learned_state().items():
         torch.testing.assert_close(content["model"][name], value.cpu(), atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("protocol", ["image", "published"])
-@pytest.mark.parametrize("decoder", ["transposed_conv", "attention", "frequency_aware"])
-def test_steps_replayed_from_a_graph_come_to_what_steps_come_to(
-        protocol: str, decoder: str, make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = on_cuda(make_trainer, "plain", epochs=3, protocol=protocol, decoder=decoder)
-    monkeypatch.setenv("INVERSION_CUDA_GRAPHS", "1")
-    graphed = on_cuda(make_trainer, "graphed", epochs=3, protocol=protocol, decoder=decoder)
-    assert isinstance(graphed.gradients, GraphedGradients)
-    for trainer in (plain, graphed):
-        trainer.fit()
-    assert len(graphed.gradients._captured) == 2  # batches of two, and the last one of one
-    assert graphed.progress.last_metrics["val/loss"] == pytest.approx(plain.progress.last_metrics["val/loss"], rel=1e-3)
-    for name, value in plain.model.learned_state().items():
-        torch.testing.assert_close(graphed.model.learned_state()[name], value, atol=1e-4, rtol=1e-3)
 
 
 def test_batches_cut_on_the_gpu_are_those_cut_on_the_host(make_trainer: Make) -> None:

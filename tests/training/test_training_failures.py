@@ -56,12 +56,12 @@ def ruin_gradient(trainer: Trainer, name: str, step: int, value: float = torch.n
 def weights_after(make: Make, steps: int, **values: Any) -> dict[str, Tensor]:
     """What a run of the same seed has learned after so many steps."""
     from inversion.errors import InterruptedRunError
-    from inversion.training.callbacks import Listener
+    from inversion.training.callbacks import Callback
     from inversion.training.stop import StopRequest
 
     stop = StopRequest()
 
-    class Counter(Listener):
+    class Counter(Callback):
         count = 0
 
         def on_step(self, epoch: int, step: int, steps_of_epoch: int, loss: float | None) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from inversion.training import feature_cache as module
-from inversion.training.cotraining import Alone
-from inversion.training.feature_cache import Kept
+from inversion.training.cotraining import CoTrainingGroup
+from inversion.training.feature_cache import FeatureCache
 from inversion.training.trainer import Trainer
 
 
@@ -24,7 +24,7 @@ def maker(made: list[int], number: int, floats: int = 100) -> Callable[[], list[
 
 def test_what_has_room_is_made_once_and_the_rest_each_time() -> None:
     made: list[int] = []
-    kept = Kept(room=900)
+    kept = FeatureCache(room=900)
     for _ in range(2):
         for number in range(3):  # 400 bytes each
             value, = kept.get(number, maker(made, number))
@@ -38,7 +38,7 @@ def test_what_has_room_is_made_once_and_the_rest_each_time() -> None:
 def test_it_takes_no_more_than_a_share_of_the_memory_that_is_free(
         free: int, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "free_bytes", lambda device: free)
-    kept = Kept()
+    kept = FeatureCache()
     kept.get("large", maker([], 0, floats=10**3))
     assert kept.room == (room - 4000 if room > 4000 else room)
 
@@ -48,9 +48,8 @@ def test_validation_encodes_its_images_once_and_scores_as_if_it_did_so_every_epo
     results = []
     for room in (None, 0):
         trainer = make_trainer(f"room {room}")
-        company = Alone()
-        company.kept = Kept(room)
-        trainer.company = company
+        trainer.group = CoTrainingGroup()
+        trainer.group.validation = FeatureCache(room)
         counted, encode = [], trainer.model.encode
 
         def count(images: Tensor, encode: Callable[[Tensor], list[Tensor]] = encode) -> list[Tensor]:
@@ -60,7 +59,7 @@ def test_validation_encodes_its_images_once_and_scores_as_if_it_did_so_every_epo
 
         trainer.model.encode = count
         trainer.fit()
-        results.append((len(counted), trainer.progress.best_loss, trainer.progress.last_metrics["val/psnr"]))
+        results.append((len(counted), trainer.state.best_loss, trainer.state.last_metrics["val/psnr"]))
     kept, anew = results
     assert anew[0] - kept[0] == 3  # of four epochs' validations, all but the first
     assert kept[1:] == anew[1:]

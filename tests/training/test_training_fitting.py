@@ -101,14 +101,14 @@ def test_what_does_not_fit_is_named_and_changes_nothing(saved: Path, make_traine
             trainer.resume(saved.parent / "changed.pt")
         assert "changed.pt" in str(caught.value), name
         assert "\n" not in str(caught.value), name
-        assert trainer.progress.epoch == 0
+        assert trainer.state.epoch == 0
         assert trainer.optimizer.param_groups[0]["lr"] == rate
         assert all(torch.equal(value, before[key]) for key, value in trainer.model.learned_state().items()), name
     content = load_checkpoint(saved)
     del content["progress"]["validation_seconds"], content["progress"]["micro_batch"]  # as the first version wrote it
     save_checkpoint(saved, content)
     trainer.resume(saved)
-    assert trainer.progress.epoch == 2
+    assert trainer.state.epoch == 2
 
 
 def test_one_that_does_not_fit_is_passed_over_for_one_that_does(

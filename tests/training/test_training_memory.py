@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from inversion.errors import InterruptedRunError, InversionError, NonFiniteError, OutOfMemoryError
 from inversion.images import from_stored
 from inversion.losses.reconstruction import LossTerms, make_targets
-from inversion.training.callbacks import Listener
+from inversion.training.callbacks import Callback
 from inversion.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from inversion.training.evaluate import Scores
 from inversion.training.memory import BatchSize, split_evenly, until_it_fits
@@ -28,7 +28,7 @@ TIMES_AND_MEMORY = {"seconds_in_epoch", "train_seconds", "validation_seconds", "
 MESSAGE = "CUDA out of memory. Tried to allocate 9.00 GiB.\nmore"
 
 
-class Told(Listener):
+class Told(Callback):
     """Remembers micro-batches and losses, in the order told."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Told(Listener):
         self.losses.append(loss)
 
 
-class StopAt(Listener):
+class StopAt(Callback):
     """Asks to stop after a step."""
 
     def __init__(self, stop: StopRequest, epoch: int, step: int) -> None:
@@ -119,7 +119,7 @@ def state(trainer: Trainer) -> dict[str, Any]:
 def begun_at(make: Make, micro_batch: int, **values: Any) -> Trainer:
     """A finished run that had this micro-batch from its first step on."""
     trainer = make("begun", **values)
-    trainer.progress.micro_batch = micro_batch
+    trainer.state.micro_batch = micro_batch
     trainer.fit()
     return trainer
 
@@ -185,7 +185,7 @@ def test_the_failed_attempt_is_freed_and_the_cache_emptied_before_the_next(monke
 def test_accumulated_gradients_and_loss_terms_are_those_of_the_whole_batch(
         decoder: str, batch_size: int, micro_batch: int, sizes: list[int], protocol: str, make_trainer: Make) -> None:
     told = Told()
-    trainer = make_trainer(listeners=[told], decoder=decoder, batch_size=batch_size, protocol=protocol, epochs=1)
+    trainer = make_trainer(callbacks=[told], decoder=decoder, batch_size=batch_size, protocol=protocol, epochs=1)
     trainer.model.train()
     fix_statistics(trainer)
     trainer.model.calibrate([from_stored(trainer.data.calibration)])
@@ -194,7 +194,7 @@ def test_accumulated_gradients_and_loss_terms_are_those_of_the_whole_batch(
     names = [name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad]
     expected = torch.autograd.grad(terms.total, trainer.model.trainable())
     tried, seen = limit_memory(trainer, 9), gradients_of_steps(trainer)
-    trainer.progress.micro_batch = micro_batch
+    trainer.state.micro_batch = micro_batch
     trainer.fit()
     assert tried[:len(sizes)] == sizes
     assert seen[0].keys() == set(names)
@@ -210,7 +210,7 @@ def test_the_means_of_an_epoch_count_every_image_once_with_an_uneven_last_batch(
         told = recorder()
         trainer = make_trainer(f"by{micro_batch}", [told], batch_size=3, epochs=1, lr=1e-12)
         fix_statistics(trainer)
-        trainer.progress.micro_batch = micro_batch
+        trainer.state.micro_batch = micro_batch
         tried = limit_memory(trainer, 9)
         trainer.fit()
         metrics.append({name: told.epochs[1][name] for name in ("train/loss", "train/mse", "train/lpips")})
@@ -228,7 +228,7 @@ def test_a_batch_that_does_not_fit_is_tried_again_in_halves_as_if_it_had_been_so
     with caplog.at_level(logging.WARNING):
         trainer.fit()
     assert tried == [4, *[2, 2, 1] * 2]
-    assert trainer.progress.micro_batch == 2
+    assert trainer.state.micro_batch == 2
     assert told.sizes == [2]
     warning, = caplog.messages
     assert warning.startswith("out of memory: 4 images at a time do not fit into a training step. 2 at a time are")
@@ -241,7 +241,7 @@ def test_a_batch_that_does_not_fit_is_tried_again_in_halves_as_if_it_had_been_so
 
 def test_a_smaller_last_batch_is_halved_from_its_own_size(make_trainer: Make) -> None:
     told = Told()
-    trainer = make_trainer(listeners=[told], batch_size=3, epochs=1)
+    trainer = make_trainer(callbacks=[told], batch_size=3, epochs=1)
     tried = limit_memory(trainer, 9)
 
     def overflow(model: nn.Module, *_: Any) -> None:
@@ -304,7 +304,7 @@ def test_the_activations_of_a_failed_step_are_freed_before_it_is_tried_again(mak
 
 def test_one_image_that_does_not_fit_fails_the_run_by_name(make_trainer: Make) -> None:
     told = Told()
-    trainer = make_trainer(listeners=[told], batch_size=4)
+    trainer = make_trainer(callbacks=[told], batch_size=4)
     before = {name: value.clone() for name, value in trainer.model.learned_state().items()}
     limit_memory(trainer, 0)
     with pytest.raises(OutOfMemoryError) as caught:
@@ -323,7 +323,7 @@ def test_one_image_that_does_not_fit_fails_the_run_by_name(make_trainer: Make) -
 def test_numbers_that_are_not_finite_in_one_part_of_a_batch_are_found_before_the_step(make_trainer: Make) -> None:
     def ruined(folder: str, part: int) -> Trainer:
         trainer, calls = make_trainer(folder, batch_size=4), itertools.count(1)
-        trainer.progress.micro_batch = 2
+        trainer.state.micro_batch = 2
 
         def ruin(_: nn.Module, inputs: tuple[Tensor]) -> None:
             if torch.is_grad_enabled() and next(calls) == part:  # in training alone
@@ -333,7 +333,7 @@ def test_numbers_that_are_not_finite_in_one_part_of_a_batch_are_found_before_the
         return trainer
 
     good = make_trainer("good", batch_size=4, epochs=1)
-    good.progress.micro_batch = 2
+    good.state.micro_batch = 2
     good.fit()
     for part in (4, 5):  # of the second epoch's first batch: its parts are 4 and 5
         trainer = ruined(f"part{part}", part)
@@ -386,12 +386,12 @@ def test_a_resumed_run_goes_on_with_its_micro_batch_and_tells_it(make_trainer: M
 def test_a_checkpoint_from_before_there_were_micro_batches_can_be_resumed(make_trainer: Make) -> None:
     make_trainer(epochs=1).fit()
     told = Told()
-    resumed = make_trainer(listeners=[told], epochs=2)
+    resumed = make_trainer(callbacks=[told], epochs=2)
     content = load_checkpoint(resumed.folder / LAST)
     del content["progress"]["micro_batch"]
     save_checkpoint(resumed.folder / LAST, content)
     resumed.resume(resumed.folder / LAST)
-    assert resumed.progress.micro_batch == 0
+    assert resumed.state.micro_batch == 0
     assert told.sizes == []
     assert resumed.fit().epoch == 2
 
@@ -400,10 +400,10 @@ def test_a_checkpoint_from_before_there_were_micro_batches_can_be_resumed(make_t
 def test_a_single_image_with_a_1x1_map_is_refused_in_the_runs_own_terms(micro_batch: int, make_trainer: Make) -> None:
     trainer = make_trainer(layers=("vgg16:block5",), decoder="wavelet")
     assert trainer.model.frozen[0].feature_shape[1:] == (1, 1)
-    trainer.progress.micro_batch = micro_batch
+    trainer.state.micro_batch = micro_batch
     with pytest.raises(InversionError, match=r"^step \d of epoch 1: BatchNorm .* single image with a 1×1 map\. Try"):
         trainer.fit()
-    assert trainer.progress.step == (0 if micro_batch else 2)
+    assert trainer.state.step == (0 if micro_batch else 2)
 
 
 def test_another_value_error_of_a_model_is_left_as_it_is(make_trainer: Make) -> None:
@@ -438,7 +438,7 @@ def test_scoring_takes_fewer_images_at_a_time_for_good_where_they_do_not_fit(
         "out of memory: 3 images at a time do not fit", "out of memory: 2 images at a time do not fit"]
     trainer.score(trainer.data.validation)
     assert tried[5:] == [1, 1, 1]
-    assert trainer.progress.micro_batch == 0
+    assert trainer.state.micro_batch == 0
 
 
 def test_memory_that_runs_out_in_a_score_is_met_like_that_of_the_model(
@@ -510,7 +510,7 @@ def test_features_are_measured_a_few_images_at_a_time_where_more_do_not_fit(
     scales = [one.model.learned_state()["scales.0.scale"].item() for one in (trainer, expected)]
     assert scales[0] == pytest.approx(scales[1], rel=1e-6)
     assert len(caplog.records) == 2
-    assert trainer.progress.micro_batch == 0
+    assert trainer.state.micro_batch == 0
 
 
 def test_a_batch_size_goes_through_all_images_in_order_and_remembers_what_fits() -> None:

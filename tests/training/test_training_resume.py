@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from inversion.errors import InterruptedRunError
-from inversion.training.callbacks import Listener
+from inversion.training.callbacks import Callback
 from inversion.training.checkpoint import BEST, LAST, CheckpointError, furthest_checkpoint, load_checkpoint
 from inversion.training.evaluate import evaluate
 from inversion.training.stop import StopRequest
@@ -26,7 +26,7 @@ STEPS = 3
 """Optimiser steps an epoch."""
 
 
-class StopAt(Listener):
+class StopAt(Callback):
     """Asks to stop after a step."""
 
     def __init__(self, stop: StopRequest, epoch: int, step: int) -> None:
@@ -41,7 +41,7 @@ class Killed(BaseException):
     """The process dies."""
 
 
-class DieAfter(Listener):
+class DieAfter(Callback):
     """Kills the process after an epoch was saved, before anybody else hears of it."""
 
     def __init__(self, epoch: int) -> None:
@@ -75,7 +75,7 @@ def state(trainer: Trainer) -> dict[str, Any]:
     return {
         "last": load_checkpoint(trainer.folder / LAST), "best": load_checkpoint(trainer.folder / BEST),
         "model": trainer.model.learned_state(), "optimizer": trainer.optimizer.state_dict(),
-        "schedule": trainer.schedule.state_dict(), "progress": trainer.progress.to_dict(),
+        "schedule": trainer.schedule.state_dict(), "progress": trainer.state.to_dict(),
         "scores": [scores.psnr, scores.ssim, scores.mse, scores.lpips],
     }
 
@@ -155,13 +155,13 @@ def test_a_run_stopped_during_validation_goes_on_as_if_it_had_not_been_and_count
     stopped.stop_if_asked = at_the_second_validation  # type: ignore[method-assign]
     with pytest.raises(InterruptedRunError, match="after step 3 of epoch 2"):
         stopped.fit()
-    progress = stopped.progress
+    progress = stopped.state
     assert (progress.epoch, progress.step) == (1, 3)
     before = progress.train_seconds
     assert progress.seconds_in_epoch > 0
     rest = resumed(make_trainer, stopped, told, layers=("vgg16:block1", "resnet34:layer1"), epochs=2)
-    assert rest.progress.train_seconds - before == pytest.approx(
-        progress.seconds_in_epoch + rest.progress.validation_seconds - progress.validation_seconds, abs=1e-3)
+    assert rest.state.train_seconds - before == pytest.approx(
+        progress.seconds_in_epoch + rest.state.validation_seconds - progress.validation_seconds, abs=1e-3)
     rest = resumed(make_trainer, stopped, told, layers=("vgg16:block1", "resnet34:layer1"))
     assert_same(state(rest), state(whole))
     assert_same(told.epochs, whole_told.epochs)

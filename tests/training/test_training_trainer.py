@@ -17,7 +17,7 @@ from inversion.models.decoders import decoders
 from inversion.training import trainer as loop
 from inversion.training.checkpoint import BEST, LAST, load_checkpoint
 from inversion.training.evaluate import Scores, evaluate
-from inversion.training.evaluate import test_metrics as final_metrics
+from inversion.training.evaluate import final_metrics as final_metrics
 from inversion.training.trainer import Trainer
 
 Make = Callable[..., Trainer]
@@ -44,7 +44,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Script:
 @pytest.mark.parametrize("decoder", decoders.names())
 def test_a_decoder_learns_two_photographs(decoder: str, make_trainer: Make, recorder: MakeRecorder) -> None:
     told = recorder()
-    make_trainer(listeners=[told], decoder=decoder, lpips=False, train=("astronaut", "coffee"), epochs=60, lr=3e-3,
+    make_trainer(callbacks=[told], decoder=decoder, lpips=False, train=("astronaut", "coffee"), epochs=60, lr=3e-3,
                  patience=60).fit()
     first, last = (sum(told.epochs[epoch]["train/mse"] for epoch in epochs) / 3
                    for epochs in ((1, 2, 3), (58, 59, 60)))
@@ -53,7 +53,7 @@ def test_a_decoder_learns_two_photographs(decoder: str, make_trainer: Make, reco
 
 def test_training_with_lpips_lowers_both_terms(make_trainer: Make, recorder: MakeRecorder) -> None:
     told = recorder()
-    make_trainer(listeners=[told], train=("astronaut", "coffee"), epochs=20, lr=3e-3, patience=60).fit()
+    make_trainer(callbacks=[told], train=("astronaut", "coffee"), epochs=20, lr=3e-3, patience=60).fit()
     for term in ("train/mse", "train/lpips", "train/loss"):
         assert told.epochs[20][term] < 0.8 * told.epochs[1][term]
 
@@ -61,7 +61,7 @@ def test_training_with_lpips_lowers_both_terms(make_trainer: Make, recorder: Mak
 def test_an_epoch_tells_every_step_and_its_metrics_are_means_over_images(
         make_trainer: Make, recorder: MakeRecorder) -> None:
     told = recorder()
-    make_trainer(listeners=[told], epochs=2).fit()
+    make_trainer(callbacks=[told], epochs=2).fit()
     assert [step[:3] for step in told.steps] == [(epoch, step, 3) for epoch in (1, 2) for step in (1, 2, 3)]
     sizes = [2, 2, 1]
     for epoch in (1, 2):
@@ -78,13 +78,13 @@ def test_an_epoch_tells_every_step_and_its_metrics_are_means_over_images(
 
 def test_without_lpips_no_metric_speaks_of_it(make_trainer: Make, recorder: MakeRecorder) -> None:
     told = recorder()
-    make_trainer(listeners=[told], epochs=1, lpips=False).fit()
+    make_trainer(callbacks=[told], epochs=1, lpips=False).fit()
     assert not [name for name in told.epochs[1] if "lpips" in name]
 
 
 def test_with_weight_0_lpips_is_scored_and_not_trained(make_trainer: Make, recorder: MakeRecorder) -> None:
     told = recorder()
-    make_trainer(listeners=[told], epochs=1, lpips_weight=0.0).fit()
+    make_trainer(callbacks=[told], epochs=1, lpips_weight=0.0).fit()
     assert "train/lpips" not in told.epochs[1]
     assert told.epochs[1]["val/lpips"] > 0
     assert told.epochs[1]["val/loss"] == pytest.approx(0.5 * told.epochs[1]["val/mse"])
@@ -102,7 +102,7 @@ def test_the_best_epochs_weights_are_in_the_model_after_training(
         scripted: Script, make_trainer: Make, recorder: MakeRecorder) -> None:
     scripted([5, 3, 4, 4.5])
     told = recorder()
-    trainer = make_trainer(listeners=[told])
+    trainer = make_trainer(callbacks=[told])
     progress = trainer.fit()
     assert (progress.best_epoch, progress.best_loss, progress.best_psnr, progress.epoch) == (2, 1.5, 97, 4)
     best, last = (load_checkpoint(trainer.folder / name) for name in (BEST, LAST))
@@ -122,7 +122,7 @@ def test_training_stops_early_when_patience_ends(
         scripted: Script, make_trainer: Make, recorder: MakeRecorder) -> None:
     scripted([5, 4, 6, 6, 3, 7, 7, 7, 1, 1])
     told = recorder()
-    progress = make_trainer(listeners=[told], epochs=10, patience=3).fit()
+    progress = make_trainer(callbacks=[told], epochs=10, patience=3).fit()
     assert (progress.epoch, progress.best_epoch) == (8, 5)
     assert told.checkpoints[-1] == ([LAST, BEST], True)
     assert [final for _, final in told.checkpoints] == [False] * 7 + [True]
@@ -132,7 +132,7 @@ def test_the_rate_is_cut_on_a_plateau_down_to_its_floor(
         scripted: Script, make_trainer: Make, recorder: MakeRecorder) -> None:
     scripted([5, 4, 4, 4, 4, 4, 4, 4, 4, 4])
     told = recorder()
-    make_trainer(listeners=[told], epochs=10, lr=1e-3, lr_patience=1, lr_factor=0.1, min_lr=5e-5).fit()
+    make_trainer(callbacks=[told], epochs=10, lr=1e-3, lr_patience=1, lr_factor=0.1, min_lr=5e-5).fit()
     rates = [told.epochs[epoch]["lr"] for epoch in range(1, 11)]
     assert rates == pytest.approx([1e-3] * 4 + [1e-4] * 2 + [5e-5] * 4)
 
@@ -153,7 +153,7 @@ def test_pictures_are_made_before_training_of_the_first_and_of_about_ten_epochs(
         scripted: Script, make_trainer: Make, recorder: MakeRecorder) -> None:
     scripted([5.0] * 40)
     told = recorder()
-    trainer = make_trainer(listeners=[told], epochs=40, patience=40, lpips=False)
+    trainer = make_trainer(callbacks=[told], epochs=40, patience=40, lpips=False)
     trainer.fit()
     assert sorted(told.pictures) == [0, 1, *range(4, 41, 4)]
     pictures = told.pictures[4]
@@ -167,7 +167,7 @@ def test_pictures_are_made_before_training_of_the_first_and_of_about_ten_epochs(
 def test_both_protocols_train_and_are_scored_against_their_own_target(
         protocol: Any, make_trainer: Make, recorder: MakeRecorder) -> None:
     told = recorder()
-    trainer = make_trainer(listeners=[told], protocol=protocol, epochs=2)
+    trainer = make_trainer(callbacks=[told], protocol=protocol, epochs=2)
     trainer.fit()
     images = from_stored(trainer.data.validation)
     targets = make_targets(images, protocol)
@@ -183,7 +183,7 @@ def test_both_protocols_train_and_are_scored_against_their_own_target(
     assert (scores.loss_mse == scores.mse) == (protocol == "image")
     assert scores.loss(trainer.loss) == pytest.approx(
         0.5 * scores.mean("loss_mse") + 0.5 * scores.mean("loss_lpips"), rel=1e-6)
-    assert told.epochs[trainer.progress.best_epoch]["val/psnr"] == pytest.approx(scores.mean("psnr"))
+    assert told.epochs[trainer.state.best_epoch]["val/psnr"] == pytest.approx(scores.mean("psnr"))
 
 
 def test_bf16_on_the_cpu_trains_close_to_fp32(make_trainer: Make, recorder: MakeRecorder) -> None:

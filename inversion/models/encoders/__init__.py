@@ -4,16 +4,9 @@
 hand: these import without PyTorch. ``build`` makes the modules and needs it.
 """
 
-from inversion.models.encoders.catalog import (
-    ENCODERS,
-    ENSEMBLE,
-    EncoderCut,
-    EncoderSpec,
-    LayerSpec,
-    encoder_spec,
-    parse_encoders,
-)
+from inversion.models.encoders.catalog import ENCODERS, ENSEMBLE, EncoderCut, encoder_spec, parse_encoders
 from inversion.models.encoders.imagenet import imagenet_status
+from inversion.models.encoders.spec import EncoderSpec, LayerSpec
 from inversion.models.encoders.weights import WeightsSource, parse_weights
 
 __all__ = [

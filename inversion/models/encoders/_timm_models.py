@@ -17,7 +17,7 @@ from torch import nn
 
 from inversion.errors import RequestError, UnknownNameError
 from inversion.images import Normalisation
-from inversion.models.encoders.catalog import TIMM_PREFIX, EncoderSpec, LayerSpec
+from inversion.models.encoders.spec import TIMM_PREFIX, EncoderSpec, LayerSpec
 from inversion.models.encoders.state_dict import reason
 from inversion.models.features import FeatureShape
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from inversion.errors import WeightsError
-from inversion.models.encoders.catalog import TIMM_PREFIX, EncoderCut, encoder_spec
+from inversion.models.encoders.catalog import EncoderCut, encoder_spec
+from inversion.models.encoders.spec import TIMM_PREFIX
 
 if TYPE_CHECKING:
     import requests

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 from inversion.errors import WeightsError
-from inversion.models.encoders.catalog import ENCODERS, TIMM_PREFIX, EncoderCut, encoder_spec
+from inversion.models.encoders.catalog import ENCODERS, EncoderCut, encoder_spec
 from inversion.models.encoders.file_content import ForeignFileError, format_of
 from inversion.models.encoders.imagenet import imagenet_name
+from inversion.models.encoders.spec import TIMM_PREFIX
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar", ".bin")
 """What weights files are called; a file of another name is taken if its content is that of one."""

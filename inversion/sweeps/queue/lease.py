@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from inversion.errors import AbandonedRunError, PrunedRunError
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import patiently
-from inversion.training.callbacks import Listener, Picture
+from inversion.training.callbacks import Callback, Picture
 from inversion.training.stop import StopRequest
 
 LOST = "another worker has taken this run over, because this one was silent for too long"
@@ -23,7 +23,7 @@ LOST = "another worker has taken this run over, because this one was silent for 
 _logger = logging.getLogger(__name__)
 
 
-class Lease(Listener):
+class Lease(Callback):
     """Holds a claimed trial while the block runs, and hears of the training before the tracking store does.
 
     Optuna's own heartbeat thread dies at its first database error, and its trial is then taken for dead. This one

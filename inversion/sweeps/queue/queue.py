@@ -24,7 +24,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from inversion.config.document import VERSION
-from inversion.progress import Progress, quiet
+from inversion.progress import Progress, no_progress
 from inversion.sweeps.queue.entry import (
     CONFIG,
     DIGEST,
@@ -95,7 +95,7 @@ class Queue:
         """Every run of the study."""
         return latest(self._trials())
 
-    def add(self, runs: Sequence[Queued], progress: Progress = quiet) -> int:
+    def add(self, runs: Sequence[Queued], progress: Progress = no_progress) -> int:
         """Queues those whose digest is not there yet, and returns how many they were.
 
         Two processes that add the same at the same time add it once: the digests are read under the lock.
@@ -148,7 +148,7 @@ class Queue:
                 return Entry(self.storage.get_trial(trial_id))
         return None
 
-    def mend(self, patient: bool = True) -> None:
+    def recover_stale_trials(self, patient: bool = True) -> None:
         """Queues again what dead workers were at; ``patient`` only looks if nobody here has for a while.
 
         When the database was away, nobody could give signs of life: silence means nothing until a grace period later.
@@ -176,7 +176,7 @@ class Queue:
                 if entry.trial.user_attrs[FAILURE] == DELETED:  # its last checkpoint too
                     self._begin_anew(entry)
                 else:
-                    self._succeed(entry)
+                    self._enqueue_retry(entry)
         return failed
 
     def redo(self, finished: Sequence[Entry]) -> int:
@@ -290,9 +290,9 @@ class Queue:
         for entry in latest(trials):
             if entry.trial.state == TrialState.FAIL and entry.state == "interrupted":
                 died = deaths(entry, by_number)
-                self._succeed(entry, f"its worker died {died} times" if died >= MAX_DEATHS else None)
+                self._enqueue_retry(entry, f"its worker died {died} times" if died >= MAX_DEATHS else None)
 
-    def _succeed(self, entry: Entry, given_up: str | None = None) -> None:
+    def _enqueue_retry(self, entry: Entry, given_up: str | None = None) -> None:
         """A new trial in place of a failed one: waiting, or failed at once with the reason why it is given up.
 
         What ``optuna.storages.RetryHeartbeatStaleTrialCallback`` makes, without the failed trial's reasons.

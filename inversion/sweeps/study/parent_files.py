@@ -15,18 +15,11 @@ from mlflow.exceptions import MlflowException
 from inversion.tracking.artifacts import download_artifact
 from inversion.tracking.connection import Connection
 from inversion.tracking.masking import first_line
+from inversion.tracking.study import RUNS_FILE, SETTINGS_FILE
 
 if TYPE_CHECKING:
     from inversion.sweeps.queue.entry import Entry
     from inversion.sweeps.spec.spec import Spec
-
-_logger = logging.getLogger(__name__)
-
-RUNS_FILE = "runs.json"
-"""The runs that were queued, by name, digest and parameters: a report can tell from it which are missing."""
-
-SETTINGS_FILE = "settings.json"
-"""How the study was asked for, each time that it was with other ``--set`` or ``--where``."""
 
 _logger = logging.getLogger(__name__)
 

@@ -98,7 +98,7 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
     added = queue.grow(spec.search.trials) if spec.search else queue.add(runs, progress)
     optuna_study.set_user_attr(PARENT, parent.run_id)  # others can join from now on: before, there was nothing to do
     study = open_study(storage, spec.study, stop)
-    study.queue.mend(patient=False)
+    study.queue.recover_stale_trials(patient=False)
     study.queue.retry_failed([DIED, DELETED])
     deleted, asked = reconcile_members(study, connection), {run.digest for run in runs}
     again = study.queue.redo([entry for entry in deleted if spec.search or entry.digest in asked])

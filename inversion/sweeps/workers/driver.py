@@ -20,7 +20,7 @@ from inversion.sweeps.study.parent_files import log_runs
 from inversion.sweeps.study.reconcile import end_parent, reconcile, reconcile_members
 from inversion.sweeps.study.study import Study, open_study
 from inversion.sweeps.workers.live import View
-from inversion.sweeps.workers.local import Order
+from inversion.sweeps.workers.local import WorkerSpec
 from inversion.tracking.address import absolute
 from inversion.tracking.connection import Connection, require_answer
 from inversion.tracking.ownership import take_over
@@ -44,7 +44,7 @@ class Crew(Protocol):
     def per_machine(self) -> int:
         """How many share the cores of a machine."""
 
-    def start(self, order: Order) -> None:
+    def start(self, spec: WorkerSpec) -> None:
         """Starts every worker."""
 
     def tend(self, count_done: Callable[[], int]) -> list[str]:
@@ -99,9 +99,9 @@ class Driver:
             self.crew.stop()
         return look(self.reading, stop)
 
-    def _order(self) -> Order:
+    def _order(self) -> WorkerSpec:
         study = self.study
-        return Order(study.name, study.queue.storage.url, absolute(self.connection.uri), study.experiment,
+        return WorkerSpec(study.name, study.queue.storage.url, absolute(self.connection.uri), study.experiment,
                      side_by_side=self.side_by_side)
 
     def _tend(self, stop: StopRequest) -> None:
@@ -112,14 +112,14 @@ class Driver:
 
     def _count_done(self, stop: StopRequest) -> int:
         """How many runs have nothing left to do, those that are given up now because their workers died too."""
-        patiently(lambda: self.study.queue.mend(patient=False), "looking for dead workers", stop)
+        patiently(lambda: self.study.queue.recover_stale_trials(patient=False), "looking for dead workers", stop)
         return len(look(self.reading, stop).having("finished", "pruned", "failed"))
 
     def _put_in_line(self, stop: StopRequest) -> None:
         """Now and then, what dead workers of this or other machines have left."""
         if time.monotonic() - self.reconciled_at < self.study.queue.heartbeat_seconds:
             return
-        patiently(lambda: self.study.queue.mend(patient=False), "looking for dead workers", stop)
+        patiently(lambda: self.study.queue.recover_stale_trials(patient=False), "looking for dead workers", stop)
         try:
             require_answer(self.connection.uri)  # MLflow itself would try for minutes
             if hold_parent(self.study, self.connection):
@@ -147,7 +147,7 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
     Raises:
         ExperimentDeletedError: nothing of it is there any more.
     """
-    patiently(lambda: study.queue.mend(patient=False), "looking for dead workers", stop)
+    patiently(lambda: study.queue.recover_stale_trials(patient=False), "looking for dead workers", stop)
     snapshot = look(study.queue, stop)
     try:
         hold_parent(study, connection)

@@ -25,12 +25,12 @@ DEATHS_IN_A_ROW = 2 * MAX_DEATHS
 """A worker that dies so often, with no run done in between, is not started again; a run that kills it is given up
 before that, and counts as done."""
 
-ORDER = "INVERSION_WORKER"
+WORKER_SPEC = "INVERSION_WORKER"
 """The environment variable that tells a worker's process what to work on: addresses can hold passwords."""
 
 
 @dataclass(frozen=True)
-class Order:
+class WorkerSpec:
     """What a worker works on."""
 
     study: str
@@ -49,8 +49,8 @@ class Order:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_text(cls, text: str) -> Order:
-        """The order that a text stands for."""
+    def from_text(cls, text: str) -> WorkerSpec:
+        """The spec that a text holds."""
         return cls(**json.loads(text))
 
 
@@ -71,15 +71,15 @@ class Processes:
 
     def __init__(self, count: int, gpus: Sequence[str], folder: Path) -> None:
         require_writable(folder)
-        self.order = ""
+        self.spec = ""
         self.per_machine = count
         self.gpus = gpus
         self.folder = folder
         self.slots = [Slot(number) for number in range(count)]
 
-    def start(self, order: Order) -> None:
+    def start(self, spec: WorkerSpec) -> None:
         """Starts every worker."""
-        self.order = replace(order, driver=os.getpid(), gpu=bool(self.gpus)).to_text()
+        self.spec = replace(spec, driver=os.getpid(), gpu=bool(self.gpus)).to_text()
         for slot in self.slots:
             self._start(slot)
 
@@ -129,14 +129,14 @@ class Processes:
     def _start(self, slot: Slot) -> None:
         slot.log = self.folder / f"worker-{os.getpid()}-{slot.number + 1}.log"
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
-        environment[ORDER] = self.order
+        environment[WORKER_SPEC] = self.spec
         environment.setdefault("MALLOC_ARENA_MAX", "1")  # inversion.training.allocator says why
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot.number % len(self.gpus)]
         try:
             with slot.log.open("ab") as log:  # a session of its own: Ctrl-C is for the driver, which tells its workers
                 slot.process = subprocess.Popen(
-                    [sys.executable, "-m", "inversion.sweeps.workers.process"], env=environment,
+                    [sys.executable, "-m", "inversion.cli.worker"], env=environment,
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         except OSError as error:
             raise InversionError(f"worker {slot.number + 1} cannot be started: {error}") from error

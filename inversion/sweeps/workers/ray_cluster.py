@@ -17,11 +17,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from inversion.errors import InversionError, RequestError
-from inversion.sweeps.workers.local import STOP_SECONDS, Order
+from inversion.sweeps.workers.local import STOP_SECONDS, WorkerSpec
 from inversion.sweeps.workers.work import work
 from inversion.tracking.connection import ANSWER_SECONDS
 from inversion.tracking.masking import first_line, without_password
-from inversion.training.stop import stop_on_signals
+from inversion.tracking.mlflow_run import stop_with_mlflow_run
 
 ATTEMPTS = ("RAY_NUM_REDIS_GET_RETRIES", "1")
 """How often Ray asks something that is no cluster before it gives up: 20 times, which takes 14 minutes."""
@@ -29,15 +29,15 @@ ATTEMPTS = ("RAY_NUM_REDIS_GET_RETRIES", "1")
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
-def work_on(order: str) -> str:
+def work_on(spec: str) -> str:
     """The task: works on a study until nothing is left of it, or until it is cancelled, which arrives as a SIGINT.
 
     Returns why it gave up, if it did: not every error of ours survives being sent.
     """
     os.environ.pop("MLFLOW_RUN_ID", None)  # of an `mlflow run` that started the cluster
     try:
-        with stop_on_signals() as stop:
-            work(Order.from_text(order), stop)
+        with stop_with_mlflow_run() as stop:
+            work(WorkerSpec.from_text(spec), stop)
     except InversionError as error:
         return first_line(error)
     return ""
@@ -55,13 +55,13 @@ class RayTasks:
         self.share, room = divide([node["Resources"] for node in nodes], gpus_per_run)
         self.count = workers or sum(room)
         self.per_machine = math.ceil(self.count / len(room))
-        self.order = ""
+        self.spec = ""
         self.pending: dict[Any, int] = {}
         self.said: list[str] = []
 
-    def start(self, order: Order) -> None:
+    def start(self, spec: WorkerSpec) -> None:
         """Starts every worker, spread over the nodes."""
-        self.order = replace(order, gpu=self.share > 0).to_text()
+        self.spec = replace(spec, gpu=self.share > 0).to_text()
         for number in range(1, self.count + 1):
             self._start(number)
 
@@ -100,7 +100,7 @@ class RayTasks:
         # A process for each task: the next run would find its threads and its GPU memory. Endless retries: the queue
         # knows which runs kill workers.
         task = self.ray.remote(num_gpus=self.share, max_retries=-1, max_calls=1, scheduling_strategy="SPREAD")(work_on)
-        self.pending[task.remote(self.order)] = number
+        self.pending[task.remote(self.spec)] = number
 
 
 def divide(nodes: Collection[Mapping[str, float]], share: float | None) -> tuple[float, list[int]]:

@@ -7,14 +7,14 @@ import os
 from inversion.errors import RequestError
 from inversion.sweeps.queue.storage import open_storage
 from inversion.sweeps.study.study import open_study, require_same_store
-from inversion.sweeps.workers.local import Order
+from inversion.sweeps.workers.local import WorkerSpec
 from inversion.sweeps.workers.worker import Worker
 from inversion.tracking.connection import connect
 from inversion.tracking.retry import with_retries
 from inversion.training.stop import StopRequest
 
 
-def work(order: Order, stop: StopRequest) -> None:
+def work(spec: WorkerSpec, stop: StopRequest) -> None:
     """Works on a study until nothing is left of it, or until it is asked to stop.
 
     Raises:
@@ -22,12 +22,12 @@ def work(order: Order, stop: StopRequest) -> None:
             given one for runs that may use it.
         InversionError: this machine cannot do the study's runs, or lost the tracking store or the queue.
     """
-    study = open_study(open_storage(order.storage, stop=stop), order.study, stop)
-    if order.gpu and study.may_use_a_gpu:
+    study = open_study(open_storage(spec.storage, stop=stop), spec.study, stop)
+    if spec.gpu and study.may_use_a_gpu:
         _require_gpu()
-    require_same_store(study.queue.study, order.tracking_uri)
-    connection = with_retries(connect(order.tracking_uri, order.experiment), stop)
-    Worker(study, connection, stop, order.side_by_side).work()
+    require_same_store(study.queue.study, spec.tracking_uri)
+    connection = with_retries(connect(spec.tracking_uri, spec.experiment), stop)
+    Worker(study, connection, stop, spec.side_by_side).work()
 
 
 def _require_gpu() -> None:

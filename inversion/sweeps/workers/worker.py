@@ -14,9 +14,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from inversion.config.resolve import Fallback
 from inversion.config.run_config import parse_config
 from inversion.errors import AbandonedRunError, InterruptedRunError, InversionError, PrunedRunError, RequestError
-from inversion.progress import quiet
+from inversion.progress import no_progress
 from inversion.runs.prepare import Prepared, prepare
-from inversion.runs.train import forget_checkpoints, train
+from inversion.runs.train import forget_checkpoints, train_steps
 from inversion.sweeps.queue.entry import Entry
 from inversion.sweeps.queue.lease import LOST, Lease
 from inversion.sweeps.queue.queue import Queue, Queued
@@ -38,8 +38,8 @@ from inversion.tracking.store_errors import (
     reason,
 )
 from inversion.tracking.study import runs_of
-from inversion.training.callbacks import Listener
-from inversion.training.cotraining import Company, side_by_side
+from inversion.training.callbacks import Callback
+from inversion.training.cotraining import CoTrainingGroup, Steps, train_together
 from inversion.training.stop import StopRequest, interruptible
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ SHOWN = ("test/psnr", "test/ssim", "test/lpips", "best/val_psnr", "best/val_loss
 _logger = logging.getLogger(__name__)
 
 
-class Worker(Listener):
+class Worker(Callback):
     """Works on a study with one run at a time, or ``side_by_side`` on one encoder pass where there are such."""
 
     def __init__(self, study: Study, connection: Connection, stop: StopRequest, side_by_side: int = 1) -> None:
@@ -75,7 +75,7 @@ class Worker(Listener):
             InversionError: this machine cannot do the study's runs, or lost the tracking store or the queue.
         """
         while self.stop.reason is None:
-            patiently(self.queue.mend, "looking for dead workers", self.stop)
+            patiently(self.queue.recover_stale_trials, "looking for dead workers", self.stop)
             entry = patiently(self.queue.claim, "claiming a run", self.stop)
             if entry is not None:
                 self._do_all([entry, *self._companions(entry)])
@@ -106,8 +106,8 @@ class Worker(Listener):
         """Claimed runs, each with an end of its own; what ends the worker is raised when all are done."""
         with contextlib.ExitStack() as stack:  # they give signs of life also while they wait for their turn
             leases = [stack.enter_context(self._lease(entry)) for entry in entries]
-            futures = side_by_side([partial(self._do, entry, lease)
-                                    for entry, lease in zip(entries, leases, strict=True)])
+            futures = train_together([partial(self._do, entry, lease)
+                                      for entry, lease in zip(entries, leases, strict=True)])
         for future in futures:
             future.result()
 
@@ -115,8 +115,8 @@ class Worker(Listener):
         return Lease(self.queue, entry.trial._trial_id, self.study.metric, StopRequest(self.stop),
                      prunes=self.study.search is not None)
 
-    def _do(self, entry: Entry, lease: Lease, company: Company) -> None:
-        """One claimed run, from its parameters to what the queue says of it afterwards."""
+    def _do(self, entry: Entry, lease: Lease, group: CoTrainingGroup) -> Steps[None]:
+        """One claimed run, from its parameters to what the queue says of it afterwards; yields before every step."""
         trial_id = lease.trial_id
         try:
             with self._settled(trial_id):
@@ -124,7 +124,7 @@ class Worker(Listener):
                 prepared = self._prepare(entry)
                 run = self._run_of(trial_id, prepared, lease.stop)
                 if run is None or not self._has_result(run):
-                    run = self._train(prepared, run, lease, company)
+                    run = yield from self._train(prepared, run, lease, group)
                 forget_checkpoints(prepared.plan.data_dir, run.info.run_id)
                 self._complete(trial_id, run)
         except Exception as error:  # it ends the worker: those beside it save and give their runs back
@@ -135,7 +135,7 @@ class Worker(Listener):
         """The run's parameters, with what this machine has in place of their folders and device."""
         self.not_begun += 1
         config, fallbacks, digest = configure(self.study, entry)
-        prepared = prepare(parse_config(config), interruptible(quiet, self.stop),
+        prepared = prepare(parse_config(config), interruptible(no_progress, self.stop),
                            [Fallback(**fallback) for fallback in fallbacks])
         if digest is not None and prepared.digest != digest:
             raise RequestError("the photographs, the weights or the versions on this machine are not those that the "
@@ -186,10 +186,10 @@ class Worker(Listener):
         wanted = metric if metric.startswith("best/") else "best_epoch"
         return run.info.status == "FINISHED" and wanted in run.data.metrics
 
-    def _train(self, prepared: Prepared, run: Run | None, lease: Lease, company: Company) -> Run:
+    def _train(self, prepared: Prepared, run: Run | None, lease: Lease, group: CoTrainingGroup) -> Steps[Run]:
         resume = run.info.run_id if run else None
         parent = patiently(lambda: self.study.parent, "asking for the study's run", self.stop)
-        result = train(prepared, self.connection, [self, lease], lease.stop, resume, parent, company)
+        result = yield from train_steps(prepared, self.connection, [self, lease], lease.stop, resume, parent, group)
         return self.connection.client.get_run(result.run_id)
 
     def _complete(self, trial_id: int, run: Run) -> None:

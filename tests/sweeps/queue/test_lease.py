@@ -90,7 +90,7 @@ def claimed(queue: Queue, **options: Any) -> Lease:
 def lose(lease: Lease) -> None:
     """What another worker does that takes a silent one for dead."""
     lease.queue.storage.set_trial_state_values(lease.trial_id, TrialState.FAIL)
-    lease.queue.mend(patient=False)
+    lease.queue.recover_stale_trials(patient=False)
 
 
 def until(what: Callable[[], object], seconds: float = 10.0) -> None:
@@ -105,7 +105,7 @@ def test_a_held_run_is_alive_as_long_as_it_is_held(quick: Asked, bench: Any) -> 
         bench.silence()
         beats = quick.beats
         until(lambda: quick.beats > beats + 1)
-        bench.open().mend(patient=False)
+        bench.open().recover_stale_trials(patient=False)
         assert quick.is_mine(lease.trial_id)
         assert lease.stop.reason is None
     beats = quick.beats
@@ -121,7 +121,7 @@ def test_signs_of_life_go_on_after_errors_of_the_database(error: Exception, quic
         bench.silence()
         beats = quick.beats
         until(lambda: quick.beats > beats + 1)
-        bench.open().mend(patient=False)
+        bench.open().recover_stale_trials(patient=False)
         assert quick.is_mine(lease.trial_id)
         assert lease.stop.reason is None
 

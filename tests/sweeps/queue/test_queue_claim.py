@@ -111,10 +111,10 @@ def test_a_worker_that_dies_in_the_middle_of_its_claim_is_found_after_the_grace_
     any_bench.kill_after(die_while_claiming)
     queue = any_bench.open()
     assert (only(queue).state, only(queue).owner) == ("running", {})
-    queue.mend(patient=False)
+    queue.recover_stale_trials(patient=False)
     assert only(queue).state == "running"
     any_bench.silence(queue.grace_seconds + 1)
-    queue.mend(patient=False)
+    queue.recover_stale_trials(patient=False)
     assert (only(queue).state, only(queue).history) == ("interrupted", [0, 1])
 
 
@@ -189,7 +189,7 @@ def test_what_a_worker_says_of_a_run_that_it_has_lost_is_refused_and_changes_not
     slow.add(runs(1))
     lost = claim(slow)
     bench.silence()
-    quick.mend(patient=False)
+    quick.recover_stale_trials(patient=False)
     taken = claim(quick)
     before = quick.entries(), quick.storage.get_trial(lost)
     assert slow.is_mine(taken)
@@ -212,7 +212,7 @@ def test_a_run_that_is_lost_between_two_words_of_its_worker_is_refused_too(
         write(trial_id, key, value)
         if key in ("scores", "failure") or ending == "prune":
             bench.silence()
-            bench.open().mend(patient=False)
+            bench.open().recover_stale_trials(patient=False)
 
     monkeypatch.setattr(queue.storage, "set_trial_user_attr", write_and_lose)
     with pytest.raises(UpdateFinishedTrialError):
@@ -247,7 +247,7 @@ def test_a_failed_run_has_the_reason_and_is_left_alone(bench: Any) -> None:
     queue = bench.open()
     queue.add(runs(1))
     queue.fail(claim(queue), "oom", "no memory")
-    queue.mend(patient=False)
+    queue.recover_stale_trials(patient=False)
     assert (only(queue).state, only(queue).failure) == ("failed", "oom: no memory")
     assert not only(queue).is_open
     assert queue.claim() is None

@@ -45,14 +45,14 @@ def only(queue: Queue) -> Entry:
 def die(queue: Queue) -> None:
     """What a worker's death and its discovery leave, without the grace period in between."""
     queue.storage.set_trial_state_values(claim(queue), TrialState.FAIL)
-    queue.mend(patient=False)
+    queue.recover_stale_trials(patient=False)
 
 
 def test_a_worker_that_was_killed_on_this_machine_is_found_without_waiting(any_bench: Any) -> None:
     queue = filled(any_bench, 2)
     any_bench.kill_after(claim)
     claim(queue)
-    queue.mend(patient=False)
+    queue.recover_stale_trials(patient=False)
     dead, alive = queue.entries()
     assert (dead.state, dead.history, dead.owner) == ("interrupted", [0, 2], {})
     assert (alive.state, alive.history) == ("running", [1])
@@ -62,10 +62,10 @@ def test_a_living_worker_is_left_alone_as_long_as_it_gives_signs_of_life(bench: 
     queue = filled(bench)
     trial_id = claim(queue)
     bench.silence(queue.grace_seconds - 10)
-    queue.mend(patient=False)
+    queue.recover_stale_trials(patient=False)
     assert queue.is_mine(trial_id)
     bench.silence(20)
-    queue.mend(patient=False)
+    queue.recover_stale_trials(patient=False)
     assert not queue.is_mine(trial_id)
     assert only(queue).state == "interrupted"
 
@@ -74,10 +74,10 @@ def test_a_worker_on_another_machine_is_left_alone_until_it_is_silent_for_too_lo
     """Its process number says nothing here, even where no process has it."""
     queue = filled(any_bench)
     queue.storage.set_trial_user_attr(claim(queue), OWNER, {HOST: "elsewhere", PID: "4194305"})
-    queue.mend(patient=False)
+    queue.recover_stale_trials(patient=False)
     assert only(queue).state == "running"
     any_bench.silence(queue.grace_seconds + 1)
-    queue.mend(patient=False)
+    queue.recover_stale_trials(patient=False)
     assert (only(queue).state, only(queue).history) == ("interrupted", [0, 1])
 
 
@@ -87,7 +87,7 @@ def test_several_that_look_at_once_queue_each_dead_workers_run_once(any_bench: A
     for _ in range(4):
         queue.storage.set_trial_user_attr(claim(queue), OWNER, {HOST: "elsewhere", PID: "1"})
     any_bench.silence()
-    any_bench.at_once(4, lambda queue: queue.mend(patient=False))
+    any_bench.at_once(4, lambda queue: queue.recover_stale_trials(patient=False))
     trials = queue.storage.get_all_trials(queue.study_id)
     assert Counter(Entry(trial).root for trial in trials) == dict.fromkeys(range(12), 2)
     assert {entry.state for entry in queue.entries()} == {"interrupted"}
@@ -118,14 +118,14 @@ def test_a_process_that_dies_while_it_mends_is_made_up_for_by_the_next(
         os.kill(os.getpid(), signal.SIGKILL)
 
     def die_mending(queue: Queue) -> None:
-        monkeypatch.setattr(queue, "_succeed", die_instead)
-        queue.mend(patient=False)
+        monkeypatch.setattr(queue, "_enqueue_retry", die_instead)
+        queue.recover_stale_trials(patient=False)
 
     any_bench.kill_after(die_mending)
     trials = queue.storage.get_all_trials(queue.study_id)
     assert [trial.state for trial in trials] == [TrialState.FAIL] * 2
     assert [entry.state for entry in queue.entries()] == ["interrupted"] * 2
-    queue.mend(patient=False)
+    queue.recover_stale_trials(patient=False)
     assert [entry.history for entry in queue.entries()] == [[0, 2], [1, 3]]
     assert {entry.trial.state for entry in queue.entries()} == {TrialState.WAITING}
 
@@ -133,12 +133,12 @@ def test_a_process_that_dies_while_it_mends_is_made_up_for_by_the_next(
 def test_a_patient_process_looks_for_the_dead_once_in_a_heartbeat(
         bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     queue = filled(bench)
-    queue.mend()
+    queue.recover_stale_trials()
     bench.kill_after(claim)
-    queue.mend()
+    queue.recover_stale_trials()
     assert only(queue).state == "running"
     monkeypatch.setattr(queue, "_mended_at", queue._mended_at - queue.heartbeat_seconds)
-    queue.mend()
+    queue.recover_stale_trials()
     assert only(queue).state == "interrupted"
 
 
@@ -146,7 +146,7 @@ def test_a_process_that_has_just_begun_looks_for_the_dead_at_once(bench: Any) ->
     filled(bench)
     bench.kill_after(claim)
     queue = bench.open()
-    queue.mend()
+    queue.recover_stale_trials()
     assert only(queue).state == "interrupted"
 
 
@@ -170,7 +170,7 @@ def test_whoever_goes_on_has_all_that_was_known_of_the_run_and_not_why_it_ended(
             queue.retry_failed()
         case "died":
             bench.silence()
-            queue.mend(patient=False)
+            queue.recover_stale_trials(patient=False)
     old, new = queue.storage.get_all_trials(queue.study_id)
     assert (old.state, new.state) == (TrialState.FAIL, TrialState.WAITING)
     assert new.params == old.params
@@ -206,7 +206,7 @@ def test_a_run_that_its_workers_keep_dying_at_is_given_up_until_somebody_asks(be
     assert not entry.is_open
     assert (entry.root, entry.history) == (0, list(range(MAX_DEATHS + 1)))
     assert queue.claim() is None
-    queue.mend(patient=False)
+    queue.recover_stale_trials(patient=False)
     assert queue.entries() == [entry]
 
     assert queue.retry_failed(["oom"]) == []
@@ -233,7 +233,7 @@ def test_a_run_that_came_an_epoch_further_each_time_is_not_what_kills_its_worker
         trial_id = claim(queue)
         queue.report(trial_id, epoch, 20.0)
         queue.storage.set_trial_state_values(trial_id, TrialState.FAIL)
-        queue.mend(patient=False)
+        queue.recover_stale_trials(patient=False)
         assert only(queue).state == "interrupted"
     for _ in range(MAX_DEATHS - 1):  # the last of those was the first death since its epoch
         assert only(queue).state == "interrupted"
@@ -255,10 +255,10 @@ def test_after_the_database_was_away_silence_means_nothing_for_a_grace_period(
         patch.setattr(queue.storage.engine.dialect, "do_execute", lose)
         with pytest.raises(StorageInternalError):
             queue.entries()
-    queue.mend(patient=False)
+    queue.recover_stale_trials(patient=False)
     assert only(queue).state == "running"
     monkeypatch.setattr(queue, "_failed_at", queue._failed_at - queue.grace_seconds)
-    queue.mend(patient=False)
+    queue.recover_stale_trials(patient=False)
     assert only(queue).state == "interrupted"
 
 
@@ -284,7 +284,7 @@ def test_a_worker_that_is_killed_after_it_has_said_why_is_believed(
             queue.fail(trial_id, "oom", "no memory")
 
     bench.kill_after(die_after)
-    queue.mend(patient=False)
+    queue.recover_stale_trials(patient=False)
     assert only(queue).state == state
     for _ in range(MAX_DEATHS - 1 if written == "released" else 0):
         assert only(queue).state == "interrupted"

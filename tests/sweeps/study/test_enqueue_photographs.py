@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from inversion.config.run_config import parse_config
-from inversion.progress import quiet
+from inversion.progress import no_progress
 from inversion.sweeps.study.enqueue import Resolver
 
 
@@ -21,7 +21,7 @@ def test_what_was_taken_left_out_and_leaks_is_said_once(photo_folder: Path, work
     (root / "val2017" / "notes.txt").write_text("x")
     with Image.open(root / "train2017" / "train0.png") as image:
         image.convert("RGB").save(root / "val2017" / "again.jpg", quality=50)
-    resolver = Resolver(quiet, 1)
+    resolver = Resolver(no_progress, 1)
     for seed in range(2):
         for data in ("coco", str(root)):
             config = parse_config({"encoder": "vgg16:block1", "weights": "random", "lpips_weights": "off",

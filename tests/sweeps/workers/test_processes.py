@@ -20,11 +20,11 @@ from inversion.console import Console
 from inversion.errors import RequestError
 from inversion.sweeps import commands
 from inversion.sweeps.queue.entry import MAX_DEATHS
-from inversion.sweeps.workers.local import DEATHS_IN_A_ROW, ORDER, Order, Processes, visible_gpus
+from inversion.sweeps.workers.local import DEATHS_IN_A_ROW, WORKER_SPEC, Processes, WorkerSpec, visible_gpus
 from inversion.sweeps.workers.work import work
 from inversion.training.stop import StopRequest
 
-WORK = Order("tiny", "sqlite:////queue.db", "sqlite:////mlflow.db", "inversion")
+WORK = WorkerSpec("tiny", "sqlite:////queue.db", "sqlite:////mlflow.db", "inversion")
 
 
 class Started:
@@ -41,7 +41,7 @@ class Started:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Started]:
-    """The processes that were started, in their order; none is a real one."""
+    """The processes that were started, in their worker_spec; none is a real one."""
     processes: list[Started] = []
 
     def start(words: list[str], env: dict[str, str], stdout: Any, **options: Any) -> Started:
@@ -66,8 +66,8 @@ def test_each_worker_has_its_order_its_driver_its_gpu_and_its_log(started: list[
     assert crew(tmp_path, 3, ("4", "7")).working() == 3
     assert [process.environment["CUDA_VISIBLE_DEVICES"] for process in started] == ["4", "7", "4"]
     assert len({process.log for process in started}) == 3
-    order = Order.from_text(started[0].environment[ORDER])
-    assert (order.study, order.storage, order.driver) == ("tiny", "sqlite:////queue.db", os.getpid())
+    worker_spec = WorkerSpec.from_text(started[0].environment[WORKER_SPEC])
+    assert (worker_spec.study, worker_spec.storage, worker_spec.driver) == ("tiny", "sqlite:////queue.db", os.getpid())
 
 
 def test_a_killed_worker_is_told_and_replaced(started: list[Started], tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_worker_that_was_given_a_gpu_does_not_work_on_the_cpu_in_its_place(
     monkeypatch.setattr("inversion.sweeps.workers.work.open_study", lambda *_: SimpleNamespace(may_use_a_gpu=True))
     crew(tmp_path, 1, ("MIG-b",))
     crew(tmp_path)
-    given, none = (Order.from_text(process.environment[ORDER]) for process in started)
+    given, none = (WorkerSpec.from_text(process.environment[WORKER_SPEC]) for process in started)
     cuda("MIG-b", 0)
     with pytest.raises(RequestError, match=r"was given the GPU 'MIG-b' .* CUDA finds none of that name"):
         work(given, StopRequest())
@@ -197,8 +197,8 @@ def test_logs_that_cannot_be_written_are_told_before_anything_is_started(tmp_pat
 
 def test_a_worker_whose_driver_died_while_it_was_started_ends_at_once(
         tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
-    order = Order("tiny", f"sqlite:///{tmp_path}/queue.db", f"sqlite:///{tmp_path}/mlflow.db", "inversion", 4194305)
-    process = start(sys.executable, "-m", "inversion.sweeps.workers.process", env=os.environ | {ORDER: order.to_text()})
+    spec = WorkerSpec("tiny", f"sqlite:///{tmp_path}/queue.db", f"sqlite:///{tmp_path}/mlflow.db", "inversion", 4194305)
+    process = start(sys.executable, "-m", "inversion.cli.worker", env=os.environ | {WORKER_SPEC: spec.to_text()})
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the process that started it (4194305) was killed" in err

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inversion.errors import RequestError
-from inversion.sweeps.workers.local import Order
+from inversion.sweeps.workers.local import WorkerSpec
 from inversion.sweeps.workers.ray_cluster import divide, require_reachable, work_on
 
 GOOD = {"--storage": "postgresql://lab@db/queue", "--tracking-uri": "http://mlflow:5000"}
@@ -62,5 +62,5 @@ def test_what_every_machine_may_reach_is_left_to_mlflow(url: str) -> None:
 
 
 def test_a_worker_that_gives_up_says_why(workplace: Path) -> None:
-    order = Order("tiny", f"sqlite:///{workplace}/queue.db", f"sqlite:///{workplace}/mlflow.db", "inversion")
+    order = WorkerSpec("tiny", f"sqlite:///{workplace}/queue.db", f"sqlite:///{workplace}/mlflow.db", "inversion")
     assert "has no study 'tiny'" in work_on(order.to_text())

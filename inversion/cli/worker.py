@@ -1,4 +1,4 @@
-"""The process of one worker: ``python -m inversion.sweeps.workers.process``, with its order in the environment."""
+"""The process of one worker: ``python -m inversion.cli.worker``, with its ``WorkerSpec`` in the environment."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import psutil
 from inversion.cli.app import run_command
 from inversion.console import log_to_stderr
 from inversion.errors import InterruptedRunError
-from inversion.sweeps.workers.local import ORDER, Order
+from inversion.sweeps.workers.local import WORKER_SPEC, WorkerSpec
 from inversion.tracking.masking import mask_logs
 from inversion.training.stop import stop_on_signals
 
 
 @click.command()
 def main() -> None:
-    """Works on the study of the order until nothing is left, or until the process that started it is gone.
+    """Works on a study until nothing is left, or until the process that started it is gone.
 
     Raises:
         InterruptedRunError: it was asked to stop.
     """
     log_to_stderr("%(asctime)s %(levelname)s %(name)s: %(message)s", logging.INFO)
     mask_logs()
-    order = Order.from_text(os.environ.pop(ORDER))
-    driver = next((parent for parent in psutil.Process().parents() if parent.pid == order.driver), None)
+    spec = WorkerSpec.from_text(os.environ.pop(WORKER_SPEC))
+    driver = next((parent for parent in psutil.Process().parents() if parent.pid == spec.driver), None)
     if driver is None:  # it died while this process was being started
-        raise InterruptedRunError(f"the process that started it ({order.driver}) was killed")
+        raise InterruptedRunError(f"the process that started it ({spec.driver}) was killed")
     with stop_on_signals(driver) as stop:
         from inversion.sweeps.workers.work import work
 
-        work(order, stop)
+        work(spec, stop)
     if stop.reason is not None:
         raise InterruptedRunError(stop.reason)
 

@@ -1,13 +1,11 @@
-"""Being asked to stop: signals, and the death of the ``mlflow run`` that started the process."""
+"""The death of the ``mlflow run`` that started a process stops it."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,16 +13,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from inversion.training.stop import StopRequest, find_mlflow_run, stop_on_signals
+from inversion.tracking.mlflow_run import find_mlflow_run
 
 Launch = Callable[..., subprocess.Popen[bytes]]
 
 CHILD = """
 import sys, time
 from pathlib import Path
-from inversion.training import stop as interrupt
-interrupt.POLL_SECONDS = 0.02
-with interrupt.stop_on_signals() as stop:
+from inversion.tracking.mlflow_run import stop_with_mlflow_run
+from inversion.training import stop as module
+module.POLL_SECONDS = 0.02
+with stop_with_mlflow_run() as stop:
     Path(sys.argv[1] + ".ready").touch()
     end = time.monotonic() + 20
     while stop.reason is None and time.monotonic() < end:
@@ -42,53 +41,6 @@ subprocess.run(%s)
 @pytest.fixture(autouse=True)
 def not_in_a_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_sets_the_reason_and_the_handlers_are_restored(number: signal.Signals) -> None:
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with stop_on_signals() as stop:
-        assert stop.reason is None
-        os.kill(os.getpid(), number)
-        assert stop.reason == f"{number.name} received"
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
-
-
-def test_the_handlers_are_restored_after_an_error_too() -> None:
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with pytest.raises(ValueError, match="training failed"), stop_on_signals():
-        raise ValueError("training failed")
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
-
-
-def test_a_second_ctrl_c_does_not_wait_and_a_second_sigterm_does() -> None:
-    with stop_on_signals() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-        assert stop.reason == "SIGTERM received"
-
-
-def test_the_first_reason_stays() -> None:
-    stop = StopRequest()
-    stop.set("first")
-    stop.set("second")
-    assert stop.reason == "first"
-
-
-def test_outside_the_main_thread_signals_are_left_alone() -> None:
-    before, reasons = signal.getsignal(signal.SIGTERM), []
-
-    def work() -> None:
-        with stop_on_signals() as stop:
-            reasons.append(stop.reason)
-            assert signal.getsignal(signal.SIGTERM) is before
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert reasons == [None]
 
 
 def test_without_mlflows_run_id_no_launcher_is_looked_for() -> None:

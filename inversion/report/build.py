@@ -37,7 +37,7 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
     return Report(
         data, boards, [*conclusions.headline(board), *standing(data, boards)], numbers,
         conclusions.recommendations(board, memory_budget_mb), studies,
-        {study.label: judge_findings(study.findings, BoardEvidence(board)) for study in studies},
+        {study.label: judge_findings(study.findings, BoardEvidence(board)) for study in studies if study.findings},
         _tables(data, boards, studies), records, scenes(connection, board), _charts(connection, board), versions,
         parameters,
     )

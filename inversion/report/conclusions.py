@@ -18,8 +18,8 @@ NOTABLE_DB = 0.5
 FAR_DB = 3.0
 """Twice the squared error."""
 
-NOT_OWN = ("Not known: memory measured on a CPU is that of the whole process, which grows with every run, and memory of "
-           "runs trained side by side is that of all of them.")
+NOT_OWN = ("Not known: memory measured on a CPU is that of the whole process, which grows with every run, and memory "
+           "of runs trained side by side is that of all of them.")
 
 
 def headline(board: Board) -> list[str]:
@@ -96,7 +96,7 @@ def _beaten_decoders(board: Board) -> list[str]:
     by_decoder = group_by([item for items in groups for item in items], lambda item: item.decoder)
     for decoder, mine in sorted(by_decoder.items()):
         if len({item.encoder for item in mine}) > 1 and all(item.label in beaten for item in mine):
-            sentences.append(f"The {decoder} decoder: at every layer, another decoder is better, and the difference holds up.")
+            sentences.append(f"The {decoder} decoder: at every layer another one is better, and the difference holds up.")
     return sentences
 
 

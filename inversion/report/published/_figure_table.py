@@ -49,7 +49,7 @@ def figure_table(label: str, figures: Figures, data: StudyData, board: Board) ->
              *_of_the_text(figures, data, board)]
     rows = [{**line, **made_with} for line in sorted(lines, key=lambda line: _order(line["section"]))]
     shown = [Shown("section", "{section}"), Shown("what", "{what}"),
-             Shown("published", "{published:,.6g}", why="published_text"), Shown("here", "{here:,.4g}", why="why"),
+             Shown("published", "{published:,.6g}", why="told"), Shown("here", "{here:,.4g}", why="why"),
              Shown("unit", "{unit}")]
     note = (f"{published_note(label, figures.conditions, board)} \"not run\": the required runs do not exist; "
             "\"no counterpart\": our runs do not measure it.")
@@ -106,7 +106,7 @@ def _of_comparisons(figures: Figures, board: Board) -> Iterator[Line]:
                     found.difference if found else None)
         verdict = None if found is None else "holds up" if holds_up(found) else "may be chance"
         yield {"section": item.section, "what": f"{item.a} less {item.b}: significant", "published": None, "here": None,
-               "published_text": "yes" if item.significant else "no", "why": verdict or "not run", "unit": ""}
+               "told": "yes" if item.significant else "no", "why": verdict or "not run", "unit": ""}
 
 
 def _of_improvements(figures: Figures, board: Board) -> Iterator[Line]:

@@ -52,7 +52,7 @@ def _sections(report: Report) -> dict[str, str]:
     keys = {table.key for table in report.tables}
     sections = {
         "pictures": ("Pictures", bool(report.scenes)), "advice": ("What to use", bool(report.advice)),
-        "rankings": ("Who won", not keys.isdisjoint(RANKINGS)), "questions": ("Questions", not keys.isdisjoint(_asked(report))),
+        "rankings": ("Who won", not keys.isdisjoint(RANKINGS)), "questions": ("Questions", bool(_asked(report))),
         "costs": ("Costs", "cost-per-db" in keys), "differences-section": ("Is it real?", "differences" in keys),
         "findings": ("Published findings", bool(report.judgements)), "curves": ("Curves", "curves" in report.charts),
         **{table.key: (RECORDS[table.key], True) for table in report.records},

@@ -200,7 +200,7 @@ def wilcoxon_p(ranks: Array) -> float:
 
 
 def _exact_p(sizes: Array, smaller: float) -> float:
-    """Share of all ``2^n`` sign assignments with a rank sum of at most ``smaller``, doubled; ranks are multiples of 0.5."""
+    """Share of all ``2^n`` sign assignments with a rank sum of at most ``smaller``; ranks are multiples of 0.5."""
     doubled = np.rint(2 * sizes).astype(int)
     ways = np.zeros(doubled.sum() + 1)
     ways[0] = 1

@@ -101,7 +101,8 @@ def ensembles(board: Board, studies: Studies = ()) -> ReportTable:
     rows = _compared(board, pairs, studies)
     best = list(dict.fromkeys(other.label for _, other in pairs))
     beside = [Shown("compared with", "{beside}")] if len(best) > 1 else []
-    shown = [RUN, Shown("fusion", "{fusion}"), *beside, PSNR, SSIM, EVALUATION, *difference_columns(rows), *published_columns(studies)]
+    shown = [RUN, Shown("fusion", "{fusion}"), *beside, PSNR, SSIM, EVALUATION, *difference_columns(rows),
+             *published_columns(studies)]
     return ReportTable("ensembles-against-best-single", "Are ensembles worth it?", shown, rows,
                        f"Each ensemble's difference from the best single model"
                        f"{f', {best[0]}' if len(best) == 1 else ''}. {HOLM} {published_notes(studies, board)}".strip())

@@ -61,9 +61,9 @@ def cli(study: str, output: Path, memory_budget: float | None, tracking_uri: str
     set_up_logging(verbose)
     _require_folder(output)
     with slow_imports():
+        from inversion.report.build import make_report
         from inversion.report.data.collect import collect
         from inversion.report.render.write import log, write
-        from inversion.report.reports import make_report
         from inversion.tracking.connection import connect
 
     console = make_console()

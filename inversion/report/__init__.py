@@ -1,1 +1,5 @@
-"""The report of a study: tables, statistics, pictures and conclusions, from the tracking server alone."""
+"""The report of a study, from the tracking server alone: conclusions, tables, charts and pictures.
+
+Its rooms, each of which imports only those before it: ``stats``, ``data``, ``tables``, ``published``, ``render``. The
+modules here (``build``, ``conclusions``, ``leaderboard``) import them all, and the packages below the report.
+"""

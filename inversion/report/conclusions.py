@@ -1,37 +1,29 @@
-"""What follows from the data: who won and whether that is real, and what to use and to avoid.
+"""Conclusions of a report: which configuration won and whether the lead holds up, what to use and what to avoid.
 
-Every sentence that compares with the winner takes its p from one family, the winner against all others (Holm).
+Every comparison with the winner takes its p from one family, the winner against all others (Holm).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from inversion.report.data.board import Board, together
+from inversion.report.data.board import Board, group_by
 from inversion.report.data.configuration import Configuration
-from inversion.report.stats.statistics import Comparison, holds_up
+from inversion.report.render.report import Advice
+from inversion.report.stats.comparisons import Comparison, holds_up
 
 NOTABLE_DB = 0.5
-"""Less than half a decibel is hardly seen; the published study calls it insignificant."""
+"""Smaller differences are hardly visible."""
 
 FAR_DB = 3.0
 """Twice the squared error."""
 
-NOT_OWN = ("Not known: on a CPU the memory that was measured is that of the whole process, which grows with the runs "
-           "before it, and side by side that of all the runs on one encoder pass.")
-
-
-@dataclass(frozen=True)
-class Advice:
-    """A recommendation, with the numbers that it rests on."""
-
-    title: str
-    text: str
+NOT_OWN = ("Not known: memory measured on a CPU is that of the whole process, which grows with every run, and memory "
+           "of runs trained side by side is that of all of them.")
 
 
 def headline(board: Board) -> list[str]:
-    """Who won, by how much, and whether that is real: a sentence each."""
+    """Which configuration won, by how much, and whether the lead holds up; a sentence each."""
     winner = board.winner
     sentences = [f"{winner.label} won with {_score(winner)}."]
     if len(board.configurations) > 1:
@@ -39,26 +31,26 @@ def headline(board: Board) -> list[str]:
         found = board.against_winner[second.label]
         sentences.append(f"It is {_beside(found)} ahead of the second, {second.label}: "
                          f"{_verdict(found, len(board.against_winner))}.")
-        if tied := not_told_apart(board):
-            sentences.append(f"{_listed([item.label for item in tied])} cannot be told from the winner "
-                             "on these test images.")
+        if tied := tied_with_winner(board):
+            sentences.append(f"{_listed([item.label for item in tied])} cannot be distinguished from the "
+                             "winner on these test images.")
     if winner.is_ensemble and board.single and board.single[0] is not board.configurations[1]:
         best = board.single[0]
         found = board.against_winner[best.label]
         sentences.append(f"The best single model, {best.label}, is {_beside(found)} below it: "
                          f"{_verdict(found, len(board.against_winner))}.")
     if len(winner.runs) == 1:
-        sentences.append("One seed was run: how much another training would differ is not known.")
+        sentences.append("Only one seed was run, so the variation between trainings is not known.")
     return sentences
 
 
-def not_told_apart(board: Board) -> list[Configuration]:
+def tied_with_winner(board: Board) -> list[Configuration]:
     """Configurations whose difference from the winner does not hold up, corrected for all comparisons with it."""
     return [board.by_label[label] for label, comparison in board.against_winner.items() if not holds_up(comparison)]
 
 
 def recommendations(board: Board, memory_budget_mb: float | None) -> list[Advice]:
-    """Best quality, best within a memory budget, and what to avoid."""
+    """The best quality, the best within a memory budget, and what to avoid."""
     winner = board.winner
     advice = [Advice("For best quality", f"{winner.label}: {_score(winner)}.")]
     if winner.is_ensemble and board.single:
@@ -93,33 +85,33 @@ def _within_budget(board: Board, budget_mb: float) -> Advice:
 
 
 def _beaten_decoders(board: Board) -> list[str]:
-    """Decoders that are beaten wherever they stand beside another, all these comparisons corrected as one family."""
-    groups = [items for items in together(board.single, lambda item: (item.encoder, item.settings)).values()
+    """Decoders that are beaten at every layer with several decoders; all comparisons are corrected as one family."""
+    groups = [items for items in group_by(board.single, lambda item: (item.encoder, item.settings)).values()
               if len({item.decoder for item in items}) > 1]
     found = board.family([(items[0], item) for items in groups for item in items])
     beaten = {label for (_, label), comparison in found.items() if holds_up(comparison)}
     if len({items[0].encoder for items in groups}) < 2:
         return []
     sentences = []
-    by_decoder = together([item for items in groups for item in items], lambda item: item.decoder)
+    by_decoder = group_by([item for items in groups for item in items], lambda item: item.decoder)
     for decoder, mine in sorted(by_decoder.items()):
         if len({item.encoder for item in mine}) > 1 and all(item.label in beaten for item in mine):
-            sentences.append(f"The {decoder} decoder: at every layer another one is better, and that holds up.")
+            sentences.append(f"The {decoder} decoder: at every layer another is better, and the difference holds up.")
     return sentences
 
 
 def _far_layers(board: Board) -> list[str]:
-    """Layers whose best decoder is surely behind the winner, and far."""
+    """Layers whose best decoder is far behind the winner, if that holds up."""
     layers = [board.having(encoder=encoder)[0] for encoder in sorted({item.encoder for item in board.single})]
     behind = {item: board.against_winner[item.label] for item in layers if item is not board.winner}
     far = sorted((found.difference, item.encoder) for item, found in behind.items()
                  if found.difference > FAR_DB and holds_up(found))
-    told = ", ".join(f"{encoder} ({difference:.1f} dB)" for difference, encoder in far)
-    return [f"Layers whose best decoder is more than {FAR_DB:g} dB below the winner: {told}."] if far else []
+    listed = ", ".join(f"{encoder} ({difference:.1f} dB)" for difference, encoder in far)
+    return [f"Layers whose best decoder is more than {FAR_DB:g} dB below the winner: {listed}."] if far else []
 
 
 def _small_gains(board: Board) -> list[str]:
-    """Ensembles, where the best of them gains little over the best single model: one of the two is the winner."""
+    """Ensembles, if the best of them gains little over the best single model; one of the two is the winner."""
     if not (board.ensembles and board.single):
         return []
     ensemble, single = board.ensembles[0], board.single[0]
@@ -145,9 +137,9 @@ def _beside(found: Comparison) -> str:
 
 
 def _verdict(found: Comparison, family: int) -> str:
-    """Whether a difference is real, by its corrected p, and how many comparisons that was corrected for."""
+    """Whether a difference holds up, with its corrected p and the number of comparisons."""
     if found.images == 1:
-        return "one test image decides nothing"
+        return "one test image is not enough to tell"
     p = found.p if found.p_corrected is None else found.p_corrected
     corrected = f", corrected for {family} comparisons" if family > 1 else ""
     test = f"Wilcoxon p = {p:.2g}{corrected}, {found.images} test images"

@@ -17,8 +17,15 @@ from inversion.config.document import DocumentError
 from inversion.console import Console, make_table
 from inversion.errors import InversionError
 from inversion.metrics import count_exact, counted, is_a_mean
-from inversion.report.data.comparable import COMPARABLE, Group, groups_of, title_of
-from inversion.report.data.labels import Document, distinguished, name_of
+from inversion.report.data.comparable import (
+    COMPARABLE,
+    Document,
+    Group,
+    distinguished,
+    groups_of,
+    name_of,
+    title_of,
+)
 from inversion.tracking.search import document_of
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from inversion.config.resolve import RECIPE
 from inversion.errors import UnknownNameError
 from inversion.report.data.board import Board, make_boards
 from inversion.report.data.collect import collect
-from inversion.report.data.study_data import StudyData
+from inversion.report.data.study import StudyData
 from inversion.report.render import charts
 from inversion.report.tables import costs, questions, rankings
-from inversion.report.tables.records import failures
+from inversion.report.tables.overview import failures
 from inversion.report.tables.references import references
 from inversion.tracking.connection import connect
 

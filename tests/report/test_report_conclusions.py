@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inversion.report.conclusions import headline, not_told_apart, recommendations
+from inversion.report.conclusions import headline, recommendations, tied_with_winner
 from inversion.report.data.board import Board, make_boards
 from inversion.report.data.collect import collect
-from inversion.report.data.study_data import StudyData
+from inversion.report.data.study import StudyData
 from inversion.report.tables import questions, rankings
-from inversion.report.tables.summary import standing, summary
+from inversion.report.tables.overview import standing, summary
 from inversion.tracking.connection import connect
 from inversion.tracking.study import SIDE_BY_SIDE
 
@@ -34,7 +34,7 @@ def test_the_headline_says_who_won_and_whether_it_is_real(
     assert text.startswith("vgg16:block1+wavelet won with 25.00 dB")
     assert "1.00 dB" in text
     assert "the difference holds up" in text
-    assert not_told_apart(board) == []
+    assert tied_with_winner(board) == []
 
 
 def test_a_winner_by_chance_is_called_that(make_study: Callable[..., Any], scores: Callable[..., Any]) -> None:
@@ -43,7 +43,7 @@ def test_a_winner_by_chance_is_called_that(make_study: Callable[..., Any], score
     made.add(scores(24.9, noise=2.0), decoder="attention")
     _, (board,) = read(made)
     assert "that may be chance" in " ".join(headline(board))
-    assert [item.label for item in not_told_apart(board)] == ["vgg16:block1+attention"]
+    assert [item.label for item in tied_with_winner(board)] == ["vgg16:block1+attention"]
 
 
 def test_one_run_of_one_image_is_reported_without_an_interval(make_study: Callable[..., Any]) -> None:
@@ -102,7 +102,7 @@ def test_every_sentence_on_the_winner_is_corrected_for_all_comparisons_with_it(
         assert found.p < 0.05 < (found.p_corrected or 0)
     sentences = headline(board)
     assert "that may be chance (Wilcoxon p = 0.13, corrected for 3 comparisons, 12 test images)" in sentences[1]
-    assert len(not_told_apart(board)) == 3
+    assert len(tied_with_winner(board)) == 3
     assert "holds up" not in " ".join([*sentences, *(advice.text for advice in recommendations(board, None))])
     assert "Ensembles: the best gains +0.04 dB" in recommendations(board, None)[-1].text
     assert "that may be chance (Wilcoxon p = 0.13" in recommendations(board, None)[-1].text

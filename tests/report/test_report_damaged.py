@@ -13,9 +13,9 @@ from inversion.cli.app import run_command
 from inversion.cli.report import cli
 from inversion.report.data.board import make_boards
 from inversion.report.data.collect import collect
-from inversion.report.data.study_data import StudyData
+from inversion.report.data.study import StudyData
 from inversion.report.render.pictures import scenes
-from inversion.report.tables.records import failures
+from inversion.report.tables.overview import failures
 from inversion.tracking.connection import connect
 
 Damage = Callable[[Path], object]

@@ -16,7 +16,7 @@ from inversion.config.document import VERSION
 from inversion.report import leaderboard
 from inversion.report.data.board import make_boards
 from inversion.report.data.collect import collect
-from inversion.report.tables.records import failures
+from inversion.report.tables.overview import failures
 from inversion.tracking.connection import connect
 
 Change = Callable[[dict[str, Any]], object]

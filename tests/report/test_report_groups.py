@@ -11,12 +11,12 @@ import pytest
 from inversion.report import leaderboard
 from inversion.report.data.board import Board, make_boards
 from inversion.report.data.collect import collect
-from inversion.report.data.comparable import groups_of
-from inversion.report.data.labels import distinguished
-from inversion.report.data.study_data import StudyData
-from inversion.report.published.evidence import BoardEvidence
-from inversion.report.published.published_figures import published_table
+from inversion.report.data.comparable import distinguished, groups_of
+from inversion.report.data.study import StudyData
+from inversion.report.published.feature_inversion import study as paper
 from inversion.report.tables import costs, questions, rankings
+from inversion.report.tables.findings import BoardEvidence
+from inversion.report.tables.published import published_table
 from inversion.tracking.connection import connect
 
 
@@ -133,13 +133,13 @@ def test_the_best_by_validation_stands_for_its_variants_in_findings_and_publishe
     assert grown.chosen[name].label == f"{name} epochs=60"
     assert name in BoardEvidence(grown).configurations()
     assert BoardEvidence(grown).score(name) == pytest.approx(25.0)
-    row, = (row for row in published_table(grown).rows if row["configuration"] == name)
+    row, = (row for row in published_table(paper(), grown).rows if row["configuration"] == name)
     assert (row["psnr"], row["published_psnr"]) == (pytest.approx(25.0), 17.43)
     assert f"{name} epochs=60" in grown.choice
-    assert grown.choice in published_table(grown).note
-    assert {row["published_psnr"] for row in rankings.leaderboard(grown).rows
+    assert grown.choice in published_table(paper(), grown).note
+    assert {row["published_psnr"] for row in rankings.leaderboard(grown, [paper()]).rows
             if row["configuration"].startswith(name)} == {17.43}
-    assert questions.baseline(grown).shown[1].title == "resnet34:layer1+attention epochs=60"
+    assert questions.baseline(grown, paper()).shown[1].title == "resnet34:layer1+attention epochs=60"
 
 
 def test_without_validation_the_best_by_the_test_stands_for_its_variants(

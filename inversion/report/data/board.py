@@ -1,4 +1,4 @@
-"""Configurations that can be compared: the runs of a study put together by everything but their seed."""
+"""Boards: groups of comparable configurations, best first, with their paired comparisons."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from inversion.report.data.comparable import Group, groups_of, title_of
+from inversion.report.data.comparable import Group, distinguished, groups_of, identity_of, title_of
 from inversion.report.data.configuration import Configuration, plain_name
-from inversion.report.data.labels import distinguished, identity_of
-from inversion.report.data.study_data import ReportRun
-from inversion.report.stats.statistics import Comparison, compare_all_pools, compare_family, compare_pools
+from inversion.report.data.study import ReportRun
+from inversion.report.stats.comparisons import Comparison, compare_all_pools, compare_family, compare_pools
 
 Key = TypeVar("Key", bound=Hashable)
 
 COMPARED = 60
-"""So many configurations are compared with each other: all of the published study's, and 1,770 pairs."""
+"""Number of configurations that are compared with each other (1,770 pairs)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Board:
-    """Configurations of one protocol, data set, weights and image size, the best first."""
+    """Configurations of one protocol, data set, weights and image size, best first."""
 
     group: Group
     configurations: Sequence[Configuration]
@@ -33,17 +32,17 @@ class Board:
 
     @cached_property
     def single(self) -> list[Configuration]:
-        """Those of one encoder."""
+        """Configurations with one encoder."""
         return [item for item in self.configurations if not item.is_ensemble]
 
     @cached_property
     def ensembles(self) -> list[Configuration]:
-        """Those of several encoders."""
+        """Configurations with several encoders."""
         return [item for item in self.configurations if item.is_ensemble]
 
     @property
     def winner(self) -> Configuration:
-        """The best of all by test PSNR."""
+        """The best configuration by test PSNR."""
         return self.configurations[0]
 
     @cached_property
@@ -52,22 +51,21 @@ class Board:
 
     @cached_property
     def chosen(self) -> dict[str, Configuration]:
-        """For each plain name (``vgg16:block1+wavelet``) the configuration that stands for it.
+        """The configuration that represents each plain name (``vgg16:block1+wavelet``).
 
-        Where it was run with several values of another parameter, the one with the best validation PSNR, or by the
-        test where not all of them have one.
+        Of several variants, the one with the best validation PSNR; by test PSNR if one has no validation PSNR.
         """
-        return {name: _best(items) for name, items in together(self.configurations, lambda item: item.plain).items()}
+        return {name: _best(items) for name, items in group_by(self.configurations, lambda item: item.plain).items()}
 
     @property
     def choice(self) -> str:
-        """A sentence on what stands for what; empty where there was nothing to choose."""
+        """A sentence naming the chosen variants; empty if no configuration has several."""
         several = [item for name, item in self.chosen.items() if item.label != name]
         if not several:
             return ""
         shown = ", ".join(item.label for item in several[:4]) + (" …" if len(several) > 4 else "")
-        return ("Of a configuration that was run with several values of another parameter, the one with the best "
-                f"validation PSNR (else test PSNR) stands here: {shown}.")
+        return ("For a configuration that was run with several values of another parameter, the variant with the best "
+                f"validation PSNR (else test PSNR) is used here: {shown}.")
 
     @cached_property
     def precisions(self) -> list[str]:
@@ -75,39 +73,39 @@ class Board:
         return sorted({item.precision for item in self.configurations})
 
     def having(self, encoder: str | None = None, decoder: str | None = None) -> list[Configuration]:
-        """Single models of an encoder's layer, of a decoder, or both, the best first."""
+        """Single models with this encoder, this decoder, or both, best first."""
         there = self.single if encoder is None else self._by_encoder.get(encoder, [])
         return [item for item in there if decoder in (None, item.decoder)]
 
     @cached_property
     def _by_encoder(self) -> dict[str, list[Configuration]]:
-        return together(self.single, lambda item: item.encoder)
+        return group_by(self.single, lambda item: item.encoder)
 
     @cached_property
     def comparisons(self) -> dict[tuple[str, str], Comparison]:
-        """Every pair of the best ``COMPARED`` configurations, paired by image, Holm-corrected over all of them."""
+        """Every pair of the best ``COMPARED`` configurations, paired by image, Holm-corrected over all pairs."""
         return compare_all_pools({item.label: item.psnr for item in self.configurations[:COMPARED]})
 
     @cached_property
     def against_winner(self) -> dict[str, Comparison]:
-        """The winner less each other configuration, by the other's label: one family (Holm)."""
+        """The winner minus each other configuration, by the label of the other; one Holm family."""
         found = self.family([(self.winner, item) for item in self.configurations[1:]])
         return {label: comparison for (_, label), comparison in found.items()}
 
     def family(self, pairs: Iterable[tuple[Configuration, Configuration]]) -> dict[tuple[str, str], Comparison]:
-        """The first less the second of each pair, by their labels, Holm-corrected over these pairs."""
+        """First minus second configuration of each pair, by labels, Holm-corrected over these pairs."""
         labels = [(a.label, b.label) for a, b in pairs if a is not b]
         return compare_family({name: self.by_label[name].psnr for pair in labels for name in pair}, labels)
 
     def compare(self, a: str, b: str) -> Comparison | None:
-        """Two configurations by label, paired by image, not corrected; None if one of them is not here."""
+        """Compares two configurations by label, paired by image, not corrected; None if one is not on this board."""
         if a not in self.by_label or b not in self.by_label:
             return None
         return compare_pools(self.by_label[a].psnr, self.by_label[b].psnr)
 
 
-def together(items: Iterable[Configuration], key: Callable[[Configuration], Key]) -> dict[Key, list[Configuration]]:
-    """Configurations by what they share, in their order."""
+def group_by(items: Iterable[Configuration], key: Callable[[Configuration], Key]) -> dict[Key, list[Configuration]]:
+    """Groups configurations by a key, keeping their order."""
     found: dict[Key, list[Configuration]] = {}
     for item in items:
         found.setdefault(key(item), []).append(item)
@@ -115,9 +113,9 @@ def together(items: Iterable[Configuration], key: Callable[[Configuration], Key]
 
 
 def make_boards(runs: Iterable[ReportRun]) -> list[Board]:
-    """The scored runs in groups of those that can be compared, the largest group first.
+    """Groups the scored runs into boards of comparable configurations, largest first.
 
-    Scores on other images than the rest's, whatever the digests say, make a group of their own.
+    Runs that were scored on different test images never share a board, whatever their digests say.
     """
     scored = [run for run in runs if run.is_scored]
     groups: dict[tuple[Group, frozenset[str]], list[ReportRun]] = {}

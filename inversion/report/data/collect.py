@@ -1,7 +1,12 @@
-"""Reading a study from the tracking server."""
+"""Reads a study from the tracking server: its runs, their scores, and artifacts such as pictures.
+
+Missing or unreadable artifacts are logged and left out; a server that cannot be reached is an error.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -10,25 +15,34 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]
 from mlflow.entities import Run
 
 from inversion.config.document import DocumentError, NoDocumentError
 from inversion.errors import DamagedArtifactError, MissingArtifactError
 from inversion.metrics import counted
-from inversion.report.data.artifacts import fetch_list, fetch_text
-from inversion.report.data.study_data import ReportRun, StudyData
-from inversion.tracking.artifacts import RESTORE, require_artifacts
+from inversion.report.data.study import ReportRun, StudyData
+from inversion.tracking.artifacts import RESTORE, download_artifact, require_artifacts
 from inversion.tracking.connection import Connection
-from inversion.tracking.results import PER_IMAGE, fetch_image_scores
+from inversion.tracking.masking import first_line
+from inversion.tracking.results import ALL_PICTURES, PER_IMAGE, fetch_image_scores
 from inversion.tracking.search import KIND, document_of, search
 from inversion.tracking.study import DIGEST, RUNS_FILE, SETTINGS_FILE, STUDY, children, require_study
 
 THREADS = 8
-"""Artifacts are fetched side by side: each is a request of some milliseconds."""
+"""Number of artifacts downloaded in parallel."""
+
+JPEG, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+"""First and last bytes of a JPEG file; a truncated file lacks the last ones."""
+
+Pictures = dict[str, tuple[bytes, bytes]]
+"""Original and reconstruction as JPEG files, by image name."""
+
+_logger = logging.getLogger(__name__)
 
 
 def collect(connection: Connection, name: str) -> StudyData:
-    """Reads a study from the tracking server, the scores of every test image included.
+    """Reads a study from the tracking server, including the scores of every test image.
 
     Raises:
         RequestError: the experiment has no such study, or its artifacts are on another machine.
@@ -50,12 +64,12 @@ def collect(connection: Connection, name: str) -> StudyData:
 
 
 def _is_planned(item: object) -> bool:
-    """Whether an item of the list of queued runs is one."""
+    """Whether an item of the list of queued runs is well-formed."""
     return isinstance(item, dict) and "run" in item and "digest" in item and isinstance(item["digest"], str | None)
 
 
 def histories(connection: Connection, run_ids: Mapping[str, str], metric: str) -> dict[str, list[tuple[int, float]]]:
-    """PSNR by epoch of several runs, given by label; values that are no finite numbers are left out."""
+    """A metric (PSNR) by epoch for several runs, by label; values that are not finite are dropped."""
     def read(run_id: str) -> list[tuple[int, float]]:
         points = connection.client.get_metric_history(run_id, metric)
         return sorted((point.step, float(counted(point.value))) for point in points if math.isfinite(point.value))
@@ -65,7 +79,7 @@ def histories(connection: Connection, run_ids: Mapping[str, str], metric: str) -
 
 
 def _once_each(runs: Iterable[Run]) -> list[Run]:
-    """One run for each configuration: a FINISHED one before others, else the newest."""
+    """One run per digest: a FINISHED one if there is one, else the newest."""
     best: dict[str, Run] = {}
     for run in runs:
         digest = run.data.tags.get(DIGEST, run.info.run_id)
@@ -77,7 +91,7 @@ def _once_each(runs: Iterable[Run]) -> list[Run]:
 def _read(connection: Connection, run: Run) -> ReportRun | None:
     try:
         document = document_of(run)
-    except NoDocumentError:  # killed before it was described
+    except NoDocumentError:  # killed before its configuration was logged
         return None
     except DocumentError as error:
         return ReportRun(run, {}, problem=str(error))
@@ -90,11 +104,11 @@ def _read(connection: Connection, run: Run) -> ReportRun | None:
 
 
 def _scores(run_id: str, document: Mapping[str, Any]) -> pd.DataFrame:
-    """Every test image's scores, PSNR as it counts.
+    """The scores of every test image, with PSNR capped as in every mean.
 
     Raises:
-        MissingArtifactError: there are none.
-        DamagedArtifactError: they cannot be read, or are not of all the run's test images.
+        MissingArtifactError: the run has no scores.
+        DamagedArtifactError: the scores cannot be read, or do not cover all test images of the run.
     """
     with tempfile.TemporaryDirectory() as folder:
         scores = pd.DataFrame(fetch_image_scores(run_id, Path(folder)))
@@ -109,3 +123,64 @@ def _specs(connection: Connection, run_id: str) -> dict[str, str]:
     """The spec files that the study was queued from, by name."""
     names = [item.path for item in connection.client.list_artifacts(run_id) if item.path.endswith((".yaml", ".yml"))]
     return {name: fetch_text(connection, run_id, name) or "" for name in names}
+
+
+def pictures_of(connection: Connection, run_id: str) -> Pictures | None:
+    """The pictures of a run; None if it logged none, or they cannot be read."""
+    table = fetch_parquet(connection, run_id, f"reconstructions/{ALL_PICTURES}")
+    if table is None:
+        return None
+    if not _has_pictures(table):
+        _logger.warning("run %s: reconstructions/%s is damaged; its pictures are not shown", run_id, ALL_PICTURES)
+        return None
+    return dict(zip(table["image"], zip(table["original"], table["reconstruction"], strict=True), strict=True))
+
+
+def _has_pictures(table: pd.DataFrame) -> bool:
+    """Whether a table looks like one that ``results.log_all_pictures`` wrote, checked without decoding the pictures."""
+    files = ("original", "reconstruction")
+    if not {"image", *files}.issubset(table.columns) or not table["image"].is_unique:
+        return False
+    return all(isinstance(file, bytes) and file.startswith(JPEG) and file.rstrip(b"\0").endswith(JPEG_END)
+               for name in files for file in table[name])
+
+
+def fetch(connection: Connection, run_id: str, artifact: str, folder: Path) -> Path | None:
+    """Downloads an artifact of a run; None if it does not exist.
+
+    Raises:
+        InversionError: the server cannot be reached, or refuses the request. The report would be incomplete.
+    """
+    try:
+        return download_artifact(run_id, artifact, folder, connection.client)
+    except MissingArtifactError as error:
+        _logger.info("%s", error)
+        return None
+
+
+def fetch_parquet(connection: Connection, run_id: str, artifact: str) -> pd.DataFrame | None:
+    """A Parquet artifact of a run; None if it does not exist or cannot be read."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = fetch(connection, run_id, artifact, Path(folder))
+        try:
+            return pd.read_parquet(path) if path else None
+        except (OSError, ValueError, pa.ArrowException) as error:
+            _logger.warning("run %s: %s cannot be read: %s", run_id, artifact, first_line(error))
+            return None
+
+
+def fetch_list(connection: Connection, run_id: str, artifact: str) -> list[Any]:
+    """A JSON list artifact of a run; empty if it does not exist or cannot be read."""
+    try:
+        found = json.loads(fetch_text(connection, run_id, artifact) or "[]")
+    except (ValueError, RecursionError) as error:
+        _logger.warning("run %s: %s cannot be read: %s", run_id, artifact, first_line(error))
+        return []
+    return found if isinstance(found, list) else []
+
+
+def fetch_text(connection: Connection, run_id: str, artifact: str) -> str | None:
+    """A text artifact of a run; None if it does not exist."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = fetch(connection, run_id, artifact, Path(folder))
+        return path.read_text(encoding="utf-8", errors="replace") if path else None

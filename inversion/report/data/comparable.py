@@ -1,6 +1,7 @@
-"""Which runs can be compared: the same target, photographs, frozen weights, image size and metric, each by its content.
+"""Which runs can be compared, and labels that are unique within a group of comparable runs.
 
-Names and paths do not count: a folder may be copied, and another file may lie where one was.
+Runs are comparable if protocol, images, frozen weights, image size and metric are the same. Images and weights are
+compared by content: a folder may have been copied, and the file at a path may have changed.
 """
 
 from __future__ import annotations
@@ -8,32 +9,35 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from inversion.config.resolve import RECIPE
+from inversion.config.resolve import RECIPE, Fallback, run_name
+from inversion.config.run_config import RunConfig
 
 COMPARABLE = ("protocol", "data", "weights", "image_size", "test_limit", "lpips_weights", "recipe")
-"""What has to be the same for two scores to be ranked together."""
+"""What must be equal for two scores to be ranked together."""
 
 USUAL = {"test_limit": "0", "lpips_weights": "off", "recipe": str(RECIPE)}
-"""What goes without saying in a title."""
+"""Default values, which titles leave out."""
 
 Group = tuple[str, ...]
-"""A text for each name in ``COMPARABLE``; where two texts are equal, so are the contents that they stand for."""
+"""A text for each name in ``COMPARABLE``; equal texts stand for equal contents."""
 
 Document = Mapping[str, Any]
+"""The configuration of a run, as in its tag ``inversion.config``."""
 
 
 def title_of(group: Group) -> str:
-    """What the members of a group have in common, in words."""
+    """What the runs of a group have in common, as a title."""
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in zip(COMPARABLE, group, strict=True)
                      if USUAL.get(name) != value)
 
 
 def groups_of(documents: Sequence[Document]) -> list[Group]:
-    """For each run's document (``inversion.config``), what its scores can be compared within."""
+    """The group of each run, from its document."""
     names = _names_of_data(documents)
     weights = _weights(documents)
     return [_group(document["identity"], names, text) for document, text in zip(documents, weights, strict=True)]
@@ -47,7 +51,7 @@ def _group(identity: Mapping[str, Any], names: Mapping[str, str], weights: str) 
 
 
 def _names_of_data(documents: Sequence[Document]) -> dict[str, str]:
-    """One name for each content, whatever its folders are called."""
+    """One name per data digest, whatever the folders are called."""
     names: dict[str, str] = {}
     for document in documents:
         digest, name = document["identity"]["data"], str(document["data"]["name"])
@@ -64,18 +68,18 @@ def _lpips(identity: str | None) -> str:
 
 @dataclass
 class _Family:
-    """Frozen weights that belong together: what was asked for, and the content that each encoder got."""
+    """Frozen weights that belong together: the values requested, and the content that each encoder got."""
 
     asked: set[str] = field(default_factory=set)
     content: dict[str, str] = field(default_factory=dict)
 
     def takes(self, asked: str, content: Mapping[str, str]) -> bool:
-        """Whether no encoder got anything else here, and something ties the two together."""
+        """Whether no encoder has other content here, and the request or an encoder is shared."""
         agree = all(self.content.get(encoder, identity) == identity for encoder, identity in content.items())
         return agree and (asked in self.asked or bool(self.content.keys() & content.keys()))
 
     def text(self, precise: bool) -> str:
-        """``imagenet``, ``random:7``, or for files and mixtures a digest; ``precise`` gives the digest always."""
+        """``imagenet``, ``random:7``, or a digest for files and mixtures; ``precise`` always adds the digest."""
         keywords = sorted(text for text in self.asked if re.fullmatch(r"imagenet|random(:\d+)?", text))
         digest = hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()[:8]
         if not keywords:
@@ -84,10 +88,10 @@ class _Family:
 
 
 def _weights(documents: Sequence[Document]) -> list[str]:
-    """A text for each document's weights.
+    """A text for the weights of each document.
 
-    Different encoders have different weights, so equality is of families: runs that asked for the same, or share an
-    encoder, as long as no encoder has two contents. Those with most encoders tie others together, and come first.
+    Different encoders have different weights, so weights are compared by family: runs that requested the same weights
+    or share an encoder, provided no encoder has two contents. Runs with most encoders come first, as they link others.
     """
     asked = [(str(document["parameters"]["weights"]), document["identity"]["weights"]) for document in documents]
     found: list[_Family] = []
@@ -104,3 +108,55 @@ def _weights(documents: Sequence[Document]) -> list[str]:
     plain = [family.text(precise=False) for family in found]
     texts = {id(family): family.text(precise=plain.count(text) > 1) for family, text in zip(found, plain, strict=True)}
     return [texts[id(of[number])] for number in range(len(documents))]
+
+
+def name_of(document: Document) -> str:
+    """The name that a run was created with; the one shown in MLflow can be edited."""
+    parameters = {name: document["parameters"].get(name, otherwise) for name, otherwise in (
+        ("encoder", ""), ("decoder", ""), ("fusion", "none"), ("seed", 0))}
+    if method := document["parameters"].get("method", document.get("method")):  # `inversion optimize` has no decoder
+        parameters |= {"decoder": method, "fusion": "none"}
+    fallbacks = [Fallback(**fallback) for fallback in document.get("fallbacks", [])]
+    return run_name(RunConfig.model_construct(**parameters), fallbacks)
+
+
+def identity_of(document: Document) -> str:
+    """Everything that determines the scores of a run except the seed, as a text."""
+    identity = document["identity"]
+    parameters = {name: value for name, value in identity["parameters"].items() if name != "seed"}
+    return json.dumps({**identity, "parameters": parameters}, sort_keys=True)
+
+
+def distinguished(names: Sequence[str], documents: Sequence[Document]) -> list[str]:
+    """A unique label for each run: its name, followed by the parameters in which runs of that name differ.
+
+    ``vgg16:block1+wavelet``, or ``vgg16:block1+wavelet lr=0.01`` if another run of that name has another ``lr``. Runs
+    that no parameter distinguishes get digits of their identity. Runs that differ only in the seed must be given names
+    that contain it.
+    """
+    differing = _differing(names, documents)
+    labels = [" ".join([name, *(f"{key}={_value(document, key)}" for key in differing[name])])
+              for document, name in zip(documents, names, strict=True)]
+    counts = Counter(labels)
+    unique = [label if counts[label] == 1 else f"{label} #{_digits(document)}"
+              for label, document in zip(labels, documents, strict=True)]
+    assert len(set(unique)) == len(unique), unique  # noqa: S101  tables look up configurations by label
+    return unique
+
+
+def _differing(names: Sequence[str], documents: Sequence[Document]) -> dict[str, list[str]]:
+    """For each name, the parameters that have several values among its runs."""
+    values: dict[str, dict[str, set[str]]] = {}
+    for document, name in zip(documents, names, strict=True):
+        for key in document["identity"]["parameters"]:
+            values.setdefault(name, {}).setdefault(key, set()).add(_value(document, key))
+    return {name: [key for key, found in sorted(keys.items()) if key != "seed" and len(found) > 1]
+            for name, keys in values.items()}
+
+
+def _value(document: Document, key: str) -> str:
+    return str(document["identity"]["parameters"].get(key))
+
+
+def _digits(document: Document) -> str:
+    return hashlib.sha256(identity_of(document).encode()).hexdigest()[:6]

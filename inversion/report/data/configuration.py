@@ -1,4 +1,4 @@
-"""One configuration of a study: its seeds together, what they scored, and what they cost."""
+"""One configuration of a study with all its seeds: scores and costs."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ import numpy as np
 from inversion.config.resolve import run_name
 from inversion.config.run_config import RunConfig
 from inversion.metrics import count_exact, counted
-from inversion.report.data.study_data import ReportRun
-from inversion.report.stats.seed_pool import SeedPool, pool_seeds
-from inversion.report.stats.statistics import Interval, pool_interval
+from inversion.report.data.study import ReportRun
+from inversion.report.stats.intervals import Interval, SeedPool, pool_interval, pool_seeds
 from inversion.tracking.study import SIDE_BY_SIDE
 
 CHOICES = frozenset({"encoder", "layer", "decoder", "fusion", "decoder_options", "seed"})
-"""Parameters that questions of a study are about; the others are to be equal where two are compared for one."""
+"""Parameters that the question tables vary; all others must be equal for two configurations to be compared there."""
 
 PRECISION = "precision"
-"""It changes speed, and the numbers hardly: it is shown where it differs, and parts nothing."""
+"""Changes the speed and hardly the scores: shown if it differs, but runs are ranked together."""
 
 MEMORY = ("train_peak_memory_mb", "eval_peak_memory_mb")
-"""On a CPU they are the whole process's, which has grown with every run before, and side by side that of all the runs
-on one encoder pass: not to be compared."""
+"""Not comparable on a CPU, where they cover the whole process and all runs before, or for co-trained runs, where they
+cover all runs that share an encoder pass."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +42,7 @@ class Configuration:
 
     @cached_property
     def plain(self) -> str:
-        """Its name without what tells variants apart: ``vgg16:block1+wavelet`` of ``vgg16:block1+wavelet lr=0.01``."""
+        """The label without differing parameters: ``vgg16:block1+wavelet`` for ``vgg16:block1+wavelet lr=0.01``."""
         return plain_name(self.parameters)
 
     @property
@@ -69,24 +68,24 @@ class Configuration:
 
     @cached_property
     def settings(self) -> tuple[tuple[str, str], ...]:
-        """All that decides its numbers and that no question of the study is about, the precision left out."""
+        """Everything that determines the scores, except the precision and the parameters in ``CHOICES``."""
         identity = next(iter(self.runs.values())).document["identity"]
         return tuple(sorted((name, str(value)) for name, value in identity["parameters"].items()
                             if name not in CHOICES and name != PRECISION))
 
     @cached_property
     def same_decoder(self) -> tuple[Any, ...]:
-        """What two configurations share that differ in their encoders alone."""
+        """Equal for two configurations that differ only in the encoder."""
         return self.decoder, str(self.parameters["decoder_options"]), self.settings
 
     @cached_property
     def owns_memory(self) -> bool:
-        """Whether all its runs trained on a GPU and by themselves, so that their memory is their own."""
+        """Whether all runs trained on a GPU and were not co-trained, so that their memory figures are their own."""
         return all(str(run.parameters["device"]).startswith("cuda") and SIDE_BY_SIDE not in run.tags
                    for run in self.runs.values())
 
     def pool(self, metric: str) -> SeedPool | None:
-        """Scores of every test image for each seed; None where the metric is off."""
+        """Scores of every test image for each seed; None if the metric was not computed."""
         series = {seed: run.scores.set_index("image")[metric] for seed, run in self.runs.items()
                   if run.scores is not None and np.isfinite(run.scores[metric]).all()}
         return pool_seeds(series) if series else None
@@ -95,7 +94,7 @@ class Configuration:
     def psnr(self) -> SeedPool:
         """PSNR of every test image for each seed, in dB."""
         pool = self.pool("psnr")
-        assert pool is not None  # noqa: S101  a board takes scored runs only
+        assert pool is not None  # noqa: S101  boards contain scored runs only
         return pool
 
     @cached_property
@@ -109,7 +108,7 @@ class Configuration:
         return pool.mean if pool else None
 
     def std(self, metric: str) -> float | None:
-        """Standard deviation over the images (ddof 0), as the published study has it; averaged over the seeds."""
+        """Standard deviation over the images (ddof 0), averaged over the seeds."""
         pool = self.pool(metric)
         return float(pool.table.std(axis=0, ddof=0).mean()) if pool else None
 
@@ -121,21 +120,21 @@ class Configuration:
 
     @property
     def best_validation(self) -> float | None:
-        """PSNR of the validation images at the best epoch, averaged over the seeds; None where one has none."""
+        """Validation PSNR at the best epoch, averaged over the seeds; None if it is missing for a seed."""
         values = counted([run.metrics.get("best/val_psnr", math.nan) for run in self.runs.values()])
         return float(values.mean()) if np.isfinite(values).all() else None
 
     @cached_property
     def exact(self) -> int:
-        """How many reconstructions of test images are exact, over all seeds: each counts as ``EXACT_DB``."""
+        """Number of exact reconstructions of test images over all seeds; each counts as ``EXACT_DB``."""
         return count_exact(self.psnr.values)
 
     def own_cost(self, metric: str) -> float | None:
-        """The same, but None for memory that is not the run's own."""
+        """Like ``cost``, but None for memory that is not the run's own."""
         return None if metric in MEMORY and not self.owns_memory else self.cost(metric)
 
 
 def plain_name(parameters: Mapping[str, Any]) -> str:
     """``vgg16:block1+wavelet``: a configuration's name without its seed."""
     known = {name: value for name, value in parameters.items() if name in RunConfig.model_fields}
-    return run_name(RunConfig.model_construct(**{**known, "seed": 0}), [])  # unchecked: it may be of another version
+    return run_name(RunConfig.model_construct(**{**known, "seed": 0}), [])  # may come from another version

@@ -1,4 +1,4 @@
-"""The charts of the report, by plotly: transparent and grey, so that they read on a light and on a dark page."""
+"""The Plotly charts of the report, in colours that are legible on a light and a dark page."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
 from inversion.report.data.board import Board
-from inversion.report.stats.statistics import holds_up
+from inversion.report.stats.comparisons import holds_up
 
 INK, LINES = "#808890", "rgba(128, 136, 144, 0.25)"
 COLOURS = ("#3b82c4", "#e07b39", "#3f9e6e", "#c2528b", "#8a6fd1", "#b59a2d", "#4aa8b5", "#b5534a")
 MATRIX = 24
-"""So many configurations fit into a matrix that can be read."""
+"""Largest number of configurations in the matrix of differences."""
 
 CURVES = 60
-"""So many configurations have their curve."""
+"""Largest number of learning curves."""
 
 SHOWN_CURVES = 8
+"""Curves that are visible at first."""
+
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 
 
 def ranking(board: Board) -> go.Figure:
-    """Every configuration's PSNR with its 95 % interval, by decoder."""
+    """PSNR of every configuration with its 95 % interval, coloured by decoder."""
     figure = _figure(height=120 + 20 * len(board.configurations))
     for decoder, colour in _colours(board).items():
         items = [item for item in board.configurations if item.decoder == decoder]
@@ -42,7 +44,7 @@ def ranking(board: Board) -> go.Figure:
 
 
 def against(board: Board, metric: str, title: str) -> go.Figure:
-    """PSNR against what a configuration costs, on a logarithmic axis."""
+    """PSNR against a metric such as training time, on a logarithmic axis."""
     figure = _figure(height=420)
     for decoder, colour in _colours(board).items():
         items = [item for item in board.configurations if item.decoder == decoder and (item.cost(metric) or 0) > 0]
@@ -58,7 +60,7 @@ def against(board: Board, metric: str, title: str) -> go.Figure:
 
 
 def curves(board: Board, histories: Curves) -> go.Figure:
-    """Validation PSNR by epoch; the best are shown, the others are switched on in the legend."""
+    """Validation PSNR by epoch; only the best configurations are visible until others are switched on in the legend."""
     figure = _figure(height=460)
     for number, item in enumerate(board.configurations):
         points = histories.get(item.label, ())
@@ -75,7 +77,7 @@ def curves(board: Board, histories: Curves) -> go.Figure:
 
 
 def matrix(board: Board) -> go.Figure:
-    """Differences between the best configurations; a dot where one does not hold up."""
+    """Differences between the best configurations; a dot marks one that does not hold up."""
     labels = [item.label for item in board.configurations[:MATRIX]]
     values, marks = [], []
     for row in labels:
@@ -94,7 +96,7 @@ def matrix(board: Board) -> go.Figure:
 
 
 def captions(board: Board) -> dict[str, str]:
-    """What stands below a chart that leaves configurations out; nothing where all are there."""
+    """Captions of charts that leave configurations out."""
     count = len(board.configurations)
     limits = {"differences": MATRIX, "curves": CURVES}
     return {name: f"The best {most} of {count} configurations." for name, most in limits.items() if count > most}

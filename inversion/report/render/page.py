@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs no network: styles, scripts, charts and pictures stand in it."""
+"""The report as one self-contained HTML page, with styles, scripts, charts and pictures inline."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from inversion.report.render import charts
 from inversion.report.render.pictures import BRIGHTER, Scene
-from inversion.report.reports import Report
+from inversion.report.render.report import Report
 from inversion.text import visible
 
 RANKINGS = ("leaderboard", "top-single", "ensembles")
-ASKED = ("decoders", "architectures", "depth", "ensembles-against-best-single", "resolution", "baseline")
+QUESTIONS = ("decoders", "architectures", "depth", "ensembles-against-best-single", "resolution", "baseline")
 
-RECORDS = {"references": "Without training", "failures": "Failures", "missing": "Not begun"}
+RECORDS = {"references": "Without training", "failures": "Failures", "missing": "Not started"}
 
 
 def render(report: Report) -> str:
@@ -26,7 +26,7 @@ def render(report: Report) -> str:
                               undefined=StrictUndefined, finalize=_legible)
     figures = {name: figure.to_json().replace("</", "<\\/") for name, figure in report.charts.items()}
     return environment.get_template("page.html.j2").render(
-        report=report, tables=report.tables, figures=figures, rankings=RANKINGS, asked=ASKED,
+        report=report, tables=report.tables, figures=figures, rankings=RANKINGS, asked=_asked(report),
         opening=_opening(report.scenes), sections=_sections(report),
         captions=charts.captions(report.board) if report.board else {},
         normalised=any(scene.target for scene in report.scenes),
@@ -35,30 +35,35 @@ def render(report: Report) -> str:
 
 
 def _legible(value: object) -> object:
-    """What an expression of the template gives, with control characters as escapes; our own scripts are left alone."""
+    """Escapes control characters in the value of a template expression; our own markup is left alone."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return "\n".join(map(visible, value.split("\n")))
     return value
 
 
 def _opening(scenes: Sequence[Scene]) -> str:
-    """The role of the image that is shown first: the median tells most."""
+    """The role of the image that is shown first: the median if there is one."""
     roles = [scene.role for scene in scenes]
     return "median" if "median" in roles else roles[0] if roles else ""
 
 
 def _sections(report: Report) -> dict[str, str]:
-    """The sections that have something to show, by the anchor that they stand at."""
+    """Titles of the sections that are not empty, by anchor."""
     keys = {table.key for table in report.tables}
     sections = {
         "pictures": ("Pictures", bool(report.scenes)), "advice": ("What to use", bool(report.advice)),
-        "rankings": ("Who won", not keys.isdisjoint(RANKINGS)), "questions": ("Questions", not keys.isdisjoint(ASKED)),
+        "rankings": ("Who won", not keys.isdisjoint(RANKINGS)), "questions": ("Questions", bool(_asked(report))),
         "costs": ("Costs", "cost-per-db" in keys), "differences-section": ("Is it real?", "differences" in keys),
         "findings": ("Published findings", bool(report.judgements)), "curves": ("Curves", "curves" in report.charts),
         **{table.key: (RECORDS[table.key], True) for table in report.records},
         "apart": ("Other runs", any(key.startswith("leaderboard-") for key in keys)), "summary": ("In numbers", True),
     }
     return {key: title for key, (title, shown) in sections.items() if shown}
+
+
+def _asked(report: Report) -> list[str]:
+    """The keys of the question tables."""
+    return [table.key for table in report.tables if table.key in QUESTIONS or table.key.startswith("baseline-")]
 
 
 def _file(name: str) -> str:

@@ -1,10 +1,9 @@
-"""The pictures of the report: chosen test images beside what configurations made of them."""
+"""The pictures of the report: selected test images with their reconstructions."""
 
 from __future__ import annotations
 
 import base64
 import io
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,33 +12,23 @@ import pandas as pd
 from PIL import Image
 
 from inversion.metrics import decibels
-from inversion.report.data.artifacts import fetch_parquet
 from inversion.report.data.board import Board
+from inversion.report.data.collect import Pictures, pictures_of
 from inversion.report.data.configuration import Configuration
 from inversion.tracking.connection import Connection
-from inversion.tracking.results import ALL_PICTURES
-
-_logger = logging.getLogger(__name__)
 
 SHOWN_CONFIGURATIONS = 6
 BRIGHTER = 3
 ROLES = {"best": 1.0, "upper quartile": 0.75, "median": 0.5, "lower quartile": 0.25, "worst": 0.0}
-"""Which test images are shown, by their rank in the winner's PSNR."""
+"""The test images shown, as quantiles of the winner's PSNR."""
 
 FIRST = ("median", "best", "worst", "upper quartile", "lower quartile")
-"""Which roles are given out first where there are fewer images than roles."""
-
-
-JPEG, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-"""What a JPEG file begins and ends with: one that is cut ends otherwise."""
-
-Pictures = dict[str, tuple[bytes, bytes]]
-"""Original and reconstruction as JPEG files, by the image's name."""
+"""The order in which roles are assigned; with few images, the last roles are dropped."""
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What a configuration made of an image; pictures are data URIs."""
+    """The reconstruction of an image by one configuration; pictures are data URIs."""
 
     label: str
     psnr: str
@@ -51,7 +40,7 @@ class Reconstruction:
 class Scene:
     """One test image, its role (``best`` … ``worst`` by the winner), and its reconstructions.
 
-    ``target`` is what decoders were scored against, where that is not the original: differences are from it.
+    ``target`` is the image that decoders were scored against, if that is not the original. Differences are from it.
     """
 
     image: str
@@ -62,7 +51,7 @@ class Scene:
 
 
 def scenes(connection: Connection, board: Board) -> list[Scene]:
-    """The chosen images; none if the winner's run kept no pictures."""
+    """The selected images; none if the winner logged no pictures."""
     pictured = {item.label: table for item in shown_configurations(board)
                 if (table := pictures_of(connection, next(iter(item.runs.values())).run_id)) is not None}
     if board.winner.label not in pictured:
@@ -92,26 +81,6 @@ def choose(scores: pd.Series) -> dict[str, str]:
     return {role: chosen[role] for role in ROLES if role in chosen}
 
 
-def pictures_of(connection: Connection, run_id: str) -> Pictures | None:
-    """Pictures of a run; None where it kept none, or they cannot be read."""
-    table = fetch_parquet(connection, run_id, f"reconstructions/{ALL_PICTURES}")
-    if table is None:
-        return None
-    if not _is_of_pictures(table):
-        _logger.warning("run %s: reconstructions/%s is damaged, and shows nothing", run_id, ALL_PICTURES)
-        return None
-    return dict(zip(table["image"], zip(table["original"], table["reconstruction"], strict=True), strict=True))
-
-
-def _is_of_pictures(table: pd.DataFrame) -> bool:
-    """Whether a table is what ``results.log_all_pictures`` writes, as far as can be seen without decoding it all."""
-    files = ("original", "reconstruction")
-    if not {"image", *files}.issubset(table.columns) or not table["image"].is_unique:
-        return False
-    return all(isinstance(file, bytes) and file.startswith(JPEG) and file.rstrip(b"\0").endswith(JPEG_END)
-               for name in files for file in table[name])
-
-
 def _scene(board: Board, pictured: Mapping[str, Pictures], image: str, role: str) -> Scene:
     original, _ = pictured[board.winner.label][image]
     target = published_target(original) if board.winner.parameters["protocol"] == "published" else None
@@ -126,7 +95,7 @@ def _scene(board: Board, pictured: Mapping[str, Pictures], image: str, role: str
 
 
 def published_target(original: bytes) -> bytes:
-    """What a decoder of the published protocol is scored against: the normalised picture, clipped to [0, 1]."""
+    """The target of the published protocol: the normalised image, clipped to [0, 1]."""
     import torch
 
     from inversion.images import from_stored, to_uint8
@@ -138,7 +107,7 @@ def published_target(original: bytes) -> bytes:
 
 
 def difference(original: bytes, reconstruction: bytes) -> bytes:
-    """The absolute difference of two JPEG files as one, brightened: it would be black else."""
+    """The absolute difference of two JPEG files as a JPEG file, brightened to be visible."""
     first, second = (np.asarray(Image.open(io.BytesIO(file)).convert("RGB"), np.int16)
                      for file in (original, reconstruction))
     return _jpeg((BRIGHTER * np.abs(first - second)).clip(0, 255).astype(np.uint8))
@@ -151,5 +120,5 @@ def _jpeg(pixels: np.ndarray) -> bytes:
 
 
 def data_uri(jpeg: bytes) -> str:
-    """A JPEG file to stand in an HTML page."""
+    """A JPEG file as a data URI."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

@@ -1,4 +1,4 @@
-"""A report as files: the page, and every table as Markdown, CSV and Parquet, and what was written before them."""
+"""Writes a report as files (the page, and every table as Markdown, CSV and Parquet) and logs them to MLflow."""
 
 from __future__ import annotations
 
@@ -16,31 +16,30 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from inversion.errors import InversionError, RequestError
 from inversion.files import open_regular, replacing
-from inversion.report.render.as_markdown import all_tables, as_markdown
 from inversion.report.render.page import render
-from inversion.report.reports import Report
+from inversion.report.render.report import Report, all_tables, as_markdown
 from inversion.tracking.connection import Connection
 from inversion.tracking.masking import first_line
 from inversion.tracking.search import KIND
 from inversion.tracking.study import STUDY, tag
 
 ARTIFACTS = "report"
-"""Where the files lie in the study's parent run."""
+"""Artifact folder in the parent run of the study."""
 
 MANIFEST = "files.json"
-"""The files of the report in a folder: the next report there removes those, and no others."""
+"""Lists the files of a report in its folder; the next report there removes these files only."""
 
 _logger = logging.getLogger(__name__)
 
 
 def write(report: Report, folder: Path) -> Path:
-    """Writes ``index.html``, ``report.md``, ``tables/`` and the list of them; returns the page's path.
+    """Writes ``index.html``, ``report.md``, ``tables/`` and the list of these files; returns the path of the page.
 
-    Files of an earlier report are removed, whatever else lies there stays.
+    Files of an earlier report are removed; other files stay.
 
     Raises:
-        RequestError: a file cannot be written there.
-        InversionError: the disk is full.
+        RequestError: a file cannot be written.
+        InversionError: the disk is full or failing.
     """
     try:
         _forget(folder)
@@ -55,17 +54,17 @@ def write(report: Report, folder: Path) -> Path:
 
 
 def written(folder: Path) -> list[str]:
-    """The files of the report in a folder, relative to it, as its list says; none without a list that can be read."""
+    """The files of the report in a folder, relative to it; empty without a readable list."""
     try:
         with open_regular(folder / MANIFEST) as file:
             names = json.load(file)
-    except (FileNotFoundError, ValueError):  # also what is no UTF-8
+    except (FileNotFoundError, ValueError):  # includes invalid UTF-8
         return []
     return [name for name in names if _is_ours(name)] if isinstance(names, list) else []
 
 
 def log(connection: Connection, report: Report, folder: Path) -> None:
-    """Puts the files into the study's parent run; the run that ``mlflow run`` made for the report goes below it."""
+    """Logs the files to the parent run of the study, and makes the run of ``mlflow run``, if any, its child."""
     run_id, name = report.data.parent.info.run_id, report.data.name
     if adopted := os.environ.get("MLFLOW_RUN_ID"):
         tag(connection, adopted, {MLFLOW_RUN_NAME: f"{name} (report)", MLFLOW_PARENT_RUN_ID: run_id, KIND: "report",
@@ -78,7 +77,7 @@ def log(connection: Connection, report: Report, folder: Path) -> None:
 
 
 def _write(report: Report, folder: Path) -> list[str]:
-    """Each file is put in its place when it is whole: a link of its name is replaced, never written through."""
+    """Writes each file atomically: a symbolic link of that name is replaced, not followed."""
     writers: dict[str, Callable[[Path], object]] = {
         "index.html": partial(_write_text, render(report)), "report.md": partial(_write_text, as_markdown(report))}
     for table in all_tables(report):
@@ -89,7 +88,7 @@ def _write(report: Report, folder: Path) -> list[str]:
         try:
             with replacing(folder / name) as temporary:
                 writer(temporary)
-        except OSError as error:  # which names the temporary file
+        except OSError as error:  # it names the temporary file
             raise OSError(error.errno, error.strerror or str(error), str(folder / name)) from error
     return list(writers)
 
@@ -105,14 +104,14 @@ def _forget(folder: Path) -> None:
 
 
 def _is_ours(name: object) -> bool:
-    """Whether a name in a list is one that a report could have: a list from elsewhere must not delete anything else."""
+    """Whether a report writes files of that name: a forged list must not delete anything else."""
     path = PurePosixPath(str(name))
     in_tables = path.parts[:-1] == ("tables",) and path.suffix in (".csv", ".parquet", ".md") and path.name[0] != "."
     return in_tables or str(name) in ("index.html", "report.md")
 
 
 def _remove_others(connection: Connection, run_id: str, artifact_uri: str, files: list[str]) -> None:
-    """Tables of an earlier report in the parent run, which this one does not have, where the store can remove files."""
+    """Removes tables that only an earlier report had from the parent run, if the store can delete files."""
     present = {f"{ARTIFACTS}/{file}" for file in files}
     there = [item.path for item in connection.client.list_artifacts(run_id, f"{ARTIFACTS}/tables")]
     try:

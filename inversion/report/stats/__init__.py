@@ -1,1 +1,4 @@
-"""TODO."""
+"""Statistics of per-image scores: confidence intervals and paired comparisons.
+
+Imports NumPy, pandas and SciPy only; knows nothing of studies or reports.
+"""

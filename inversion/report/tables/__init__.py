@@ -1,1 +1,4 @@
-"""TODO."""
+"""The tables of the report, and the interface of published studies.
+
+Imports ``data`` and ``stats`` within the report.
+"""

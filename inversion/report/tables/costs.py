@@ -1,31 +1,31 @@
-"""What a decibel costs: extra evaluation time, arithmetic and memory for each decibel gained over a reference."""
+"""Cost per dB: extra evaluation time, compute and memory for each dB gained over a reference."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from inversion.report.data.board import Board, together
+from inversion.report.data.board import Board, group_by
 from inversion.report.data.configuration import MEMORY, Configuration
-from inversion.report.stats.statistics import holds_up
+from inversion.report.stats.comparisons import holds_up
 from inversion.report.tables.rankings import PSNR, RUN
 from inversion.report.tables.table import ReportTable, Shown
 
 REFERENCE = "vgg16:block1"
 COSTS = {"eval_seconds": ("s", ".2f"), "gflops_per_image": ("GFLOPs", ",.1f"), "eval_peak_memory_mb": ("MB", ",.0f")}
-"""Metrics of a run that count as its cost, with their units and how they are written."""
+"""The metrics that count as costs, with unit and format."""
 
-NOTE = (f"Cost per dB is (cost − cost of the reference) / (PSNR − PSNR of the reference): seconds to evaluate the test "
-        f"set, GFLOPs for an image, MB of memory in evaluation. There are two references with the same other "
-        f"parameters: {REFERENCE} with the same decoder, and the best single model{{best}}. \"none\" where nothing is "
-        "gained, \"not run\" where the reference was not; a negative cost is saved beside the gain. A gain holds up or "
-        "does not as in the tables above (Holm, over all gains in this table). Memory on a CPU is the whole process's, "
-        "and side by side that of all the runs together: it is left out (\"shared\").")
+NOTE = ("Cost per dB is (cost − cost of the reference) / (PSNR − PSNR of the reference), for seconds to evaluate the "
+        "test set, GFLOPs per image, and MB of memory during evaluation. The two references have the same other "
+        f"parameters: {REFERENCE} with the same decoder, and the best single model{{best}}. \"none\": nothing is gained; "
+        "\"not run\": the reference was not run; a negative cost is saved in addition to the gain. Whether a gain holds "
+        "up is decided as in the tables above (Holm, over all gains in this table). \"shared\": memory on a CPU or of "
+        "runs trained side by side is not that of one run, and is left out.")
 
 
 def costs(board: Board) -> ReportTable:
     """Cost per dB of every configuration, over each reference."""
-    same = together(board.having(encoder=REFERENCE), lambda item: item.same_decoder)
-    single = together(board.single, lambda item: item.settings)
+    same = group_by(board.having(encoder=REFERENCE), lambda item: item.same_decoder)
+    single = group_by(board.single, lambda item: item.settings)
     references = {"reference": {item: next(iter(same.get(item.same_decoder, [])), None)
                                 for item in board.configurations},
                   "best": {item: next(iter(single.get(item.settings, [])), None) for item in board.configurations}}
@@ -46,7 +46,7 @@ def costs(board: Board) -> ReportTable:
 
 
 def cost_per_db(item: Configuration, reference: Configuration, metric: str) -> float | None:
-    """Extra cost for each dB gained; None where nothing is gained or the cost is not known."""
+    """Extra cost for each dB gained; None if nothing is gained or a cost is unknown."""
     gain = item.psnr.mean - reference.psnr.mean
     mine, its = item.own_cost(metric), reference.own_cost(metric)
     return None if gain <= 0 or mine is None or its is None else (mine - its) / gain
@@ -64,7 +64,7 @@ def _shown() -> list[Shown]:
 
 
 def _fields(name: str, item: Configuration, reference: Configuration | None) -> dict[str, Any]:
-    """The gain and its costs, and in words why there is none."""
+    """The gain and its costs, or the reason for their absence."""
     if reference is None or item is reference:
         why = "not run" if reference is None else "(reference)"
         return {f"{name}_gain": None, f"{name}_why": why, f"{name}_memory_why": why}

@@ -1,6 +1,6 @@
-"""The questions of the study, one table each: decoders, architectures, depth, ensembles, resolution, the baseline.
+"""The questions of a study, one table each: decoders, architectures, depth, ensembles, resolution, baseline, all pairs.
 
-Only configurations whose other parameters are equal are set beside each other.
+Only configurations whose other parameters are equal are compared, except in the last two.
 """
 
 from __future__ import annotations
@@ -10,14 +10,19 @@ from typing import Any
 
 from inversion.errors import InversionError
 from inversion.models.encoders.catalog import parse_encoders
-from inversion.report.data.board import Board, together
+from inversion.report.data.board import COMPARED, Board, group_by
 from inversion.report.data.configuration import Configuration
-from inversion.report.published.published_figures import BESIDE, beside_note, published_row
-from inversion.report.stats.statistics import Comparison, holds_up
+from inversion.report.stats.comparisons import Comparison, holds_up
+from inversion.report.tables.published import (
+    PublishedStudy,
+    degradation_columns,
+    published_columns,
+    published_fields,
+    published_notes,
+)
 from inversion.report.tables.rankings import EVALUATION, PSNR, RUN, SSIM, row_of
 from inversion.report.tables.table import ReportTable, Shown
 
-BASELINE = "resnet34:layer1+attention"
 USUAL_DECODER = "transposed_conv"
 
 DIFFERENCE = [Shown("difference (dB)", "{difference:+.2f}", "(reference)"),
@@ -27,103 +32,105 @@ SEEDS = Shown("seeds", "{seeds_a} and {seeds_b}")
 LOCATIONS = Shown("feature locations", "{locations:,.0f}")
 
 HOLM = ("Differences are paired by test image, with their 95 % bootstrap interval and Wilcoxon's signed-rank test, "
-        "corrected for the number of comparisons in this table (Holm). The parameters that are not named are equal on "
-        "both sides.")
+        "corrected for the number of comparisons in this table (Holm). All other parameters are equal on both "
+        "sides.")
 
 Pairs = list[tuple[Configuration, Configuration]]
+Studies = Sequence[PublishedStudy]
 
 
-def questions(board: Board) -> list[ReportTable]:
-    """Every table that the board has the runs for."""
-    tables = [decoders(board), architectures(board), depth(board), ensembles(board), resolution(board),
-              baseline(board)]
+def questions(board: Board, studies: Studies = ()) -> list[ReportTable]:
+    """Every question that the board has runs for."""
+    tables = [*(ask(board, studies) for ask in (decoders, architectures, depth, ensembles, resolution)),
+              *(baseline(board, study, number) for number, study in enumerate(studies))]
     return [table for table in tables if table.rows]
 
 
-def decoders(board: Board) -> ReportTable:
-    """Each decoder at each layer, beside the best decoder of that layer."""
+def decoders(board: Board, studies: Studies = ()) -> ReportTable:
+    """Each decoder at each layer, against the best decoder of that layer."""
     layers = sorted({item.encoder for item in board.single})
     pairs = [pair for layer in layers
-             for items in together(board.having(encoder=layer), lambda item: item.settings).values()
+             for items in group_by(board.having(encoder=layer), lambda item: item.settings).values()
              for pair in _beside_first(items)]
-    rows = _compared(board, pairs)
+    rows = _compared(board, pairs, studies)
     shown = [Shown("layer", "{encoder}"), Shown("decoder", "{decoder}"), *_variant(rows), PSNR, SSIM,
-             *difference_columns(rows), *BESIDE]
+             *difference_columns(rows), *published_columns(studies)]
     return ReportTable("decoders", "Which decoder?", shown, rows,
-                       f"Each layer's decoders, the best first, and their difference from it. {HOLM} "
-                       f"{beside_note(board)}")
+                       f"The decoders of each layer, best first, with their difference from the best. {HOLM} "
+                       f"{published_notes(studies, board)}".strip())
 
 
-def architectures(board: Board) -> ReportTable:
-    """Every architecture at the shallowest of its layers, all with one decoder."""
+def architectures(board: Board, studies: Studies = ()) -> ReportTable:
+    """Every architecture at its shallowest layer, all with one decoder."""
     decoder = _usual_decoder(board)
     pairs: Pairs = []
-    for items in together(board.having(decoder=decoder), lambda item: item.same_decoder).values():
+    for items in group_by(board.having(decoder=decoder), lambda item: item.same_decoder).values():
         shallowest: dict[str, Configuration] = {}
         for item in items:
             family, index = _cut(item)
             if family not in shallowest or index < _cut(shallowest[family])[1]:
                 shallowest[family] = item
         pairs += _beside_first([item for item in items if item in shallowest.values()])
-    rows = _compared(board, pairs)
-    shown = [RUN, LOCATIONS, PSNR, SSIM, EVALUATION, *difference_columns(rows), *BESIDE]
+    rows = _compared(board, pairs, studies)
+    shown = [RUN, LOCATIONS, PSNR, SSIM, EVALUATION, *difference_columns(rows), *published_columns(studies)]
     return ReportTable("architectures", "Which architecture?", shown, rows,
-                       f"Each architecture at its shallowest layer, with {decoder}, beside the best. {HOLM} "
-                       f"{beside_note(board)}")
+                       f"Each architecture at its shallowest layer, with {decoder}, against the best. {HOLM} "
+                       f"{published_notes(studies, board)}".strip())
 
 
-def depth(board: Board) -> ReportTable:
-    """Every deeper layer beside the shallowest one of the same encoder, with the same decoder."""
+def depth(board: Board, studies: Studies = ()) -> ReportTable:
+    """Every deeper layer against the shallowest of the same encoder, with the same decoder."""
     pairs: Pairs = []
-    for items in together(board.single, lambda item: (item.same_decoder, _cut(item)[0])).values():
+    for items in group_by(board.single, lambda item: (item.same_decoder, _cut(item)[0])).values():
         shallowest = min(items, key=lambda item: _cut(item)[1])
         pairs += [(item, shallowest) for item in items if _cut(item)[1] > _cut(shallowest)[1]]
     pairs.sort(key=lambda pair: (pair[0].encoder, -pair[0].psnr.mean))
     rows = [{**row, "shallow": other.label, "degradation": 100 * (item.psnr.mean / other.psnr.mean - 1)}
-            for row, (item, other) in zip(_compared(board, pairs), pairs, strict=True)]
-    shown = [RUN, Shown("beside", "{shallow}"), LOCATIONS, PSNR, Shown("degradation", "{degradation:+.1f} %"),
-             *difference_columns(rows), Shown("published degradation", "{published_degradation:+.1f} %",
-                                              "not published")]
+            for row, (item, other) in zip(_compared(board, pairs, studies), pairs, strict=True)]
+    shown = [RUN, Shown("compared with", "{shallow}"), LOCATIONS, PSNR, Shown("degradation", "{degradation:+.1f} %"),
+             *difference_columns(rows), *degradation_columns(studies)]
     return ReportTable("depth", "What does depth cost?", shown, rows,
-                       f"Degradation is the change of PSNR in percent, as the published study has it. {HOLM} "
-                       f"{beside_note(board)}")
+                       f"Degradation is the change of PSNR in percent, as in the published study. {HOLM} "
+                       f"{published_notes(studies, board)}".strip())
 
 
-def ensembles(board: Board) -> ReportTable:
-    """All ensembles beside the best single model."""
-    single = together(board.single, lambda item: item.settings)
+def ensembles(board: Board, studies: Studies = ()) -> ReportTable:
+    """All ensembles against the best single model."""
+    single = group_by(board.single, lambda item: item.settings)
     pairs = [(item, single[item.settings][0]) for item in board.ensembles if item.settings in single]
-    rows = _compared(board, pairs)
+    rows = _compared(board, pairs, studies)
     best = list(dict.fromkeys(other.label for _, other in pairs))
-    beside = [Shown("beside", "{beside}")] if len(best) > 1 else []
-    shown = [RUN, Shown("fusion", "{fusion}"), *beside, PSNR, SSIM, EVALUATION, *difference_columns(rows), *BESIDE]
+    beside = [Shown("compared with", "{beside}")] if len(best) > 1 else []
+    shown = [RUN, Shown("fusion", "{fusion}"), *beside, PSNR, SSIM, EVALUATION, *difference_columns(rows),
+             *published_columns(studies)]
     return ReportTable("ensembles-against-best-single", "Are ensembles worth it?", shown, rows,
                        f"Each ensemble's difference from the best single model"
-                       f"{f', {best[0]}' if len(best) == 1 else ''}. {HOLM} {beside_note(board)}")
+                       f"{f', {best[0]}' if len(best) == 1 else ''}. {HOLM} {published_notes(studies, board)}".strip())
 
 
-def resolution(board: Board) -> ReportTable:
+def resolution(board: Board, studies: Studies = ()) -> ReportTable:
     """The best single model at each number of feature locations."""
     pairs: Pairs = []
-    for items in together(board.single, lambda item: item.settings).values():
+    for items in group_by(board.single, lambda item: item.settings).values():
         best: dict[float, Configuration] = {}
         for item in items:
             best.setdefault(item.cost("feature_locations") or 0.0, item)
         pairs += _beside_first([best[locations] for locations in sorted(best, reverse=True)])
     rows = [{**row, "degradation": 100 * (item.psnr.mean / other.psnr.mean - 1)}
-            for row, (item, other) in zip(_compared(board, pairs), pairs, strict=True)]
+            for row, (item, other) in zip(_compared(board, pairs, studies), pairs, strict=True)]
     shown = [LOCATIONS, Shown("best configuration", "{configuration}"), PSNR,
-             Shown("degradation", "{degradation:+.1f} %"), *difference_columns(rows), *BESIDE]
+             Shown("degradation", "{degradation:+.1f} %"), *difference_columns(rows), *published_columns(studies)]
     return ReportTable("resolution", "Does resolution decide?", shown, rows,
-                       f"The best single model at each number of feature locations, beside the finest. {HOLM} "
-                       f"{beside_note(board)}")
+                       f"The best single model at each number of feature locations, against the finest. {HOLM} "
+                       f"{published_notes(studies, board)}".strip())
 
 
-def baseline(board: Board) -> ReportTable:
-    """The published study's first baseline beside the winner of these runs."""
-    start, winner = board.chosen.get(BASELINE), board.winner
+def baseline(board: Board, study: PublishedStudy, number: int = 0) -> ReportTable:
+    """The baseline of a published study against the winner of our runs; ``number`` counts the studies from 0."""
+    key = f"baseline-{number + 1}" if number else "baseline"
+    start, winner = board.chosen.get(study.baseline), board.winner
     if start is None or start is winner:
-        return ReportTable("baseline", "Baseline against winner", [], [])
+        return ReportTable(key, "Baseline against winner", [], [])
     rows = []
     for what, before, after in (("PSNR (dB)", start.mean("psnr"), winner.mean("psnr")),
                                 ("SSIM", start.mean("ssim"), winner.mean("ssim")),
@@ -135,13 +142,25 @@ def baseline(board: Board) -> ReportTable:
     shown = [Shown("", "{what}"), Shown(start.label, "{baseline:.3f}"), Shown(winner.label, "{winner:.3f}"),
              Shown("change", "{change:+.1f} %")]
     unequal = "" if start.settings == winner.settings else " They differ in other parameters too, as their names say."
-    return ReportTable("baseline", "Baseline against winner", shown, rows,
-                       "The published study sets the baseline's training time (12.75 min) beside the winner's "
-                       f"evaluation time (0.85 min); here each is beside its own kind.{unequal}")
+    return ReportTable(key, "Baseline against winner", shown, rows, f"{study.baseline_note}{unequal}".strip())
+
+
+def differences(board: Board) -> ReportTable:
+    """Every pair of the best configurations, corrected over all pairs."""
+    rows = [{"a": a, "b": b, "images": found.images, **difference_fields(found)}
+            for (a, b), found in board.comparisons.items()]
+    holding = sum(row["holds"] == "yes" for row in rows)
+    note = (f"{holding} of {len(rows)} differences hold up: Wilcoxon's p, corrected for all pairs (Holm), is below "
+            "0.05, and 0 lies outside the 95 % bootstrap interval of the mean difference. Effect is the rank-biserial "
+            "correlation: 1 if the first is better on every image.")
+    if len(board.configurations) > COMPARED:
+        note += f" Only the best {COMPARED} configurations are compared."
+    shown = [Shown("first", "{a}"), Shown("second", "{b}"), *difference_columns(rows), Shown("effect", "{effect:+.2f}")]
+    return ReportTable("differences", "Which differences hold up?", shown, rows, note)
 
 
 def difference_fields(comparison: Comparison) -> dict[str, Any]:
-    """What tables show of a comparison."""
+    """The raw values of a comparison."""
     p = comparison.p if comparison.p_corrected is None else comparison.p_corrected
     interval = comparison.interval
     return {"difference": comparison.difference, "low": interval and interval.low, "high": interval and interval.high,
@@ -150,31 +169,31 @@ def difference_fields(comparison: Comparison) -> dict[str, Any]:
 
 
 def difference_columns(rows: Iterable[Mapping[str, Any]]) -> list[Shown]:
-    """The columns of a difference; with the numbers of seeds on both sides where one of them is above 1."""
+    """The columns of a difference, with the numbers of seeds if one of them is above 1."""
     several = any(row.get("seeds_a", 1) > 1 or row.get("seeds_b", 1) > 1 for row in rows)
     return [*DIFFERENCE, SEEDS] if several else DIFFERENCE
 
 
 def _beside_first(items: Sequence[Configuration]) -> Pairs:
-    """Each beside the first, the first beside itself; none where it is alone."""
+    """Pairs of each configuration with the first, itself included; none for a single configuration."""
     return [(item, items[0]) for item in items] if len(items) > 1 else []
 
 
-def _compared(board: Board, pairs: Pairs) -> list[dict[str, Any]]:
-    """A row for each first of a pair, with its difference from the second; corrected as one family."""
+def _compared(board: Board, pairs: Pairs, studies: Studies) -> list[dict[str, Any]]:
+    """A row for the first of each pair, with its difference from the second; corrected as one family."""
     found = board.family(pairs)
-    return [{**row_of(item), **published_row(item.plain), "beside": other.label,
+    return [{**row_of(item), **published_fields(studies, item.plain), "beside": other.label,
              **(difference_fields(found[item.label, other.label]) if item is not other else {})}
             for item, other in pairs]
 
 
 def _variant(rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
-    """The whole name, where layer and decoder do not tell the rows apart."""
+    """A column with the full name, if layer and decoder do not identify the rows."""
     return [RUN] if len({(row["encoder"], row["decoder"]) for row in rows}) < len(rows) else []
 
 
 def _usual_decoder(board: Board) -> str:
-    """The decoder of the published comparison, or the one that most layers have."""
+    """``USUAL_DECODER``, or the decoder that was run at most layers."""
     counts = {item.decoder: len(board.having(decoder=item.decoder)) for item in board.single}
     return USUAL_DECODER if USUAL_DECODER in counts or not counts else max(counts, key=lambda name: counts[name])
 
@@ -183,7 +202,7 @@ def _cut(item: Configuration) -> tuple[str, int]:
     """Encoder and index of the layer, 0 the shallowest."""
     try:
         cut, = parse_encoders(item.encoder)
-    except InversionError:  # of another version of inversion or of timm: nothing is known of how deep it is
+    except InversionError:  # from another version of inversion or timm: its depth is unknown
         return item.encoder, 0
     layers = list(cut.spec.layers)
     return cut.encoder, layers.index(cut.layer)

@@ -1,4 +1,4 @@
-"""The leaderboards: everything that can be compared, the ten best single models, and all ensembles."""
+"""The leaderboards: all comparable configurations, the ten best single models, and all ensembles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from inversion.metrics import EXACT_DB
 from inversion.report.data.board import Board
 from inversion.report.data.configuration import Configuration
-from inversion.report.published.published_figures import BESIDE, beside_note, published_row
+from inversion.report.tables.published import PublishedStudy, published_columns, published_fields, published_notes
 from inversion.report.tables.table import ReportTable, Shown
 
 TOP = 10
@@ -26,33 +26,33 @@ PRECISION = Shown("precision", "{precision}")
 EXACT = Shown("exact images", "{exact_images}")
 SEEDS = [Shown("seeds", "{seeds}"), Shown("between seeds (dB)", "± {seed_spread:.2f}", "one seed")]
 
-NOTE = ("Mean ± standard deviation over the test images (ddof 0); the interval is that of the mean, by bootstrap over "
-        "the images{seeds}. Times and memory are those of the machines that trained.")
-SHARED_MEMORY = (" Memory on a CPU is the resident set of the whole process, which grows with the runs that it did "
-                 "before, and memory of runs side by side is that of all of them: it is not to be compared.")
-EXACT_IMAGES = f" An image that is rebuilt exactly has no finite PSNR, and counts as {EXACT_DB:.0f} dB in every number."
-BETWEEN = " Between seeds: standard deviation of their means (n − 1)."
-PRECISIONS = " The precision differs between the runs; it is no reason to rank them apart."
+NOTE = ("Mean ± standard deviation over the test images (ddof 0); the interval is a bootstrap interval of the mean "
+        "over the images{seeds}. Times and memory are those of the machines that trained.")
+SHARED_MEMORY = (" Memory is not comparable on a CPU, where it is the resident set of the whole process and grows with "
+                 "every run, or for runs trained side by side, where it covers all of them.")
+EXACT_IMAGES = f" An exact reconstruction has infinite PSNR, and counts as {EXACT_DB:.0f} dB in every number."
+BETWEEN = " Between seeds: standard deviation of the means of the seeds (n − 1)."
+PRECISIONS = " Runs of different precision are ranked together."
 
 
-def leaderboard(board: Board, number: int = 0) -> ReportTable:
-    """Every configuration of a board, the best first; further boards than the first have a ``number``."""
+def leaderboard(board: Board, studies: Sequence[PublishedStudy] = (), number: int = 0) -> ReportTable:
+    """Every configuration of a board, best first; ``number`` counts the boards from 0."""
     name = f"leaderboard-{number + 1}" if number else "leaderboard"
-    return _ranked(board, name, f"Leaderboard: {board.title}", board.configurations)
+    return _ranked(board, studies, name, f"Leaderboard: {board.title}", board.configurations)
 
 
-def top_single(board: Board) -> ReportTable:
+def top_single(board: Board, studies: Sequence[PublishedStudy] = ()) -> ReportTable:
     """The ten best models of one encoder."""
-    return _ranked(board, "top-single", f"The {TOP} best single models", board.single[:TOP])
+    return _ranked(board, studies, "top-single", f"The {TOP} best single models", board.single[:TOP])
 
 
-def ensembles(board: Board) -> ReportTable:
+def ensembles(board: Board, studies: Sequence[PublishedStudy] = ()) -> ReportTable:
     """All ensembles."""
-    return _ranked(board, "ensembles", "All ensembles", board.ensembles)
+    return _ranked(board, studies, "ensembles", "All ensembles", board.ensembles)
 
 
 def row_of(item: Configuration) -> dict[str, Any]:
-    """A configuration's raw values."""
+    """The raw values of a configuration."""
     interval = item.interval
     row: dict[str, Any] = {"configuration": item.label, "encoder": item.encoder, "decoder": item.decoder,
                            "fusion": item.fusion, "precision": item.precision, "seeds": len(item.runs),
@@ -70,25 +70,28 @@ def row_of(item: Configuration) -> dict[str, Any]:
     }
 
 
-def _ranked(board: Board, key: str, title: str, items: Sequence[Configuration]) -> ReportTable:
-    rows = [{"rank": rank, **row_of(item), **published_row(item.plain)} for rank, item in enumerate(items, start=1)]
+def _ranked(board: Board, studies: Sequence[PublishedStudy], key: str, title: str, items: Sequence[Configuration],
+            ) -> ReportTable:
+    rows = [{"rank": rank, **row_of(item), **published_fields(studies, item.plain)}
+            for rank, item in enumerate(items, start=1)]
     several = any(row["seeds"] > 1 for row in rows)
     mixed = len(board.precisions) > 1
     exact = [EXACT] if any(item.exact for item in items) else []
     shown = [Shown("rank", "{rank}"), RUN, PSNR, INTERVAL, *exact, SSIM, LPIPS, PARAMETERS, TRAINING, EVALUATION,
-             MEMORY, *([PRECISION] if mixed else []), *BESIDE, *(SEEDS if several else [])]
+             MEMORY, *([PRECISION] if mixed else []), *published_columns(studies), *(SEEDS if several else [])]
     note = NOTE.format(seeds=" and the seeds" if several else "") + _remarks(items, several, mixed)
-    return ReportTable(key, title, shown, rows, f"{note} {beside_note(board)}", frozenset({0} if rows else ()))
+    return ReportTable(key, title, shown, rows, f"{note} {published_notes(studies, board)}".strip(),
+                       frozenset({0} if rows else ()))
 
 
 def _remarks(items: Sequence[Configuration], several: bool, mixed: bool) -> str:
-    """What else has to be known to read a ranking."""
+    """Remarks that apply to some of the rows."""
     remarks = (BETWEEN if several else "") + (PRECISIONS if mixed else "")
     remarks += EXACT_IMAGES if any(item.exact for item in items) else ""
     remarks += "" if all(item.owns_memory for item in items) else SHARED_MEMORY
     accumulated = [item.label for item in items
                    if any("inversion.micro_batch" in run.tags for run in item.runs.values())]
     if accumulated:
-        remarks += (" Rescued from out-of-memory with accumulated gradients, so not equal to the bit to an undisturbed "
-                    f"run: {', '.join(accumulated)}.")
+        remarks += (" Rescued from out-of-memory by accumulating gradients, so not bit-identical to a run without it: "
+                    f"{', '.join(accumulated)}.")
     return remarks

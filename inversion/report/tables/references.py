@@ -1,4 +1,4 @@
-"""Inverting each image alone, by optimisation, beside the best decoder of the same features on the same images."""
+"""Training-free inversion of each image by optimisation, against the best decoder of the same features."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ import numpy as np
 from PIL import Image
 
 from inversion.report.data.board import Board
+from inversion.report.data.collect import pictures_of
 from inversion.report.data.configuration import Configuration
-from inversion.report.data.study_data import ReportRun, StudyData
-from inversion.report.render.pictures import pictures_of
-from inversion.report.stats.statistics import Comparison, compare, correct
+from inversion.report.data.study import ReportRun, StudyData
+from inversion.report.stats.comparisons import Comparison, compare, correct
+from inversion.report.tables.overview import RUN_ID
 from inversion.report.tables.questions import difference_columns, difference_fields
-from inversion.report.tables.records import RUN_ID
 from inversion.report.tables.table import ReportTable, Shown
 from inversion.tracking.connection import Connection
 
 SAME = ("protocol", "image_size")
 ROUNDING = 1.0
-"""Grey levels between two JPEG files of one picture, should they come from different versions of a library."""
+"""Largest mean difference in grey levels between JPEG files of one image from different library versions."""
 
 NOTE = ("Gradient descent on the image until its features match (Mahendran and Vedaldi, 2015). It needs no training, "
-        "and is one lower bound on what the features allow. The difference is that of the inversion from the best "
-        "decoder of the same encoder, on the test images that both have, where protocol, weights, image size and "
-        "photographs are the same; paired by image, with Holm's correction over the rows. The decoder may have another "
-        "precision than the inversion: both are named.")
+        "and is one lower bound on what the features allow. The difference is inversion minus the best decoder of the "
+        "same encoder with the same protocol, weights, image size and images, over their common test images; paired by "
+        "image, with Holm's correction over the rows. The precision of the two may differ: both are shown.")
 
 
 def references(connection: Connection, data: StudyData, boards: Sequence[Board]) -> ReportTable:
-    """Every inversion that belongs to the study, and what it says of the decoders."""
+    """Every inversion of the study, against the best decoder."""
     runs = [run for run in data.references if run.is_scored]
     pairs = {run.run_id: found for run in runs if (found := _beside(connection, run, boards))}
     compared = correct({run_id: comparison for run_id, (_, comparison) in pairs.items()})
@@ -57,7 +56,7 @@ def references(connection: Connection, data: StudyData, boards: Sequence[Board])
 
 def _row(run: ReportRun) -> dict[str, Any]:
     names = ("protocol", "weights", "image_size", "steps", "precision")
-    assert run.scores is not None  # noqa: S101  only scored ones are asked for
+    assert run.scores is not None  # noqa: S101  only called with scored runs
     psnr = run.scores["psnr"]
     return {"run": run.name, "psnr": float(psnr.mean()), "psnr_std": float(psnr.std(ddof=0)),
             "ssim": run.metrics.get("test/ssim"), "lpips": run.metrics.get("test/lpips"),
@@ -68,8 +67,8 @@ def _row(run: ReportRun) -> dict[str, Any]:
 
 
 def _beside(connection: Connection, run: ReportRun, boards: Sequence[Board]) -> tuple[Configuration, Comparison] | None:
-    """The best decoder of the same features, and the inversion less it; None where there is none to compare with."""
-    assert run.scores is not None  # noqa: S101  only scored ones are asked for
+    """The best decoder of the same features, and inversion minus decoder; None if there is none to compare with."""
+    assert run.scores is not None  # noqa: S101  only called with scored runs
     mine = run.scores.set_index("image")["psnr"]
     for board in boards:
         for item in board.configurations:
@@ -79,10 +78,10 @@ def _beside(connection: Connection, run: ReportRun, boards: Sequence[Board]) -> 
 
 
 def _agrees(connection: Connection, run: ReportRun, item: Configuration, images: Sequence[str]) -> bool:
-    """Whether both were asked for the same: target, frozen weights, size, and photographs.
+    """Whether protocol, frozen weights, image size and images are the same.
 
-    The digest of an inversion's data is that of its test images alone: their names are compared, and their pictures
-    where both kept them.
+    The data digest of an inversion covers its test images only, so image names are compared, and the pictures if both
+    runs logged them.
     """
     other = next(iter(item.runs.values()))
     if any(run.parameters[name] != other.parameters[name] for name in SAME):

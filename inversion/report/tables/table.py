@@ -1,8 +1,9 @@
-"""A table of the report: raw values for CSV and Parquet, and how they are written for people."""
+"""A table of the report, raw values and shown text, and Markdown that shows any text literally."""
 
 from __future__ import annotations
 
 import math
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,18 +12,23 @@ from typing import Any
 
 import pandas as pd
 
-from inversion.report.tables.markdown import literal
-from inversion.text import one_line
+from inversion.text import one_line, visible
 
 NOTHING = "–"
+
+_MARKUP = re.compile(r"[\\`*|]"  # escapes, code, emphasis, cells of tables
+                     r"|(?<!\w)_|_(?!\w)"  # emphasis; not within a word
+                     r"|<(?=[A-Za-z/!?])"  # HTML
+                     r"|(?<=\])[(\[:]"  # links
+                     r"|~(?=~)|^[#>]")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A column that people see: ``Shown("PSNR (dB)", "{psnr:.2f} ± {psnr_std:.2f}")``.
+    """A displayed column: ``Shown("PSNR (dB)", "{psnr:.2f} ± {psnr_std:.2f}")``.
 
-    The first field of the template is what the column sorts by. A cell whose fields are missing shows ``otherwise``, or
-    what the raw column ``why`` says of that row.
+    The column sorts by the first field of its template. A cell with a missing field shows the raw column ``why`` of its
+    row if that has a value, else ``otherwise``.
     """
 
     title: str
@@ -36,20 +42,29 @@ class Shown:
         return [name for _, name, _, _ in string.Formatter().parse(self.template) if name]
 
     def text(self, row: Mapping[str, Any]) -> str:
-        """The cell of a row."""
+        """The text of a cell."""
         if any(is_missing(row.get(name)) for name in self.fields):
             return str(row.get(self.why) or self.otherwise)
         return self.template.format_map(row)
 
     def sort_key(self, row: Mapping[str, Any]) -> Any:
-        """What the cell is sorted by; empty where it is missing."""
+        """The value that the cell sorts by; empty if missing."""
         value = row.get(self.fields[0])
         return "" if is_missing(value) else value
 
 
 @dataclass(frozen=True)
 class ReportTable:
-    """One table: ``rows`` are raw, ``shown`` is what people see of them; ``key`` is its file's name."""
+    """One table.
+
+    Attributes:
+        key: Name of its files, and its anchor on the page.
+        title: Title.
+        shown: The displayed columns.
+        rows: Raw values, written to CSV and Parquet.
+        note: Text above the table.
+        marked: Indices of highlighted rows.
+    """
 
     key: str
     title: str
@@ -65,7 +80,7 @@ class ReportTable:
 
     @cached_property
     def numeric(self) -> list[bool]:
-        """Which of the shown columns hold numbers: those stand to the right."""
+        """Which of the shown columns are numeric, and aligned right."""
         return [any(isinstance(row.get(column.fields[0]), int | float) for row in self.rows) for column in self.shown]
 
     def markdown(self) -> str:
@@ -86,5 +101,29 @@ class ReportTable:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether there is no value: None or NaN."""
+    """Whether a value is None or NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def literal(text: str) -> str:
+    """Escapes a line of text so that Markdown (GitHub's) shows it literally, in a table cell too."""
+    text = re.sub(_MARKUP, r"\\\g<0>", visible(text))
+    return re.sub(r"&(?=#?\w+;)", "&amp;", text)
+
+
+def code(text: str) -> str:
+    """A line of text as inline code."""
+    fence = "`" * (_longest_run(text) + 1)
+    blank = " " if len(fence) > 1 else ""
+    return f"{fence}{blank}{visible(text)}{blank}{fence}"
+
+
+def code_block(text: str, language: str) -> str:
+    """Text as a fenced code block."""
+    fence = "`" * max(3, _longest_run(text) + 1)
+    return "\n".join([f"{fence}{language}", *map(visible, text.rstrip().split("\n")), fence])
+
+
+def _longest_run(text: str) -> int:
+    """The largest number of consecutive backticks."""
+    return max(map(len, re.findall("`+", text)), default=0)

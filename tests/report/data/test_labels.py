@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inversion.config.document import read_document
-from inversion.report.data.labels import name_of
+from inversion.report.data.comparable import name_of
 
 DOCUMENTS = Path(__file__).parents[2] / "config" / "documents"
 

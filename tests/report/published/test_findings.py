@@ -9,11 +9,10 @@ import pandas as pd
 import pytest
 
 from inversion.config.resolve import run_name
-from inversion.report.published.finding_kinds import Verdict
-from inversion.report.published.findings import FINDINGS, Judgement, judge_finding, judge_findings
-from inversion.report.published.published import load
-from inversion.report.stats.seed_pool import SeedPool, pool_seeds
-from inversion.report.stats.statistics import Comparison, compare_pools
+from inversion.report.published.feature_inversion import FINDINGS, figures
+from inversion.report.stats.comparisons import Comparison, compare_pools
+from inversion.report.stats.intervals import SeedPool, pool_seeds
+from inversion.report.tables.findings import Judgement, Verdict, judge_findings
 from inversion.sweeps.spec.spec import load_spec
 
 SUPPORTED, CONTRADICTED, UNDECIDED = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.UNDECIDED
@@ -50,8 +49,8 @@ class Runs:
 
 def judge(name: str, runs: Runs) -> Judgement:
     """One finding, by its name."""
-    finding, = (finding for finding in FINDINGS if finding.name == name)
-    return judge_finding(finding, runs)
+    judgement, = judge_findings([finding for finding in FINDINGS if finding.name == name], runs)
+    return judgement
 
 
 def expensive(compute: float, memory: float) -> dict[tuple[str, str], float]:
@@ -78,7 +77,7 @@ def agreeable() -> dict[str, float]:
 
 def published() -> dict[str, float]:
     """The means that the study published."""
-    scores = {name: load().score(name) for name in load().configurations}
+    scores = {name: figures().score(name) for name in figures().configurations}
     return {name: mention.row.psnr for name, mention in scores.items() if mention is not None}
 
 
@@ -148,7 +147,7 @@ def test_a_finding_whose_runs_are_missing_is_undecided_and_names_them(name: str)
 def test_a_finding_can_be_contradicted_before_all_has_run(name: str) -> None:
     keep, = OPPOSITE[name]
     means = agreeable() | OPPOSITE[name]
-    missing = next(key for key in reversed(means) if key not in (keep, *load().configurations))
+    missing = next(key for key in reversed(means) if key not in (keep, *figures().configurations))
     found = judge(name, Runs({key: mean for key, mean in means.items() if key != missing}))
     assert found.verdict == CONTRADICTED
 
@@ -194,7 +193,7 @@ def test_what_an_ensemble_costs_is_undecided_where_it_was_not_measured() -> None
 
 def test_half_a_decibel_parts_what_is_real_only_where_it_does() -> None:
     # Steps of a whole decibel hold up at this noise, and one of 0.02 dB does not
-    means = {name: 30.0 - place for place, name in enumerate(load().configurations)}
+    means = {name: 30.0 - place for place, name in enumerate(figures().configurations)}
     first, second, *_ = means
     means[second] = means[first] + 0.02
     assert judge("half_a_decibel", Runs(means, noise=0.3)).verdict == SUPPORTED
@@ -214,25 +213,26 @@ def test_half_a_decibel_parts_what_is_real_only_where_it_does() -> None:
 @pytest.mark.parametrize("images", [1, 2, 5])
 @pytest.mark.parametrize("means", [agreeable(), agreeable() | HALVING, {**agreeable(), "vgg16:block1+wavelet": 20.2}])
 def test_few_images_decide_nothing(images: int, means: dict[str, float]) -> None:
-    verdicts = {item.finding.name: item.verdict for item in judge_findings(Runs(means, images=images))}
+    verdicts = {item.finding.name: item.verdict for item in judge_findings(FINDINGS, Runs(means, images=images))}
     assert verdicts == dict.fromkeys(verdicts, UNDECIDED)
     assert {"half_a_decibel", "simplicity", "ensembles", "halving"} <= verdicts.keys()
 
 
 def test_six_images_can_decide() -> None:
-    verdicts = {item.finding.name: item.verdict for item in judge_findings(Runs(agreeable(), images=6))}
+    verdicts = {item.finding.name: item.verdict for item in judge_findings(FINDINGS, Runs(agreeable(), images=6))}
     assert (verdicts["simplicity"], verdicts["ensembles"]) == (SUPPORTED, SUPPORTED)
 
 
 def test_without_runs_everything_is_undecided() -> None:
-    for found in judge_findings(Runs({})):
+    for found in judge_findings(FINDINGS, Runs({})):
         assert (found.verdict, found.evidence[:8]) == (UNDECIDED, "Not run:")
         assert found.missing
 
 
 def test_the_published_means_contradict_some_published_findings() -> None:
     """With the study's own figures, and a noise that makes half a decibel significant."""
-    verdicts = {item.finding.name: item.verdict for item in judge_findings(Runs(published(), images=100, noise=0.5))}
+    judgements = judge_findings(FINDINGS, Runs(published(), images=100, noise=0.5))
+    verdicts = {item.finding.name: item.verdict for item in judgements}
     assert verdicts["resolution"] == CONTRADICTED  # vit_small at 14×14 is above resnet34 at 56×56
     assert verdicts["simplicity"] == CONTRADICTED  # wavelet at resnet34:layer1 +0.65 dB, attention at pvt_v2_b2 +0.63
     assert verdicts["architecture"] == SUPPORTED
@@ -241,7 +241,7 @@ def test_the_published_means_contradict_some_published_findings() -> None:
 
 def test_rules_name_only_configurations_of_the_grid() -> None:
     known = {run_name(item.config, []) for item in load_spec("grid.yaml").configurations}
-    lacking = {name for found in judge_findings(Runs({})) for name in found.missing}
+    lacking = {name for found in judge_findings(FINDINGS, Runs({})) for name in found.missing}
     assert lacking <= known
     assert len(lacking) > 30
 
@@ -249,4 +249,4 @@ def test_rules_name_only_configurations_of_the_grid() -> None:
 def test_every_finding_is_told_once_and_every_published_one_has_a_rule() -> None:
     names = [finding.name for finding in FINDINGS]
     assert len(set(names)) == len(names) == 12
-    assert {finding.name for finding in load().findings} <= set(names)
+    assert {finding.name for finding in figures().findings} <= set(names)

@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 import inversion
 from inversion.config.resolve import run_name
-from inversion.report.published.published import Published, load
+from inversion.report.published._figures import Figures
+from inversion.report.published.feature_inversion import figures
 from inversion.sweeps.spec.spec import load_spec
 
-PATH = Path(inversion.__file__).parent / "report" / "published" / "published.yaml"
+PATH = Path(inversion.__file__).parent / "report" / "published" / "feature_inversion.yaml"
 STUDY = Path(inversion.__file__).parents[2] / "shared" / "published-study.md"
 """The study itself lies beside the project, and is no part of it."""
 
@@ -88,7 +89,7 @@ def described(row: dict[str, str]) -> list[str]:
 @pytest.mark.parametrize("section", ["4.1", "4.2", "4.3", "4.4", "4.5", "4.6", "5.1"])
 def test_every_row_of_the_results_is_as_published(section: str) -> None:
     published = [table for table in tables(sections()[section]) if "Model Type" not in table[0]]
-    ours = [table for table in load().in_section(section) if table.title != "cost and benefit"]
+    ours = [table for table in figures().in_section(section) if table.title != "cost and benefit"]
     assert len(published) == len(ours) > 0
     for theirs, table in zip(published, ours, strict=True):
         assert len(theirs) == len(table.rows)
@@ -102,7 +103,7 @@ def test_every_row_of_the_results_is_as_published(section: str) -> None:
 
 @needs_study
 def test_the_first_baseline_and_the_winner_are_as_published() -> None:
-    baseline, winner = load().in_section("3.2")[0].rows[0], load().in_section("6.1")[0].rows[0]
+    baseline, winner = figures().in_section("3.2")[0].rows[0], figures().in_section("6.1")[0].rows[0]
     told = {row["Metric"]: numbers(row["Value"]) for row in tables(sections()["3.2"])[0]}
     assert told == {"PSNR": [baseline.psnr, baseline.psnr_std], "SSIM": [baseline.ssim, baseline.ssim_std],
                     "Training Time": [baseline.train_minutes],
@@ -118,7 +119,7 @@ def test_the_first_baseline_and_the_winner_are_as_published() -> None:
 
 @needs_study
 def test_the_costs_are_as_published() -> None:
-    _, ours = load().in_section("4.6")
+    _, ours = figures().in_section("4.6")
     theirs = tables(sections()["4.6"])[1]
     for row, our_row in zip(theirs, ours.rows, strict=True):
         cells = [numbers(row[column].replace("×", " "))[0] for column in list(row)[1:]]
@@ -127,7 +128,7 @@ def test_the_costs_are_as_published() -> None:
 
 @needs_study
 def test_differences_improvements_and_summary_are_as_published() -> None:
-    published = load()
+    published = figures()
     theirs = tables(sections()["5.3"])[0]
     assert [(numbers(row["PSNR Δ"])[0], "Yes" in row["Significant?"]) for row in theirs] == [
         (item.difference, item.significant) for item in published.comparisons]
@@ -166,22 +167,22 @@ def test_figures_from_sentences_stand_in_their_sections() -> None:
     text = STUDY.read_text("utf-8")
     parts = re.split(r"^#{2,3} (\d+(?:\.\d+)?)\.? .*$", text, flags=re.MULTILINE)
     found = dict(zip(parts[1::2], parts[2::2], strict=True))  # diagrams included
-    for figure in load().figures:
+    for figure in figures().figures:
         told = [abs(number) for number in numbers(re.sub(r"[×→/=~–-]|1e-4", " ", found[figure.section]))]
         assert figure.value in [*told, 0.0001 if "1e-4" in found[figure.section] else 0.0], figure
-    advised = {(item.configuration, item.psnr, item.ssim, item.memory_gb) for item in load().recommendations}
+    advised = {(item.configuration, item.psnr, item.ssim, item.memory_gb) for item in figures().recommendations}
     for _, psnr, ssim, memory in advised:
         assert {psnr, ssim, memory} - {None} <= set(numbers(found["8"].replace("~", "")))
 
 
 def test_configurations_are_those_of_the_grid() -> None:
     known = {run_name(item.config, []) for item in load_spec("grid.yaml").configurations}
-    assert set(load().configurations) <= known
-    assert len(load().configurations) == 20
+    assert set(figures().configurations) <= known
+    assert len(figures().configurations) == 20
 
 
 def test_no_configuration_has_two_values_but_the_baseline() -> None:
-    published = load()
+    published = figures()
     several = {name for name in published.configurations
                if len({mention.row.psnr for mention in published.mentions(name)}) > 1}
     assert several == {"resnet34:layer1+attention"}
@@ -191,7 +192,7 @@ def test_no_configuration_has_two_values_but_the_baseline() -> None:
 
 
 def test_a_configuration_is_looked_up() -> None:
-    published = load()
+    published = figures()
     winner = published.score("vgg16:block1+transposed_conv")
     assert winner is not None
     assert (winner.row.psnr, winner.row.eval_minutes, winner.row.rank) == (17.43, 0.85, 1)
@@ -208,11 +209,11 @@ def test_a_misspelt_field_is_refused() -> None:
     document = yaml.safe_load(PATH.read_text("utf-8"))
     document["tables"][0]["rows"][0]["pnsr"] = 1.0
     with pytest.raises(ValidationError, match="pnsr"):
-        Published.model_validate(document)
+        Figures.model_validate(document)
 
 
 def test_the_contradictions_that_the_documentation_lists_are_there() -> None:
-    published = load()
+    published = figures()
     scores = {name: mention.row for name in published.configurations if (mention := published.score(name))}
     psnr = {name: row.psnr for name, row in scores.items()}
     single = {name: value for name, value in psnr.items() if not name.startswith("ensemble")}
@@ -235,7 +236,7 @@ def test_the_contradictions_that_the_documentation_lists_are_there() -> None:
 
 
 def test_the_percentages_that_the_documentation_calls_right_are_right() -> None:
-    published = load()
+    published = figures()
     for table in published.tables:
         for row in table.rows:
             if row.degradation_percent is not None:

@@ -9,8 +9,7 @@ import pytest
 
 from inversion.report.data.board import make_boards
 from inversion.report.data.collect import collect
-from inversion.report.published.published import load
-from inversion.report.published.published_list import published_list
+from inversion.report.published.feature_inversion import figures, study
 from inversion.report.tables.table import ReportTable
 from inversion.tracking.connection import connect
 
@@ -24,7 +23,9 @@ def table(make_study: Callable[..., Any], scores: Callable[..., Any]) -> ReportT
         made.add(scores(mean), encoder=encoder, decoder=decoder, metrics={"eval_seconds": 30.0})
     made.add(None, status="FAILED", decoder="wavelet", tags={"inversion.failure": "oom"})
     data = collect(connect(), made.finish())
-    return published_list(data, make_boards(data.runs)[0])
+    listed = study().list_figures
+    assert listed is not None
+    return listed(data, make_boards(data.runs)[0])
 
 
 def find(table: ReportTable, section: str, *words: str) -> dict[str, Any]:
@@ -34,20 +35,20 @@ def find(table: ReportTable, section: str, *words: str) -> dict[str, Any]:
 
 
 def test_no_published_figure_is_left_out(table: ReportTable) -> None:
-    study = load()
+    paper = figures()
     told = [(row["section"], row["published"]) for row in table.rows]
-    for one in study.tables:
+    for one in paper.tables:
         for row in one.rows:
             for name, value in row.model_dump(exclude={"configuration"}, exclude_none=True).items():
                 assert (one.section, value) in told, name
-    assert {(item.section, item.difference) for item in study.comparisons} <= set(told)
-    for item in study.improvements:
+    assert {(item.section, item.difference) for item in paper.comparisons} <= set(told)
+    for item in paper.improvements:
         assert {(item.section, value) for value in (item.initial, item.final, item.percent)} <= set(told)
-    for advice in study.recommendations:
+    for advice in paper.recommendations:
         values = {advice.psnr, advice.ssim, advice.memory_gb, advice.eval_minutes} - {None}
         assert {(advice.section, value) for value in values} <= set(told)
-    assert {("9", value) for name, value in study.summary.model_dump().items() if name != "section"} <= set(told)
-    assert {(item.section, item.value) for item in study.figures} <= set(told)
+    assert {("9", value) for name, value in paper.summary.model_dump().items() if name != "section"} <= set(told)
+    assert {(item.section, item.value) for item in paper.figures} <= set(told)
 
 
 def test_ours_stands_beside_what_was_published(table: ReportTable) -> None:

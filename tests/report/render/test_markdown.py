@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inversion.report.tables.markdown import code, code_block, literal
-from inversion.report.tables.table import ReportTable, Shown
+from inversion.report.tables.table import ReportTable, Shown, code, code_block, literal
 
 
 @pytest.mark.parametrize(("text", "markdown"), [

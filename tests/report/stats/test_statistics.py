@@ -11,14 +11,8 @@ import pandas as pd
 import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
-from inversion.report.stats.statistics import (
-    Comparison,
-    Interval,
-    compare,
-    compare_all,
-    correct,
-    holds_up,
-)
+from inversion.report.stats.comparisons import Comparison, compare, compare_all, correct, holds_up
+from inversion.report.stats.intervals import Interval
 
 Array = npt.NDArray[np.float64]
 

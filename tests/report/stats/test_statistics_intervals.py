@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
-from inversion.report.stats import bootstrap
-from inversion.report.stats.bootstrap import stretched_percentiles
-from inversion.report.stats.statistics import (
+from inversion.report.stats.intervals import (
+    RESAMPLES,
     interval,
+    resample_counts,
+    resampled_means,
+    stretched_percentiles,
 )
 
 Array = npt.NDArray[np.float64]
@@ -75,16 +77,13 @@ def test_95_percent_intervals_of_normal_scores_hold_the_truth_95_times_in_100(n:
     assert ((plain_low <= 0) & (plain_high >= 0)).mean() < plain_covers
 
 
-def test_resamples_of_many_images_are_drawn_in_pieces_that_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_converting_few_resamples_at_a_time_changes_nothing() -> None:
     scores = np.random.default_rng(3).normal(20, 2, (70, 2))
-    whole = bootstrap.resampled_means(scores, (0, 1))
-    bootstrap._draws.cache_clear()
-    monkeypatch.setattr(bootstrap, "_BLOCK", 1000)
-    assert len(bootstrap._blocks(bootstrap._draws(70, (bootstrap._IMAGES,)))) > 500
-    assert bootstrap.resampled_means(scores, (0, 1)) == pytest.approx(whole, rel=1e-12)
+    whole = resampled_means(scores, (0, 1))
+    assert resampled_means(scores, (0, 1), block=1000) == pytest.approx(whole, rel=1e-12)
 
 
-def test_the_draws_that_are_kept_take_a_byte_each() -> None:
-    counts = bootstrap._draws(400, (bootstrap._IMAGES,))
-    assert counts.nbytes == 400 * bootstrap.RESAMPLES
+def test_the_counts_that_are_kept_take_a_byte_each() -> None:
+    counts = resample_counts(400, 1)
+    assert counts.nbytes == 400 * RESAMPLES
     assert set(counts.sum(axis=1, dtype=int)) == {400}

@@ -7,15 +7,8 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from inversion.report.stats.seed_pool import SeedPool, pool_seeds
-from inversion.report.stats.statistics import (
-    compare,
-    compare_all_pools,
-    compare_pools,
-    holds_up,
-    interval,
-    pool_interval,
-)
+from inversion.report.stats.comparisons import compare, compare_all_pools, compare_pools, holds_up
+from inversion.report.stats.intervals import SeedPool, interval, pool_interval, pool_seeds
 
 Array = npt.NDArray[np.float64]
 

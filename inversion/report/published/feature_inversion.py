@@ -1,29 +1,36 @@
-"""The rule of each published finding: which configurations are compared, and what must be seen."""
+"""The published study of feature inversion on DIV2K: its findings, and the rule that judges each.
+
+Its figures are in ``feature_inversion.yaml``; ``docs/published-study.md`` says which of them contradict each other.
+"""
 
 from __future__ import annotations
 
 import itertools
 
-from inversion.report.published.finding_kinds import (
+from inversion.report.published import studies
+from inversion.report.published._figure_table import figure_table
+from inversion.report.published._figures import Figures, load
+from inversion.report.stats.comparisons import Comparison, holds_up
+from inversion.report.tables.findings import (
     MARGIN_DB,
     Evidence,
+    Finding,
     Judged,
+    describe,
     enough,
     every_first_is_better,
     family,
-    judged,
     no_first_gains_much,
-    told,
+    verdict_of,
 )
-from inversion.report.published.published import load
-from inversion.report.stats.statistics import Comparison, holds_up
+from inversion.report.tables.published import PublishedStudy
 
 SIMPLE = "transposed_conv"
 DECODERS = (SIMPLE, "attention", "wavelet", "frequency_aware")
 FUSIONS = ("weighted", "attention", "concat")
 SIDES = {"vgg16:block1": 112, "resnet34:layer1": 56, "pvt_v2_b2:stage1": 56, "vgg16:block3": 28, "resnet34:layer2": 28,
          "pvt_v2_b2:stage2": 28, "vit_small:block1": 14, "vit_small:block3": 14}
-"""The study's layers with the side of their feature maps for images of 224 pixels."""
+"""The layers of the study, with the side of their feature maps for images of 224 pixels."""
 
 SHALLOWEST = ("vgg16:block1", "resnet34:layer1", "pvt_v2_b2:stage1", "vit_small:block1")
 DEEPER = (("vgg16:block1", "vgg16:block3"), ("resnet34:layer1", "resnet34:layer2"),
@@ -35,8 +42,25 @@ HALVING_PERCENT = (10.0, 15.0)
 TIMES = (3.0, 5.0)
 
 
+def figures() -> Figures:
+    """Every figure of the study."""
+    return load("feature_inversion")
+
+
+@studies.register("feature_inversion")
+def study() -> PublishedStudy:
+    """The study as the report shows it."""
+    return PublishedStudy(
+        label="published", conditions=figures().conditions,
+        source="DIV2K, ImageNet weights, 224 px, the released code's target", scores=figures().scores(),
+        findings=FINDINGS, baseline=figures().baseline,
+        baseline_note="The published study compares the baseline's training time (12.75 min) with the winner's "
+                      "evaluation time (0.85 min); here each is compared with its own kind.",
+        list_figures=lambda data, board: figure_table("published", figures(), data, board))
+
+
 def resolution(evidence: Evidence) -> Judged:
-    """Finer layers against coarser ones, of any network."""
+    """Finer against coarser layers of any network."""
     return every_first_is_better(evidence, [(f"{fine}+{SIMPLE}", f"{coarse}+{SIMPLE}") for fine, coarse
                                             in itertools.product(SIDES, SIDES) if SIDES[fine] > SIDES[coarse]])
 
@@ -58,7 +82,7 @@ def simplicity(evidence: Evidence) -> Judged:
 
 
 def architecture(evidence: Evidence) -> Judged:
-    """VGG16 against the other networks, at their shallowest layers."""
+    """VGG16 against the other networks at their shallowest layers."""
     return every_first_is_better(evidence, [(WINNER, f"{layer}+{SIMPLE}") for layer in SHALLOWEST[1:]])
 
 
@@ -68,7 +92,7 @@ def depth(evidence: Evidence) -> Judged:
 
 
 def halving(evidence: Evidence) -> Judged:
-    """PSNR lost by each halving: ``1 - (deep / shallow)^(1 / halvings)``, the shallow layer's mean taken as exact."""
+    """PSNR lost by each halving: ``1 - (deep / shallow)^(1 / halvings)``; the shallow mean is taken as exact."""
     layers = [(upper, lower) for upper, lower in DEEPER if SIDES[upper] > SIDES[lower]]
     pairs = {(f"{upper}+{SIMPLE}", f"{lower}+{SIMPLE}"): (SIDES[upper] // SIDES[lower]).bit_length() - 1
              for upper, lower in layers}
@@ -84,11 +108,11 @@ def halving(evidence: Evidence) -> Judged:
         sentences.append(f"From {pair[0]} to {pair[1]}: {middle:.1f} % each ({low:.1f} to {high:.1f}).")
         inside += enough(comparison) and least <= low <= high <= most
         outside += enough(comparison) and (high < least or low > most)
-    return judged(sentences, missing, contradicted=outside > 0, supported=inside == len(pairs))
+    return verdict_of(sentences, missing, contradicted=outside > 0, supported=inside == len(pairs))
 
 
 def ensembles(evidence: Evidence) -> Judged:
-    """Gains of every ensemble over the best single model; those with the simple decoder must be there."""
+    """Gains of every ensemble over the best single model; those with the simple decoder are required."""
     run = evidence.configurations()
     required = [WINNER, *(f"ensemble+{fusion}+{SIMPLE}" for fusion in FUSIONS)]
     scores = {name: score for name in SINGLE if name in run and (score := evidence.score(name)) is not None}
@@ -99,7 +123,7 @@ def ensembles(evidence: Evidence) -> Judged:
 
 
 def ensemble_cost(evidence: Evidence) -> Judged:
-    """Compute of the weighted ensemble over that of the published winner, and memory where both trained on a GPU."""
+    """Compute of the weighted ensemble relative to the published winner, and memory if both trained on a GPU."""
     ensemble = f"ensemble+weighted+{SIMPLE}"
     missing = tuple(name for name in (WINNER, ensemble) if name not in evidence.configurations())
     ratios = {}
@@ -111,10 +135,10 @@ def ensemble_cost(evidence: Evidence) -> Judged:
     if not missing and "compute" not in ratios:
         sentences.append("The compute was not measured.")
     if "compute" in ratios and len(ratios) < 2:
-        sentences.append("Memory is not judged: it is known of runs on a GPU alone.")
+        sentences.append("Memory is not judged: it is known only for runs on a GPU.")
     least, most = TIMES
     outside = any(not least <= ratio <= most for ratio in ratios.values())
-    return judged(sentences, missing, contradicted=outside, supported="compute" in ratios)
+    return verdict_of(sentences, missing, contradicted=outside, supported="compute" in ratios)
 
 
 def fusion(evidence: Evidence) -> Judged:
@@ -124,12 +148,12 @@ def fusion(evidence: Evidence) -> Judged:
 
 
 def half_a_decibel(evidence: Evidence) -> Judged:
-    """Whether half a decibel parts the differences that hold up from those that do not.
+    """Whether half a decibel separates the differences that hold up from those that do not.
 
-    That a large difference does not hold up is no proof against the claim: more images may show it. A difference that
-    holds up and is surely small, its whole interval within the margin, is one.
+    A large difference that does not hold up does not contradict the claim, since more images may confirm it. A
+    difference that holds up although its interval is entirely within the margin does.
     """
-    found, missing = family(evidence, list(itertools.combinations(load().configurations, 2)))
+    found, missing = family(evidence, list(itertools.combinations(figures().configurations, 2)))
     large = {pair: item for pair, item in found.items() if abs(item.difference) > MARGIN_DB}
     small = {pair: item for pair, item in found.items() if pair not in large}
     chance = {pair: item for pair, item in large.items() if not holds_up(item)}
@@ -138,13 +162,13 @@ def half_a_decibel(evidence: Evidence) -> Judged:
                  f"{len(real)} of {len(small)} below."] if found else []
     if real:
         least = min(real, key=lambda pair: abs(real[pair].difference))
-        sentences.append(f"The smallest that holds up: {told(least, real[least])}.")
+        sentences.append(f"The smallest that holds up: {describe(least, real[least])}.")
     if chance:
         most = max(chance, key=lambda pair: abs(chance[pair].difference))
-        sentences.append(f"The largest that does not: {told(most, chance[most])}.")
+        sentences.append(f"The largest that does not: {describe(most, chance[most])}.")
     against = [item for item in found.values() if holds_up(item) and enough(item) and _is_surely_small(item)]
     complete = bool(large and small) and not missing and not chance and not real
-    return judged(sentences, missing, contradicted=bool(against), supported=complete)
+    return verdict_of(sentences, missing, contradicted=bool(against), supported=complete)
 
 
 def vit_wavelet(evidence: Evidence) -> Judged:
@@ -162,3 +186,42 @@ def _is_surely_small(comparison: Comparison) -> bool:
 def _lost_percent(difference: float, mean: float, halvings: int) -> float:
     kept = max(0.0, (mean - difference) / mean)
     return 100 * (1 - float(kept ** (1 / halvings)))
+
+
+_EVERY = "contradicted if one difference holds up the other way."
+_FEW = "Undecided on fewer than six test images."
+
+FINDINGS: tuple[Finding, ...] = (
+    Finding("resolution", "5.1, 7", "Spatial resolution decides: a finer layer is better than a coarser one, whatever "
+            "the network.", "With transposed_conv, in all 23 pairs of layers of different resolution the finer one is "
+            f"ahead, and that holds up; {_EVERY}", resolution),
+    Finding("best_single", "4.5, 6", "vgg16:block1 with transposed_conv is the best single model.",
+            f"It is ahead of each of the other 31, and that holds up; {_EVERY}", best_single),
+    Finding("simplest_best", "4.1, 10", "At vgg16:block1 the simplest decoder, transposed_conv, is the best.",
+            f"It is ahead of the three others there, and that holds up; {_EVERY}", simplest_best),
+    Finding("simplicity", "7, 8", "A simple decoder suffices: complex ones improve nothing that counts.",
+            "At the shallowest layer of each encoder, every other decoder is surely less than 0.5 dB above "
+            "transposed_conv; contradicted if one is surely more than 0.5 dB above it. " + _FEW, simplicity),
+    Finding("architecture", "4.2, 7", "VGG16 is easier to invert than the other architectures.",
+            "At the shallowest layers, with transposed_conv, vgg16 is ahead of the three others, and that holds up; "
+            f"{_EVERY}", architecture),
+    Finding("depth", "4.3, 8", "A deeper layer of the same encoder gives a worse picture.",
+            "With transposed_conv, in all four encoders the shallower layer is ahead, and that holds up; "
+            f"{_EVERY}", depth),
+    Finding("halving", "4.3", "Every halving of the resolution costs 10 to 15 % of the PSNR.",
+            "With transposed_conv, in vgg16, resnet34 and pvt_v2_b2, the 95 % interval of the loss for each halving "
+            "lies within 10 to 15 %; contradicted if one lies outside. " + _FEW, halving),
+    Finding("ensembles", "4.6, 7", "Ensembles gain too little over the best single model to be worth their cost.",
+            "Every ensemble is surely less than 0.5 dB above the best single model; contradicted if one is surely "
+            "more than that above it. " + _FEW, ensembles),
+    Finding("ensemble_cost", "4.6", "An ensemble of four takes four times the compute and four times the memory.",
+            "With transposed_conv, GFLOPs for an image, and peak memory of training where both ran on a GPU, are 3 to "
+            "5 times those of vgg16:block1; contradicted if one of them is not.", ensemble_cost),
+    Finding("fusion", "4.6", "Weighted fusion is better than attention, and attention better than concatenation.",
+            f"With transposed_conv, all three differences hold up in this order; {_EVERY}", fusion),
+    Finding("half_a_decibel", "5.3", "Differences above 0.5 dB are significant and smaller ones are not.",
+            "Among the 20 configurations with published figures, all differences above 0.5 dB hold up and none below "
+            "does; contradicted if one holds up whose whole interval lies within 0.5 dB. " + _FEW, half_a_decibel),
+    Finding("vit_wavelet", "4.4", "At vit_small:block1 the wavelet decoder is the worst.",
+            f"The three other decoders are ahead of it there, and that holds up; {_EVERY}", vit_wavelet),
+)

@@ -1,4 +1,4 @@
-"""A study as the tracking server has it: its runs with their scores, what failed and what is missing."""
+"""A study as read from the tracking server: its runs with their scores, failures and missing runs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 
-from inversion.report.data.labels import name_of
+from inversion.report.data.comparable import name_of
 from inversion.tracking.study import DIGEST
 
 
 @dataclass(frozen=True)
 class ReportRun:
-    """One run of the study. ``scores`` has a row for each test image: ``image, psnr, ssim, lpips, mse``.
+    """One run of the study.
 
-    ``problem`` says what of it cannot be read; without its configuration the document is empty.
+    Attributes:
+        run: The run in MLflow.
+        document: Its configuration (``inversion.config``); empty if that cannot be read.
+        scores: A row for each test image: ``image, psnr, ssim, lpips, mse``; None if there are none.
+        problem: Why the configuration or the scores cannot be read.
     """
 
     run: Run
@@ -32,12 +36,12 @@ class ReportRun:
 
     @property
     def name(self) -> str:
-        """What its configuration says; the name in MLflow can be edited."""
+        """Its name from the configuration; the name in MLflow can be edited."""
         return name_of(self.document) if self.document else str(self.run.info.run_name or self.run_id)
 
     @property
     def digest(self) -> str | None:
-        """What stands for its configuration."""
+        """The digest of its configuration."""
         digest: str | None = self.document.get("digest", self.tags.get(DIGEST))
         return digest
 
@@ -63,24 +67,24 @@ class ReportRun:
 
     @property
     def is_scored(self) -> bool:
-        """Whether it is finished and its test scores are there, each a finite number."""
+        """Whether it is finished and has finite test scores."""
         return (self.status == "FINISHED" and self.scores is not None
                 and bool(np.isfinite(self.scores[["psnr", "ssim"]]).all(axis=None)))
 
     @property
     def images(self) -> frozenset[str]:
-        """Names of the test images that it was scored on."""
+        """Names of its test images."""
         return frozenset() if self.scores is None else frozenset(self.scores["image"])
 
     @property
     def hours(self) -> float:
-        """Hours from its beginning to its end, as the tracking server has them."""
+        """Hours from start to end, as in MLflow."""
         start, end = self.run.info.start_time, self.run.info.end_time
         return (end - start) / 3.6e6 if start and end else 0.0
 
     @property
     def working_hours(self) -> float | None:
-        """Hours of training and evaluation, waiting and interruptions left out; None where they were not logged."""
+        """Hours of training and evaluation without waiting and interruptions; None if they were not logged."""
         seconds = [self.metrics.get(name) for name in ("train_seconds", "eval_seconds")]
         known = [value for value in seconds if value is not None]
         return sum(known) / 3600 if len(known) == len(seconds) else None
@@ -88,7 +92,17 @@ class ReportRun:
 
 @dataclass(frozen=True)
 class StudyData:
-    """All that the tracking server knows of a study."""
+    """Everything the tracking server has on a study.
+
+    Attributes:
+        name: The name of the study.
+        parent: Its parent run in MLflow.
+        runs: The runs that have started.
+        planned: The queued runs, as listed in the parent run.
+        references: Runs of ``inversion optimize`` that belong to the study.
+        spec: The spec files, text by name.
+        settings: The options that each request was queued with.
+    """
 
     name: str
     parent: Run
@@ -100,44 +114,44 @@ class StudyData:
 
     @property
     def missing(self) -> list[str]:
-        """Names of the runs that were queued and have not begun, or were deleted since."""
+        """Names of queued runs that have not started or have been deleted."""
         return [str(item["run"]) for item in self.absent]
 
     @property
     def deleted(self) -> list[str]:
-        """Names of those that had begun and were deleted in MLflow."""
+        """Names of runs that had started and were deleted in MLflow."""
         return [str(item["run"]) for item in self.absent if item.get("is_deleted")]
 
     @property
     def absent(self) -> list[Mapping[str, Any]]:
-        """What was queued and is not there.
+        """Queued runs that do not exist.
 
-        A trial of a search has no digest before it begins, and the list of what was queued may be older than that: as
-        many of these have begun as there are runs that the list does not know.
+        A trial of a search has no digest until it starts, and the list of queued runs may predate that. As many of
+        these entries have started as there are runs that the list does not contain.
         """
-        begun = {run.digest for run in self.runs}
-        waiting = [item for item in self.planned if item["digest"] not in begun]
-        unknown = len(begun - {item["digest"] for item in self.planned})
-        begun_since = [item for item in waiting if item["digest"] is None][:unknown]
-        return [item for item in waiting if not any(item is other for other in begun_since)]
+        started = {run.digest for run in self.runs}
+        waiting = [item for item in self.planned if item["digest"] not in started]
+        unknown = len(started - {item["digest"] for item in self.planned})
+        started_since = [item for item in waiting if item["digest"] is None][:unknown]
+        return [item for item in waiting if not any(item is other for other in started_since)]
 
     @property
     def pruned(self) -> list[ReportRun]:
-        """Runs that the search gave up, as it should."""
+        """Runs that the pruner of a search stopped."""
         return [run for run in self.having("KILLED") if run.tags.get("inversion.failure") == "pruned"]
 
     @property
     def hours(self) -> float:
-        """Hours of work of all runs: training and evaluation where they were logged, else from beginning to end."""
+        """Hours of all runs: training and evaluation if logged, else from start to end."""
         return sum(run.hours if run.working_hours is None else run.working_hours for run in self.runs)
 
     def having(self, *statuses: str) -> list[ReportRun]:
-        """The runs with one of these statuses in MLflow."""
+        """The runs with one of these MLflow statuses."""
         return [run for run in self.runs if run.status in statuses]
 
 
 def shared_parameters(runs: Sequence[ReportRun]) -> dict[str, Any]:
-    """The resolved parameters that have one value in all runs; no run, no parameter."""
+    """The resolved parameters that have the same value in all runs; empty without runs."""
     known = [run.parameters for run in runs if run.document]
     if not known:
         return {}

@@ -1,4 +1,4 @@
-"""The published study as data: every figure that it gives, with the section that it stands in."""
+"""The figures of a published study as data: its YAML file, checked."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from importlib.resources import files
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from inversion.report.tables.published import PublishedScore
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Row(_Strict):
-    """What one table says of one configuration; None where it says nothing.
+    """What a table says about one configuration; None where it says nothing.
 
-    PSNR in dB, SSIM at most 1, both means over the 100 test images with their standard deviation; ``resolution`` is
-    the side of the square feature map and ``locations`` its square; ``degradation_percent`` and ``gain_db`` are against
-    the table's first row or reference; ``cost_per_db`` is a multiple of the single model's, and nowhere defined.
+    PSNR in dB and SSIM (at most 1) are means over the test images with their standard deviations. ``resolution`` is the
+    side of the square feature map, ``locations`` its square. ``degradation_percent`` and ``gain_db`` are relative to
+    the first row or the reference of the table. ``cost_per_db`` is a multiple of the single model's.
     """
 
     configuration: str
@@ -59,7 +61,7 @@ class PublishedComparison(_Strict):
 
 
 class Improvement(_Strict):
-    """From the first baseline to the winner."""
+    """A metric of the baseline and of the winner."""
 
     section: str
     metric: str
@@ -77,7 +79,7 @@ class PublishedFinding(_Strict):
 
 
 class Recommendation(_Strict):
-    """What the study advises to use, with a configuration, or to avoid, without one."""
+    """What the study recommends (with a configuration) or advises against (without one)."""
 
     section: str
     advice: str
@@ -111,20 +113,27 @@ class Figure(_Strict):
 
 
 class Mention(_Strict):
-    """A row of a table, with where it stands."""
+    """A row with its section and the title of its table."""
 
     section: str
     table: str
     row: Row
 
 
-class Published(_Strict):
-    """The study with the protocol, data, weights and image size that its figures hold for, and no others."""
+class Figures(_Strict):
+    """Every figure of a study, and the protocol, data, weights and image size that they hold for.
+
+    ``results`` is the number of the chapter with the results, ``baseline`` the configuration that the study starts
+    from, ``winner`` the one that it recommends.
+    """
 
     protocol: str
     data: str
     weights: str
     image_size: int
+    results: str
+    baseline: str
+    winner: str
     tables: tuple[Table, ...]
     comparisons: tuple[PublishedComparison, ...]
     improvements: tuple[Improvement, ...]
@@ -134,24 +143,47 @@ class Published(_Strict):
     figures: tuple[Figure, ...]
 
     @property
+    def layers(self) -> list[str]:
+        """The layers of the single models that have figures."""
+        names = (name.split("+") for name in self.configurations)
+        return list(dict.fromkeys(parts[0] for parts in names if len(parts) == 2))
+
+    @property
     def configurations(self) -> tuple[str, ...]:
-        """Those that some table has figures of, in the order of their first mention."""
+        """The configurations with figures in a table, in order of first mention."""
         return tuple(dict.fromkeys(row.configuration for table in self.tables for row in table.rows))
 
     def mentions(self, configuration: str) -> tuple[Mention, ...]:
-        """Every row on a configuration (``vgg16:block1+wavelet``); none where it was not published."""
+        """Every row on a configuration (``vgg16:block1+wavelet``)."""
         return tuple(Mention(section=table.section, table=table.title, row=row)
                      for table in self.tables for row in table.rows if row.configuration == configuration)
 
     def score(self, configuration: str) -> Mention | None:
-        """The row to set beside ours: of the results (section 4), the last that has an evaluation time, or the last.
+        """The row to set beside ours: the last of the results with an evaluation time, else the last.
 
-        ``resnet34:layer1+attention`` has two values: this is the later one (4.4 and 4.5).
-        None where the study gives no figure.
+        None if the study gives no figure.
         """
-        found = [mention for mention in self.mentions(configuration)
-                 if mention.row.ssim is not None and mention.section.startswith("4.")]
+        found = [mention for mention in self._results(configuration) if mention.row.ssim is not None]
         return max(found, key=lambda mention: (mention.row.eval_minutes is not None, mention.section), default=None)
+
+    def scores(self) -> dict[str, PublishedScore]:
+        """The scores of each configuration as tables set them beside ours."""
+        return {name: self._as_score(name, mention) for name in self.configurations if (mention := self.score(name))}
+
+    def _as_score(self, name: str, mention: Mention) -> PublishedScore:
+        row = mention.row
+        losses = (other.row.degradation_percent for other in self._results(name))
+        return PublishedScore(mention.section, row.psnr, row.psnr_std, row.ssim, row.ssim_std, row.eval_minutes,
+                              next((loss for loss in losses if loss is not None), None))
+
+    def _results(self, configuration: str) -> list[Mention]:
+        """The rows on a configuration in the chapter with the results."""
+        return [mention for mention in self.mentions(configuration) if mention.section.startswith(f"{self.results}.")]
+
+    @property
+    def conditions(self) -> str:
+        """What the scores hold for."""
+        return f"protocol {self.protocol}, {self.data}, weights {self.weights}, image size {self.image_size}"
 
     def in_section(self, section: str) -> tuple[Table, ...]:
         """The tables of a section."""
@@ -159,11 +191,11 @@ class Published(_Strict):
 
 
 @cache
-def load() -> Published:
-    """Reads and checks ``published.yaml``, which comes with the package.
+def load(name: str) -> Figures:
+    """Reads ``inversion/report/published/NAME.yaml``.
 
     Raises:
-        pydantic.ValidationError: it was edited wrongly.
+        pydantic.ValidationError: the file does not match the schema.
     """
-    text = files("inversion.report.published").joinpath("published.yaml").read_text("utf-8")
-    return Published.model_validate(yaml.safe_load(text))
+    text = files("inversion.report.published").joinpath(f"{name}.yaml").read_text("utf-8")
+    return Figures.model_validate(yaml.safe_load(text))

@@ -1,0 +1,68 @@
+"""Builds a report: conclusions, tables, charts and pictures of a study, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from inversion.report import conclusions
+from inversion.report.data.board import Board, make_boards
+from inversion.report.data.collect import histories
+from inversion.report.data.study import StudyData
+from inversion.report.published import load_studies
+from inversion.report.render import charts
+from inversion.report.render.pictures import scenes
+from inversion.report.render.report import Report
+from inversion.report.tables import rankings
+from inversion.report.tables.costs import costs
+from inversion.report.tables.findings import BoardEvidence, judge_findings
+from inversion.report.tables.overview import failures, missing, parameters_of, standing, summary, versions_of
+from inversion.report.tables.published import PublishedStudy, published_table
+from inversion.report.tables.questions import differences, questions
+from inversion.report.tables.references import references
+from inversion.report.tables.table import ReportTable
+from inversion.tracking.connection import Connection
+
+
+def make_report(connection: Connection, data: StudyData, memory_budget_mb: float | None = None) -> Report:
+    """Builds the report of a study, complete or not; ``memory_budget_mb`` limits the recommended configuration."""
+    boards = make_boards(data.runs)
+    found = (references(connection, data, boards), failures(data), missing(data))
+    records = [table for table in found if table.rows]
+    numbers, versions, parameters = summary(data, boards), versions_of(data), parameters_of(data)
+    if not boards:
+        nothing = [f"No run of this study is finished yet: {numbers['attempted']} have started."]
+        return Report(data, boards, nothing, numbers, records=records, versions=versions, parameters=parameters)
+    board, studies = boards[0], load_studies()
+    return Report(
+        data, boards, [*conclusions.headline(board), *standing(data, boards)], numbers,
+        conclusions.recommendations(board, memory_budget_mb), studies,
+        {study.label: judge_findings(study.findings, BoardEvidence(board)) for study in studies if study.findings},
+        _tables(data, boards, studies), records, scenes(connection, board), _charts(connection, board), versions,
+        parameters,
+    )
+
+
+def _tables(data: StudyData, boards: Sequence[Board], studies: Sequence[PublishedStudy]) -> list[ReportTable]:
+    board = boards[0]
+    tables = [rankings.leaderboard(board, studies), rankings.top_single(board, studies),
+              rankings.ensembles(board, studies), *questions(board, studies), costs(board), differences(board)]
+    for study in studies:
+        tables.append(published_table(study, board))
+        if study.list_figures:
+            tables.append(study.list_figures(data, board))
+    tables += [rankings.leaderboard(other, studies, number) for number, other in enumerate(boards[1:], start=1)]
+    return [table for table in tables if table.rows]
+
+
+def _charts(connection: Connection, board: Board) -> dict[str, Any]:
+    run_ids = {item.label: next(iter(item.runs.values())).run_id for item in board.configurations[:charts.CURVES]}
+    made = {
+        "leaderboard": charts.ranking(board),
+        "resolution": charts.against(board, "feature_locations", "feature locations"),
+        "parameters": charts.against(board, "decoder_parameters", "trained parameters"),
+        "time": charts.against(board, "train_seconds", "seconds of training"),
+        "curves": charts.curves(board, histories(connection, run_ids, "val/psnr")),
+    }
+    made = {name: figure for name, figure in made.items() if any(trace.x for trace in figure.data)}
+    return made | ({"differences": charts.matrix(board)} if len(board.configurations) > 1 else {})

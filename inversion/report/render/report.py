@@ -1,0 +1,104 @@
+"""The contents of a report, and the report as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from inversion.report.data.board import Board
+from inversion.report.data.study import StudyData
+from inversion.report.render.pictures import Scene
+from inversion.report.tables.findings import Judgement, findings_table
+from inversion.report.tables.published import PublishedStudy
+from inversion.report.tables.table import ReportTable, code, code_block, literal
+
+LONGEST = 500
+"""Tables with more rows are left out of ``report.md``, and are in ``tables/`` only."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A recommendation, with the numbers behind it."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page shows.
+
+    Attributes:
+        data: The study.
+        boards: Groups of comparable runs, largest first.
+        headline: The conclusions, a sentence each.
+        summary: The study in numbers.
+        advice: What to use and what to avoid.
+        studies: The published studies beside ours.
+        judgements: The verdicts on their findings, by the label of the published study.
+        tables: Tables of the boards.
+        records: Tables of other runs: references, failures, missing runs.
+        scenes: Test images with their reconstructions.
+        charts: Plotly figures by name.
+        versions: Versions and commits of the runs.
+        parameters: Parameters that all runs share.
+    """
+
+    data: StudyData
+    boards: Sequence[Board]
+    headline: Sequence[str]
+    summary: Mapping[str, str]
+    advice: Sequence[Advice] = ()
+    studies: Sequence[PublishedStudy] = ()
+    judgements: Mapping[str, Sequence[Judgement]] = field(default_factory=dict)
+    tables: Sequence[ReportTable] = ()
+    records: Sequence[ReportTable] = ()
+    scenes: Sequence[Scene] = ()
+    charts: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def board(self) -> Board | None:
+        """The largest group of comparable runs; None if no run has scores."""
+        return self.boards[0] if self.boards else None
+
+
+def all_tables(report: Report) -> list[ReportTable]:
+    """Every table of the report, including the findings."""
+    return [*report.tables, *report.records, *_findings(report)]
+
+
+def as_markdown(report: Report) -> str:
+    """The whole report without charts and pictures."""
+    parts = [f"# Study {literal(report.data.name)}", "", *([literal(report.board.title), ""] if report.board else []),
+             *(f"{literal(sentence)}\n" for sentence in report.headline)]
+    if report.advice:
+        advice = [f"- **{each.title}.** {literal(each.text)}" for each in report.advice]
+        parts += ["## What to use", "", *advice, ""]
+    parts += [_shown(table) for table in (*report.tables, *_findings(report), *report.records)]
+    parts += ["## The study in numbers", "", *_list(report.summary), "## Made with", "", *_list(report.versions)]
+    if report.parameters:
+        parts += ["## Parameters shared by all runs", "", *_list(report.parameters)]
+    if report.data.settings:
+        commands = [code(f"inversion-sweep {options}") for options in report.data.settings]
+        parts += ["## Queued with", "", *(f"- {command}" for command in commands), ""]
+    for name, text in report.data.spec.items():
+        parts += [f"## {literal(name)}", "", code_block(text, "yaml"), ""]
+    return "\n".join(parts)
+
+
+def _findings(report: Report) -> list[ReportTable]:
+    choice = report.board.choice if report.board else ""
+    return [findings_table(report.judgements, choice)] if report.judgements else []
+
+
+def _shown(table: ReportTable) -> str:
+    if len(table.rows) <= LONGEST:
+        return table.markdown()
+    return f"## {table.title}\n\n{len(table.rows):,} rows, in `tables/{table.key}.csv`.\n"
+
+
+def _list(values: Mapping[str, str]) -> list[str]:
+    return [*(f"- {name}: {literal(value)}" for name, value in values.items()), ""]

@@ -17,7 +17,7 @@ from inversion.runs.prepare import size_metrics
 from inversion.runs.train import train
 from inversion.tracking import results
 from inversion.tracking.connection import connect
-from inversion.tracking.run import TrackedRun, begin_run
+from inversion.tracking.tracked_run import TrackedRun, begin_run
 from inversion.training.callbacks import Callback
 
 TASKS = Tasks()

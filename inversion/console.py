@@ -1,8 +1,8 @@
-"""Where commands write for people: every text of a user's is shown literally here, and nowhere else.
+"""All terminal output of the commands: the only module that makes consoles, tables and styled text.
 
-File names, run names and messages are no markup, no emoji codes and no terminal commands. So styles are given beside
-a text and never in it: ``console.print(styled(name, "bold"), ": done", sep="")``. A string is one line, whatever
-characters it has; several lines are printed one by one, or made by ``in_lines``.
+File names, run names and messages are shown literally, never as markup, emoji codes or terminal control sequences. So a
+style is given beside a text and never in it: ``console.print(styled(name, "bold"), ": done", sep="")``. A string is one
+line, whatever characters it has; print several lines one by one, or join them with ``in_lines``.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Console(rich.console.Console):
         return super().render_str(visible(text), **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As rich's.
+        """As ``rich.console.Console.print``.
 
         Raises:
-            InversionError: there is no room for a file that the output goes to, or the like.
+            InversionError: the output cannot be written, because the disk is full or the like.
         """
         try:
             super().print(*objects, **options)
@@ -53,23 +53,23 @@ class Console(rich.console.Console):
             raise InversionError(f"the output cannot be written: {error.strerror or error}") from error
 
     def note(self, text: str) -> None:
-        """A line that is to be noticed."""
+        """Prints a line that begins with a highlighted ``note:``."""
         self.print(styled("note:", "yellow"), text, soft_wrap=True)
 
 
 def make_console() -> Console:
-    """A console as wide as the terminal; in a file or a pipe, wide enough that tables do not fold their names."""
+    """A console as wide as the terminal; for a file or pipe, wide enough that tables do not wrap names."""
     console = Console()
     return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=LOG_WIDTH)
 
 
 def write_error(message: str) -> None:
-    """A message on one line of standard error."""
+    """Writes a message to one line of standard error."""
     click.echo(f"error: {visible(one_line(message))}", err=True)
 
 
 def styled(text: str, style: str = "") -> Text:
-    """A text in a style of rich's, such as ``bold``."""
+    """A text with a style of rich, such as ``bold``."""
     return Text(visible(text), style)
 
 
@@ -79,12 +79,12 @@ def in_lines(lines: Iterable[str]) -> Text:
 
 
 def make_table(*columns: str, **options: Any) -> Table:
-    """A table with its title to the left; what is too long for a cell goes on below and is never cut."""
+    """A table with a left-aligned title, whose cells wrap long text and never truncate it."""
     return Table(*(Column(column, overflow="fold") for column in columns), title_justify="left", **options)
 
 
 def text_column(template: str) -> TextColumn:
-    """A column of a progress bar, which takes its text from the fields of a task literally."""
+    """A column of a progress bar that shows the fields of a task literally."""
     from rich.progress import TextColumn
 
     return TextColumn(template, markup=False)
@@ -92,7 +92,7 @@ def text_column(template: str) -> TextColumn:
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """One bar on standard error for each kind of work; none where that is no terminal."""
+    """One bar on standard error for each kind of work; none if that is not a terminal."""
     from rich.progress import BarColumn, TaskID, TaskProgressColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
@@ -125,7 +125,7 @@ class LogFormatter(logging.Formatter):
 
 
 def set_up_streams() -> None:
-    """Lets standard output and error take any text: what their encoding does not have is written as an escape."""
+    """Makes standard output and error accept any text: what their encoding lacks is written as an escape."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -152,7 +152,7 @@ def _start(response: requests.Response, url: str, part: Path, have: int, size: i
     if status == requests.codes.ok:
         _check_size(url, response.headers.get("Content-Length", ""), size)
         return 0
-    if status in retry.PASSING:
+    if retry.is_transient(status):
         raise _CutError(f"the server answered {status} {response.reason}", response.headers.get("Retry-After"))
     if status in (requests.codes.partial_content, requests.codes.requested_range_not_satisfiable):
         part.unlink(missing_ok=True)

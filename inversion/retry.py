@@ -10,12 +10,12 @@ from typing import TypeVar
 from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
-__all__ = ["PASSING", "PassingError", "pause_seconds", "retrying", "sleep"]
+__all__ = ["BUSY", "PassingError", "is_transient", "pause_seconds", "retrying", "sleep"]
 
 T = TypeVar("T")
 
-PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP statuses of servers that are busy or restarting; every other refusal is final."""
+BUSY = frozenset({408, 425, 429})
+"""HTTP statuses below 500 that are worth another try; every other one is final."""
 
 TRIES = 4
 FIRST_PAUSE_SECONDS = 0.5
@@ -31,6 +31,11 @@ class PassingError(Exception):
     def __init__(self, reason: str, retry_after: str | None = None) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+
+
+def is_transient(status: int) -> bool:
+    """Whether an HTTP status is that of a server that is busy or restarting; 501 (not implemented) is final."""
+    return status in BUSY or (status >= 500 and status != 501)
 
 
 def pause_seconds(failures: int, retry_after: str | None = None, first: float = FIRST_PAUSE_SECONDS) -> float | None:

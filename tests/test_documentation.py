@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from inversion.cli.group import cli as inversion
+from inversion.cli.app import cli as inversion
 from inversion.cli.report import cli as inversion_report
 from inversion.cli.sweep import cli as inversion_sweep
 from inversion.cli.sweep import require_one_request

@@ -1,7 +1,7 @@
-"""The commands ``inversion``, ``inversion-sweep`` and ``inversion-report``: a module for each command and subcommand.
+"""The commands ``inversion``, ``inversion-sweep`` and ``inversion-report``: one module per command and subcommand.
 
-May import everything; nothing but ``__main__`` modules imports it. Modules of commands are imported when they are
-called, so that ``--help`` answers at once.
+May import everything. A command's module is imported when the command is called, and imports what is slow in its
+function, so that ``--help`` and the checks of a request are fast.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from inversion.cli.imports import slow_imports
 def main() -> None:
     """Runs ``inversion`` and exits: 0 all done, 1 something failed, 2 the request was wrong, 130 interrupted."""
     with slow_imports():
-        from inversion.cli import group
+        from inversion.cli import app
 
-    group.main()
+    app.main()
 
 
 def sweep_main() -> None:

@@ -1,4 +1,4 @@
-"""``inversion data``: fetch, verify and cache photographs before anything is trained on them."""
+"""``inversion data``: download, verify and cache images before training."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from inversion.images import stored_size
 @click.option("--data-dir", metavar="FOLDER", callback=blank_is_default,
               help="Where downloads and caches are kept [default: user's cache folder]")
 @click.option("--image-size", type=ParameterType("image_size"), default=224, metavar="SIZE", show_default=True,
-              help="Crop size to build the cache for.")
+              help="Crop size for which to build the cache.")
 def command(name: str, data_dir: str | None, image_size: int) -> None:
     """Fetch a data set, verify every image, build the cache, and print the splits.
 
     \b
     Examples:
-      inversion data sample          the photographs that come with this package's dependencies
-      inversion data div2k           DIV2K: downloads 3.9 GB, goes on where it was cut off
-      inversion data ./photos        a folder: train/val/test below it, or else a fixed 70/15/15 split
+      inversion data sample          the images that come with this package's dependencies
+      inversion data div2k           DIV2K: downloads 3.9 GB, resumes an interrupted download
+      inversion data ./photos        a folder: with train/val/test inside, or else a fixed 70/15/15 split
     """
     if name != "div2k":
         catalog.require_data(name, Path())

@@ -1,4 +1,4 @@
-"""``inversion doctor``: is everything in place, and does any run hang?"""
+"""``inversion doctor``: the state of this machine and of the tracking store's RUNNING runs."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ PACKAGES = ("inversion", "torch", "torchvision", "timm", "lpips", "mlflow", "opt
 @click.option("--data-dir", metavar="FOLDER", callback=blank_is_default,
               help="Where downloads and caches are kept [default: user's cache folder]")
 @click.option("--end", "ended", metavar="RUN_ID", multiple=True, callback=no_blank,
-              help="End this RUNNING run as KILLED, though nobody here can know whether it is dead.")
+              help="End this RUNNING run as KILLED, even if it cannot be checked whether its process is dead.")
 def command(tracking_uri: str | None, experiment: str | None, data_dir: str | None, ended: tuple[str, ...]) -> None:
-    """Show device, versions, weights and data at hand, whether the tracking server answers, and end dead runs.
+    """Show the device, versions, available weights and data, check the tracking server, and end dead runs.
 
-    A run that MLflow calls RUNNING although its process is gone (killed, out of power, `mlflow run` that found no
-    conda) is ended as KILLED. Runs of other machines are listed; end one with --end RUN_ID. Runs of ours are looked
-    for in every experiment, or in that of --experiment alone.
+    A run that is RUNNING in MLflow although its process is gone (killed, power failure, `mlflow run` without conda) is
+    ended as KILLED. Runs of other machines are listed; end one with --end RUN_ID. All experiments are searched for
+    runs of inversion, or only the one given by --experiment.
     """
     console = make_console()
     show_machine(console, data_folder(data_dir))
@@ -43,7 +43,7 @@ def command(tracking_uri: str | None, experiment: str | None, data_dir: str | No
 
 
 def show_machine(console: Console, data_dir: Path) -> None:
-    """Versions, device, weights in the caches, data on disk."""
+    """Versions, device, cached weights, data on disk."""
     with slow_imports():
         from inversion.config.device import describe_devices
         from inversion.losses.lpips_weights import ALEXNET
@@ -56,32 +56,34 @@ def show_machine(console: Console, data_dir: Path) -> None:
         table.add_row(f"weights of {name}", _found(cached_file(imagenet_location(name)), "not cached: random or FILE"))
     table.add_row("weights of LPIPS", _found(cached_file(ALEXNET), "not cached: LPIPS is off unless downloadable"))
     table.add_row("DIV2K", _found(data_dir / "DIV2K" if is_present(data_dir) else None,
-                                  "not there: inversion data div2k"))
+                                  "not downloaded: inversion data div2k"))
     console.print(table)
 
 
 def show_runs(console: Console, tracking_uri: str | None, experiment: str | None, ended: tuple[str, ...]) -> None:
-    """The tracking store, its RUNNING runs, and what became of the dead ones.
+    """The tracking store and its RUNNING runs; dead ones are ended.
 
     Raises:
         RequestError: the store does not answer, or ``--end`` names a run that is not RUNNING.
     """
     with slow_imports():
-        from inversion.tracking.connection import NoStoreError, connect, without_password
-        from inversion.tracking.stale import declared_dead, end_dead, find_running
+        from inversion.tracking.connection import connect
+        from inversion.tracking.masking import without_password
+        from inversion.tracking.ownership import declare_dead, end_dead, find_running
+        from inversion.tracking.store_errors import NoStoreError
 
     try:
         connection = connect(tracking_uri, experiment, create=False)
     except NoStoreError:
         if tracking_uri or ended:
             raise
-        console.print("no tracking store here yet: the first run makes it, or --tracking-uri names another")
+        console.print("no tracking store here yet: the first run creates it, or give another --tracking-uri")
         return
     there = "experiment" if connection.experiment_id else "no experiment yet called"
     console.print(f"tracking store {without_password(connection.uri)} answers; {there} {connection.experiment!r}",
                   soft_wrap=True)
     found = {run.run_id: run for run in find_running(connection, everywhere=experiment is None)}
-    runs = list((found | {run_id: declared_dead(connection, run_id) for run_id in ended}).values())
+    runs = list((found | {run_id: declare_dead(connection, run_id) for run_id in ended}).values())
     dead = end_dead(connection, runs)
     if runs:
         table = make_table("run", "name", "state", "why", title="RUNNING runs")

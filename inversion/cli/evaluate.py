@@ -1,38 +1,47 @@
-"""``inversion evaluate``: a finished run scored again."""
+"""``inversion evaluate``: scores a finished run again, and compares with the logged scores."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
 from inversion.cli.imports import slow_imports
 from inversion.cli.options import ParameterType, blank_is_default, no_blank, tracking_options
 from inversion.config.run_config import parse_value
+from inversion.console import Console, make_console, make_table, progress_bars
 from inversion.data.datasets import data_folder, require_data
 from inversion.losses.lpips_weights import require_trunk_file
+
+if TYPE_CHECKING:
+    from inversion.runs.evaluate import Evaluation
+    from inversion.runs.load import TrainedRun
+
+LABELS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 
 
 @click.command("evaluate")
 @click.argument("run", metavar="RUN", callback=no_blank)
 @click.option("--data", metavar="FOLDER|NAME", callback=blank_is_default,
-              help="Other photographs: a folder, sample or div2k [default: the run's]")
+              help="Other images: a folder, sample or div2k [default: the run's]")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True,
-              help="The photographs of which split; a folder is split as in training.")
-@click.option("--test-limit", type=ParameterType("test_limit"), metavar="N", help="Only the first N photographs; 0: "
-              "all [default: as in the run, all of another set]")
+              help="The split to score; a folder is split as in training.")
+@click.option("--test-limit", type=ParameterType("test_limit"), metavar="N", help="Only the first N images; 0: all "
+              "[default: as in the run, all of another data set]")
 @click.option("--lpips-weights", metavar="FILE", callback=blank_is_default,
               help="AlexNet trunk of LPIPS: imagenet, a file, or off [default: the run's]")
 @click.option("--device", metavar="DEVICE", callback=blank_is_default,
-              help="cpu, cuda or cuda:N [default: the run's, where this machine has it]")
+              help="cpu, cuda or cuda:N [default: the run's, if available]")
 @click.option("--data-dir", metavar="FOLDER", callback=blank_is_default,
               help="Where downloads and caches are kept [default: as in the run]")
 @tracking_options
 def command(run: str, data: str | None, split: str, test_limit: int | None, lpips_weights: str | None,
             device: str | None, data_dir: str | None, tracking_uri: str | None, experiment: str | None) -> None:
-    """Score a finished run again, on its own test photographs or on others, and log that as a run below it.
+    """Score a finished run again, on its own test images or on others, and log the evaluation as a child run.
 
-    RUN is a run's id, the beginning of one, or a run's name. On its own photographs, the same kind of machine and the
-    same number of threads, the scores are those that were logged, to the last bit. The evaluation is put into the
-    run's experiment, unless another one is given.
+    RUN is a run's id, the beginning of one, or a run's name. On its own images, on the same kind of machine and with
+    the same number of threads, the scores are bit-identical to the logged ones. The evaluation is logged to the run's
+    experiment, unless another one is given.
 
     \b
     Examples:
@@ -46,7 +55,82 @@ def command(run: str, data: str | None, split: str, test_limit: int | None, lpip
     if lpips_weights:
         require_trunk_file(lpips_weights)
     with slow_imports():
-        from inversion.cli import evaluating
+        from inversion.runs.evaluate import evaluate_run, find_target
+        from inversion.runs.load import find_lpips, find_trained, load_reconstructor
+        from inversion.tracking.connection import connect
+        from inversion.tracking.mlflow_run import stop_with_mlflow_run
+        from inversion.tracking.retry import with_retries
+        from inversion.training.stop import interruptible
 
-    evaluating.evaluate(run, evaluating.Options(data, split, test_limit, lpips_weights, device, data_dir),
-                        tracking_uri, experiment)
+    console = make_console()
+    with stop_with_mlflow_run() as stop:
+        connection = connect(tracking_uri, create=False)
+        trained = find_trained(connection, run, device)
+        with progress_bars() as report:
+            target = find_target(trained, data, split, test_limit, data_dir, interruptible(report, stop))
+        lpips, note = find_lpips(trained, lpips_weights)
+        reconstructor = load_reconstructor(trained)
+        connection = with_retries(connect(tracking_uri, experiment) if experiment else connection, stop)
+        log_to = connection.experiment_id if experiment else trained.experiment_id
+        evaluation = evaluate_run(connection, log_to, trained, reconstructor, target, lpips, stop)
+    _show(console, trained, evaluation)
+    for line in (*target.scored.photos.lines(), *filter(None, [note, _other_device_note(trained)])):
+        console.note(line)
+    console.print(f"logged as run {evaluation.run_id}, below run {trained.run_id}", soft_wrap=True)
+
+
+def _show(console: Console, run: TrainedRun, evaluation: Evaluation) -> None:
+    """The scores of this evaluation beside the logged ones, of the same images if possible."""
+    from inversion.metrics import count_exact, exact_note
+
+    target, scores = evaluation.target, evaluation.scores
+    images = f"{len(scores.psnr)} images"
+    logged_on = images if evaluation.logged else f"its test images, {run.document['data']['name']}"
+    table = make_table("score", f"now: {target.name}, {images}", f"logged: {logged_on}", "difference", title=run.name)
+    for name in LABELS:
+        now = (scores.mean(name), scores.std(name)) if getattr(scores, name) else None
+        before = _logged(run, evaluation, name)
+        if now or before:
+            table.add_row(LABELS[name], _mean_and_std(now), _mean_and_std(before),
+                          f"{now[0] - before[0]:+.6f}" if now and before else "")
+    console.print(table)
+    if exact := exact_note(count_exact(scores.psnr)):
+        console.print(exact)
+    if evaluation.logged:
+        console.print(_comparison(evaluation))
+
+
+def _logged(run: TrainedRun, evaluation: Evaluation, name: str) -> tuple[float, float] | None:
+    """The logged mean and standard deviation; of the evaluated images only, if they are among the run's."""
+    import numpy as np
+
+    from inversion.metrics import counted, is_a_mean
+
+    if values := evaluation.before(name):
+        numbers = counted(values) if name == "psnr" else np.asarray(values)
+        return float(numbers.mean()), float(numbers.std())
+    metric = f"test/{name}"
+    if metric not in run.metrics or not is_a_mean(run.metrics[metric]):
+        return None
+    return run.metrics[metric], run.metrics[f"{metric}_std"]
+
+
+def _comparison(evaluation: Evaluation) -> str:
+    """Whether every image scores exactly as logged, else the largest differences."""
+    differences = {name: found for name in LABELS if (found := evaluation.differences(name))}
+    images = len(evaluation.scores.psnr)
+    other = sum(any(values) for values in zip(*differences.values(), strict=True))
+    if not other:
+        return f"all {images} images score exactly as logged ({', '.join(LABELS[name] for name in differences)})"
+    most = ", ".join(f"{LABELS[name]} by at most {max(map(abs, found)):.2g}" for name, found in differences.items())
+    return f"{other} of {images} images do not score exactly as logged: {most}"
+
+
+def _other_device_note(run: TrainedRun) -> str:
+    before = run.document["parameters"]["device"]
+    return "" if before == run.config.device else (
+        f"run {run.name} was scored on {before}, this is {run.config.device}: the last digits differ")
+
+
+def _mean_and_std(values: tuple[float, float] | None) -> str:
+    return f"{values[0]:.4f} ± {values[1]:.4f}" if values else "none"

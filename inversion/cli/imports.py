@@ -1,4 +1,4 @@
-"""Imports that take seconds, during which a user may think better of it."""
+"""Imports that take seconds. Kept free of other imports, because it is loaded before everything else."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from inversion.errors import InterruptedRunError
 
 @contextmanager
 def slow_imports() -> Iterator[None]:
-    """While the block imports PyTorch, MLflow and the like, Ctrl-C ends the process at once, with exit code 130.
+    """While the block imports PyTorch, MLflow and the like, Ctrl-C ends the process at once with exit code 130.
 
-    Nothing has begun that would have to be tidied up, and a KeyboardInterrupt would not always arrive: libraries catch
-    it as they try out what is installed, and Python ends by the signal if it was raised in code that they execute.
-    A run that ``mlflow run`` has made is to be ended as KILLED, which the KeyboardInterrupt leads to.
+    There is nothing to clean up yet, and a KeyboardInterrupt would not always arrive: libraries catch it while they
+    probe for optional dependencies, and Python re-raises the signal if it interrupts code that they execute. A run
+    created by ``mlflow run`` must be ended as KILLED, so there the KeyboardInterrupt is kept.
     """
-    alone = threading.current_thread() is threading.main_thread() and "MLFLOW_RUN_ID" not in os.environ
-    if not alone or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # another one is right
+    is_ours = threading.current_thread() is threading.main_thread() and "MLFLOW_RUN_ID" not in os.environ
+    if not is_ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # keep a handler that was set
         yield
         return
-    before = signal.signal(signal.SIGINT, _leave)
+    before = signal.signal(signal.SIGINT, _exit_interrupted)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    os.write(2, b"error: interrupted\n")  # a stream might be at work just now
+def _exit_interrupted(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"error: interrupted\n")  # a Python stream may hold its lock at this moment
     os._exit(InterruptedRunError.exit_code)

@@ -1,4 +1,4 @@
-"""``inversion list``: what can be combined."""
+"""``inversion list``: encoders, layers, decoders and fusions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ STUDY = frozenset({"vgg16:block1", "vgg16:block3", "resnet34:layer1", "resnet34:
 @click.command("list")
 @click.argument("name", required=False)
 @click.option("--image-size", type=ParameterType("image_size"), default=224, metavar="SIZE", show_default=True,
-              help="Image size that shapes are given for.")
-@click.option("--recount", is_flag=True, help="Count parameters anew, after a decoder or fusion was changed.")
+              help="Image size for which to show shapes.")
+@click.option("--recount", is_flag=True, help="Count parameters again, after changing a decoder or fusion.")
 def command(name: str | None, image_size: int, recount: bool) -> None:
     """Show encoders, layers, feature shapes, decoders, fusions and parameter counts.
 
-    NAME shows one of them alone: an encoder (also timm/MODEL) with its layers, or a decoder with its options.
+    NAME shows only that one: an encoder (also timm/MODEL) with its layers, or a decoder with its options.
 
     \b
     Examples:
@@ -43,12 +43,12 @@ def command(name: str | None, image_size: int, recount: bool) -> None:
     elif name in fusions.names():
         console.print(styled(name, "bold"), f": {fusions.summary(name)}", sep="")
     else:
-        parse_encoders(name)  # an unknown name is told with the nearest
+        parse_encoders(name)  # an unknown name is reported with its nearest match
         show_encoders(console, [encoder_spec(name.partition(":")[0]).name], image_size)
 
 
 def show_encoders(console: Console, names: list[str], image_size: int) -> None:
-    """A row a layer: the features' shape, and the parameters of each decoder there."""
+    """A row per layer: the shape of its features, and the number of parameters of each decoder."""
     from inversion.models.encoders.catalog import EncoderCut
 
     known = counts.shipped_counts() if image_size == counts.IMAGE_SIZE else {}
@@ -75,7 +75,7 @@ def show_encoders(console: Console, names: list[str], image_size: int) -> None:
 
 
 def show_parts(console: Console) -> None:
-    """Decoders and fusions, a line each."""
+    """Decoders and fusions, one line each."""
     for title, registry in (("Decoders", decoders), ("Fusions", fusions)):
         table = make_table("", "", title=title, show_header=False)
         for name in registry.names():
@@ -85,7 +85,7 @@ def show_parts(console: Console) -> None:
 
 
 def show_decoder(console: Console, name: str) -> None:
-    """A decoder and its options, as --decoder-options takes them."""
+    """A decoder and its ``--decoder-options``."""
     console.print(styled(name, "bold"), f": {decoders.summary(name)}", sep="")
     options = options_type(name).model_fields
     table = make_table("option", "default", "meaning")

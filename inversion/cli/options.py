@@ -1,4 +1,4 @@
-"""Options that several commands take."""
+"""Options and option types shared by several commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class ParameterType(click.ParamType):  # type: ignore[type-arg]  # generic in new versions of click alone
-    """A value that one of a run's parameters may have, for commands that take it without being a run."""
+    """A value of one of a run's parameters, for commands that take that parameter alone."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class ParameterType(click.ParamType):  # type: ignore[type-arg]  # generic in ne
 
 
 class FiniteRange(click.FloatRange):
-    """A number in a range; NaN is in none, and compares as if it were in all."""
+    """A finite number in a range; click's own check lets NaN pass."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
@@ -46,7 +46,7 @@ class FiniteRange(click.FloatRange):
 
 
 def blank_is_default(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """For what has a default: an empty or blank text means that, as it does for the parameters of a run."""
+    """Callback of options with a default: an empty or blank value means the default, as for parameters of a run."""
     return value if value and value.strip() else None
 
 
@@ -54,20 +54,20 @@ Words = TypeVar("Words", str | None, str | tuple[str, ...])
 
 
 def no_blank(ctx: click.Context, param: click.Parameter, value: Words) -> Words:
-    """For what has no default: an empty text is a variable that was not set, and a path of it is the present folder.
+    """Callback of options without a default: rejects empty values, which usually come from an unset shell variable.
 
     Raises:
-        click.UsageError: a text, or one of several, is empty or blank.
+        click.UsageError: the value, or one of several, is empty or blank.
     """
     for word in (value,) if isinstance(value, str) else value or ():
         if not word.strip():
             name = param.get_error_hint(ctx).strip("'[].")
-            raise click.UsageError(f"{name}: an empty text ({word!r}) is no value: is a variable not set?")
+            raise click.UsageError(f"{name}: an empty text ({word!r}) is not a value: is a variable not set?")
     return value
 
 
 def tracking_options(command: F) -> F:
-    """``--tracking-uri`` and ``--experiment``, beside MLflow's own environment variables."""
+    """Adds ``--tracking-uri`` and ``--experiment``; MLflow's environment variables work as well."""
     command = click.option("--experiment", metavar="NAME", callback=blank_is_default,
                            help="MLflow experiment [default: inversion]")(command)
     return click.option("--tracking-uri", metavar="URI", callback=_read_store,
@@ -75,7 +75,7 @@ def tracking_options(command: F) -> F:
 
 
 def _read_store(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """The address in its one form; MLflow's variable is only checked, MLflow reads it itself."""
+    """The normalized address; MLflow's variable is only validated, because MLflow reads it itself."""
     if value:
         return read_store(value, "--tracking-uri")
     if from_environment := os.environ.get(STORE_VARIABLE):
@@ -84,7 +84,7 @@ def _read_store(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 
 def parameter_options(command: F) -> F:
-    """An option for every parameter of a run, ``lr_patience`` as ``--lr-patience``; values are checked later."""
+    """Adds an option for every parameter of a run, ``lr_patience`` as ``--lr-patience``; values are checked later."""
     for name, field in reversed(RunConfig.model_fields.items()):
         default = str(field.default).lower() if isinstance(field.default, bool) else field.default
         allowed = "" if field.annotation is str else f" ({allowed_values(name)})"

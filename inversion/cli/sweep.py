@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from inversion.cli.group import run_command, set_up_logging
+from inversion.cli.app import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
 from inversion.cli.options import FiniteRange, no_blank, tracking_options
 from inversion.console import make_console

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,17 +10,23 @@ from inversion.cli.imports import slow_imports
 from inversion.cli.options import no_blank, parameter_options, tracking_options
 from inversion.config.resolve import check, check_inputs
 from inversion.config.run_config import parse_config
+from inversion.console import make_console, progress_bars
+from inversion.errors import RequestError
+
+if TYPE_CHECKING:
+    from inversion.runs.prepare import Prepared
+    from inversion.tracking.connection import Connection
 
 
 @click.command("train")
 @parameter_options
 @tracking_options
 @click.option("--resume", metavar="RUN_ID", callback=no_blank,
-              help="Go on with an interrupted run, from its last checkpoint.")
+              help="Resume an interrupted run from its last checkpoint.")
 def command(tracking_uri: str | None, experiment: str | None, resume: str | None, **parameters: Any) -> None:
-    """Train a decoder that rebuilds images from one encoder layer's features, and score it.
+    """Train a decoder that reconstructs images from the features of one encoder layer, and score it.
 
-    Everything is logged to MLflow: parameters, metrics by epoch, checkpoints, reconstructions, and the model.
+    Everything is logged to MLflow: parameters, metrics per epoch, checkpoints, reconstructions, and the model.
 
     \b
     Examples:
@@ -35,6 +41,65 @@ def command(tracking_uri: str | None, experiment: str | None, resume: str | None
     config = check(parse_config(given))
     check_inputs(config)
     with slow_imports():
-        from inversion.cli import training
+        from inversion.cli.output import ProgressBar, show_locations, show_request, show_scores
+        from inversion.config.document import config_of
+        from inversion.config.resolve import Fallback
+        from inversion.runs.prepare import prepare
+        from inversion.runs.train import train
+        from inversion.tracking.connection import connect
+        from inversion.tracking.mlflow_run import stop_with_mlflow_run
+        from inversion.tracking.retry import with_retries
+        from inversion.training.stop import interruptible
 
-    training.train(config, tracking_uri, experiment, resume)
+    console = make_console()
+    with stop_with_mlflow_run() as stop:
+        connection = connect(tracking_uri, experiment, create=resume is None)
+        inherited: list[Fallback] = []
+        if resume:
+            document = _resumable(connection, resume)
+            config = config_of(document, f"run {resume}")
+            inherited = [Fallback(**fallback) for fallback in document["fallbacks"]]
+        with progress_bars() as report:
+            prepared = prepare(config, interruptible(report, stop), inherited)
+        plan = prepared.plan
+        show_request(console, plan.name, plan, _rows(prepared))
+        with ProgressBar(console, plan.config.epochs) as bar:
+            result = train(prepared, with_retries(connection, stop), [bar], stop, resume)
+    show_scores(console, plan.name, plan, result, f"best epoch {result.metrics['best_epoch']:.0f}, "
+                                                  f"{result.metrics['train_seconds']:.0f} s of training")
+    show_locations(console, plan, result, connection)
+
+
+def _resumable(connection: Connection, run_id: str) -> dict[str, Any]:
+    """The resolved configuration of a run that can be resumed.
+
+    Raises:
+        RequestError: there is no such run, it is not ours or FINISHED, another process owns it or may, or its
+            artifacts are on another machine.
+    """
+    from inversion.tracking.artifacts import require_artifacts
+    from inversion.tracking.ownership import require_unowned
+    from inversion.tracking.search import document_of, find_run
+
+    run = find_run(connection, run_id)
+    if run.info.status == "FINISHED":
+        raise RequestError(f"run {run_id} is FINISHED; there is nothing to resume")
+    document = document_of(run)
+    require_unowned(connection, run)
+    if run.data.metrics:
+        require_artifacts(run)
+    return document
+
+
+def _rows(prepared: Prepared) -> dict[str, str]:
+    """What will be run, with every ``auto`` resolved."""
+    plan, config = prepared.plan, prepared.plan.config
+    counts = ", ".join(f"{len(prepared.photos.names(split))} {split}" for split in ("train", "val", "test"))
+    return {
+        "decoder": config.decoder if config.decoder_options == "auto" else f"{config.decoder} {config.decoder_options}",
+        "fusion": config.fusion,
+        "data": f"{plan.photos.name}: {counts} ({plan.photos.root})",
+        "loss": f"{config.mse_weight:g}·MSE + {config.lpips_weight:g}·LPIPS (LPIPS: {config.lpips_weights})",
+        "protocol": config.protocol,
+        "training": f"at most {config.epochs} epochs, batch {config.batch_size}, lr {config.lr:g}, seed {config.seed}",
+    }

@@ -9,7 +9,7 @@ import sys
 import click
 import psutil
 
-from inversion.cli.group import run_command
+from inversion.cli.app import run_command
 from inversion.console import log_to_stderr
 from inversion.errors import InterruptedRunError
 from inversion.sweeps.workers.local import WORKER_SPEC, WorkerSpec

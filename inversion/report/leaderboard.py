@@ -19,7 +19,7 @@ from inversion.errors import InversionError
 from inversion.metrics import count_exact, counted, is_a_mean
 from inversion.report.data.comparable import COMPARABLE, Group, groups_of, title_of
 from inversion.report.data.labels import Document, distinguished, name_of
-from inversion.tracking.lookup import document_of
+from inversion.tracking.search import document_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -92,7 +92,7 @@ def _psnr(run: Run) -> dict[str, float]:
     """
     if is_a_mean(run.data.metrics["test/psnr"]):
         return {}
-    from inversion.tracking.fetch import fetch_image_scores
+    from inversion.tracking.results import fetch_image_scores
 
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -22,11 +22,12 @@ from inversion.progress import Progress, no_progress
 from inversion.runs.load import Reconstructor, TrainedRun
 from inversion.runs.train import TEST_PICTURES, out_of_memory_by_name
 from inversion.tracking import results
+from inversion.tracking.artifacts import RESTORE
 from inversion.tracking.connection import Connection
 from inversion.tracking.evaluations import begin_evaluation, log_params
-from inversion.tracking.fetch import RESTORE, fetch_image_scores
-from inversion.tracking.run import TrackedRun as LoggedRun
-from inversion.tracking.run import ending_truthfully
+from inversion.tracking.results import fetch_image_scores
+from inversion.tracking.tracked_run import TrackedRun as LoggedRun
+from inversion.tracking.tracked_run import record_outcome
 from inversion.training.callbacks import Picture
 from inversion.training.evaluate import Scores, evaluate, final_metrics, finite
 from inversion.training.measure import PeakMemory
@@ -119,7 +120,7 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
     name = f"evaluate {run.name} on {target.name}"
     tags = {"inversion.data": target.scored.photos.name, "inversion.protocol": config.protocol}
     logger = begin_evaluation(connection, experiment_id, run.run_id, name, tags)
-    with ending_truthfully(logger), out_of_memory_by_name():
+    with record_outcome(logger), out_of_memory_by_name():
         logger.describe(name, config, tags, _document(run, config, target))
         log_params(logger, {"evaluates": run.run_id, "split": target.scored.split})
         counts = {target.scored.split: len(target.scored.names)}

@@ -18,11 +18,10 @@ from inversion.images import from_stored
 from inversion.losses.lpips_weights import TrunkSource, find_trunk
 from inversion.models.model import InversionModel
 from inversion.models.packing import load_packed
-from inversion.tracking.choose import choose_run
+from inversion.tracking.artifacts import RESTORE, require_artifacts
 from inversion.tracking.connection import Connection
-from inversion.tracking.fetch import RESTORE, fetch_packed
-from inversion.tracking.lookup import document_of
-from inversion.tracking.moved import require_artifacts
+from inversion.tracking.results import fetch_packed
+from inversion.tracking.search import choose_run, document_of
 from inversion.training.device import Engine, make_engine
 from inversion.training.evaluate import BATCH
 from inversion.training.memory import BatchSize

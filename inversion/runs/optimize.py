@@ -26,8 +26,8 @@ from inversion.runs.train import MOST_PICTURES, TEST_PICTURES, RunResult, out_of
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
 from inversion.tracking.optimizations import begin_optimization, log_curve
-from inversion.tracking.run import TrackedRun, ending_truthfully
 from inversion.tracking.study import StudyRun
+from inversion.tracking.tracked_run import TrackedRun, record_outcome
 from inversion.training.callbacks import Picture
 from inversion.training.device import Engine, make_engine
 from inversion.training.evaluate import Scores, final_metrics, finite
@@ -104,7 +104,7 @@ def optimize(request: PreparedOptimization, connection: Connection, stop: StopRe
     prepared = request.prepared
     tags = tags_of(prepared) | {"inversion.kind": "optimize"} | (study.child_tags() if study else {})
     run = begin_optimization(connection, request.name, tags, request.config.parameters(), request.document())
-    with ending_truthfully(run), out_of_memory_by_name():
+    with record_outcome(run), out_of_memory_by_name():
         engine = make_engine(prepared.plan.config)
         names = prepared.photos.names("test")
         results.log_data_set(run, prepared.plan.photos, prepared.photos.digest, {"test": len(names)}, "evaluation")

@@ -23,9 +23,8 @@ from inversion.runs.prepare import (
 )
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
-from inversion.tracking.lifecycle import require_same_digest
-from inversion.tracking.run import TrackedRun, begin_run, ending_truthfully
 from inversion.tracking.study import SIDE_BY_SIDE, StudyRun
+from inversion.tracking.tracked_run import TrackedRun, begin_run, record_outcome, require_same_digest
 from inversion.training.callbacks import Callback
 from inversion.training.checkpoint import BEST, LAST, CheckpointError, furthest_checkpoint
 from inversion.training.cotraining import CoTrainingGroup, Steps, run_alone
@@ -89,7 +88,7 @@ def train_steps(
         tags[SIDE_BY_SIDE] = str(group.size)
     run = begin_run(connection, plan.name, resume, tags, claimed=study is not None)
     folder = work_folder(plan.data_dir, run.run_id)
-    with _forgetting_if_pruned(plan.data_dir, run), ending_truthfully(run), out_of_memory_by_name():
+    with _forgetting_if_pruned(plan.data_dir, run), record_outcome(run), out_of_memory_by_name():
         for callback in callbacks:
             callback.on_begin(run.run_id)
         run.describe(plan.name, plan.config, tags, document_of(prepared))

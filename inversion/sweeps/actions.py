@@ -31,20 +31,12 @@ from inversion.sweeps.study.study import Study, follow_store, in_its_experiment,
 from inversion.sweeps.workers.driver import Crew, Driver, look, show_deleted, sum_up
 from inversion.sweeps.workers.live import render
 from inversion.sweeps.workers.local import Processes, visible_gpus
-from inversion.tracking.connection import (
-    Connection,
-    NoTrackingError,
-    TrackingLostError,
-    connect,
-    find_store,
-    in_our_words,
-    require_answer,
-    without_password,
-)
-from inversion.tracking.locks import absolute, sqlite_file
+from inversion.tracking.address import absolute, sqlite_file
+from inversion.tracking.connection import Connection, connect, find_store, require_answer
+from inversion.tracking.masking import without_password
 from inversion.tracking.mlflow_run import stop_with_mlflow_run
-from inversion.tracking.retry import patient
-from inversion.tracking.store_errors import is_refused, reason
+from inversion.tracking.retry import with_retries
+from inversion.tracking.store_errors import NoTrackingError, TrackingLostError, is_refused, reason, to_inversion_error
 from inversion.tracking.study import experiments_of, find_parent, find_study
 from inversion.training.stop import StopRequest, interruptible
 
@@ -157,7 +149,7 @@ def _service_errors(stop: StopRequest | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        ours = _queue_error(error) or in_our_words(error, "Run the same command again when it answers.")
+        ours = _queue_error(error) or to_inversion_error(error, "Run the same command again when it answers.")
         ours = error if isinstance(error, TrackingLostError | QueueLostError) else ours
         if ours is None:
             raise
@@ -213,7 +205,7 @@ def _sum_up(study: Study, connection: Connection, console: Console, stop: StopRe
         require_answer(connection.uri)  # MLflow itself would try for minutes
     except NoTrackingError as error:
         raise TrackingLostError(f"{error} The same command then completes the summary.") from error
-    return sum_up(study, patient(connection, stop), console, stop)
+    return sum_up(study, with_retries(connection, stop), console, stop)
 
 
 def make_crew(name: str, queue: str, tracking: str, options: Options) -> Crew:

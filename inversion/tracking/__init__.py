@@ -1,1 +1,4 @@
-"""MLflow: the only package of ``inversion`` that knows it."""
+"""Everything about MLflow: stores, runs and who owns them, artifacts, results, studies.
+
+May import ``config``, ``data``, ``models`` and ``training``; no package below it imports MLflow.
+"""

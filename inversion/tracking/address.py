@@ -1,4 +1,4 @@
-"""Addresses of tracking stores and queues: what a text means, or why it is none."""
+"""Addresses of tracking stores and queues: parsing, validation, and which kind of store an address names."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from inversion.errors import RequestError
-from inversion.tracking.locks import absolute, sqlite_file, sqlite_url
 from inversion.tracking.masking import ASSIGNED, is_path, remember, split_userinfo, without_password
 
 SERVERS, POSTGRESQL = ("http", "https"), "postgresql"
 DATABASES = (POSTGRESQL, "mysql", "mssql")
 FORMS = {"sqlite": "sqlite:///FILE", **{name: f"{name}://HOST:PORT" for name in SERVERS},
          **{name: f"{name}://USER@HOST/DATABASE" for name in DATABASES}, "file": "file:///FOLDER"}
-"""How an address of each kind is written."""
+"""The format of each kind of address."""
 
 DATABRICKS = "databricks"
 QUEUES = ("sqlite", POSTGRESQL)
@@ -31,7 +30,7 @@ ALLOWED_QUEUES = (f"a file or {FORMS['sqlite']} for one machine, and {FORMS[POST
 ALLOWED_STORES = ", ".join(FORMS.values())
 DATABASE_FILES = (".db", ".sqlite", ".sqlite3", ".db3")
 PACKAGES = {"psycopg": "'inversion[postgresql]'", "MySQLdb": "mysqlclient"}
-"""What to install for a driver, where that is not called like its module."""
+"""The package of a database driver, where it is not named like its module."""
 
 NAMES_DATABASE = {"dbname", "database", "service", "odbc_connect"}
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
@@ -42,10 +41,14 @@ LIKE_A_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(:|//)")
 
 
 def read_store(text: str, option: str) -> str:
-    """The address of a tracking store in its one form: scheme in lower case, a file or folder by its absolute path.
+    """The normalized address of a tracking store: scheme in lower case, a file or folder by its absolute path.
+
+    Args:
+        text: what the user typed.
+        option: where it was typed, for the message of an error: an option or an environment variable.
 
     Raises:
-        RequestError: it looks like an address and is none, or cannot be a tracking store.
+        RequestError: it is malformed, or cannot be a tracking store.
     """
     url = _read(text, option, (*FORMS, DATABRICKS, *_plugins()), ALLOWED_STORES)
     scheme = url.partition(":")[0]
@@ -56,36 +59,35 @@ def read_store(text: str, option: str) -> str:
     named = unquote(re.sub("^file:(//(localhost)?(?=/))?", "", url)) if scheme == "file" else url
     path = Path(os.path.expanduser(named))
     if path.is_file() or path.suffix in DATABASE_FILES:
-        _refuse(option, text, f"is no folder. An SQLite database is written {sqlite_url(path)}")
+        _reject(option, text, f"is not a folder. An SQLite database is written {sqlite_url(path)}")
     return path.absolute().as_uri()
 
 
 def read_queue(text: str, option: str = "--storage") -> str:
-    """The address of a queue's database in its one form; a path means an SQLite file.
+    """The normalized address of a queue's database; a path means an SQLite file.
 
     Raises:
-        RequestError: it looks like an address and is none, or it is a database that Optuna's claims are not known to be
-            atomic on.
+        RequestError: it is malformed, or a database on which Optuna's claims are not known to be atomic.
     """
     url = _read(text, option, QUEUES, ALLOWED_QUEUES)
     return absolute(url) if "://" in url else sqlite_url(Path(os.path.expanduser(url)).resolve())
 
 
 def is_server(url: str) -> bool:
-    """Whether a tracking store is a server, which other machines reach too, and no file or folder."""
+    """Whether a tracking store can be used from other machines: a server or database server, not a file or folder."""
     return url.startswith(DATABRICKS) or ("://" in url and not url.startswith(("file:", "sqlite:")))
 
 
 def is_same_database(one: str, other: str) -> bool:
-    """Whether two addresses mean one database, however they write it."""
+    """Whether two addresses name the same database, however they are written."""
     file, file_too = sqlite_file(one), sqlite_file(other)
     if file is not None and file_too is not None:
         return file == file_too or (file.exists() and file_too.exists() and file.samefile(file_too))
-    return one.startswith(POSTGRESQL) and other.startswith(POSTGRESQL) and _place(one) == _place(other)
+    return one.startswith(POSTGRESQL) and other.startswith(POSTGRESQL) and _location(one) == _location(other)
 
 
 def install_hint(error: BaseException) -> str:
-    """What to install, where an error says that a database's driver is missing."""
+    """How to install the database driver that an error says is missing; empty for other errors."""
     if not isinstance(error, ImportError):
         return ""
     package = PACKAGES.get(error.name or "psycopg", error.name)
@@ -93,18 +95,18 @@ def install_hint(error: BaseException) -> str:
 
 
 def _read(text: str, option: str, known: Collection[str], allowed: str) -> str:
-    """An address with its scheme in lower case, or a path as it is."""
+    """An address with its scheme in lower case, or a path unchanged."""
     text = text.strip()
     remember(text)
     if any(not character.isprintable() for character in text):
-        _refuse(option, text, "holds a control character")
+        _reject(option, text, "contains a control character")
     scheme, separator, rest = text.partition("://")
     if not separator:
         return _read_path(text, option, known, allowed)
     scheme = re.sub(r"^postgres(?=\+|$)", POSTGRESQL, scheme.lower())
     kind = scheme.partition("+")[0]
     if kind not in known:
-        _refuse_scheme(option, text, kind, known, allowed)
+        _reject_scheme(option, text, kind, known, allowed)
     url = f"{scheme}://{rest}"
     if kind in SERVERS:
         _require_server(url, option)
@@ -113,65 +115,65 @@ def _read(text: str, option: str, known: Collection[str], allowed: str) -> str:
     elif kind == "sqlite" and (not rest.startswith("/") or rest.partition("?")[0] in ("/", "/:memory:")
                                or "mode=memory" in rest):
         file = rest.strip("/") if rest.strip("/") and "memory" not in rest else "FILE"
-        _refuse(option, text, f"names no file. An SQLite file is written sqlite:///{file}")
+        _reject(option, text, f"names no file. An SQLite file is written sqlite:///{file}")
     elif kind == "file" and not re.match("(localhost)?/", rest):
-        _refuse(option, text, f"names a folder of another machine. A folder is written {FORMS['file']}")
+        _reject(option, text, f"names a folder of another machine. A folder is written {FORMS['file']}")
     return url
 
 
 def _read_path(text: str, option: str, known: Collection[str], allowed: str) -> str:
-    """What has no ``://``: a path, unless it is an address that somebody mistyped."""
+    """Handles text without ``://``: a path, unless it is a mistyped address."""
     found = LIKE_A_SCHEME.match(text)
     kind = found[1].lower().partition("+")[0] if found else text.lower()
     has_own_form = kind in _plugins() or (found and kind == "file") or text == DATABRICKS
     if is_path(text) or Path(text).exists() or (has_own_form and kind in known):
         return text
     if HOST_AND_PORT.fullmatch(text):
-        _refuse(option, text, f"has no scheme. Allowed: {allowed}")
+        _reject(option, text, f"has no scheme. Allowed: {allowed}")
     kind = POSTGRESQL if kind == "postgres" else kind
     if kind in FORMS and kind in known:
-        _refuse(option, text, f"is no address. It is written {FORMS[kind]}")
+        _reject(option, text, f"is not an address. It is written {FORMS[kind]}")
     if kind in (*FORMS, DATABRICKS) or (found and found[2] == ":") or (found and _nearest(kind, known, 0.75)):
-        _refuse_scheme(option, text, kind, known, allowed)
+        _reject_scheme(option, text, kind, known, allowed)
     if LIKE_A_LOGIN.search(text) or ASSIGNED.search(text):
-        _refuse(option, text, f"looks like an address and is none. Allowed: {allowed}")
+        _reject(option, text, f"looks like an address but is malformed. Allowed: {allowed}")
     return text
 
 
 def _require_server(url: str, option: str) -> None:
-    """Raises a RequestError if an HTTP address has no host that can be asked."""
+    """Raises a RequestError if an HTTP address has no valid host."""
     kind, _, rest = url.partition("://")
     userinfo, place = split_userinfo(rest)
     if re.search("[/?#]", userinfo.partition(":")[2]) and not re.match(r"[^/?#]*:\d+/", rest):  # no host:port/path
-        _refuse(option, url, "has a password with a / ? or #, which is written %2F, %3F or %23")
+        _reject(option, url, "has a password with a / ? or #, which is written %2F, %3F or %23")
     try:
         parts = urlsplit(f"{kind}://{place}")
-        host, _ = parts.hostname, parts.port  # looking at the port checks it
+        host, _ = parts.hostname, parts.port  # reading the port validates it
     except ValueError as error:
-        _refuse(option, url, f"cannot be read: {error}")
+        _reject(option, url, f"cannot be read: {error}")
     if not host or re.search(r"\s", place):
-        _refuse(option, url, f"names no host. It is written {FORMS[kind]}")
+        _reject(option, url, f"names no host. It is written {FORMS[kind]}")
     if parts.query or parts.fragment:
         page = f"{kind}://{f'{userinfo}@' if userinfo else ''}{parts.netloc}{parts.path}".rstrip("/")
-        _refuse(option, url, f"is the address of a page. The server's own is {without_password(page)}")
+        _reject(option, url, f"is the address of a page. The server's own is {without_password(page)}")
 
 
 def _require_database(rest: str, kind: str, option: str, text: str) -> None:
-    """Raises a RequestError if the address of a database names none."""
+    """Raises a RequestError if a database address names no database."""
     userinfo, place = split_userinfo(rest)
     if "@" in userinfo.partition(":")[2]:
-        _refuse(option, text, "has a password with an @, which is written %40")
+        _reject(option, text, "has a password with an @, which is written %40")
     path, _, query = place.partition("?")
     named = {part.partition("=")[0].lower() for part in query.split("&")}
     if not path.partition("/")[2] and not named & NAMES_DATABASE:
-        _refuse(option, text, f"names no database. It is written {FORMS[kind]}")
+        _reject(option, text, f"names no database. It is written {FORMS[kind]}")
 
 
-def _refuse(option: str, text: str, why: str) -> NoReturn:
+def _reject(option: str, text: str, why: str) -> NoReturn:
     raise RequestError(f"{option} {without_password(text)} {why}.")
 
 
-def _refuse_scheme(option: str, text: str, kind: str, known: Collection[str], allowed: str) -> NoReturn:
+def _reject_scheme(option: str, text: str, kind: str, known: Collection[str], allowed: str) -> NoReturn:
     nearest = _nearest(kind, known)
     more = f" Did you mean {nearest}?" if nearest else ""
     if not more and "://" not in text and "@" not in text:
@@ -185,18 +187,18 @@ def _nearest(kind: str, known: Collection[str], cutoff: float = 0.6) -> str | No
 
 @cache
 def _plugins() -> set[str]:
-    """Schemes of tracking stores that other packages bring to MLflow."""
+    """Schemes of the tracking stores that MLflow plugins provide."""
     return {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}
 
 
-def _place(url: str) -> tuple[Any, ...]:
-    """Host, port and database of a PostgreSQL address, whichever way it gives them."""
+def _location(url: str) -> tuple[Any, ...]:
+    """Host, port and database of a PostgreSQL address, from the URL or its query."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
         parts = make_url(url)
-    except (ArgumentError, ValueError):  # opening it will say what is wrong
+    except (ArgumentError, ValueError):  # opening it reports what is wrong
         return (url,)
     query = {name: value for name, value in parts.query.items() if isinstance(value, str)}
     host = parts.host or query.get("host") or query.get("hostaddr") or "localhost"
@@ -204,3 +206,31 @@ def _place(url: str) -> tuple[Any, ...]:
     user = parts.username or query.get("user") or os.environ.get("PGUSER") or getpass.getuser()
     return ("localhost" if is_here else host.lower(), int(parts.port or query.get("port") or POSTGRESQL_PORT),
             parts.database or query.get("dbname") or user)
+
+
+def absolute(url: str) -> str:
+    """The address of a database with an absolute path, independent of the current folder."""
+    file = sqlite_file(url)
+    if file is None:
+        return url
+    prefix, mark, options = url.partition("?")
+    return f"{sqlite_url(file, prefix.partition(':')[0])}{mark}{options}"
+
+
+def sqlite_url(file: Path, scheme: str = "sqlite") -> str:
+    """The address of an SQLite file. Its path is encoded no more than necessary, because MLflow does not decode it."""
+    from sqlalchemy.engine import make_url
+
+    decodes = make_url("sqlite:///%25").database == "%"
+    path = str(file).replace("%", "%25").replace("?", "%3F") if decodes else str(file)
+    return f"{scheme}:///{path}"
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite address; None for other addresses."""
+    if not url.startswith("sqlite") or "://" not in url:
+        return None
+    from sqlalchemy.engine import make_url
+
+    path = make_url(url).database  # only SQLAlchemy knows whether its version decodes %20
+    return None if path in (None, "", ":memory:") else Path(os.path.expanduser(path)).resolve()

@@ -1,4 +1,4 @@
-"""Reaching a tracking store: which one, whether it answers, and creating its database once."""
+"""Connecting to a tracking store: choosing it, checking that it answers, and creating its database once."""
 
 from __future__ import annotations
 
@@ -14,95 +14,40 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request_safe
+from sqlalchemy import inspect
+from sqlalchemy.engine import Connection as Database
 from sqlalchemy.exc import SQLAlchemyError
 
-from inversion.errors import InversionError, RequestError, UnknownNameError
+from inversion.errors import RequestError, UnknownNameError
+from inversion.retry import BUSY
 from inversion.tracking import file_store
-from inversion.tracking.address import install_hint, read_store
-from inversion.tracking.address import is_server as is_server
-from inversion.tracking.locks import absolute, alone_at, sqlite_file
-from inversion.tracking.masking import first_line as first_line
-from inversion.tracking.masking import without_password as without_password
-from inversion.tracking.moved import find_moves
-from inversion.tracking.store_errors import (
-    RETRIED_STATUSES,
-    http_status,
-    is_lost,
-    is_missing,
-    is_refused,
-    reason,
-)
-from inversion.tracking.tables import is_queue
+from inversion.tracking.address import absolute, install_hint, read_store, sqlite_file
+from inversion.tracking.artifacts import find_moved_artifacts
+from inversion.tracking.locks import exclusive_lock
+from inversion.tracking.masking import first_line, without_password
+from inversion.tracking.store_errors import NoStoreError, NoTrackingError, http_status, is_lost, reason
 
+TRACKING_TABLES = {"experiments", "runs", "latest_metrics"}
+QUEUE_TABLES = {"studies", "trials", "version_info"}
 DEFAULT_EXPERIMENT = "inversion"
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 ANSWER_SECONDS = 10
 EXPERIMENTS = "/api/2.0/mlflow/experiments/search"
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
-"""MLflow's bars for small files, and addresses that it prints twice a run."""
+"""Turns off MLflow's progress bars for small files and the URLs that it prints for every run."""
 
 STACKS = "mlflow.store.db.utils"
-"""The logger by which MLflow prints the stack of a database's error that it raises as well: we tell it in one line."""
+"""The logger to which MLflow writes the traceback of a database error before it raises it."""
 
 _logger = logging.getLogger(__name__)
 
 
-class NoTrackingError(RequestError):
-    """The tracking store cannot be reached; nothing was started."""
-
-    kind = "tracking"
-
-
-class NoStoreError(NoTrackingError):
-    """Nothing has been logged there yet; who only reads does not make a store."""
-
-
-class TrackingLostError(InversionError):
-    """The tracking store stopped answering in the middle of a run; the checkpoints on this machine are safe."""
-
-    kind = "tracking_lost"
-
-
-class TrackingRefusedError(InversionError):
-    """The tracking store answers and refuses what a run, or whoever looks for one, asks of it."""
-
-    kind = "tracking_refused"
-
-
-def in_our_words(error: BaseException, hint: str = "") -> InversionError | None:
-    """A tracking store's error as one of ours, in one line; None if it is none of a store's.
-
-    ``hint`` is what to do when a store that is lost answers again.
-    """
-    if is_lost(error):
-        why = f"the tracking store is lost: {reason(error)}"
-        return TrackingLostError(f"{why.removesuffix('.')}. {hint}" if hint else why)
-    if is_refused(error):
-        return TrackingRefusedError(f"the tracking store refuses: {reason(error)}")
-    return None
-
-
-def raise_unless_missing(error: BaseException) -> None:
-    """For a lookup that failed, before it says that there is no such thing: a store may be away, or refuse to tell.
-
-    Raises:
-        TrackingLostError: the store does not answer.
-        TrackingRefusedError: it answers, and says something else than that it has no such thing.
-    """
-    if is_missing(error):
-        return
-    ours = in_our_words(error)
-    if ours is None and isinstance(error, OSError):  # of a folder that holds artifacts
-        ours = TrackingRefusedError(f"the tracking store refuses: {first_line(error)}")
-    if ours is not None:
-        raise ours from error
-
-
 @dataclass(frozen=True)
 class Connection:
-    """A tracking store that answers, and the experiment in it; ``is_given``: by whoever asked, not by default.
+    """A tracking store that answers, and an experiment in it.
 
-    ``experiment_id`` is empty where the experiment is not there yet, for who only reads.
+    ``experiment_id`` is empty if the experiment does not exist and was not to be created. ``is_given``: the experiment
+    was named explicitly, not taken from the environment or by default.
     """
 
     uri: str
@@ -116,14 +61,17 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None, *, c
             required: bool = True) -> Connection:
     """Connects MLflow to a store: the given one, else ``MLFLOW_TRACKING_URI``, else the folder's ``mlflow.db``.
 
-    The experiment is the given one, else MLflow's environment variables say, else ``inversion``. Store and experiment
-    are made if need be, unless ``create`` is false: who only reads must not leave them behind for a name that was
-    mistyped. An experiment that was given has to be there then, if it is ``required``.
+    Args:
+        tracking_uri: the address of the store.
+        experiment: its name; by default that of MLflow's environment variables, else ``inversion``.
+        create: whether to create a missing store or experiment. Readers pass False, so that a mistyped name leaves
+            nothing behind.
+        required: whether a given experiment must exist if it is not created.
 
     Raises:
-        NoTrackingError: the server does not answer, or refuses.
-        NoStoreError: there is no such store, and none is to be made.
-        UnknownNameError: there is no such experiment, and none is to be made.
+        NoTrackingError: the store does not answer, or rejects the request.
+        NoStoreError: there is no such store, and ``create`` is false.
+        UnknownNameError: there is no such experiment, and ``create`` is false.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -133,30 +81,30 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None, *, c
     if uri != mlflow.get_tracking_uri():
         mlflow.set_tracking_uri(uri)
     if not create:
-        _require_place(uri)
+        _require_exists(uri)
     require_answer(uri)
     if not create:
         _require_tables(uri)
     try:
-        with alone_at(uri, create=create):  # several processes at once break a fresh database in MLflow's migrations
-            client = MlflowClient()  # makes the tables of a fresh database
+        with exclusive_lock(uri, create=create):  # concurrent migrations by MLflow corrupt a new database
+            client = MlflowClient()  # creates the tables of a new database
             client.search_experiments(view_type=ViewType.ALL, max_results=1)
             experiment_id, name = _experiment(client, uri, experiment, create, required)
-        find_moves(client, uri)
+        find_moved_artifacts(client, uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:  # OSError: of the connection, or of the lock
         raise NoTrackingError(f"tracking store {without_password(uri)}: {reason(error)}") from error
-    _note_old_store(uri, client, is_given)
+    file_store.warn_about_old_store(uri, client, is_given)
     return Connection(uri, client, experiment_id, name, bool(experiment))
 
 
 def find_store(tracking_uri: str | None) -> str:
     """The address of the given store, else of ``MLFLOW_TRACKING_URI``'s, else of the folder's ``mlflow.db``.
 
-    An old store of files in the folder (``mlruns``) is MLflow's own choice before ``mlflow.db``: it is taken where
-    MLflow opens such stores, or there is no ``mlflow.db``.
+    MLflow itself prefers an old file store in the folder (``mlruns``) to ``mlflow.db``. Here it is used only if MLflow
+    opens file stores, or if there is no ``mlflow.db``.
 
     Raises:
-        NoTrackingError: what is given is no address.
+        NoTrackingError: the given address is malformed.
     """
     try:
         if tracking_uri:
@@ -172,10 +120,10 @@ def find_store(tracking_uri: str | None) -> str:
 
 
 def require_answer(uri: str) -> None:
-    """Asks a tracking server or database once: MLflow itself would go on trying for minutes.
+    """Sends one request to a tracking server or database: MLflow itself would retry for minutes.
 
     Raises:
-        NoTrackingError: nothing answers there.
+        NoTrackingError: it does not answer, or rejects the request.
     """
     if uri.startswith(("http://", "https://")):
         _require_server(uri)
@@ -186,18 +134,18 @@ def require_answer(uri: str) -> None:
 
 
 def _require_server(uri: str) -> None:
-    """Asks what MLflow's client asks first, with its certificates and credentials, but once and not for minutes."""
+    """Sends the first request of MLflow's client, with its certificates and credentials, but without retries."""
     try:
         http_request_safe(get_default_host_creds(uri), EXPERIMENTS, "POST", json={"max_results": 1}, max_retries=0,
                           timeout=ANSWER_SECONDS, raise_on_status=False)
     except (MlflowException, OSError) as error:  # OSError: a certificate that cannot be read
-        if http_status(error) in RETRIED_STATUSES:  # it is there, and busy: MLflow's client waits as it is told to
+        if http_status(error) in BUSY:  # the server is there: MLflow's client waits for as long as it asks
             return
         server = f"tracking server {without_password(uri)}"
         if is_lost(error):
             raise NoTrackingError(f"{server} does not answer ({reason(error)}). Start it with `mlflow server`, or give "
                                   "another --tracking-uri.") from error
-        raise NoTrackingError(f"{server} refuses: {reason(error)}") from error
+        raise NoTrackingError(f"{server} rejects the request: {reason(error)}") from error
 
 
 def _require_database(uri: str) -> None:
@@ -212,39 +160,21 @@ def _require_database(uri: str) -> None:
             if is_queue(database):
                 raise NoTrackingError(f"tracking store {without_password(uri)} is the queue of inversion-sweep. Give "
                                       "another --tracking-uri.")
-    except (SQLAlchemyError, OSError, ImportError, ValueError) as error:  # no driver, or a port that is no number
+    except (SQLAlchemyError, OSError, ImportError, ValueError) as error:  # no driver, or an invalid port
         raise NoTrackingError(f"tracking store {without_password(uri)} cannot be opened: {first_line(error)}."
                               f"{install_hint(error)} Give another --tracking-uri.") from error
 
 
-def _note_old_store(uri: str, client: MlflowClient, is_given: bool) -> None:
-    """Says which store was taken where nobody named one and MLflow would have had two to choose from."""
-    old = Path("mlruns").absolute()
-    run_id = None if is_given else file_store.a_run_of(old)
-    if run_id is None:
-        return
-    command = file_store.migration(old, file_store.database_for(old))
-    if file_store.folder_of(uri) == old:
-        _logger.warning("tracking store %s: the old store of files in this folder was taken. Into a database with: %s",
-                        uri, command)
-        return
-    try:
-        client.get_run(run_id)
-    except MlflowException:
-        _logger.warning("tracking store %s: the runs of the old store of files %s are not in it. Into a database of "
-                        "their own with: %s", uri, old, command)
-
-
-def _require_place(uri: str) -> None:
-    """Raises a NoStoreError if a store is a file or a folder that is not there."""
+def _require_exists(uri: str) -> None:
+    """Raises a NoStoreError if a store is a file or folder that does not exist."""
     place = sqlite_file(uri) or file_store.folder_of(uri)
     if place is not None and not place.exists():
-        raise NoStoreError(f"tracking store {without_password(uri)} is not there. Give another --tracking-uri.")
+        raise NoStoreError(f"tracking store {without_password(uri)} does not exist. Give another --tracking-uri.")
 
 
 def _require_tables(uri: str) -> None:
-    """Raises a NoStoreError if a store is a database in which MLflow would make its tables now."""
-    from sqlalchemy import create_engine, inspect
+    """Raises a NoStoreError if a store is a database without MLflow's tables, which MLflow would create."""
+    from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
     if not _is_database(uri):
@@ -285,3 +215,14 @@ def _require_active(experiment: Experiment) -> None:
     if experiment.lifecycle_stage == "deleted":
         raise NoTrackingError(f"experiment {experiment.name!r} was deleted. Restore it with `mlflow experiments "
                               f"restore -x {experiment.experiment_id}`, or give another --experiment.")
+
+
+def is_tracking_store(database: Database) -> bool:
+    """Whether a database has MLflow's tables."""
+    return set(inspect(database).get_table_names()) >= TRACKING_TABLES
+
+
+def is_queue(database: Database) -> bool:
+    """Whether a database has Optuna's tables and not MLflow's."""
+    tables = set(inspect(database).get_table_names())
+    return tables >= QUEUE_TABLES and not tables >= TRACKING_TABLES

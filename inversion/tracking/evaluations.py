@@ -8,8 +8,8 @@ from mlflow.entities import Param
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from inversion.tracking.connection import Connection
-from inversion.tracking.lifecycle import create_run
-from inversion.tracking.run import TrackedRun, text_of
+from inversion.tracking.ownership import create_run
+from inversion.tracking.tracked_run import TrackedRun, text_of
 
 EVALUATES = "inversion.evaluates"
 

@@ -1,50 +1,95 @@
-"""Beginning and ending runs: who works on them, with which status and why they ended."""
+"""How runs end: their status and failure tags, and deletion of a run or its experiment in MLflow."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-
-from mlflow.entities import RunStatus, RunTag
+from mlflow.entities import Run, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
-from inversion.errors import InversionError, RequestError
-from inversion.tracking.connection import Connection, in_our_words
-from inversion.tracking.deleted import deletion_behind
+from inversion.errors import InversionError
+from inversion.tracking.connection import Connection
 from inversion.tracking.masking import safe
-from inversion.tracking.owner import owner_tags
+from inversion.tracking.store_errors import to_inversion_error
+
+DELETED = "deleted"
+"""MLflow's lifecycle stage of deleted runs and experiments, and the failure kind of a run that was deleted."""
+
+GONE = "RESOURCE_DOES_NOT_EXIST"
+REFUSALS = {GONE, "INVALID_PARAMETER_VALUE"}
+"""MLflow's error codes for writing to a run that was removed by ``mlflow gc``, and to one that is deleted."""
 
 MESSAGE_LENGTH = 5000
-"""MLflow takes tags of at most so many characters."""
+"""MLflow's limit on the length of a tag."""
 
 FAILURE, FAILURE_MESSAGE, MICRO_BATCH = "inversion.failure", "inversion.failure_message", "inversion.micro_batch"
 
 
-def create_run(connection: Connection, name: str, tags: Mapping[str, str], source: str) -> str:
-    """A new run of this process, with tags from the first moment on: it can be found however soon the process dies.
+class DeletedError(InversionError):
+    """A run was deleted in MLflow while a process worked on it."""
 
-    Raises:
-        ExperimentDeletedError: the experiment was deleted since this process connected to it.
-    """
-    made_by = {MLFLOW_SOURCE_NAME: source, MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_USER: _user()}
+    kind = DELETED
+
+
+class ExperimentDeletedError(DeletedError):
+    """An experiment was deleted in MLflow with all its runs."""
+
+
+def restore_hint(run_id: str) -> str:
+    """How to restore a deleted run."""
+    return f"`mlflow runs restore --run-id {run_id}` restores it, until `mlflow gc` removes it"
+
+
+def is_deleted(run: Run) -> bool:
+    """Whether a run was deleted; MLflow still returns it by its id."""
+    return bool(run.info.lifecycle_stage == DELETED)
+
+
+def find_active(connection: Connection, run_id: str) -> Run | None:
+    """A run by its id; None if it was deleted or removed for good."""
+    run = _find(connection, run_id)
+    return None if run is None or is_deleted(run) else run
+
+
+def require_experiment(connection: Connection, experiment_id: str | None = None) -> None:
+    """Raises an ExperimentDeletedError if an experiment, by default the connection's, was deleted."""
+    wanted = experiment_id or connection.experiment_id
     try:
-        run = connection.client.create_run(connection.experiment_id, tags={**made_by, **owner_tags(), **tags},
-                                           run_name=name)
+        experiment = connection.client.get_experiment(wanted)
     except MlflowException as error:
-        if (deletion := deletion_behind(connection, error)) is None:
+        if error.error_code != GONE:
             raise
-        raise deletion from error
-    return str(run.info.run_id)
+        raise ExperimentDeletedError(f"the experiment {connection.experiment!r} was deleted in MLflow for good, with "
+                                     "every run in it. The same command creates it again and starts over.") from error
+    if experiment.lifecycle_stage == DELETED:
+        raise ExperimentDeletedError(f"the experiment {experiment.name!r} was deleted in MLflow, with every run in it. "
+                                     f"Restore it with `mlflow experiments restore -x {wanted}`, and run the same "
+                                     "command again.")
 
 
-def take_over(client: MlflowClient, run_id: str) -> None:
-    """Makes an existing run one of this process, RUNNING; what its checkpoint still says of it is told again."""
-    # first the owner: a RUNNING run of the process that was killed would be ended by `inversion doctor`
-    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in owner_tags().items()])
-    client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
-    _remove_tags(client, run_id, FAILURE, FAILURE_MESSAGE, MICRO_BATCH)
+def deletion_behind(connection: Connection, error: BaseException, run_id: str | None = None) -> DeletedError | None:
+    """The deletion of a run or its experiment that caused an error of MLflow; None if it has another cause."""
+    if not (isinstance(error, MlflowException) and error.error_code in REFUSALS):
+        return None
+    try:
+        run = _find(connection, run_id) if run_id else None
+        require_experiment(connection, run.info.experiment_id if run else None)
+    except DeletedError as deletion:
+        return deletion
+    except MlflowException:  # report the first error
+        return None
+    if run_id is None or (run is not None and not is_deleted(run)):
+        return None
+    how = restore_hint(run_id) if run else "for good"
+    return DeletedError(f"run {run_id} was deleted in MLflow while in progress: {how}")
+
+
+def _find(connection: Connection, run_id: str) -> Run | None:
+    try:
+        return connection.client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != GONE:
+            raise
+        return None
 
 
 def end_run(client: MlflowClient, run_id: str, status: str, failure: str = "", message: str = "") -> None:
@@ -52,40 +97,23 @@ def end_run(client: MlflowClient, run_id: str, status: str, failure: str = "", m
     if failure:
         client.set_tag(run_id, FAILURE, failure)
         client.set_tag(run_id, FAILURE_MESSAGE, message[:MESSAGE_LENGTH])
-    elif status == RunStatus.to_string(RunStatus.FINISHED):  # somebody may have taken it for dead meanwhile
-        _remove_tags(client, run_id, FAILURE, FAILURE_MESSAGE)
+    elif status == RunStatus.to_string(RunStatus.FINISHED):  # it may have been declared dead meanwhile
+        remove_tags(client, run_id, FAILURE, FAILURE_MESSAGE)
     client.set_terminated(run_id, status)
 
 
-def _remove_tags(client: MlflowClient, run_id: str, *names: str) -> None:
+def remove_tags(client: MlflowClient, run_id: str, *names: str) -> None:
     known = client.get_run(run_id).data.tags
     for name in names:
         if name in known:
             client.delete_tag(run_id, name)
 
 
-def require_same_digest(connection: Connection, run_id: str, digest: str) -> None:
-    """Raises a RequestError if the run to resume was made from something else than what lies there now."""
-    before = connection.client.get_run(run_id).data.tags.get("inversion.digest")
-    if before != digest:
-        raise RequestError(f"run {run_id} cannot be resumed: its photographs, weights or version are not those it was "
-                           f"begun with (digest {before}, now {digest})")
-
-
 def describe_failure(error: BaseException) -> tuple[str, str, str]:
-    """Status, failure kind and message of a run that an error ended; no password is in it."""
+    """Status, failure kind and message of a run that an error ended; passwords are masked."""
     if isinstance(error, KeyboardInterrupt):
         return "KILLED", "interrupted", "interrupted"
-    error = in_our_words(error) or error
+    error = to_inversion_error(error) or error
     if isinstance(error, InversionError):
         return error.status, error.kind, safe(str(error)) or error.kind
     return "FAILED", "error", safe(f"{type(error).__name__}: {error}".removesuffix(": "))
-
-
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in some containers
-        return str(os.getuid())

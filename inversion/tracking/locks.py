@@ -1,4 +1,4 @@
-"""One process at a time, whether they share a folder or only a database."""
+"""Locks between processes that share a folder or only a database."""
 
 from __future__ import annotations
 
@@ -7,37 +7,39 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from inversion.data.datasets import default_data_dir
+from inversion.tracking.address import absolute, sqlite_file
 from inversion.training.stop import StopRequest
 
 ADVISORY_KEY = int.from_bytes(b"inversio")
-"""Advisory locks are numbers, and belong to one database of the server."""
+"""The number of PostgreSQL's advisory lock, which is specific to one database of the server."""
 
 CONNECT_SECONDS = 10
-"""How long a database may take to answer; a driver's own limit is minutes."""
-
+"""Limit on connecting to a database; drivers wait minutes by default."""
 
 POLL_SECONDS = 0.05
-LEAVING_SECONDS = 5.0
-"""How long whoever was asked to stop still waits for a lock: to give its run back it needs it for a moment."""
+STOP_GRACE_SECONDS = 5.0
+"""How long a process that was asked to stop still waits for a lock, which it needs to hand back its run."""
 
 
 @contextmanager
-def alone_at(url: str, stop: StopRequest | None = None, create: bool = True) -> Iterator[None]:
-    """Holds the lock of a database or server while the block runs; a stop ends the wait for it.
+def exclusive_lock(url: str, stop: StopRequest | None = None, create: bool = True) -> Iterator[None]:
+    """Holds the lock of a database or server while the block runs.
 
-    Who only reads makes no lock file (``create`` false): nobody holds one that is not there.
+    For PostgreSQL this is an advisory lock: it works across machines, and is released when the process dies. For
+    everything else it is a file: next to an SQLite database, where every process that opens it looks, else in the data
+    folder, which is enough because a server serializes its clients itself.
 
-    PostgreSQL's advisory lock reaches across machines, and is given back when the process dies. For everything else
-    it is a file: beside an SQLite database, so that everybody who opens that finds it, and else in the data folder: a
-    server keeps its clients apart itself.
+    Args:
+        url: the address of the database or server.
+        stop: ends the wait for the lock, after ``STOP_GRACE_SECONDS``.
+        create: whether to create a missing lock file. Readers pass False: nobody holds a lock without a file.
 
     Raises:
-        InterruptedRunError: it was asked to stop, and somebody else holds the lock.
+        InterruptedRunError: a stop was requested while another process holds the lock.
     """
     if url.startswith("postgresql"):
         with _advisory_lock(url, stop):
@@ -57,45 +59,17 @@ def alone_at(url: str, stop: StopRequest | None = None, create: bool = True) -> 
             lock.release()
 
 
-def absolute(url: str) -> str:
-    """The address of a database that means the same file in every folder."""
-    file = sqlite_file(url)
-    if file is None:
-        return url
-    prefix, mark, options = url.partition("?")
-    return f"{sqlite_url(file, prefix.partition(':')[0])}{mark}{options}"
-
-
-def sqlite_url(file: Path, scheme: str = "sqlite") -> str:
-    """The address of an SQLite file; no more of its path is encoded than must be, since MLflow does not decode it."""
-    from sqlalchemy.engine import make_url
-
-    decodes = make_url("sqlite:///%25").database == "%"
-    path = str(file).replace("%", "%25").replace("?", "%3F") if decodes else str(file)
-    return f"{scheme}:///{path}"
-
-
-def sqlite_file(url: str) -> Path | None:
-    """The file of an SQLite database; None for every other address."""
-    if not url.startswith("sqlite") or "://" not in url:
-        return None
-    from sqlalchemy.engine import make_url
-
-    path = make_url(url).database  # SQLAlchemy knows whether its version decodes %20
-    return None if path in (None, "", ":memory:") else Path(os.path.expanduser(path)).resolve()
-
-
 def _lock_file(url: str, create: bool) -> FileLock | None:
     file = sqlite_file(url)
     if file is not None and os.access(file.parent, os.W_OK):
         place = file.with_name(f"{file.name}.lock")
-    else:  # in a folder that can only be read, nobody makes or changes a database
+    else:  # nobody creates or changes a database in a read-only folder
         place = default_data_dir() / "locks" / f"{hashlib.sha256(absolute(url).encode()).hexdigest()[:16]}.lock"
         if create:
             place.parent.mkdir(parents=True, exist_ok=True)
     if not create and not place.exists():
         return None
-    return FileLock(place, mode=0o666)  # whoever may open the database may wait for its lock
+    return FileLock(place, mode=0o666)  # every user who may open the database may wait for its lock
 
 
 def _try(lock: FileLock) -> bool:
@@ -107,12 +81,12 @@ def _try(lock: FileLock) -> bool:
 
 
 def _wait_for(take: Callable[[], bool], stop: StopRequest, what: str) -> None:
-    """Tries until a lock is taken, or until somebody has asked to stop and it is still somebody else's."""
-    leaving_at = None
+    """Tries until the lock is acquired, or a stop was requested and another process still holds it."""
+    give_up_at = None
     while not take():
         if stop.reason is not None:
-            leaving_at = leaving_at or time.monotonic() + LEAVING_SECONDS
-            if time.monotonic() > leaving_at:
+            give_up_at = give_up_at or time.monotonic() + STOP_GRACE_SECONDS
+            if time.monotonic() > give_up_at:
                 stop.raise_in_wait(f"another process holds the lock {what}")
         time.sleep(POLL_SECONDS)
 
@@ -127,7 +101,7 @@ def _advisory_lock(url: str, stop: StopRequest | None = None) -> Iterator[None]:
     with engine.connect() as connection:
         if stop is None:
             connection.execute(text("select pg_advisory_lock(:key)"), {"key": ADVISORY_KEY})
-        else:  # a query cannot be left while it waits
+        else:  # a query that waits cannot be cancelled
             attempt = text("select pg_try_advisory_lock(:key)")
             _wait_for(lambda: bool(connection.scalar(attempt, {"key": ADVISORY_KEY})), stop, "of the database")
-        yield  # closing the connection gives the lock back
+        yield  # closing the connection releases the lock

@@ -1,4 +1,4 @@
-"""Texts that can be shown, logged and recorded: no password of an address is left in them."""
+"""Masking of passwords in everything that is printed, logged or recorded."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ NAMED = (r"(?:[\w.%-]*(?:pass(?:word|wd|phrase)|pwd|secret|token(?!s)|credential
          r"[\w.%-]*|pass|sig)")
 SECRET_NAME = re.compile(NAMED, re.IGNORECASE)
 ASSIGNED = re.compile(rf"(?<![\w.%-])({NAMED})=[^\s&;'\"]+", re.IGNORECASE)
-"""What a query or a driver's connection string gives a password by: ``sslpassword=…``, ``PWD=…``."""
+"""A password in a query or a driver's connection string: ``sslpassword=…``, ``PWD=…``."""
 
 VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD")
 LEAST = 3
-"""Shorter parts of a password are hidden only beside a separator: elsewhere they are parts of words."""
+"""Shorter parts of a password are masked only next to a separator: elsewhere they are parts of words."""
 
 LOGGERS = ("", "mlflow", "optuna", "alembic", "sqlalchemy")
 
@@ -25,10 +25,10 @@ _secrets: set[str] = set()
 
 
 def remember(address: str) -> None:
-    """Hides the password of an address from now on in every text that ``safe`` is given, and in this process's logs.
+    """Masks the password of an address from now on, in ``safe`` and in the logs of this process.
 
-    Drivers read a password with ``@`` or ``/`` as parts of the address and show them: each part is hidden, encoded and
-    decoded. What the address shows anyway, as a user's name that is also the password, stays.
+    Drivers take a password with ``@`` or ``/`` for parts of the address and print these: each part is masked, both
+    encoded and decoded. What the address shows anyway is not masked, such as a user name equal to the password.
     """
     shown = set(re.split(r"[^\w.-]+", without_password(address)))
     for secret in _passwords_in(address):
@@ -40,14 +40,14 @@ def remember(address: str) -> None:
 
 
 def mask_logs() -> None:
-    """Has every handler of this process's logs mask what it writes; for whoever has made a new one."""
+    """Makes every log handler of this process mask passwords. Call it again after adding a handler."""
     for name in LOGGERS:
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_masked)
 
 
 def safe(text: str) -> str:
-    """A text without passwords: those of addresses in it, and those of every address that was remembered."""
+    """The text with passwords masked: those of addresses in it, and those of all addresses given to ``remember``."""
     environment = {value.strip() for name in VARIABLES if len(value := os.environ.get(name, "")) >= LEAST}
     for secret in sorted(_secrets | environment, key=len, reverse=True):
         text = re.sub(_occurrence(secret), MASK, text)
@@ -56,12 +56,12 @@ def safe(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """An error of another library on one line that can be shown."""
+    """The first line of an error of another library, with passwords masked."""
     return safe((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 def without_password(address: str) -> str:
-    """An address that can be shown: ``postgresql://me:***@host/runs``."""
+    """The address with its password masked: ``postgresql://me:***@host/runs``."""
     scheme, separator, rest = address.partition("://")
     if not separator:
         return _malformed_without_password(address)
@@ -79,9 +79,9 @@ def is_path(address: str) -> bool:
 
 
 def split_userinfo(rest: str) -> tuple[str, str]:
-    """What stands before and behind the ``@`` that ends user and password; the first is empty if there is none.
+    """Splits at the ``@`` after user and password; the first part is empty if there is none.
 
-    A password may hold every character, ``@`` too, as long as nobody looks for the host.
+    The last ``@`` counts, so that a password that contains one is masked as a whole.
     """
     before, mark, query = rest.partition("?")
     if mark and "@" in before and re.match("[^=/@]+=", query):
@@ -105,7 +105,7 @@ _masked = _MaskingFilter()
 
 
 def _passwords_in(address: str) -> list[str]:
-    """The passwords of an address, as they are written in it."""
+    """The passwords of an address, as written in it."""
     scheme, separator, rest = address.partition("://")
     if not separator:
         userinfo = "" if is_path(address) else address.rpartition("@")[0]
@@ -118,7 +118,7 @@ def _passwords_in(address: str) -> list[str]:
 
 
 def _malformed_without_password(address: str) -> str:
-    """What is no address, as ``postgresql:me:secret@host``, with everything hidden that may be a password."""
+    """A malformed address, such as ``postgresql:me:secret@host``, with everything masked that may be a password."""
     if is_path(address):
         return address
     address = ASSIGNED.sub(rf"\1={MASK}", address)
@@ -136,7 +136,7 @@ def _without_secret_value(found: re.Match[str]) -> str:
 
 
 def _occurrence(secret: str) -> str:
-    """The pattern of a password in a text: as a word of its own, so that ``me`` is not found in ``name``."""
+    """A pattern that finds a password as a whole word, so that ``me`` is not found in ``name``."""
     whole = rf"(?<![0-9A-Za-z]){re.escape(secret)}(?![0-9A-Za-z])"
     if len(secret) >= LEAST:
         return whole

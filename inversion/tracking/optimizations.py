@@ -10,10 +10,9 @@ from mlflow.entities import Metric, Param, RunTag
 
 from inversion.config.document import texts_of
 from inversion.tracking.connection import Connection
-from inversion.tracking.lifecycle import create_run
-from inversion.tracking.lookup import CONFIG, CONFIG_FILE
-from inversion.tracking.run import TrackedRun, text_of
-from inversion.tracking.study import KIND
+from inversion.tracking.ownership import create_run
+from inversion.tracking.search import CONFIG, CONFIG_FILE, KIND
+from inversion.tracking.tracked_run import TrackedRun, text_of
 from inversion.training.pixel_optimization import Point
 
 LOSS, FEATURE_ERROR = "optimize/loss", "optimize/feature_error"

@@ -1,4 +1,4 @@
-"""What a finished run leaves besides metrics: the data set as an input, scores of every image, the model."""
+"""What a finished run leaves besides metrics, written and read: data set, scores of every image, pictures, model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.models.signature import ModelSignature
 from mlflow.types import Schema, TensorSpec
@@ -24,10 +26,13 @@ from PIL import Image
 import inversion
 from inversion.config.resolve import Plan
 from inversion.data.splits import PhotoSet
+from inversion.errors import DamagedArtifactError, MissingArtifactError
 from inversion.files import safe_name
 from inversion.models.model import InversionModel
 from inversion.models.packing import pack_model
-from inversion.tracking.run import TrackedRun, strip
+from inversion.tracking.artifacts import RESTORE, download_artifact
+from inversion.tracking.masking import first_line
+from inversion.tracking.tracked_run import TrackedRun, strip
 from inversion.training.callbacks import Picture, Pixels
 from inversion.training.evaluate import Scores
 
@@ -38,13 +43,13 @@ JPEG_QUALITY = 95
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
 REQUIREMENTS = ("mlflow", "torch", "torchvision", "timm", "numpy", "ptwt", "PyWavelets", "pydantic", "safetensors",
                 "requests", "huggingface_hub")
-"""What a logged model imports when it is loaded; inversion's own code travels with it."""
+"""What a logged model imports when it is loaded; inversion's own code is logged with it."""
 
 
 def log_data_set(run: TrackedRun, photos: PhotoSet, digest: str, counts: Mapping[str, int], context: str) -> None:
-    """The photographs as an MLflow input; ``context`` is ``training`` or ``evaluation``.
+    """Logs the images as an MLflow dataset input; ``context`` is ``training`` or ``evaluation``.
 
-    MLflow takes digests of at most 36 characters.
+    MLflow accepts digests of at most 36 characters.
     """
     data_set = Dataset(name=photos.name, digest=digest[:32], source_type="local",
                        source=json.dumps({"uri": str(photos.root)}), profile=json.dumps(counts))
@@ -52,7 +57,7 @@ def log_data_set(run: TrackedRun, photos: PhotoSet, digest: str, counts: Mapping
 
 
 def log_scores(run: TrackedRun, names: Sequence[str], scores: Scores) -> None:
-    """Every test image's scores as ``metrics/test_per_image.parquet``; LPIPS is null when it is off."""
+    """Logs the scores of every test image as ``metrics/test_per_image.parquet``; LPIPS is null when it is off."""
     lpips: Sequence[float | None] = scores.lpips or [None] * len(names)
     columns = {"image": names, "psnr": scores.psnr, "ssim": scores.ssim, "lpips": lpips, "mse": scores.mse}
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +67,7 @@ def log_scores(run: TrackedRun, names: Sequence[str], scores: Scores) -> None:
 
 
 def log_reconstructions(run: TrackedRun, pictures: Sequence[Picture]) -> list[str]:
-    """Test images beside what the best epoch's decoder made of them, in ``reconstructions/``; returns file names."""
+    """Logs test images beside the best epoch's reconstructions in ``reconstructions/``; returns the file names."""
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for number, picture in enumerate(pictures, start=1):
@@ -74,10 +79,10 @@ def log_reconstructions(run: TrackedRun, pictures: Sequence[Picture]) -> list[st
 
 
 def log_all_pictures(run: TrackedRun, pictures: Sequence[Picture]) -> None:
-    """Test images and reconstructions as ``reconstructions/test.parquet``: what a report chooses its pictures from.
+    """Logs all test images and reconstructions as ``reconstructions/test.parquet``, from which reports take pictures.
 
     Columns ``image``, ``original``, ``reconstruction``; the last two are JPEG files, about 20 kB each at 224 pixels.
-    They are for looking at: the scores are those of the exact values.
+    They are for viewing only: scores are computed from the exact values.
     """
     columns = {"image": [picture.name for picture in pictures],
                "original": [_jpeg(picture.original) for picture in pictures],
@@ -90,21 +95,21 @@ def log_all_pictures(run: TrackedRun, pictures: Sequence[Picture]) -> None:
 
 
 def _jpeg(pixels: Pixels) -> bytes:
-    """As a JPEG file without chroma subsampling."""
+    """The pixels as a JPEG file without chroma subsampling."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 
 def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> None:
-    """The whole model as ``model``, for ``mlflow.pyfunc.load_model`` and ``mlflow models serve``."""
+    """Logs the whole model as ``model``, for ``mlflow.pyfunc.load_model`` and ``mlflow models serve``."""
     config = plan.config
     shape = (-1, 3, config.image_size, config.image_size)
     tensor = TensorSpec(np.dtype(np.float32), shape)
     with tempfile.TemporaryDirectory() as folder, _quiet_mlflow():
         fusion = None if config.fusion == "none" else config.fusion
         pack_model(model, config.decoder, plan.options, fusion, config.image_size, Path(folder))
-        # MLflow logs models only into the active run of the process; leaving the block would end the run.
+        # MLflow logs models only into the active run of the process; its context manager would end the run
         mlflow.start_run(run_id=run.run_id)
         try:
             mlflow.pyfunc.log_model(
@@ -120,21 +125,94 @@ def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> None:
 
 
 def requirements() -> list[str]:
-    """What a logged model needs, in the versions that are installed here, as PyPI has them.
+    """The requirements of a logged model, pinned to the installed versions.
 
-    A local label (``2.14.1+cu124``) names a build that only the index it came from has; MLflow leaves it out as well.
+    Local version labels (``2.14.1+cu124``) are left out, as MLflow does: PyPI does not have such builds.
     """
     return [f"{package}=={version(package).partition('+')[0]}" for package in REQUIREMENTS]
 
 
 @contextmanager
 def _quiet_mlflow() -> Iterator[None]:
-    """MLflow's advice on type hints and input examples is not for whoever trains."""
+    """Suppresses MLflow's hints on type hints and input examples, which are not for users of ``train``."""
     logger = logging.getLogger("mlflow")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(record=True):  # a filter would not do: MLflow puts its own before it
+        with warnings.catch_warnings(record=True):  # not a filter: MLflow inserts its own before it
             yield
     finally:
         logger.setLevel(level)
+
+
+def fetch_packed(run_id: str, folder: Path) -> Path:
+    """Downloads the packed model (``models.packing``) of a run, without its code, to a folder below ``folder``.
+
+    Raises:
+        MissingArtifactError: the run has no model.
+        DamagedArtifactError: its ``MLmodel`` was not written by inversion; the message begins with the file's name.
+    """
+    try:
+        description = download_artifact(run_id, "model/MLmodel", folder)
+    except MissingArtifactError as error:
+        raise MissingArtifactError(f"run {run_id} has no artifact 'model' that inversion has logged") from error
+    return download_artifact(run_id, f"model/{_packed_path(description)}", folder)
+
+
+def fetch_image_scores(run_id: str, folder: Path) -> list[dict[str, Any]]:
+    """The logged scores of every test image, in order, with the keys image, psnr, ssim, lpips and mse.
+
+    Raises:
+        MissingArtifactError: the run has none.
+        DamagedArtifactError: they cannot be read.
+    """
+    artifact = f"metrics/{PER_IMAGE}"
+    file = download_artifact(run_id, artifact, folder)
+    try:
+        rows: list[dict[str, Any]] = read_image_scores(file).to_pylist()
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise DamagedArtifactError(f"{artifact} of run {run_id} is damaged: {first_line(error)}. {RESTORE}") from error
+    return rows
+
+
+def read_image_scores(file: Path) -> pa.Table:
+    """Reads a file that ``log_scores`` has written, and checks its columns and types.
+
+    Raises:
+        ValueError, OSError, pa.ArrowException: the file is damaged or of another kind.
+    """
+    table = pq.read_table(file)
+    if absent := [name for name in SCORES_SCHEMA.names if name not in table.column_names]:
+        raise ValueError(f"it has no column {absent[0]}")
+    table = table.select(SCORES_SCHEMA.names)
+    for field, column in zip(SCORES_SCHEMA, table.columns, strict=True):
+        if column.type != field.type and not pa.types.is_null(column.type) and not _widens(column.type, field.type):
+            raise ValueError(f"its column {field.name} has the type {column.type}, and not {field.type}")
+        if field.name != "lpips" and column.null_count:
+            raise ValueError(f"its column {field.name} has empty cells, which are not finite numbers")
+    if not len(table):
+        raise ValueError("it has no rows")
+    if len(table.column("image").unique()) != len(table):
+        raise ValueError("it has an image twice")
+    return table.cast(SCORES_SCHEMA)
+
+
+def _packed_path(description: Path) -> str:
+    """The artifact path of the packed model, from a logged model's ``MLmodel``.
+
+    Raises:
+        DamagedArtifactError: the file has no such path.
+    """
+    try:
+        place = yaml.safe_load(description.read_bytes())["flavors"]["python_function"]["artifacts"]["packed"]["path"]
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise DamagedArtifactError("MLmodel is damaged, or not of a model that inversion has logged") from error
+    if not isinstance(place, str) or not place:
+        raise DamagedArtifactError(f"MLmodel is damaged: the path of its artifact is {place!r}")
+    return place
+
+
+def _widens(found: pa.DataType, expected: pa.DataType) -> bool:
+    """Whether a column type can be cast to another without loss: large strings, smaller floats."""
+    strings = pa.types.is_string(expected) and pa.types.is_large_string(found)
+    return bool(strings or (pa.types.is_floating(expected) and pa.types.is_floating(found)))

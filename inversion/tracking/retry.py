@@ -1,4 +1,4 @@
-"""Waiting for a tracking server that is away, in a way that a stop ends."""
+"""Retrying requests while a tracking server is unreachable, until a stop is requested."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from inversion.tracking.connection import Connection
 from inversion.tracking.store_errors import is_lost, reason
 from inversion.training.stop import StopRequest
 
-PATIENCE_SECONDS = 240.0
-"""How long a server may be away, as MLflow's client waits by itself."""
+RETRY_SECONDS = 240.0
+"""How long to retry; MLflow's own client waits about as long."""
 
-MOST_SECONDS = 20.0
+MAX_PAUSE_SECONDS = 20.0
 RETRIES = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-"""MLflow sleeps minutes between its own attempts, deaf to a stop: after two of them, seconds later, it gives up."""
+"""Limits MLflow's own retries to a few seconds: it sleeps for minutes between them and cannot be interrupted."""
 
 _logger = logging.getLogger(__name__)
 
 
-def patient(connection: Connection, stop: StopRequest) -> Connection:
-    """The same connection, whose client tries again while its store is away, for some minutes or until a stop."""
-    if isinstance(connection.client, PatientClient):
+def with_retries(connection: Connection, stop: StopRequest) -> Connection:
+    """The connection with a client that retries while the store is unreachable, for some minutes or until a stop."""
+    if isinstance(connection.client, RetryingClient):
         return connection
     os.environ.setdefault(*RETRIES)
-    return dataclasses.replace(connection, client=cast(MlflowClient, PatientClient(connection.client, stop)))
+    return dataclasses.replace(connection, client=cast(MlflowClient, RetryingClient(connection.client, stop)))
 
 
-class PatientClient:
-    """MLflow's client; each method is called again while the store does not answer."""
+class RetryingClient:
+    """MLflow's client, with every method retried while the store is unreachable."""
 
     def __init__(self, client: MlflowClient, stop: StopRequest) -> None:
         self._client = client
@@ -43,24 +43,24 @@ class PatientClient:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._client, name)
-        return partial(self._ask, value) if callable(value) else value
+        return partial(self._call, value) if callable(value) else value
 
-    def _ask(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """What the method gives.
+    def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Calls the method, and again while the store is unreachable.
 
         Raises:
-            InterruptedRunError: the store does not answer, and somebody asked to stop.
+            InterruptedRunError: a stop was requested while the store was unreachable.
         """
-        deadline, pause = time.monotonic() + PATIENCE_SECONDS, 1.0
+        deadline, pause = time.monotonic() + RETRY_SECONDS, 1.0
         while True:
             try:
                 return method(*arguments, **options)
             except Exception as error:
                 if not is_lost(error) or time.monotonic() + pause > deadline:
                     raise
-                silence = f"the tracking store does not answer: {reason(error)}"
-                self._stop.raise_in_wait(silence)
-                _logger.warning("%s; trying again", silence)
+                message = f"the tracking store does not answer: {reason(error)}"
+                self._stop.raise_in_wait(message)
+                _logger.warning("%s; retrying", message)
                 self._stop.wait(pause)
-                self._stop.raise_in_wait(silence)
-                pause = min(2 * pause, MOST_SECONDS)
+                self._stop.raise_in_wait(message)
+                pause = min(2 * pause, MAX_PAUSE_SECONDS)

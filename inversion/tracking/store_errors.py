@@ -1,7 +1,7 @@
-"""What an error of a tracking server or a database means: it is away and may come back, or it refuses for good.
+"""What an error of a tracking server or database means: unreachable for now, or a permanent rejection.
 
-Everything that waits, tries again, or says that something is not there decides by the functions of this file. MLflow,
-requests, urllib3, SQLAlchemy and Optuna wrap each other's errors, so the whole chain of causes is looked at.
+Everything that waits, retries, or reports that something is missing decides by the functions of this module. MLflow,
+requests, urllib3, SQLAlchemy and Optuna wrap each other's errors, so the whole chain of causes is examined.
 """
 
 from __future__ import annotations
@@ -29,25 +29,23 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from inversion.errors import InversionError
+from inversion.errors import InversionError, RequestError
+from inversion.retry import is_transient
 from inversion.tracking.masking import first_line, safe
 
 STORES = (MlflowException, requests.RequestException, urllib3.exceptions.HTTPError, SQLAlchemyError)
 CLOUDS = {"botocore", "boto3", "google", "azure"}
-"""Packages of artifact stores that need not be installed: their errors are known by the module."""
+"""Packages of artifact stores that may not be installed: their errors are recognized by module name."""
 
 QUEUE_ERROR = "StorageInternalError"
-"""Optuna's word for every error of its database; the database's own is its cause."""
-
-RETRIED_STATUSES = {408, 429}
-"""HTTP statuses below 500 that pass by themselves; of those above, 501 (not implemented) does not."""
+"""Optuna's exception for every database error; the original error is its cause."""
 
 RETRIED_STATES = {"08", "40", "53", "57"}
-"""Classes of SQLSTATE that pass by themselves: connection, rolled back, too few resources, operator intervention.
+"""Transient classes of SQLSTATE: connection, rolled back, insufficient resources, operator intervention.
 https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 PERMANENT_STATES = {"53100", "57P04"}
-"""What does not among these: the disk is full, the database was dropped."""
+"""Exceptions among these: disk full, database dropped."""
 
 RETRIED_LOCKS = {"55P03", "55006"}
 """SQLSTATE of a lock that could not be had, and of an object in use."""
@@ -58,77 +56,123 @@ MYSQL_RETRIED = {1040, 1053, 1205, 1213, 2002, 2003, 2006, 2013}
 
 RETRIED_ERRNOS = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETRESET, errno.EAGAIN,
                   errno.EINTR, errno.ETIMEDOUT, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE}
-
 # libpq has no SQLSTATE for a connection that was refused: its words are all there is.
 CONNECTION_REFUSED = re.compile(
     r"FATAL:(?!.*(too many|connection slots|starting up|shutting down|not (yet )?accepting|recovery mode|terminating))"
     r"|certificate|does not support SSL|no password supplied|invalid \S+ value|no pg_hba\.conf entry", re.DOTALL)
-
 # requests' words for a status, MLflow's for a status it has tried again, and http.client's for that of a proxy: what
 # MLflow collects from the threads of a download, and urllib3 from its attempts, is left as text.
 STATUS_TEXT = re.compile(r"\b(?P<status>[1-5]\d\d) (?:Client|Server) Error: |too many (?P<again>\d{3}) error responses"
                          r"|Tunnel connection failed: (?P<proxy>\d{3})")
-
 COLLECTED = "The following failures occurred while downloading"
-"""MLflow's first words of a download that failed: the errors of its threads follow as text."""
+"""How MLflow's message of a failed download begins; the errors of its threads follow as text."""
 
 COLLECTED_ERRNO = re.compile(r"\[Errno (\d+)\]")
-
 ATTEMPTS_ENDED = re.compile(r"\(Caused by .*['\"](.+?)['\"]\)+$")
-"""How urllib3 ends its story: with what the last attempt failed of, in quotation marks."""
+"""How urllib3's message ends: with the error of the last attempt, in quotation marks."""
 
 HINTS = {
-    200: "this is no answer of an MLflow server",
+    200: "this is not an MLflow server",
     401: "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
-    403: "these credentials are not allowed to do this",
-    404: "no MLflow server has such an address",
-    407: "the proxy wants a user and a password",
-    413: "a proxy before the server limits the size of an upload, as nginx does by client_max_body_size",
+    403: "these credentials lack the permission",
+    404: "no MLflow server at this address",
+    407: "the proxy requires a user and password",
+    413: "a proxy in front of the server limits the size of uploads, such as nginx by client_max_body_size",
 }
 CERTIFICATE_HINT = ("MLFLOW_TRACKING_SERVER_CERT_PATH names the certificate to trust, "
                     "MLFLOW_TRACKING_INSECURE_TLS=true trusts any")
 MOST_TEXT = 300
 
 
-def is_lost(error: BaseException | None) -> bool:
-    """Whether an error says that a store is away, which can pass by itself: worth waiting for.
+class NoTrackingError(RequestError):
+    """The tracking store is unreachable or rejects requests; nothing was started."""
 
-    MLflow's client tries again by itself, but not when the server dies in the middle of an answer.
+    kind = "tracking"
+
+
+class NoStoreError(NoTrackingError):
+    """There is no store at this address, and a reader does not create one."""
+
+
+class TrackingLostError(InversionError):
+    """The tracking store became unreachable during a run; the checkpoints on this machine are safe."""
+
+    kind = "tracking_lost"
+
+
+class TrackingRefusedError(InversionError):
+    """The tracking store answers, but rejects a request of a run or a lookup."""
+
+    kind = "tracking_refused"
+
+
+def is_lost(error: BaseException | None) -> bool:
+    """Whether an error means that a store is unreachable for now, so that a retry is worthwhile.
+
+    MLflow's client retries by itself, but not if the server dies in the middle of a response.
     """
-    return _passes(error) is True
+    return _is_transient(error) is True
 
 
 def is_refused(error: BaseException | None) -> bool:
-    """Whether an error says that a store answers and refuses, which it will do again: credentials, size, a missing
-    table, a full disk."""
-    return _passes(error) is False
+    """Whether a store rejects a request for good: credentials, size, a missing table, a full disk."""
+    return _is_transient(error) is False
 
 
 def is_missing(error: BaseException) -> bool:
-    """Whether an error says that the thing that was asked for does not exist, and nothing else."""
+    """Whether an error means that the requested thing does not exist, and nothing else."""
     if isinstance(error, MlflowException):
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return True
         response = _mlflow_response(error)
         if response is not None or isinstance(error, RestException):
-            return False  # a 404 of another page: the address is wrong, or the server is none of MLflow's
+            return False  # a 404 of another page: wrong address, or not an MLflow server
     return (http_status(error) == 404 or isinstance(error, FileNotFoundError)
             or _collected_errno(error) == errno.ENOENT)
 
 
 def http_status(error: BaseException) -> int | None:
-    """The HTTP status that an error comes from, if it does."""
+    """The HTTP status in an error or its causes, if any."""
     return next((status for each in _chain(error) if (status := _status(each)) is not None), None)
 
 
 def reason(error: BaseException) -> str:
-    """Why a store is away or refuses, in one line: the request without passwords, the status, and what helps."""
+    """Why a store is unreachable or rejects a request, in one line: request without passwords, status, and a remedy."""
     return safe(_reason(error))
+
+
+def to_inversion_error(error: BaseException, hint: str = "") -> InversionError | None:
+    """A tracking store's error as an InversionError with a one-line message; None for other errors.
+
+    ``hint`` is what to do once an unreachable store answers again.
+    """
+    if is_lost(error):
+        why = f"the tracking store is unreachable: {reason(error)}"
+        return TrackingLostError(f"{why.removesuffix('.')}. {hint}" if hint else why)
+    if is_refused(error):
+        return TrackingRefusedError(f"the tracking store rejects the request: {reason(error)}")
+    return None
+
+
+def raise_unless_missing(error: BaseException) -> None:
+    """Returns only if a failed lookup means that the thing does not exist.
+
+    Raises:
+        TrackingLostError: the store is unreachable.
+        TrackingRefusedError: it rejected the request for another reason.
+    """
+    if is_missing(error):
+        return
+    ours = to_inversion_error(error)
+    if ours is None and isinstance(error, OSError):  # from a local folder of artifacts
+        ours = TrackingRefusedError(f"the tracking store rejects the request: {first_line(error)}")
+    if ours is not None:
+        raise ours from error
 
 
 def _reason(error: BaseException) -> str:
     chain = list(_chain(error))
-    if not _is_a_stores(chain):
+    if not _is_of_store(chain):
         return first_line(error)
     status = http_status(error)
     if status is not None:
@@ -150,25 +194,26 @@ def _reason(error: BaseException) -> str:
     return " ".join(text.split())[:MOST_TEXT] if text.startswith(COLLECTED) else first_line(error)
 
 
-def _passes(error: BaseException | None) -> bool | None:
-    """Whether an error can pass by itself; None if it is none of a store's."""
-    if error is None or isinstance(error, InversionError):  # ours has been judged where it was made
+def _is_transient(error: BaseException | None) -> bool | None:
+    """Whether an error is transient; None if it does not come from a store."""
+    if error is None or isinstance(error, InversionError):  # already classified where it was raised
         return None
     chain = list(_chain(error))
-    if not _is_a_stores(chain):
+    if not _is_of_store(chain):
         return None
-    certain = (_certainly(each) for each in chain)
-    likely = (_likely(each) for each in reversed(chain))  # MLflow and Optuna have one word for many causes
-    return next((verdict for verdict in (*certain, *likely) if verdict is not None), False)
+    by_code = (_by_code(each) for each in chain)
+    # innermost first: MLflow and Optuna use one class for many causes
+    by_class = (_by_class(each) for each in reversed(chain))
+    return next((verdict for verdict in (*by_code, *by_class) if verdict is not None), False)
 
 
-def _is_a_stores(chain: list[BaseException]) -> bool:
+def _is_of_store(chain: list[BaseException]) -> bool:
     return any(isinstance(each, STORES) or type(each).__module__.partition(".")[0] in CLOUDS
                or type(each).__name__ == QUEUE_ERROR for each in chain)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it was raised from, the outermost first."""
+    """An error and its causes, the outermost first."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -178,11 +223,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = inner if isinstance(inner, BaseException) else None
 
 
-def _certainly(error: BaseException) -> bool | None:
-    """By a status, a state or a number that stands for one thing."""
+def _by_code(error: BaseException) -> bool | None:
+    """Whether one error is transient, by an unambiguous code: HTTP status, SQLSTATE, errno; None if it has none."""
     status = _status(error)
     if status is not None:
-        return status in RETRIED_STATUSES or (status >= 500 and status != 501)
+        return is_transient(status)
     if (number := _collected_errno(error)) is not None:
         return number in RETRIED_ERRNOS
     if isinstance(error, MlflowException) and "CERTIFICATE_VERIFY_FAILED" in error.message:
@@ -190,9 +235,9 @@ def _certainly(error: BaseException) -> bool | None:
     if isinstance(error, ssl.SSLError):
         return isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
     if isinstance(error, DBAPIError):
-        return True if error.connection_invalidated else _database_says(error.orig)
+        return True if error.connection_invalidated else _by_driver_code(error.orig)
     if isinstance(error, requests.RequestException):
-        return False if isinstance(error, ValueError | requests.TooManyRedirects) else None  # an address that is none
+        return False if isinstance(error, ValueError | requests.TooManyRedirects) else None  # an invalid URL
     if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
         return True
     if isinstance(error, OSError) and type(error).__module__ == "builtins":
@@ -200,11 +245,11 @@ def _certainly(error: BaseException) -> bool | None:
     return None
 
 
-def _likely(error: BaseException) -> bool | None:
-    """By the class of the error."""
+def _by_class(error: BaseException) -> bool | None:
+    """Whether one error is transient, by its class alone."""
     if isinstance(error, MlflowException):
         status = error.get_http_status_code()
-        return status in RETRIED_STATUSES or (status >= 500 and status != 501)
+        return is_transient(status)
     if isinstance(error, requests.ConnectionError | requests.Timeout | urllib3.exceptions.HTTPError
                   | requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError):
         return True
@@ -215,8 +260,8 @@ def _likely(error: BaseException) -> bool | None:
     return True if type(error).__name__ == QUEUE_ERROR else None
 
 
-def _database_says(error: BaseException | None) -> bool | None:
-    """By the code of a database's driver: PostgreSQL's SQLSTATE, SQLite's name, MySQL's number."""
+def _by_driver_code(error: BaseException | None) -> bool | None:
+    """Whether a database driver's error is transient: by PostgreSQL's SQLSTATE, SQLite's name or MySQL's number."""
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     if state:
         return state in RETRIED_LOCKS or (state[:2] in RETRIED_STATES and state not in PERMANENT_STATES)
@@ -246,7 +291,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _collected_errno(error: BaseException) -> int | None:
-    """The system's number of the error that a download failed of."""
+    """The errno of a failed download."""
     text = str(error)
     found = COLLECTED_ERRNO.search(text) if text.startswith(COLLECTED) else None
     return int(found[1]) if found else None
@@ -257,9 +302,9 @@ def _number(value: object) -> int | None:
 
 
 def _mlflow_response(error: BaseException) -> requests.Response | None:
-    """The response that MLflow made an error of: its exceptions do not keep it, and not always the status.
+    """The response from which MLflow has made an exception, which does not keep it, nor always its status.
 
-    An answer of a proxy in JSON, and statuses that MLflow has no code for (413), are called internal errors.
+    MLflow reports JSON responses of a proxy, and statuses without an MLflow code (413), as internal errors.
     """
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name == "verify_rest_response":
@@ -276,7 +321,7 @@ def _responses(chain: list[BaseException]) -> Iterator[requests.Response]:
 
 
 def _request(chain: list[BaseException]) -> str:
-    """``PUT http://host/…/last.pt: `` of the request that failed; the user, the password and the query are left out."""
+    """The failed request as ``PUT http://host/…/last.pt: ``, without user, password and query."""
     for response in _responses(chain):
         method = response.request.method if response.request is not None else "GET"
         return f"{method} {_bare(response.url)}: "
@@ -294,7 +339,7 @@ def _phrase(status: int) -> str:
 
 
 def _answer(chain: list[BaseException]) -> str:
-    """What the server says itself, if that is meant to be read: no page."""
+    """The server's own message, unless it is an HTML page or other markup."""
     for response in _responses(chain):
         text = response.text
         if (found := re.search(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"', text)) is not None:

@@ -1,4 +1,4 @@
-"""A study in MLflow: a parent run, its children, and which of them has done what."""
+"""Studies in MLflow: a parent run and its children."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from mlflow.entities import Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from inversion.errors import RequestError, UnknownNameError
-from inversion.tracking.connection import Connection, without_password
-from inversion.tracking.deleted import find_active, restore_hint
-from inversion.tracking.lifecycle import create_run, take_over
-from inversion.tracking.lookup import PAGE, pages, search, search_in
+from inversion.tracking.connection import Connection
+from inversion.tracking.lifecycle import find_active, restore_hint
+from inversion.tracking.masking import without_password
+from inversion.tracking.ownership import create_run, take_over
+from inversion.tracking.search import KIND, PAGE, pages, search, search_in
 
-KIND, STUDY, DIGEST = "inversion.kind", "inversion.study", "inversion.digest"
+STUDY, DIGEST = "inversion.study", "inversion.digest"
 RUNS_FILE = "runs.json"
-"""The runs that were queued, by name, digest and parameters: a report can tell from it which are missing."""
+"""The queued runs with name, digest and parameters, from which a report knows which are missing."""
 
 SETTINGS_FILE = "settings.json"
-"""How the study was asked for, each time that it was with other ``--set`` or ``--where``."""
+"""The ``--set`` and ``--where`` of every request that changed them."""
 
 SIDE_BY_SIDE = "inversion.side_by_side"
-"""How many runs trained on one encoder pass: times are what each would have taken alone, memory is that of all."""
+"""How many runs shared the encoder pass: times are those of each run alone, memory is that of all together."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +35,22 @@ class StudyRun:
     name: str
 
     def child_tags(self) -> dict[str, str]:
-        """What makes a run one of this study."""
+        """The tags that make a run part of this study."""
         return {MLFLOW_PARENT_RUN_ID: self.run_id, STUDY: self.name}
 
 
 def find_study(connection: Connection, name: str) -> Run | None:
-    """The parent run of a study; a request that came twice may have made two, of which the first counts."""
+    """The parent run of a study; of two, created by a repeated request, the first counts."""
     return _first(search(connection, _is_parent_of(name)))
 
 
 def find_parent(connection: Connection, name: str, known: str | None) -> Run | None:
-    """The same, also where its tags were edited: ``known`` is the id that the queue has. None if it was deleted."""
+    """The parent run of a study, by its tags or else by its id in the queue (``known``); None if it was deleted."""
     return find_study(connection, name) or (find_active(connection, known) if known else None)
 
 
 def find_members(connection: Connection, name: str) -> Iterator[Run]:
-    """Everything that carries the name of a study: parents, runs, optimisations, drivers and reports."""
+    """All runs tagged with the name of a study: parents, training runs, optimisations, drivers and reports."""
     return search(connection, f"tags.`{STUDY}` = '{name}'")
 
 
@@ -58,7 +59,7 @@ def _is_parent_of(name: str) -> str:
 
 
 def experiments_of(connection: Connection, name: str) -> list[str]:
-    """Names of all experiments that have a study of this name."""
+    """The names of all experiments with a study of this name."""
     client = connection.client
     known = {experiment.experiment_id: str(experiment.name) for experiment in pages(
         lambda token: client.search_experiments(max_results=PAGE, page_token=token))}
@@ -72,9 +73,9 @@ def require_study(connection: Connection, name: str) -> Run:
 
     Raises:
         UnknownNameError: the experiment has no study of that name.
-        RequestError: it has none at all, or this one was deleted.
+        RequestError: it has no study at all, or this one was deleted.
     """
-    # all of them, and not those of this name: MLflow's filter cannot ask for a name with a quotation mark
+    # filtered here: MLflow's filters cannot quote a name with a quotation mark
     studies = [run for run in search(connection, f"tags.`{KIND}` = 'study'") if STUDY in run.data.tags]
     parent = _first(run for run in studies if run.data.tags[STUDY] == name)
     if parent is not None:
@@ -83,9 +84,9 @@ def require_study(connection: Connection, name: str) -> Run:
     deleted = _first(run for run in _deleted_studies(connection) if run.data.tags.get(STUDY) == name)
     if deleted is not None:
         raise RequestError(f"{place}: the run of study {name!r} was deleted in MLflow: "
-                           f"{restore_hint(deleted.info.run_id)}; inversion-sweep with its spec makes a new one")
+                           f"{restore_hint(deleted.info.run_id)}; inversion-sweep with its spec creates a new one")
     if not studies:
-        raise RequestError(f"{place} has no study yet, so none called {name!r}: inversion-sweep makes them")
+        raise RequestError(f"{place} has no study yet, so none called {name!r}: inversion-sweep creates them")
     raise UnknownNameError(f"{place} has no study", name, sorted({run.data.tags[STUDY] for run in studies}))
 
 
@@ -94,26 +95,31 @@ def _deleted_studies(connection: Connection) -> Iterator[Run]:
 
 
 def _first(runs: Iterable[Run]) -> Run | None:
-    """The run that began first."""
+    """The run that was started first."""
     return min(runs, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
 
 
 def begin_study(connection: Connection, name: str, tags: Mapping[str, str], known: str | None = None) -> StudyRun:
-    """The parent run of a study, found or made, RUNNING and this process's; for one process at a time.
+    """Finds or creates the parent run of a study, and makes it RUNNING and owned by this process.
 
-    The run that ``mlflow run`` made for this process becomes the parent, or a child of the one there is. ``known`` is
-    the parent's id as the queue has it. A parent that was deleted is not brought back: that was somebody's decision,
-    and ``mlflow gc`` may remove it at any moment.
+    Call it in one process at a time. A run that ``mlflow run`` has created for this process becomes the parent, or a
+    child of an existing one. A deleted parent is not restored: the user deleted it, and ``mlflow gc`` may remove it.
+
+    Args:
+        connection: the tracking store.
+        name: the name of the study.
+        tags: more tags of the parent.
+        known: the id of the parent in the queue.
     """
-    parent, adopted = find_parent(connection, name, known), _adopted(connection)
+    parent, project_run = find_parent(connection, name, known), _project_run(connection)
     everything = {KIND: "study", STUDY: name, **tags}
     if parent is not None:
         run_id = parent.info.run_id
-        if adopted not in (None, run_id):
-            tag(connection, str(adopted), {MLFLOW_RUN_NAME: f"{name} (driver)", MLFLOW_PARENT_RUN_ID: run_id,
+        if project_run not in (None, run_id):
+            tag(connection, str(project_run), {MLFLOW_RUN_NAME: f"{name} (driver)", MLFLOW_PARENT_RUN_ID: run_id,
                                             KIND: "driver", STUDY: name})
-    elif adopted is not None:
-        run_id = adopted
+    elif project_run is not None:
+        run_id = project_run
         tag(connection, run_id, {MLFLOW_RUN_NAME: name})
     else:
         run_id = create_run(connection, name, everything, "inversion-sweep")
@@ -122,21 +128,21 @@ def begin_study(connection: Connection, name: str, tags: Mapping[str, str], know
     return StudyRun(run_id, name)
 
 
-def _adopted(connection: Connection) -> str | None:
-    """The run that ``mlflow run`` made for this process, unless it was deleted or has ended since."""
+def _project_run(connection: Connection) -> str | None:
+    """The run that ``mlflow run`` has created for this process, unless it was deleted or has ended."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
     run = find_active(connection, run_id) if run_id else None
     return run_id if run and run.info.status in ("RUNNING", "SCHEDULED") else None
 
 
 def children(connection: Connection, study: str, condition: str = "") -> Iterator[Run]:
-    """The runs of a study, newest first; ``condition`` is one more in MLflow's filter language."""
+    """The training runs of a study, newest first; ``condition`` is one more filter of MLflow."""
     return search(connection, f"tags.`{KIND}` = 'run' and tags.`{STUDY}` = '{study}'"
                   + (f" and {condition}" if condition else ""))
 
 
 def runs_of(connection: Connection, study: str, digest: str) -> list[Run]:
-    """The runs of one configuration, the most promising first: FINISHED, then by how many epochs are logged."""
+    """The runs of one configuration, the best to resume first: FINISHED, then with logged epochs, then the oldest."""
     found = children(connection, study, f"tags.`{DIGEST}` = '{digest}'")
     return sorted(found, key=lambda run: (run.info.status != "FINISHED", "val/loss" not in run.data.metrics,
                                           run.info.start_time))

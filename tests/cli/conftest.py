@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,12 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
+from PIL import Image
 
-from inversion.cli.group import cli, run_command
+from inversion.cli.app import cli, run_command
+from inversion.losses.reconstruction import LossTerms, ReconstructionLoss
 from inversion.parallel import usable_cores
 
 
@@ -26,6 +32,13 @@ class Outcome(NamedTuple):
     code: int
     out: str
     err: str
+
+    def refused(self) -> str:
+        """The error's text, after checking that the request was refused and that there is one line of output."""
+        assert self.code == 2, self.err
+        assert len(self.err.splitlines()) == 1, self.err
+        assert self.err.startswith("error: ")
+        return self.err.removesuffix("\n")
 
 
 def options(**parameters: object) -> list[str]:
@@ -58,7 +71,7 @@ def train(inversion: Callable[..., Outcome], workplace: Path, photo_folder: Path
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def train_words(photo_folder: Path) -> Callable[..., list[str]]:
     """The same as words, for a process of its own."""
     return lambda **parameters: [sys.executable, "-m", "inversion", "train",
@@ -126,3 +139,69 @@ def trained(finished: Any, workplace: Path) -> Run:
     shutil.copy(finished.folder / "mlflow.db", workplace)
     run: Run = finished.run
     return run
+
+
+@pytest.fixture
+def stop_at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """``stop_at_step(3)``: the process gets SIGTERM during the third step from now on, and only then."""
+    original = ReconstructionLoss.forward
+
+    def arm(step: int) -> None:
+        calls = 0
+
+        def forward(loss: ReconstructionLoss, *arguments: Any) -> LossTerms:
+            nonlocal calls
+            calls += 1
+            if calls == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return original(loss, *arguments)
+
+        monkeypatch.setattr(ReconstructionLoss, "forward", forward)
+
+    return arm
+
+
+class Made(NamedTuple):
+    """What a call left: its exit code and outputs, the folder, and the rows of scores.csv."""
+
+    outcome: Any
+    folder: Path
+    rows: list[dict[str, str]]
+
+    def pixels(self, name: str) -> np.ndarray[Any, Any]:
+        with Image.open(self.folder / name) as image:
+            assert (image.format, image.mode) == ("PNG", "RGB")
+            return np.asarray(image).astype(int)
+
+    def names(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
+
+
+@pytest.fixture
+def reconstruct(trained: Run, inversion: Callable[..., Outcome], workplace: Path) -> Callable[..., Made]:
+    """``reconstruct("cat.jpg", ...)``: the command with the trained run, into the folder ``out``."""
+
+    def run(*words: str | Path) -> Made:
+        outcome = inversion("reconstruct", trained.info.run_id, *map(str, words), "--output", "out")
+        folder = workplace / "out"
+        rows: list[dict[str, str]] = []
+        if (folder / "scores.csv").exists():
+            with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        return Made(outcome, folder, rows)
+
+    return run
+
+
+@pytest.fixture
+def picture(workplace: Path) -> Callable[..., Path]:
+    """``picture("cat.png", 80, 50)``: a photograph-like picture of that width and height."""
+
+    def make(name: str, width: int = 80, height: int = 50, **save: Any) -> Path:
+        path = workplace / name
+        path.parent.mkdir(exist_ok=True)
+        values = np.random.default_rng(width).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+        Image.fromarray(values).resize((width, height), Image.Resampling.BICUBIC).save(path, **save)
+        return path
+
+    return make

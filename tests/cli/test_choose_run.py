@@ -14,8 +14,8 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from inversion.errors import RequestError, UnknownNameError
-from inversion.tracking.choose import choose_run
 from inversion.tracking.connection import Connection, connect
+from inversion.tracking.search import choose_run
 
 NAME = "vgg16:block1+transposed_conv"
 
@@ -87,7 +87,7 @@ def test_a_name_with_a_quotation_mark_is_found(connection: Connection, add: Any)
     ("FINISHED", "study", "is a study: give one of its runs"),
     ("FINISHED", "evaluation", "is an evaluation"),
     ("FINISHED", "optimize", "has no model"),
-    ("FINISHED", None, "was not made by inversion"),
+    ("FINISHED", None, "was not created by inversion"),
     ("FAILED", "run", "is FAILED: only a FINISHED run has a model"),
     ("KILLED", "run", "is KILLED"),
 ])

@@ -100,9 +100,10 @@ def test_a_cell_is_folded_and_not_cut() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is needed")
-def test_an_output_without_room_is_told_in_one_line() -> None:
+@pytest.mark.parametrize("words", [["list", "vgg16"], ["--help"], ["train", "--help"], ["--version"], []])
+def test_an_output_without_room_is_told_in_one_line(words: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
-        ended = subprocess.run([sys.executable, "-m", "inversion", "list", "vgg16"], stdout=full,
+        ended = subprocess.run([sys.executable, "-m", "inversion", *words], stdout=full,
                                stderr=subprocess.PIPE, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (1, "error: the output cannot be written: No space left on device\n")
 

@@ -13,7 +13,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from inversion.tracking.owner import HOST, PID, STARTED, owner_tags
+from inversion.tracking.ownership import HOST, PID, STARTED, owner_tags
 
 Command = Callable[..., Any]
 Runs = Callable[[], list[Run]]
@@ -126,5 +126,5 @@ def test_runs_of_other_programs_are_never_ended(
         tags: dict[str, str], doctor: Callable[..., str], client: MlflowClient, all_runs: Runs) -> None:
     client.create_run("0", tags=tags)
     assert "no run is RUNNING" in doctor()
-    assert "not begun by inversion" in doctor("--experiment", "Default")
+    assert "not created by inversion" in doctor("--experiment", "Default")
     assert all_runs()[0].info.status == "RUNNING"

@@ -9,7 +9,7 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from inversion.cli.group import cli
+from inversion.cli.app import cli
 from inversion.models import counts
 from inversion.models.decoders import decoders
 from inversion.models.encoders.catalog import ENCODERS
@@ -59,7 +59,7 @@ def test_a_layer_of_an_unknown_encoder_is_told_with_the_nearest() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["train", "--help"]])
 def test_it_answers_without_pytorch_and_mlflow(arguments: list[str]) -> None:
-    code = ("import sys; from inversion.cli.group import cli, run_command; "
+    code = ("import sys; from inversion.cli.app import cli, run_command; "
             f"run_command(cli, {arguments!r}); "
             "sys.exit(bool({'torch', 'mlflow', 'timm', 'torchvision'} & set(sys.modules)))")
     started = time.monotonic()

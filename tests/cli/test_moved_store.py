@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service import utils as tracking_service
 from PIL import Image
 
-from inversion.tracking import moved
+from inversion.tracking import artifacts
 from inversion.training.trainer import Trainer
 
 Command = Callable[..., Any]
@@ -27,10 +27,10 @@ OLD = "/no/such/machine/study"
 def another_process() -> Iterator[None]:
     """MLflow and we remember where artifacts lie for the life of a process."""
     repositories_before = dict(repositories._registry)
-    moved._moves.clear()
+    artifacts._moves.clear()
     tracking_service._artifact_repos_cache.clear()
     yield
-    moved._moves.clear()
+    artifacts._moves.clear()
     tracking_service._artifact_repos_cache.clear()
     repositories._registry.update(repositories_before)
 
@@ -67,8 +67,8 @@ def test_its_model_and_scores_are_found_beside_the_database(
     outcome = inversion("evaluate", copied.info.run_id)
     assert outcome.code == 0, outcome.err
     assert "all 3 images score exactly as logged" in outcome.out
-    assert [record.getMessage() for record in caplog.records if record.name == moved.__name__] == [
-        f"artifacts are read and written in {workplace}: they are not in {OLD}, where the tracking store says"]
+    assert [record.getMessage() for record in caplog.records if record.name == artifacts.__name__] == [
+        f"using artifacts in {workplace}: they are not in {OLD}, where the tracking store says"]
     after = len(list((workplace / "mlruns").rglob("test_per_image.parquet")))
     assert after == before + 1, "the evaluation's are here too"
     assert not Path(OLD).exists()
@@ -113,7 +113,7 @@ def test_artifacts_that_are_nowhere_are_asked_for_in_one_line(
     assert outcome.code == 2
     line, = outcome.err.splitlines()
     assert f"are in {OLD}/mlruns/" in line
-    assert line.endswith(f"Copy {OLD}/mlruns to it, and say to where: INVERSION_ARTIFACTS={OLD}/mlruns=FOLDER")
+    assert line.endswith(f"Copy {OLD}/mlruns here, and set INVERSION_ARTIFACTS={OLD}/mlruns=FOLDER")
     status = MlflowClient(f"sqlite:///{workplace}/mlflow.db").get_run(copied.info.run_id).info.status
     assert status == ("KILLED" if command == "resume" else "FINISHED")
 
@@ -141,4 +141,4 @@ def test_artifacts_that_are_where_the_database_says_stay_there(
     shutil.copy(finished.folder / "mlflow.db", workplace)
     shutil.copytree(finished.folder / "mlruns", workplace / "mlruns")
     assert inversion("evaluate", finished.run.info.run_id).code == 0
-    assert not [record for record in caplog.records if record.name == moved.__name__]
+    assert not [record for record in caplog.records if record.name == artifacts.__name__]

@@ -12,7 +12,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from inversion.cli.group import cli, run_command
+from inversion.cli.app import cli, run_command
 from inversion.cli.report import cli as report_command
 from inversion.cli.sweep import cli as sweep_command
 

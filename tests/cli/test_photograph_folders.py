@@ -14,7 +14,7 @@ import pytest
 from mlflow.entities import Run
 from PIL import Image
 
-from inversion.cli.group import run_command
+from inversion.cli.app import run_command
 from inversion.cli.report import cli as report
 from inversion.cli.sweep import cli as sweep
 

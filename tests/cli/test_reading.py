@@ -10,7 +10,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from sqlalchemy import create_engine, inspect
 
-from inversion.cli.group import run_command
+from inversion.cli.app import run_command
 from inversion.cli.report import cli as report_cli
 from inversion.cli.sweep import cli as sweep_cli
 from inversion.tracking.connection import connect

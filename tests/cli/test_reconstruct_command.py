@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
@@ -16,56 +15,9 @@ from mlflow.entities import Run
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from inversion.reconstruct.side_by_side import FileNames
-from inversion.reconstruct.sources import Source, read_picture
+from inversion.reconstruct.sources import read_picture
 
 Command = Callable[..., Any]
-
-
-class Made(NamedTuple):
-    """What a call left: its exit code and outputs, the folder, and the rows of scores.csv."""
-
-    outcome: Any
-    folder: Path
-    rows: list[dict[str, str]]
-
-    def pixels(self, name: str) -> np.ndarray[Any, Any]:
-        with Image.open(self.folder / name) as image:
-            assert (image.format, image.mode) == ("PNG", "RGB")
-            return np.asarray(image).astype(int)
-
-    def names(self) -> set[str]:
-        return {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
-
-
-@pytest.fixture
-def reconstruct(trained: Run, inversion: Command, workplace: Path) -> Callable[..., Made]:
-    """``reconstruct("cat.jpg", ...)``: the command with the trained run, into the folder ``out``."""
-
-    def run(*words: str | Path) -> Made:
-        outcome = inversion("reconstruct", trained.info.run_id, *map(str, words), "--output", "out")
-        folder = workplace / "out"
-        rows: list[dict[str, str]] = []
-        if (folder / "scores.csv").exists():
-            with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-        return Made(outcome, folder, rows)
-
-    return run
-
-
-@pytest.fixture
-def picture(workplace: Path) -> Callable[..., Path]:
-    """``picture("cat.png", 80, 50)``: a photograph-like picture of that width and height."""
-
-    def make(name: str, width: int = 80, height: int = 50, **save: Any) -> Path:
-        path = workplace / name
-        path.parent.mkdir(exist_ok=True)
-        values = np.random.default_rng(width).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-        Image.fromarray(values).resize((width, height), Image.Resampling.BICUBIC).save(path, **save)
-        return path
-
-    return make
 
 
 def psnr_of(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
@@ -81,7 +33,7 @@ def larger(picture: Callable[..., Path]) -> Path:
     return path.parent
 
 
-def test_test_images_score_as_they_did_after_training(trained: Run, reconstruct: Callable[..., Made],
+def test_test_images_score_as_they_did_after_training(trained: Run, reconstruct: Callable[..., Any],
                                                       photo_folder: Path) -> None:
     """A folder is given; alone in a batch and not with others, an image may differ in the last bits."""
     made = reconstruct(photo_folder / "test")
@@ -97,7 +49,7 @@ def test_test_images_score_as_they_did_after_training(trained: Run, reconstruct:
 
 
 def test_files_are_the_original_the_reconstruction_and_their_difference(
-        reconstruct: Callable[..., Made], picture: Callable[..., Path]) -> None:
+        reconstruct: Callable[..., Any], picture: Callable[..., Path]) -> None:
     made = reconstruct(picture("my cat.png"))
     assert made.names() == {"my-cat_original.png", "my-cat_reconstruction.png", "my-cat_difference.png",
                             "contact-sheet.png", "scores.csv"}
@@ -112,7 +64,7 @@ def test_files_are_the_original_the_reconstruction_and_their_difference(
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 50), (33, 100), (32, 32)])
-def test_tiles_keep_the_picture_as_it_is(width: int, height: int, reconstruct: Callable[..., Made],
+def test_tiles_keep_the_picture_as_it_is(width: int, height: int, reconstruct: Callable[..., Any],
                                          picture: Callable[..., Path]) -> None:
     path = picture("cat.png", width, height)
     made = reconstruct(path, "--size", "tiles")
@@ -130,7 +82,7 @@ def test_tiles_keep_the_picture_as_it_is(width: int, height: int, reconstruct: C
 
 
 def test_a_picture_of_the_runs_size_is_one_tile__the_model_itself(
-        trained: Run, reconstruct: Callable[..., Made], picture: Callable[..., Path]) -> None:
+        trained: Run, reconstruct: Callable[..., Any], picture: Callable[..., Path]) -> None:
     import mlflow
 
     path = picture("cat.png", 32, 32)
@@ -153,7 +105,7 @@ def save_rotated(image: Image.Image, folder: Path) -> None:
     image.transpose(Image.Transpose.ROTATE_90).save(folder / "rotated.png", exif=exif)
 
 
-def test_every_mode_of_picture_is_shown_rightly(reconstruct: Callable[..., Made], picture: Callable[..., Path],
+def test_every_mode_of_picture_is_shown_rightly(reconstruct: Callable[..., Any], picture: Callable[..., Path],
                                                 workplace: Path) -> None:
     picture("upright.png", 60, 40)
     image = upright(workplace)
@@ -183,7 +135,7 @@ def test_a_small_picture_is_enlarged_and_said_to_be(
     assert "40×36 → 64×64 (enlarged)" in " ".join(outcome.out.split())
 
 
-def test_runs_side_by_side(reconstruct: Callable[..., Made], train: Command, picture: Callable[..., Path],
+def test_runs_side_by_side(reconstruct: Callable[..., Any], train: Command, picture: Callable[..., Path],
                            larger: Path) -> None:
     """Of different image sizes, so that each has an original of its own."""
     assert train(data=larger, image_size=64, decoder="wavelet").code == 0
@@ -202,28 +154,14 @@ def test_runs_side_by_side(reconstruct: Callable[..., Made], train: Command, pic
         assert f"{float(row['psnr']):.2f}" in made.outcome.out
 
 
-def test_a_run_is_not_compared_with_itself(trained: Run, reconstruct: Callable[..., Made],
+def test_a_run_is_not_compared_with_itself(trained: Run, reconstruct: Callable[..., Any],
                                            picture: Callable[..., Path]) -> None:
     made = reconstruct(picture("cat.png"), "--compare", trained.info.run_id[:6])
     assert made.outcome.code == 2
     assert "is given twice" in made.outcome.err
 
 
-def test_pictures_of_one_name_get_files_of_their_own(reconstruct: Callable[..., Made],
-                                                     picture: Callable[..., Path]) -> None:
-    one, two = picture("a/cat.png"), picture("b/cat.jpg")
-    made = reconstruct(one, two, one)
-    assert len(made.rows) == 2, "the same file is taken once"
-    assert {"cat_original.png", "cat-2_original.png"} <= made.names()
-
-
-def test_a_long_name_is_cut_and_still_its_own(reconstruct: Callable[..., Made], picture: Callable[..., Path]) -> None:
-    made = reconstruct(picture(f"{'x' * 250}.png"), picture(f"{'x' * 249}y.png"))
-    assert made.outcome.code == 0, made.outcome.err
-    assert {f"{'x' * 100}_original.png", f"{'x' * 100}-2_original.png"} <= made.names()
-
-
-def test_a_pattern_that_the_shell_left_alone_is_expanded(reconstruct: Callable[..., Made],
+def test_a_pattern_that_the_shell_left_alone_is_expanded(reconstruct: Callable[..., Any],
                                                          picture: Callable[..., Path]) -> None:
     for name in ("a1.png", "a2.png", "b1.png"):
         picture(name)
@@ -233,7 +171,7 @@ def test_a_pattern_that_the_shell_left_alone_is_expanded(reconstruct: Callable[.
 
 
 def test_pictures_that_cannot_be_used_are_named_before_anything_is_computed(
-        reconstruct: Callable[..., Made], picture: Callable[..., Path], workplace: Path) -> None:
+        reconstruct: Callable[..., Any], picture: Callable[..., Path], workplace: Path) -> None:
     cut = picture("cut.png")
     cut.write_bytes(cut.read_bytes()[:400])
     (workplace / "words.png").write_text("hello")
@@ -248,41 +186,15 @@ def test_pictures_that_cannot_be_used_are_named_before_anything_is_computed(
     assert not made.folder.exists()
 
 
-def test_a_folder_without_pictures_is_refused(reconstruct: Callable[..., Made], workplace: Path) -> None:
+def test_a_folder_without_pictures_is_refused(reconstruct: Callable[..., Any], workplace: Path) -> None:
     (workplace / "empty").mkdir()
     made = reconstruct(workplace / "empty")
     assert (made.outcome.code, made.folder.exists()) == (2, False)
     assert "no pictures in this folder" in made.outcome.err
 
 
-def test_only_its_own_files_are_replaced(reconstruct: Callable[..., Made], picture: Callable[..., Path],
-                                         workplace: Path) -> None:
-    path = picture("cat.png")
-    assert reconstruct(path).outcome.code == 0
-    (workplace / "out" / "notes.txt").write_text("mine")
-    picture("cat.png", 90, 40)
-    made = reconstruct(path, "--size", "tiles")
-    assert made.outcome.code == 0, made.outcome.err
-    assert made.pixels("cat_original.png").shape == (40, 90, 3)
-    foreign = workplace / "out" / "dog_original.png"
-    foreign.write_text("mine")
-    refused = reconstruct(path, picture("dog.png"))
-    assert refused.outcome.code == 2
-    assert "already has dog_original.png, which this command did not make" in refused.outcome.err
-    assert foreign.read_text() == (workplace / "out" / "notes.txt").read_text() == "mine"
-    assert len(refused.rows) == 1, "the table is that of the time before"
-
-
-def test_an_output_that_is_a_file_is_refused(reconstruct: Callable[..., Made], picture: Callable[..., Path],
-                                             workplace: Path) -> None:
-    (workplace / "out").write_text("mine")
-    made = reconstruct(picture("cat.png"))
-    assert (made.outcome.code, (workplace / "out").read_text()) == (2, "mine")
-    assert "--output out cannot be written" in made.outcome.err
-
-
 def test_the_published_protocol_is_said_and_scored_against_its_own_target(
-        reconstruct: Callable[..., Made], train: Command, inversion: Command, photo_folder: Path,
+        reconstruct: Callable[..., Any], train: Command, inversion: Command, photo_folder: Path,
         all_runs: Any) -> None:
     assert train(protocol="published", decoder="wavelet").code == 0
     run = next(run for run in all_runs() if run.data.tags["inversion.protocol"] == "published")
@@ -293,68 +205,7 @@ def test_the_published_protocol_is_said_and_scored_against_its_own_target(
     assert mean == pytest.approx(run.data.metrics["test/psnr"], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["cat_original.png", "scores.csv", "contact-sheet.png"])
-@pytest.mark.parametrize("there", [True, False])
-def test_nothing_is_written_through_a_link(reconstruct: Callable[..., Made], picture: Callable[..., Path],
-                                           workplace: Path, name: str, there: bool) -> None:
-    target = workplace / "precious"
-    if there:
-        target.write_text("mine")
-    (workplace / "out").mkdir()
-    (workplace / "out" / name).symlink_to(target)
-    made = reconstruct(picture("cat.png"))
-    assert made.outcome.code == 2
-    assert f"already has {name}, which this command did not make" in made.outcome.err
-    assert target.exists() == there
-    assert not there or target.read_text() == "mine"
-
-
-def test_a_link_in_place_of_a_file_that_it_made_is_refused(reconstruct: Callable[..., Made], workplace: Path,
-                                                           picture: Callable[..., Path]) -> None:
-    path = picture("cat.png")
-    assert reconstruct(path).outcome.code == 0
-    (workplace / "out" / "scores.csv").unlink()
-    (workplace / "out" / "scores.csv").symlink_to(workplace / "precious")
-    assert reconstruct(path).outcome.code == 2
-    assert not (workplace / "precious").exists()
-
-
-@pytest.mark.parametrize("content", [b"caf\xe9.png\n\xff\xfe", b"\0\0", b""])
-def test_a_list_of_its_files_that_is_no_text_names_nothing(reconstruct: Callable[..., Made], workplace: Path,
-                                                           picture: Callable[..., Path], content: bytes) -> None:
-    (workplace / "out").mkdir()
-    (workplace / "out" / ".made-by-inversion").write_bytes(content)
-    made = reconstruct(picture("cat.png"))
-    assert made.outcome.code == 0, made.outcome.err
-    assert "cat_original.png" in (workplace / "out" / ".made-by-inversion").read_text("utf-8")
-
-
-def test_its_list_is_not_written_through_a_link_either(reconstruct: Callable[..., Made], workplace: Path,
-                                                       picture: Callable[..., Path]) -> None:
-    (workplace / "out").mkdir()
-    (workplace / "precious").write_text("cat_original.png\n")
-    (workplace / "out" / ".made-by-inversion").symlink_to(workplace / "precious")
-    assert reconstruct(picture("cat.png")).outcome.code == 0
-    assert (workplace / "precious").read_text() == "cat_original.png\n"
-
-
-def test_an_output_that_is_a_link_to_nowhere_is_called_so(reconstruct: Callable[..., Made], workplace: Path,
-                                                          picture: Callable[..., Path]) -> None:
-    (workplace / "out").symlink_to(workplace / "nowhere")
-    made = reconstruct(picture("cat.png"))
-    assert (made.outcome.code, (workplace / "nowhere").exists()) == (2, False)
-    assert "cannot be written: it is a link to nowhere" in made.outcome.err
-
-
-@pytest.mark.parametrize("name", ["x" * 300, "a/" + "x" * 300])
-def test_an_output_whose_name_is_too_long_is_refused(inversion: Command, trained: Run, picture: Callable[..., Path],
-                                                     name: str) -> None:
-    outcome = inversion("reconstruct", trained.info.run_id, str(picture("cat.png")), "--output", name)
-    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-    assert "File name too long" in outcome.err
-
-
-def test_what_is_no_regular_file_is_no_picture(reconstruct: Callable[..., Made], workplace: Path) -> None:
+def test_what_is_no_regular_file_is_no_picture(reconstruct: Callable[..., Any], workplace: Path) -> None:
     os.mkfifo(workplace / "fifo.png")
     (workplace / "link.png").symlink_to(workplace / "fifo.png")
     for name in ("fifo.png", "link.png", "/dev/zero"):
@@ -364,14 +215,8 @@ def test_what_is_no_regular_file_is_no_picture(reconstruct: Callable[..., Made],
     assert "no pictures in this folder" in reconstruct(".").outcome.err
 
 
-def test_names_that_differ_in_capitals_only_are_two_files_everywhere(reconstruct: Callable[..., Made],
-                                                                     picture: Callable[..., Path]) -> None:
-    made = reconstruct(picture("a/Cat.png"), picture("b/cat.png"))
-    assert {"Cat_original.png", "cat-2_original.png"} <= made.names()
-
-
 def test_a_picture_that_vanishes_ends_the_command_and_leaves_those_before_it(
-        reconstruct: Callable[..., Made], picture: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        reconstruct: Callable[..., Any], picture: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = picture("a.png"), picture("b.png")
 
     def vanishing(source: Any) -> Any:
@@ -384,28 +229,3 @@ def test_a_picture_that_vanishes_ends_the_command_and_leaves_those_before_it(
     assert "b.png: No such file or directory" in made.outcome.err
     assert [row["original"] for row in made.rows] == ["a_original.png"]
     assert made.pixels("contact-sheet.png").shape[1] == 10 + 3 * 250
-
-
-def test_a_full_disk_is_told_in_a_line(reconstruct: Callable[..., Made], picture: Callable[..., Path],
-                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    path = picture("cat.png")
-    assert reconstruct(path).outcome.code == 0
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(Image.Image, "save", full)
-    made = reconstruct(path)
-    assert (made.outcome.code, made.outcome.err.count("\n")) == (1, 1)
-    assert "cat_original.png cannot be written: No space left on device" in made.outcome.err
-
-
-@pytest.mark.parametrize(("names", "labels"), [(["a_x", "a"], ["y", "x_y"]), (["a"], ["r b", "r-b"]),
-                                               (["a"], ["R", "r"])])
-def test_no_two_pictures_and_runs_share_a_file(names: list[str], labels: list[str]) -> None:
-    sources = [Source(name, Path(f"{name}.png")) for name in names]
-    files = FileNames(sources, labels, [32, 32], "fit")
-    made = [files.made(source, label, what) for source in sources for label in labels
-            for what in ("reconstruction", "difference")]
-    assert len({name.casefold() for name in made}) == len(made)
-    assert set(made) < set(files.all())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,7 @@ import torch
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from inversion.losses.reconstruction import LossTerms, ReconstructionLoss
-from inversion.runs.prepare import prepare
-from inversion.tracking.owner import HOST, NAMESPACE, PID, owner_tags
-from inversion.tracking.run import TrackedRun
+from inversion.cli.app import cli, run_command
 
 Command = Callable[..., Any]
 Runs = Callable[[], list[Run]]
@@ -56,85 +53,66 @@ def assert_same(run: Numbers, undisturbed: Numbers) -> None:
     assert run.epochs == undisturbed.epochs == list(range(1, len(run.epochs) + 1))
 
 
-@pytest.fixture
-def stop_at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """``stop_at_step(3)``: the process gets SIGTERM during the third step from now on, and only then."""
-    original = ReconstructionLoss.forward
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, train_words: Command,
+                enter_workplace: Callable[[Path, pytest.MonkeyPatch], None]) -> Callable[..., Numbers]:
+    """``undisturbed(epochs=3)``: the same run in one go, in its own workplace; trained once per configuration."""
 
-    def arm(step: int) -> None:
-        calls = 0
+    @cache
+    def train_once(**parameters: object) -> Numbers:
+        folder = tmp_path_factory.mktemp("undisturbed")
+        with pytest.MonkeyPatch.context() as patch:
+            enter_workplace(folder, patch)
+            assert run_command(cli, train_words(**parameters)[3:]) == 0
+            client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+            run, = client.search_runs([e.experiment_id for e in client.search_experiments()])
+            return Numbers(run)
 
-        def forward(loss: ReconstructionLoss, *arguments: Any) -> LossTerms:
-            nonlocal calls
-            calls += 1
-            if calls == step:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return original(loss, *arguments)
-
-        monkeypatch.setattr(ReconstructionLoss, "forward", forward)
-
-    return arm
-
-
-@pytest.fixture
-def other(all_runs: Runs) -> Callable[[Run], Run]:
-    """The one run beside a given one."""
-
-    def find(known: Run) -> Run:
-        run, = (run for run in all_runs() if run.info.run_id != known.info.run_id)
-        return run
-
-    return find
+    return train_once
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, 6], ids=["first step", "inside an epoch", "end of an epoch", "last step"])
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(
-        step: int, train: Command, inversion: Command, all_runs: Runs, other: Callable[[Run], Run],
+        step: int, train: Command, inversion: Command, all_runs: Runs, undisturbed: Callable[..., Numbers],
         stop_at_step: Callable[[int], None]) -> None:
-    assert train(epochs=3, batch_size=2).code == 0
-    undisturbed, = all_runs()
     stop_at_step(step)
     assert train(epochs=3, batch_size=2).code == 130
-    stopped = other(undisturbed)
+    stopped, = all_runs()
     assert (stopped.info.status, stopped.data.tags["inversion.failure"]) == ("KILLED", "interrupted")
     outcome = inversion("train", "--resume", stopped.info.run_id)
     assert (outcome.code, outcome.err) == (0, "")
-    resumed = other(undisturbed)
+    resumed, = all_runs()
     assert "inversion.failure" not in resumed.data.tags
     assert "inversion.failure_message" not in resumed.data.tags
-    assert_same(Numbers(resumed), Numbers(undisturbed))
+    assert_same(Numbers(resumed), undisturbed(epochs=3, batch_size=2))
 
 
 def test_without_its_local_folder_a_run_goes_on_from_the_uploaded_checkpoint(
-        train: Command, inversion: Command, all_runs: Runs, other: Callable[[Run], Run],
+        train: Command, inversion: Command, all_runs: Runs, undisturbed: Callable[..., Numbers],
         stop_at_step: Callable[[int], None]) -> None:
-    assert train(epochs=3, batch_size=2).code == 0
-    undisturbed, = all_runs()
     stop_at_step(5)
     assert train(epochs=3, batch_size=2).code == 130
-    stopped = other(undisturbed)
+    stopped, = all_runs()
     local = Path(stopped.data.params["data_dir"]) / "runs" / stopped.info.run_id
     assert (local / "last.pt").is_file()
     shutil.rmtree(local)
     stop_at_step(3)  # two steps are left: it would be hit if training began anew
     assert inversion("train", "--resume", stopped.info.run_id).code == 0
-    assert_same(Numbers(other(undisturbed)), Numbers(undisturbed))
+    assert_same(Numbers(all_runs()[0]), undisturbed(epochs=3, batch_size=2))
 
 
 def test_a_run_can_be_stopped_and_resumed_again_and_again(
-        train: Command, inversion: Command, all_runs: Runs, other: Callable[[Run], Run],
+        train: Command, inversion: Command, all_runs: Runs, undisturbed: Callable[..., Numbers],
         stop_at_step: Callable[[int], None]) -> None:
-    assert train(epochs=2, batch_size=2).code == 0
-    undisturbed, = all_runs()
     stop_at_step(1)
     assert train(epochs=2, batch_size=2).code == 130
-    run_id = other(undisturbed).info.run_id
+    run_id = all_runs()[0].info.run_id
     for _ in range(2 * STEPS - 1):
         stop_at_step(1)
         assert inversion("train", "--resume", run_id).code == 130
     stop_at_step(1)  # no step is left
     assert inversion("train", "--resume", run_id).code == 0
-    assert_same(Numbers(other(undisturbed)), Numbers(undisturbed))
+    assert_same(Numbers(all_runs()[0]), undisturbed(epochs=2, batch_size=2))
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 60) -> None:
@@ -153,8 +131,8 @@ def epochs_logged(all_runs: Runs) -> int:
 
 
 def test_a_process_ended_by_sigterm_is_resumed_to_the_same_numbers(
-        start: Callable[..., subprocess.Popen[str]], train_words: Command, train: Command, inversion: Command,
-        all_runs: Runs, other: Callable[[Run], Run]) -> None:
+        start: Callable[..., subprocess.Popen[str]], train_words: Command, inversion: Command,
+        all_runs: Runs, undisturbed: Callable[..., Numbers]) -> None:
     process = start(*train_words(epochs=60))
     wait_for(lambda: epochs_logged(all_runs) >= 3, process)
     process.send_signal(signal.SIGTERM)
@@ -168,13 +146,12 @@ def test_a_process_ended_by_sigterm_is_resumed_to_the_same_numbers(
     assert 3 <= epochs_logged(all_runs) < 60
     assert inversion("train", "--resume", stopped.info.run_id).code == 0
     resumed, = all_runs()
-    assert train(epochs=60).code == 0
-    assert_same(Numbers(resumed), Numbers(other(resumed)))
+    assert_same(Numbers(resumed), undisturbed(epochs=60))
 
 
 def test_a_process_that_was_killed_outright_is_found_by_doctor_and_resumed(
-        start: Callable[..., subprocess.Popen[str]], train_words: Command, train: Command, inversion: Command,
-        all_runs: Runs, other: Callable[[Run], Run]) -> None:
+        start: Callable[..., subprocess.Popen[str]], train_words: Command, inversion: Command,
+        all_runs: Runs, undisturbed: Callable[..., Numbers]) -> None:
     process = start(*train_words(epochs=60))
     wait_for(lambda: epochs_logged(all_runs) >= 3, process)
     process.send_signal(signal.SIGSTOP)  # so that it is not done before everybody has looked at it
@@ -187,7 +164,7 @@ def test_a_process_that_was_killed_outright_is_found_by_doctor_and_resumed(
     assert all_runs()[0].info.status == "RUNNING"
     refused = inversion("train", "--resume", run_id)
     assert (refused.code, refused.err) == (
-        2, f"error: run {run_id} is being worked on by process {process.pid}. Stop that first.\n")
+        2, f"error: run {run_id} is in progress in process {process.pid}. Stop that first.\n")
 
     process.kill()
     process.wait()
@@ -204,152 +181,7 @@ def test_a_process_that_was_killed_outright_is_found_by_doctor_and_resumed(
     outcome = inversion("train", "--resume", run_id)
     assert outcome.code == 0, outcome.err
     resumed, = all_runs()
-    assert train(epochs=60).code == 0
-    assert_same(Numbers(resumed), Numbers(other(resumed)))
-
-
-def refused(outcome: Any) -> str:
-    assert outcome.code == 2, outcome.err
-    assert len(outcome.err.splitlines()) == 1
-    return str(outcome.err)
-
-
-def test_a_run_that_does_not_exist_is_not_resumed(inversion: Command, workplace: Path) -> None:
-    assert "has no run '0123456789abcdef'" in refused(inversion("train", "--resume", "0123456789abcdef"))
-
-
-def test_a_run_of_another_program_is_not_resumed(inversion: Command, all_runs: Runs, workplace: Path) -> None:
-    client = MlflowClient(f"sqlite:///{workplace}/mlflow.db")
-    run_id = client.create_run("0").info.run_id
-    assert "was not made by inversion" in refused(inversion("train", "--resume", run_id))
-    assert all_runs()[0].info.status == "RUNNING"
-
-
-def test_where_nobody_here_can_look_a_run_is_not_resumed_before_it_is_ended(
-        train: Command, inversion: Command, all_runs: Runs, stop_at_step: Callable[[int], None]) -> None:
-    """Unknown is not dead: it may train on another host, or in another container of this one."""
-    stop_at_step(1)
-    assert train(batch_size=2).code == 130
-    stopped, = all_runs()
-    client, run_id = MlflowClient(), stopped.info.run_id
-    for owner, where in (({HOST: "elsewhere", PID: "17"}, "process 17 on elsewhere: look there, with inversion doctor"),
-                         ({NAMESPACE: "pid:[7]"}, "in another container or another machine of that name")):
-        for key, value in (owner_tags() | owner).items():
-            client.set_tag(run_id, key, value)
-        client.update_run(run_id, status="RUNNING")
-        before = all_runs()[0]
-        told = refused(inversion("train", "--resume", run_id))
-        assert f"run {run_id} is RUNNING, and from here nobody can know" in told
-        assert where in told
-        assert f"inversion doctor --end {run_id}" in told
-        assert (all_runs()[0].info.status, all_runs()[0].data.tags) == ("RUNNING", before.data.tags)
-    assert inversion("doctor", "--end", run_id).code == 0
-    outcome = inversion("train", "--resume", run_id)
-    assert (outcome.code, outcome.err) == (0, "")
-    assert all_runs()[0].info.status == "FINISHED"
-
-
-def test_a_run_that_somebody_else_took_meanwhile_is_not_resumed(
-        train: Command, inversion: Command, all_runs: Runs, stop_at_step: Callable[[int], None],
-        monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both saw it KILLED, and read photographs; the other one was done with that first."""
-    stop_at_step(1)
-    assert train(batch_size=2).code == 130
-    run_id = all_runs()[0].info.run_id
-
-    def prepare_slowly(*arguments: Any) -> Any:
-        for key, value in (owner_tags() | {HOST: "elsewhere"}).items():
-            MlflowClient().set_tag(run_id, key, value)
-        MlflowClient().update_run(run_id, status="RUNNING")
-        return prepare(*arguments)
-
-    monkeypatch.setattr("inversion.cli.training.prepare", prepare_slowly)
-    assert "is RUNNING, and from here nobody can know" in refused(inversion("train", "--resume", run_id))
-    assert all_runs()[0].data.tags[HOST] == "elsewhere"
-
-
-def test_a_process_whose_run_was_taken_over_writes_nothing_more(
-        train: Command, all_runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was called dead by `doctor --end`, and another machine goes on with it."""
-    monkeypatch.setattr("inversion.tracking.run.CONFIRM_SECONDS", 0)
-    log = TrackedRun.log_metrics
-
-    def take_away(run: TrackedRun, metrics: Any, step: int = 0) -> None:
-        log(run, metrics, step)
-        if step == 1:
-            run.client.set_tag(run.run_id, PID, "17")
-
-    monkeypatch.setattr(TrackedRun, "log_metrics", take_away)
-    outcome = train(epochs=3)
-    run, = all_runs()
-    assert outcome.code == 1
-    assert outcome.err.startswith(f"error: run {run.info.run_id} was taken over by process 17 on ")
-    assert len(outcome.err.splitlines()) == 1
-    assert run.info.status == "RUNNING"  # it is the other's
-    assert [metric.step for metric in MlflowClient().get_metric_history(run.info.run_id, "val/loss")] == [1]
-
-
-@pytest.mark.parametrize("for_good", [False, True])
-def test_a_run_that_is_deleted_while_it_trains_ends_in_one_line(
-        for_good: bool, train: Command, inversion: Command, all_runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = TrackedRun.log_metrics
-
-    def delete(run: TrackedRun, metrics: Any, step: int = 0) -> None:
-        if step == 1:
-            run.client.delete_run(run.run_id)
-            if for_good:
-                run.client._tracking_client.store._hard_delete_run(run.run_id)
-        log(run, metrics, step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrackedRun, "log_metrics", delete)
-        outcome = train(batch_size=2)
-    assert (outcome.code, len(outcome.err.splitlines())) == (1, 1), outcome.err
-    assert "was deleted in MLflow while it was worked on: " in outcome.err
-    if for_good:
-        assert all_runs() == []
-        return
-    run, = all_runs()
-    restore = f"`mlflow runs restore --run-id {run.info.run_id}`"
-    assert restore in outcome.err
-    assert restore in refused(inversion("train", "--resume", run.info.run_id))
-    assert restore in refused(inversion("evaluate", run.info.run_id))
-
-
-@pytest.mark.parametrize("status", ["FINISHED", "RUNNING"])
-def test_a_run_id_left_in_the_environment_is_refused(
-        status: str, train: Command, all_runs: Runs, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`mlflow run` hands over a run that is RUNNING and nobody's."""
-    client = MlflowClient(f"sqlite:///{workplace}/mlflow.db")
-    owner = owner_tags() | {HOST: "elsewhere"}
-    run_id = client.create_run("0", tags=owner if status == "RUNNING" else {}).info.run_id
-    client.update_run(run_id, status=status)
-    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
-    told = refused(train())
-    assert f"run {run_id} is {status}" in told
-    run, = all_runs()
-    assert (run.info.status, run.data.params) == (status, {})
-
-
-def test_a_finished_run_is_not_resumed(train: Command, inversion: Command, all_runs: Runs) -> None:
-    assert train().code == 0
-    run, = all_runs()
-    assert "is FINISHED" in refused(inversion("train", "--resume", run.info.run_id))
-    assert all_runs()[0].info.status == "FINISHED"
-
-
-def test_a_run_whose_photographs_changed_is_not_resumed(
-        train: Command, inversion: Command, all_runs: Runs, stop_at_step: Callable[[int], None],
-        photo_folder: Path, workplace: Path) -> None:
-    photos = shutil.copytree(photo_folder, workplace / "photos")
-    stop_at_step(1)
-    assert train(data=photos, epochs=3).code == 130
-    shutil.copy(photos / "train" / "train0.png", photos / "train" / "train1.png")
-    run, = all_runs()
-    assert "photographs" in refused(inversion("train", "--resume", run.info.run_id))
-    assert all_runs()[0].data.tags == run.data.tags
-    assert all_runs()[0].info.status == "KILLED"
+    assert_same(Numbers(resumed), undisturbed(epochs=60))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from mlflow.entities import Run
 from inversion.config.resolve import resolve
 from inversion.config.run_config import RunConfig
 from inversion.runs.prepare import build
-from inversion.tracking.owner import place_tags
+from inversion.tracking.ownership import machine_tags
 
 PARAMETERS = {
     "encoder", "layer", "decoder", "fusion", "data", "data_dir", "weights", "lpips_weights", "protocol", "image_size",
@@ -87,7 +87,7 @@ def test_exactly_these_tags_are_set(finished: Any) -> None:
     root = Path(__file__).parents[2]
     tags = finished.run.data.tags
     checked_out = (root / ".git").exists()
-    assert set(tags) == TAGS | set(place_tags()) | ({"inversion.commit"} if checked_out else set())
+    assert set(tags) == TAGS | set(machine_tags()) | ({"inversion.commit"} if checked_out else set())
     if checked_out:
         done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
         assert tags["inversion.commit"].removesuffix("-dirty") == done.stdout.strip()

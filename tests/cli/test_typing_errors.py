@@ -104,7 +104,7 @@ WRONG = {
 RUN_ALL = """
 import contextlib, io, json, sys
 from importlib import import_module
-from inversion.cli.group import run_command
+from inversion.cli.app import run_command
 
 command = import_module(sys.argv[1]).cli
 for words in json.loads(sys.argv[2]):
@@ -128,7 +128,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outcomes(folder: Path) -> dict[str, list[Any]]:
     """What was said of each command line, by program and line."""
     found: dict[str, list[Any]] = {}
-    modules = {"inversion": "inversion.cli.group", "inversion.sweeps": "inversion.cli.sweep",
+    modules = {"inversion": "inversion.cli.app", "inversion.sweeps": "inversion.cli.sweep",
                "inversion.report": "inversion.cli.report"}
     for program, cases in WRONG.items():
         lines = [line.split() for line, _ in cases]
@@ -169,7 +169,7 @@ def test_the_program_imports_nothing_slow(words: list[str], folder: Path) -> Non
                            capture_output=True, check=False)
     imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines() if line.startswith("import time")}
     assert ended.returncode == 2
-    assert "inversion.cli.group" in imported
+    assert "inversion.cli.app" in imported
     assert not imported & set(SLOW)
 
 

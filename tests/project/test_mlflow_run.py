@@ -15,7 +15,7 @@ import torch
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from inversion.cli.group import cli, run_command
+from inversion.cli.app import cli, run_command
 from inversion.config.device import choose_precision
 from inversion.config.run_config import RunConfig
 

@@ -15,7 +15,7 @@ import yaml
 from mlflow.projects._project_spec import load_project
 from mlflow.utils.environment import _PythonEnv
 
-from inversion.cli.group import run_command
+from inversion.cli.app import run_command
 from inversion.cli.report import cli as report_command
 from inversion.cli.sweep import cli as sweep_command
 from inversion.cli.train import command as train_command

@@ -21,7 +21,8 @@ from inversion.config.resolve import NOT_SCIENTIFIC, RECIPE, check, run_name
 from inversion.config.run_config import RunConfig
 from inversion.metrics import counted
 from inversion.models.encoders.catalog import parse_encoders
-from inversion.tracking.study import DIGEST, KIND, STUDY
+from inversion.tracking.search import KIND
+from inversion.tracking.study import DIGEST, STUDY
 
 IMAGES = [f"test/{number}.png" for number in range(12)]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from inversion.cli.group import run_command
+from inversion.cli.app import run_command
 from inversion.cli.report import cli
 from inversion.report.data.board import make_boards
 from inversion.report.data.collect import collect
@@ -36,7 +36,7 @@ SCORES: dict[str, tuple[Damage, str]] = {
     "texts": (table(lambda scores: scores.assign(psnr="high")), "its column psnr has the type"),
     "names that are numbers": (table(lambda scores: scores.assign(image=range(len(scores)))), "its column image has"),
     "an empty cell": (table(lambda scores: scores.assign(psnr=scores["psnr"].mask(scores.index == 0))), "empty cells"),
-    "twice the same": (table(lambda scores: scores.assign(image="a")), "an image is there twice"),
+    "twice the same": (table(lambda scores: scores.assign(image="a")), "it has an image twice"),
     "no rows": (table(lambda scores: scores.iloc[:0]), "it has no rows"),
     "rows too few": (table(lambda scores: scores.iloc[:5]), "it has 5 images, and the run was scored on 12"),
     "a score that is not finite": (table(lambda scores: scores.assign(ssim=float("inf"))), "not finite"),

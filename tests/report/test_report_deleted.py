@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Metric
 
-from inversion.cli.group import run_command
+from inversion.cli.app import run_command
 from inversion.cli.report import cli
 from inversion.console import Console
 from inversion.report import leaderboard

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
-from inversion.cli.group import run_command
+from inversion.cli.app import run_command
 from inversion.cli.report import cli
 from inversion.config.document import VERSION
 from inversion.report import leaderboard

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inversion.cli.group import run_command
+from inversion.cli.app import run_command
 from inversion.cli.report import cli
 from inversion.report import leaderboard
 from inversion.report.data.board import make_boards

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from mlflow.tracking._tracking_service import utils as tracking_service
 
-from inversion.cli.group import run_command
+from inversion.cli.app import run_command
 from inversion.cli.report import cli
 
 

@@ -20,7 +20,7 @@ import requests
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from inversion.cli.group import cli, run_command
+from inversion.cli.app import cli, run_command
 
 pytestmark = pytest.mark.acceptance
 

@@ -30,13 +30,14 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import text
 
-from inversion.cli.group import run_command
+from inversion.cli.app import run_command
 from inversion.cli.sweep import cli
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import open_storage
 from inversion.sweeps.workers.local import WorkerSpec
 from inversion.sweeps.workers.worker import work
-from inversion.tracking.study import DIGEST, KIND
+from inversion.tracking.search import KIND
+from inversion.tracking.study import DIGEST
 from inversion.training.stop import StopRequest
 
 BASE = {"encoder": "vgg16:block1", "weights": "random", "lpips_weights": "off", "image_size": "32", "lr": "1e-3",

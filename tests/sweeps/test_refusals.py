@@ -23,10 +23,11 @@ from inversion.sweeps.queue.storage import QueueLostError, QueueRefusedError, op
 from inversion.sweeps.workers import worker as worker_module
 from inversion.sweeps.workers.local import WorkerSpec
 from inversion.sweeps.workers.worker import work
-from inversion.tracking import retry as patience
-from inversion.tracking.connection import TrackingLostError, connect
-from inversion.tracking.locks import alone_at
-from inversion.tracking.retry import patient
+from inversion.tracking import retry
+from inversion.tracking.connection import connect
+from inversion.tracking.locks import exclusive_lock
+from inversion.tracking.retry import with_retries
+from inversion.tracking.store_errors import TrackingLostError
 from inversion.training.stop import StopRequest
 
 DOWN = OperationalError("select 1", {}, Exception("server closed the connection"))
@@ -62,7 +63,7 @@ def test_an_upload_that_is_refused_fails_that_run_and_the_next_one_is_done(
     work(worker_spec, StopRequest())
     failed, finished = states(lab)
     assert finished == "finished"
-    assert failed.startswith("tracking_refused: the tracking store refuses: PUT http://127.0.0.1:")
+    assert failed.startswith("tracking_refused: the tracking store rejects the request: PUT http://127.0.0.1:")
     assert "checkpoints/last.pt: HTTP 413" in failed
     assert "client_max_body_size" in failed
     client = MlflowClient(stand_in.address)
@@ -95,7 +96,7 @@ def test_a_server_that_comes_back_and_refuses_ends_the_worker_with_that(
         raise TrackingLostError("died in the middle of an answer")
 
     monkeypatch.setattr(worker_module, "train_steps", lose)
-    with pytest.raises(InversionError, match=r"refuses: .*HTTP 401"):
+    with pytest.raises(InversionError, match=r"rejects the request: .*HTTP 401"):
         work(worker_spec, StopRequest())
 
 
@@ -139,7 +140,7 @@ def test_a_refusal_is_not_waited_for() -> None:
 
 
 def test_the_wait_for_a_queue_ends_with_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inversion.sweeps.queue.storage.PATIENCE_SECONDS", 1e9)
+    monkeypatch.setattr("inversion.sweeps.queue.storage.RETRY_SECONDS", 1e9)
     stop, asked = StopRequest(), threading.Event()
     ended: list[BaseException] = []
 
@@ -210,34 +211,34 @@ def test_the_wait_for_a_database_that_is_locked_ends_with_a_stop(bench: Any) -> 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_the_wait_for_a_lock_ends_with_a_stop(
         database: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inversion.tracking.locks.LEAVING_SECONDS", 0.2)
+    monkeypatch.setattr("inversion.tracking.locks.STOP_GRACE_SECONDS", 0.2)
     url = f"sqlite:///{tmp_path}/queue.db" if database == "sqlite" else request.getfixturevalue("postgres")
     stop = StopRequest()
 
     def enter() -> None:
-        with alone_at(url, stop):
+        with exclusive_lock(url, stop):
             pytest.fail("two hold the lock")
 
-    with alone_at(url):
+    with exclusive_lock(url):
         assert "another process holds the lock" in str(ends_within(20, enter, stop))
-    with alone_at(url, stop):  # it is free: whoever stops can give its run back
+    with exclusive_lock(url, stop):  # it is free: whoever stops can give its run back
         pass
 
 
 def test_whoever_reads_makes_no_lock_file_and_waits_for_one_that_is_there(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/queue.db"
-    with alone_at(url, create=False):
+    with exclusive_lock(url, create=False):
         assert list(tmp_path.iterdir()) == []
-    with alone_at(url):
+    with exclusive_lock(url):
         pass
-    with alone_at(url, create=False), pytest.raises(TimeoutError):
+    with exclusive_lock(url, create=False), pytest.raises(TimeoutError):
         FileLock(tmp_path / "queue.db.lock").acquire(timeout=0)
 
 
 def test_a_client_asks_again_while_its_server_is_away_and_a_stop_ends_that(
         stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     stop = StopRequest()
-    client = patient(connect(stand_in.address), stop).client
+    client = with_retries(connect(stand_in.address), stop).client
     pauses: list[float] = []
 
     def wait(seconds: float) -> None:
@@ -257,7 +258,7 @@ def test_a_client_asks_again_while_its_server_is_away_and_a_stop_ends_that(
 
 def test_a_client_does_not_wait_for_what_its_server_refuses(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     stop = StopRequest()
-    client = patient(connect(stand_in.address), stop).client
+    client = with_retries(connect(stand_in.address), stop).client
     monkeypatch.setattr(stop, "wait", lambda seconds: pytest.fail("waited"))
     stand_in.refuse(403)
     with pytest.raises(Exception, match="403"):
@@ -266,8 +267,8 @@ def test_a_client_does_not_wait_for_what_its_server_refuses(stand_in: Any, monke
 
 def test_a_client_gives_up_on_a_server_that_does_not_come_back(
         stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.5)
-    client = patient(connect(stand_in.address), StopRequest()).client
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.5)
+    client = with_retries(connect(stand_in.address), StopRequest()).client
     stand_in.refuse(503)
     with pytest.raises(Exception, match="503"):
         client.search_experiments()

@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 from inversion.report.data.collect import collect
 from inversion.runs.train import train_steps
 from inversion.sweeps.workers import worker as worker_module
-from inversion.tracking.connection import TrackingLostError, connect
+from inversion.tracking.connection import connect
+from inversion.tracking.store_errors import TrackingLostError
 
 GRID = "grid:\n  - decoder: [transposed_conv, wavelet]"
 Sweep = Callable[..., Any]

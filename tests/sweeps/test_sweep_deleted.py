@@ -14,9 +14,10 @@ from optuna.trial import TrialState
 from inversion.report.data.collect import collect
 from inversion.sweeps import actions
 from inversion.tracking.connection import connect
-from inversion.tracking.deleted import ExperimentDeletedError
-from inversion.tracking.run import TrackedRun
-from inversion.tracking.study import DIGEST, KIND, STUDY
+from inversion.tracking.lifecycle import ExperimentDeletedError
+from inversion.tracking.search import KIND
+from inversion.tracking.study import DIGEST, STUDY
+from inversion.tracking.tracked_run import TrackedRun
 
 GRID = "grid:\n  - decoder: [transposed_conv, wavelet]"
 ONE = "grid:\n  - decoder: [wavelet]"

@@ -14,8 +14,8 @@ from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.study.study import PARENT
 from inversion.sweeps.workers import worker as worker_module
 from inversion.sweeps.workers.driver import Driver, look
-from inversion.tracking.connection import NoTrackingError
-from inversion.tracking.owner import owner_tags
+from inversion.tracking.ownership import owner_tags
+from inversion.tracking.store_errors import NoTrackingError
 from inversion.tracking.study import runs_of
 
 GRID = "grid:\n  - decoder: [transposed_conv, wavelet]"

@@ -13,6 +13,8 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from inversion.tracking.connection import Connection, connect
+
 
 @dataclass(frozen=True)
 class ServedRun:
@@ -45,3 +47,8 @@ def served(
     run, = client.search_runs([experiment.experiment_id])
     yield ServedRun(server, run, printed)
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def connection(workplace: Path) -> Connection:
+    return connect()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from inversion.cli.group import cli, run_command
+from inversion.cli.app import cli, run_command
 from inversion.cli.sweep import cli as sweep_cli
 from inversion.tracking.address import is_same_database, read_queue, read_store
 from inversion.tracking.connection import connect
@@ -45,20 +45,20 @@ def told(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 
 MISTYPED = [
-    ("postgresql:postgres:SECRET@host/db", "is no address. It is written postgresql://USER@HOST/DATABASE"),
-    ("postgresql//me:SECRET@host/db", "is no address. It is written postgresql://USER@HOST/DATABASE"),
-    ("postgresql:/me:SECRET@host/db", "is no address"),
-    ("postgres:me:SECRET@host/db", "is no address"),
-    ("postgresql;//me:SECRET@host/db", "looks like an address and is none"),
+    ("postgresql:postgres:SECRET@host/db", "is not an address. It is written postgresql://USER@HOST/DATABASE"),
+    ("postgresql//me:SECRET@host/db", "is not an address. It is written postgresql://USER@HOST/DATABASE"),
+    ("postgresql:/me:SECRET@host/db", "is not an address"),
+    ("postgres:me:SECRET@host/db", "is not an address"),
+    ("postgresql;//me:SECRET@host/db", "looks like an address but is malformed"),
     ("me:SECRET@host/db", "allowed are "),
-    ("lab@host/db", "looks like an address and is none"),
-    ("host=db password=SECRET", "looks like an address and is none"),
+    ("lab@host/db", "looks like an address but is malformed"),
+    ("host=db password=SECRET", "looks like an address but is malformed"),
     ("jdbc:postgresql://me:SECRET@host/db", "Did you mean postgresql?"),
     ("postgresqll://me:SECRET@host/db", "Did you mean postgresql?"),
     ("redis://me:SECRET@host", "allowed are "),
     ("http:/host", "://"),
     ("localhost:5000", "has no scheme"),
-    ("postgresql", "is no address"),
+    ("postgresql", "is not an address"),
     ("postgresql://", "names no database"),
     ("postgresql://me:SECRET@host", "names no database"),
     ("postgresql://me:SEC@RET/word@host/db", "has a password with an @, which is written %40"),
@@ -66,7 +66,7 @@ MISTYPED = [
     ("sqlite:a.db", "is written sqlite:///FILE"),
     ("sqlite:///:memory:", "names no file"),
     ("sqlte:///a.db", "Did you mean sqlite?"),
-    ("postgresql://me@ho\nst/db", "holds a control character"),
+    ("postgresql://me@ho\nst/db", "contains a control character"),
 ]
 
 

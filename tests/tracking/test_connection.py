@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
 
-from inversion.tracking.connection import NoTrackingError, connect, without_password
+from inversion.tracking.connection import connect, require_answer
+from inversion.tracking.masking import without_password
+from inversion.tracking.store_errors import NoTrackingError
 
 Start = Callable[..., subprocess.Popen[str]]
-
 CONNECT = """
 import pathlib, time
 from inversion.tracking.connection import connect
@@ -109,3 +112,87 @@ def test_an_address_that_is_none_is_one_clear_line(workplace: Path) -> None:
 ])
 def test_passwords_are_hidden_and_nothing_else(uri: str, shown: str) -> None:
     assert without_password(uri) == shown
+
+
+@pytest.mark.parametrize(("status", "told"), [(401, "rejects the request: .*HTTP 401 .*MLFLOW_TRACKING_USERNAME"),
+                                              (403, "rejects the request: .*HTTP 403"),
+                                              (404, "rejects the request: .*HTTP 404"),
+                                              (503, "does not answer .*HTTP 503")])
+def test_a_server_that_refuses_everything_is_told_with_the_status(status: int, told: str, stand_in: Any) -> None:
+    stand_in.refuse(status)
+    with pytest.raises(NoTrackingError, match=told):
+        connect(stand_in.address)
+    assert stand_in.answered == [status]
+
+
+def test_a_page_in_place_of_an_answer_is_told_as_that(stand_in: Any) -> None:
+    """What a proxy shows that wants people to log in."""
+    stand_in.refuse(200, body="<html>log in</html>")
+    with pytest.raises(NoTrackingError, match=r"request: .*HTTP 200 OK \(this is not an MLflow server\)$"):
+        connect(stand_in.address)
+
+
+def test_a_server_that_is_busy_for_a_moment_is_there(stand_in: Any) -> None:
+    stand_in.refuse(429, times=1)
+    assert connect(stand_in.address).experiment == "inversion"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that nobody else has signed, and its key."""
+    made = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=IP:127.0.0.1", "-out", made[0], "-keyout", made[1]],
+                   check=True, capture_output=True)
+    return made
+
+
+@pytest.fixture
+def context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    """A server's, which shows that certificate."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificate[0])
+    context.load_cert_chain(*certificate)
+    return context
+
+
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+def test_mlflows_own_variables_for_certificates_hold_for_the_first_question_too(
+        make_stand_in: Callable[..., Any], context: ssl.SSLContext, certificate: tuple[Path, Path],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    address = make_stand_in(context).address
+    with pytest.raises(NoTrackingError, match=r"request: self.signed certificate .*MLFLOW_TRACKING_SERVER_CERT_PATH"):
+        connect(address)
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
+        assert connect(address).uri == address
+        patch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate[0]))
+        with pytest.raises(NoTrackingError, match="only one of these"):
+            require_answer(address)
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate[0]))
+    assert connect(address).uri == address
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", "/no/such/file.pem")
+    with pytest.raises(NoTrackingError, match=r"/no/such/file\.pem"):
+        require_answer(address)
+
+
+def test_a_server_that_wants_a_clients_certificate_is_given_it(
+        make_stand_in: Callable[..., Any], context: ssl.SSLContext, certificate: tuple[Path, Path], tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    context.verify_mode = ssl.CERT_REQUIRED
+    address = make_stand_in(context).address
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate[0]))
+    with pytest.raises(NoTrackingError):
+        require_answer(address)
+    both = tmp_path / "both.pem"
+    both.write_text("".join(path.read_text() for path in certificate))
+    monkeypatch.setenv("MLFLOW_TRACKING_CLIENT_CERT_PATH", str(both))
+    require_answer(address)
+
+
+def test_user_and_token_are_sent_with_the_first_question(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "token")
+    require_answer(stand_in.address)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    require_answer(stand_in.address)
+    assert [headers["Authorization"] for headers in stand_in.headers] == ["Bearer token", "Basic bWU6c2VjcmV0"]

@@ -13,9 +13,10 @@ import pytest
 from mlflow.store.tracking.file_store import FileStore
 
 from inversion.tracking import file_store
-from inversion.tracking.connection import NoTrackingError, connect
+from inversion.tracking.connection import connect
+from inversion.tracking.store_errors import NoTrackingError
 
-LOGGER = "inversion.tracking.connection"
+LOGGER = "inversion.tracking.file_store"
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def notes(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.mark.parametrize("given", [None, "mlruns", "./mlruns", "file:mlruns", "file://{folder}"])
 def test_it_is_refused_with_the_command_that_migrates_it(given: str | None, old_store: Path) -> None:
-    with pytest.raises(NoTrackingError, match=r"is an old store of files, which MLflow opens no more") as caught:
+    with pytest.raises(NoTrackingError, match=r"is an old file store, which MLflow no longer opens") as caught:
         connect(given and given.format(folder=old_store))
     message = str(caught.value)
     assert message.startswith(f"tracking store file://{old_store} ")
@@ -69,7 +70,7 @@ def test_a_database_beside_it_is_taken_and_the_old_runs_are_told_of(
     mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # as another process would find it
     assert connect().uri == f"sqlite:///{database}"
     note, = notes(caplog)
-    assert f"the runs of the old store of files {old_store} are not in it" in note
+    assert f"does not have the runs of the old file store {old_store}" in note
     assert note.endswith(f"--target sqlite:///{old_store.parent}/mlruns.db")
 
 
@@ -78,7 +79,7 @@ def test_where_mlflow_opens_it_it_is_taken_and_told_of(
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     assert connect().uri == f"file://{old_store}"
     note, = notes(caplog)
-    assert "the old store of files in this folder was taken" in note
+    assert "using the old file store in this folder" in note
 
 
 def test_a_folder_that_is_none_is_refused_with_what_to_give(workplace: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import OperationalError
 
-from inversion.cli.group import cli, run_command
+from inversion.cli.app import cli, run_command
 from inversion.tracking import masking
 from inversion.tracking.lifecycle import describe_failure
 from inversion.tracking.masking import first_line, remember, safe, without_password

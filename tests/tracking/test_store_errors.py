@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import ssl
-import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -22,18 +21,19 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from inversion.errors import MissingArtifactError, RequestError, WeightsError
 from inversion.tracking.artifacts import download_artifact
-from inversion.tracking.connection import (
-    Connection,
-    NoTrackingError,
+from inversion.tracking.connection import Connection, connect
+from inversion.tracking.lifecycle import describe_failure
+from inversion.tracking.search import find_run
+from inversion.tracking.store_errors import (
     TrackingLostError,
     TrackingRefusedError,
-    connect,
-    require_answer,
+    http_status,
+    is_lost,
+    is_missing,
+    is_refused,
+    reason,
 )
-from inversion.tracking.lifecycle import describe_failure
-from inversion.tracking.lookup import find_run
-from inversion.tracking.run import begin_run, ending_truthfully
-from inversion.tracking.store_errors import http_status, is_lost, is_missing, is_refused, reason
+from inversion.tracking.tracked_run import begin_run, record_outcome
 
 SET_TAG = "/mlflow/runs/set-tag"
 
@@ -215,7 +215,7 @@ def test_a_run_whose_upload_is_refused_is_failed_with_the_reason(stand_in: Any, 
     stand_in.refuse(413, "PUT", "last.pt")
     (tmp_path / "last.pt").write_bytes(b"weights")
     with pytest.raises(TrackingRefusedError, match=r"last.pt: HTTP 413 .*client_max_body_size") as caught, \
-            ending_truthfully(run):
+            record_outcome(run):
         run.upload([tmp_path / "last.pt"], "checkpoints")
     assert "\n" not in str(caught.value)
     left = connection.client.get_run(run.run_id)
@@ -243,23 +243,6 @@ def test_a_run_that_is_not_there_is_told_as_that(run_id: str, stand_in: Any) -> 
         find_run(connect(stand_in.address), run_id)
 
 
-@pytest.mark.parametrize(("status", "told"), [(401, "refuses: .*HTTP 401 .*MLFLOW_TRACKING_USERNAME"),
-                                              (403, "refuses: .*HTTP 403"), (404, "refuses: .*HTTP 404"),
-                                              (503, "does not answer .*HTTP 503")])
-def test_a_server_that_refuses_everything_is_told_with_the_status(status: int, told: str, stand_in: Any) -> None:
-    stand_in.refuse(status)
-    with pytest.raises(NoTrackingError, match=told):
-        connect(stand_in.address)
-    assert stand_in.answered == [status]
-
-
-def test_a_page_in_place_of_an_answer_is_told_as_that(stand_in: Any) -> None:
-    """What a proxy shows that wants people to log in."""
-    stand_in.refuse(200, body="<html>log in</html>")
-    with pytest.raises(NoTrackingError, match=r"refuses: .*HTTP 200 OK \(this is no answer of an MLflow server\)$"):
-        connect(stand_in.address)
-
-
 @pytest.mark.parametrize(("cause", "passes"), [
     (PoolTimeoutError("QueuePool limit"), True), (InterfaceError("select 1", {}, Exception("closed")), True),
     (DataError("insert", {}, Exception("too long")), False)])
@@ -268,72 +251,6 @@ def test_the_cause_counts_and_not_the_word_that_a_library_has_for_all_of_them(
     for wrapper in (MlflowException("wrapped", BAD_REQUEST), StorageInternalError("during the commit")):
         wrapper.__cause__ = cause
         assert (is_lost(wrapper), is_refused(wrapper)) == (passes, not passes)
-
-
-def test_a_server_that_is_busy_for_a_moment_is_there(stand_in: Any) -> None:
-    stand_in.refuse(429, times=1)
-    assert connect(stand_in.address).experiment == "inversion"
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that nobody else has signed, and its key."""
-    made = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                    "-addext", "subjectAltName=IP:127.0.0.1", "-out", made[0], "-keyout", made[1]],
-                   check=True, capture_output=True)
-    return made
-
-
-@pytest.fixture
-def context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    """A server's, which shows that certificate."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificate[0])
-    context.load_cert_chain(*certificate)
-    return context
-
-
-@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
-def test_mlflows_own_variables_for_certificates_hold_for_the_first_question_too(
-        make_stand_in: Callable[..., Any], context: ssl.SSLContext, certificate: tuple[Path, Path],
-        monkeypatch: pytest.MonkeyPatch) -> None:
-    address = make_stand_in(context).address
-    with pytest.raises(NoTrackingError, match=r"refuses: self.signed certificate .*MLFLOW_TRACKING_SERVER_CERT_PATH"):
-        connect(address)
-    with monkeypatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
-        assert connect(address).uri == address
-        patch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate[0]))
-        with pytest.raises(NoTrackingError, match="only one of these"):
-            require_answer(address)
-    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate[0]))
-    assert connect(address).uri == address
-    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", "/no/such/file.pem")
-    with pytest.raises(NoTrackingError, match=r"/no/such/file\.pem"):
-        require_answer(address)
-
-
-def test_a_server_that_wants_a_clients_certificate_is_given_it(
-        make_stand_in: Callable[..., Any], context: ssl.SSLContext, certificate: tuple[Path, Path], tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch) -> None:
-    context.verify_mode = ssl.CERT_REQUIRED
-    address = make_stand_in(context).address
-    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate[0]))
-    with pytest.raises(NoTrackingError):
-        require_answer(address)
-    both = tmp_path / "both.pem"
-    both.write_text("".join(path.read_text() for path in certificate))
-    monkeypatch.setenv("MLFLOW_TRACKING_CLIENT_CERT_PATH", str(both))
-    require_answer(address)
-
-
-def test_user_and_token_are_sent_with_the_first_question(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "token")
-    require_answer(stand_in.address)
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
-    require_answer(stand_in.address)
-    assert [headers["Authorization"] for headers in stand_in.headers] == ["Bearer token", "Basic bWU6c2VjcmV0"]
 
 
 def test_a_database_that_forbids_to_write_is_told_and_not_waited_for(workplace: Path) -> None:

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import time
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import requests
 import torch
@@ -21,25 +16,12 @@ from inversion.errors import InterruptedRunError, MissingArtifactError, NonFinit
 from inversion.files import safe_name
 from inversion.runs.train import checkpoint_to_resume
 from inversion.tracking import results
-from inversion.tracking.connection import Connection, TrackingLostError, connect
+from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import end_run
-from inversion.tracking.owner import BOOT, HOST, NAMESPACE, PID, STARTED, owner_is_alive, owner_tags, same_owner
-from inversion.tracking.run import (
-    begin_run,
-    ending_truthfully,
-    fail_adopted_run,
-    params_to_log,
-    square,
-    strip,
-)
-from inversion.tracking.stale import end_dead, find_running
+from inversion.tracking.store_errors import TrackingLostError
+from inversion.tracking.tracked_run import begin_run, fail_project_run, params_to_log, record_outcome, square, strip
 from inversion.training.callbacks import Picture
 from inversion.training.checkpoint import CheckpointError
-
-
-@pytest.fixture
-def connection(workplace: Path) -> Connection:
-    return connect()
 
 
 def test_without_mlflow_run_every_parameter_is_logged_under_its_name() -> None:
@@ -83,32 +65,6 @@ def test_a_resumed_run_logs_no_parameter_again(data: str) -> None:
     assert params_to_log(config, known) == {}
 
 
-def test_a_run_begun_here_names_its_process_from_the_first_moment(connection: Connection) -> None:
-    run = begin_run(connection, "name")
-    tags = connection.client.get_run(run.run_id).data.tags
-    assert tags.items() >= owner_tags().items()
-    assert tags["mlflow.source.name"] == "inversion train"
-    assert [found.verdict for found in find_running(connection)] == ["alive"]
-
-
-def test_a_resumed_run_is_never_running_under_its_dead_process(
-        connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    dead = owner_tags() | {STARTED: "1.0"}
-    run_id = connection.client.create_run(connection.experiment_id, tags=dead).info.run_id
-    connection.client.set_terminated(run_id, "KILLED")
-    seen = []
-    update = connection.client.update_run
-
-    def spy(run_id: str, **changes: str) -> None:
-        seen.append(owner_is_alive(connection.client.get_run(run_id).data.tags))
-        update(run_id, **changes)
-
-    monkeypatch.setattr(connection.client, "update_run", spy)
-    begin_run(connection, "name", resume=run_id)
-    assert seen == [True]
-    assert connection.client.get_run(run_id).info.status == "RUNNING"
-
-
 @pytest.mark.parametrize(("error", "status", "kind"), [
     (NonFiniteError("mse is not finite"), "FAILED", "nonfinite"),
     (InterruptedRunError("stopped"), "KILLED", "interrupted"),
@@ -119,7 +75,7 @@ def test_a_resumed_run_is_never_running_under_its_dead_process(
 def test_an_error_ends_the_run_with_its_reason(
         error: BaseException, status: str, kind: str, connection: Connection) -> None:
     run = begin_run(connection, "name")
-    with pytest.raises(type(error)), ending_truthfully(run):
+    with pytest.raises(type(error)), record_outcome(run):
         raise error
     left = connection.client.get_run(run.run_id)
     assert (left.info.status, left.data.tags["inversion.failure"]) == (status, kind)
@@ -128,7 +84,7 @@ def test_an_error_ends_the_run_with_its_reason(
 
 def test_a_run_is_finished_only_when_its_block_is_done(connection: Connection) -> None:
     run = begin_run(connection, "name")
-    with ending_truthfully(run):
+    with record_outcome(run):
         assert connection.client.get_run(run.run_id).info.status == "RUNNING"
     left = connection.client.get_run(run.run_id)
     assert left.info.status == "FINISHED"
@@ -143,15 +99,15 @@ def test_a_store_that_is_gone_does_not_hide_the_first_error(
         raise MlflowException("gone")
 
     monkeypatch.setattr(run, "end", refuse)
-    with pytest.raises(NonFiniteError, match="first"), ending_truthfully(run):
+    with pytest.raises(NonFiniteError, match="first"), record_outcome(run):
         raise NonFiniteError("first")
     assert f"run {run.run_id} could not be ended as FAILED" in caplog.text
 
 
 def test_a_store_that_gives_up_in_the_middle_ends_in_one_line_that_says_how_to_go_on(connection: Connection) -> None:
     run = begin_run(connection, "name")
-    with pytest.raises(TrackingLostError, match=r"API request failed. .*go on with --resume") as caught, \
-            ending_truthfully(run):
+    with pytest.raises(TrackingLostError, match=r"API request failed. .*resume with --resume") as caught, \
+            record_outcome(run):
         raise MlflowException("API request failed.\nwith much more to say")
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 1
@@ -193,7 +149,7 @@ def test_an_epoch_that_is_told_again_is_logged_once(connection: Connection) -> N
 def test_checkpoints_are_uploaded_first_then_once_a_minute_and_last(
         connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, now, file = begin_run(connection, "name"), [1000.0], tmp_path / "last.pt"
-    monkeypatch.setattr("inversion.tracking.run.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("inversion.tracking.tracked_run.time.monotonic", lambda: now[0])
 
     def uploaded(content: str, seconds: float, final: bool = False) -> str:
         now[0] += seconds
@@ -231,29 +187,19 @@ def test_a_checkpoint_that_cannot_be_fetched_now_is_not_taken_for_none(
 
 def test_a_run_that_was_taken_for_dead_and_finishes_is_told_as_finished(connection: Connection) -> None:
     run = begin_run(connection, "name")
-    with ending_truthfully(run):
+    with record_outcome(run):
         end_run(connection.client, run.run_id, "KILLED", "interrupted", "found dead")
     left = connection.client.get_run(run.run_id)
     assert left.info.status == "FINISHED"
     assert not {"inversion.failure", "inversion.failure_message"} & left.data.tags.keys()
 
 
-def test_a_run_that_goes_on_by_the_time_it_is_to_be_ended_is_left_alone(
-        connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    dead = owner_tags() | {STARTED: "1.0"}
-    run_id, other = (connection.client.create_run(connection.experiment_id, tags=dead).info.run_id for _ in range(2))
-    found = find_running(connection)
-    begin_run(connection, "name", resume=run_id)
-    assert [run.run_id for run in end_dead(connection, found)] == [other]
-    assert connection.client.get_run(run_id).info.status == "RUNNING"
-
-
 def test_a_run_that_mlflow_run_made_is_failed_once_and_only_while_it_runs(
         connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = connection.client.create_run(connection.experiment_id).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-    fail_adopted_run(RequestError("unknown encoder"))
-    fail_adopted_run(RequestError("something later"))
+    fail_project_run(RequestError("unknown encoder"))
+    fail_project_run(RequestError("something later"))
     left = connection.client.get_run(run_id)
     assert (left.info.status, left.data.tags["inversion.failure"]) == ("FAILED", "request")
     assert left.data.tags["inversion.failure_message"] == "unknown encoder"
@@ -269,101 +215,6 @@ def test_a_picture_is_original_reconstruction_and_difference_side_by_side() -> N
 @pytest.mark.parametrize(("name", "safe"), [("IMG_1.2-a b", "IMG_1.2-a b"), ("é(1)#%+:/", "__1______")])
 def test_names_keep_only_what_mlflow_takes(name: str, safe: str) -> None:
     assert safe_name(name) == safe
-
-
-def test_a_process_is_known_by_host_number_and_start() -> None:
-    tags = owner_tags()
-    assert owner_is_alive(tags) is True
-    assert owner_is_alive(tags | {STARTED: "1.0"}) is False
-    assert owner_is_alive(tags | {PID: "4194305"}) is False  # above Linux's largest number
-    assert owner_is_alive(tags | {HOST: "elsewhere"}) is None
-    assert owner_is_alive({}) is None
-    early = {key: tags[key] for key in (HOST, PID, STARTED)}
-    assert owner_is_alive(early) is True
-    assert owner_is_alive(early | {PID: "4194305"}) is False
-
-
-@pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="process numbers have no namespaces here")
-@pytest.mark.parametrize("key", [BOOT, NAMESPACE])
-def test_what_another_machine_or_container_of_the_same_name_works_on_is_not_called_dead(key: str) -> None:
-    tags = owner_tags()
-    assert tags[key]
-    assert owner_is_alive(tags | {key: "another", PID: "4194305"}) is None
-    assert owner_is_alive(tags | {key: "another"}) is None
-
-
-@pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="boots are not numbered here")
-def test_what_this_machine_worked_on_before_it_was_started_anew_is_dead(connection: Connection) -> None:
-    before = owner_tags() | {BOOT: "the one before"}
-    assert owner_is_alive(before, local=True) is False
-    assert owner_is_alive(before | {HOST: "elsewhere"}, local=True) is None
-    assert owner_is_alive(owner_tags(), local=True) is True
-    connection.client.create_run(connection.experiment_id, tags=before)
-    assert [run.verdict for run in find_running(connection)] == ["dead"]
-    server = Connection("http://somewhere", connection.client, connection.experiment_id, connection.experiment)
-    assert [run.verdict for run in find_running(server)] == ["unknown"]
-
-
-def test_two_runs_are_the_same_process_s_if_place_and_number_and_start_agree() -> None:
-    tags = owner_tags()
-    moved = f"{float(tags[STARTED]) + 4:.2f}"
-    assert same_owner(tags, tags | {"inversion.kind": "run", STARTED: moved}), "the clock was set"
-    for other in ({HOST: "elsewhere"}, {PID: "1"}, {STARTED: "1.0"}, {BOOT: "another"}, {NAMESPACE: "another"}):
-        assert not same_owner(tags, tags | other)
-
-
-def test_a_killed_process_that_nobody_has_waited_for_is_dead() -> None:
-    """A container's first process often waits for nobody: what is killed there stays a zombie."""
-    process = psutil.Popen(["sleep", "60"])
-    tags = owner_tags() | {PID: str(process.pid), STARTED: f"{process.create_time():.2f}"}
-    assert owner_is_alive(tags) is True
-    process.kill()
-    while process.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.01)
-    assert owner_is_alive(tags) is False
-    process.wait()
-
-
-@pytest.mark.parametrize("server", [True, False])
-def test_a_projects_run_without_a_process_is_dead_only_where_nobody_else_could_be_at_work(
-        server: bool, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inversion.tracking.stale._maker_may_be_alive", lambda run: False)
-    run_id = connection.client.create_run(
-        connection.experiment_id, tags={"mlflow.project.entryPoint": "main"}).info.run_id
-    for name in ("encoder", "decoder"):
-        connection.client.log_param(run_id, name, "auto")
-    uri = "http://somewhere" if server else connection.uri
-    run, = find_running(Connection(uri, connection.client, connection.experiment_id, connection.experiment))
-    assert run.verdict == ("unknown" if server else "dead")
-
-
-def test_a_projects_run_is_alive_while_an_mlflow_run_is_at_work(
-        connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inversion.tracking.stale._maker_may_be_alive", lambda run: True)
-    run_id = connection.client.create_run(
-        connection.experiment_id, tags={"mlflow.project.entryPoint": "main"}).info.run_id
-    for name in ("encoder", "decoder"):
-        connection.client.log_param(run_id, name, "auto")
-    assert [run.verdict for run in find_running(connection)] == ["alive"]
-
-
-@pytest.fixture
-def project_process(start: Callable[..., object], tmp_path: Path) -> None:
-    """A process that looks like ``mlflow run``."""
-    program = tmp_path / "mlflow"
-    program.write_text("#!/bin/sh\nsleep 60\n")
-    start("sh", str(program), "run", ".")
-
-
-@pytest.mark.usefixtures("project_process")
-def test_an_mlflow_run_at_work_is_seen_among_the_processes() -> None:
-    from inversion.tracking.stale import _maker_may_be_alive
-
-    def run_begun_at(seconds: float) -> Any:
-        return SimpleNamespace(info=SimpleNamespace(start_time=int(seconds * 1000)))
-
-    assert _maker_may_be_alive(run_begun_at(time.time() + 1))
-    assert not _maker_may_be_alive(run_begun_at(1e9)), "a run that is older than the process was not made by it"
 
 
 def test_a_model_asks_for_the_versions_that_pypi_has(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,13 +169,13 @@ def _from_hub(location: Location) -> Path:
 def _download_from_hub(location: Location, name: str) -> Path:
     import huggingface_hub
 
-    from inversion.retry import PASSING, PassingError
+    from inversion.retry import PassingError, is_transient
 
     try:
         return Path(huggingface_hub.hf_hub_download(location.repository, name, revision=location.revision))
     except Exception as error:  # of its HTTP library, of its own and of the operating system
         response, text = _response_of(error), " ".join(str(error).split())[:300]
-        if response is not None and response.status_code in PASSING:
+        if response is not None and is_transient(response.status_code):
             raise PassingError(f"HTTP status {_status(response.status_code)}",
                                response.headers.get("Retry-After")) from error
         if "Consistency check failed" in text:  # fewer bytes came than were announced
@@ -259,7 +259,7 @@ def _head(url: str, headers: dict[str, str]) -> requests.Response:
     import requests
     from urllib3.exceptions import ProtocolError
 
-    from inversion.retry import PASSING, PassingError
+    from inversion.retry import PassingError, is_transient
 
     try:
         answer = requests.head(url, headers=headers, timeout=PROBE_SECONDS, allow_redirects=True)
@@ -271,7 +271,7 @@ def _head(url: str, headers: dict[str, str]) -> requests.Response:
         raise _UnreachableError from error
     except requests.exceptions.RequestException as error:
         raise WeightsError(f"{url} cannot be asked for the weights: {error}") from error
-    if answer.status_code in PASSING:
+    if is_transient(answer.status_code):
         raise PassingError(f"answered with HTTP status {_status(answer.status_code)}",
                            answer.headers.get("Retry-After"))
     return answer

@@ -17,12 +17,11 @@ from inversion.errors import DamagedArtifactError, MissingArtifactError
 from inversion.metrics import counted
 from inversion.report.data.artifacts import fetch_list, fetch_text
 from inversion.report.data.study_data import ReportRun, StudyData
+from inversion.tracking.artifacts import RESTORE, require_artifacts
 from inversion.tracking.connection import Connection
-from inversion.tracking.fetch import RESTORE, fetch_image_scores
-from inversion.tracking.lookup import document_of, search
-from inversion.tracking.moved import require_artifacts
-from inversion.tracking.results import PER_IMAGE
-from inversion.tracking.study import DIGEST, KIND, RUNS_FILE, SETTINGS_FILE, STUDY, children, require_study
+from inversion.tracking.results import PER_IMAGE, fetch_image_scores
+from inversion.tracking.search import KIND, document_of, search
+from inversion.tracking.study import DIGEST, RUNS_FILE, SETTINGS_FILE, STUDY, children, require_study
 
 THREADS = 8
 """Artifacts are fetched side by side: each is a request of some milliseconds."""

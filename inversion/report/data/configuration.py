@@ -14,7 +14,8 @@ from inversion.config.resolve import run_name
 from inversion.config.run_config import RunConfig
 from inversion.metrics import count_exact, counted
 from inversion.report.data.study_data import ReportRun
-from inversion.report.stats.statistics import Interval, SeedPool, pool_interval, pool_seeds
+from inversion.report.stats.seed_pool import SeedPool, pool_seeds
+from inversion.report.stats.statistics import Interval, pool_interval
 from inversion.tracking.study import SIDE_BY_SIDE
 
 CHOICES = frozenset({"encoder", "layer", "decoder", "fusion", "decoder_options", "seed"})

@@ -21,7 +21,8 @@ from inversion.report.render.page import render
 from inversion.report.reports import Report
 from inversion.tracking.connection import Connection
 from inversion.tracking.masking import first_line
-from inversion.tracking.study import KIND, STUDY, tag
+from inversion.tracking.search import KIND
+from inversion.tracking.study import STUDY, tag
 
 ARTIFACTS = "report"
 """Where the files lie in the study's parent run."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inversion.report.data.study_data import StudyData, shared_parameters
-from inversion.tracking.owner import COMMIT
+from inversion.tracking.ownership import COMMIT
 
 VERSION = "inversion.version."
 

@@ -47,10 +47,10 @@ from inversion.sweeps.queue.recovery import (
     fail_trial,
     recover_stale_trials,
 )
-from inversion.tracking.deleted import DELETED
-from inversion.tracking.locks import alone_at
+from inversion.tracking.lifecycle import DELETED
+from inversion.tracking.locks import exclusive_lock
 from inversion.tracking.masking import safe
-from inversion.tracking.owner import owner_tags, same_owner
+from inversion.tracking.ownership import owner_tags, same_owner
 from inversion.training.stop import StopRequest
 
 LOOK_AGAIN_SECONDS = 20.0
@@ -278,7 +278,7 @@ class Queue:
             enqueue_owed_retries(self.study, self._trials())
 
     def _alone(self) -> Any:
-        return alone_at(self.storage.url, self.stop)
+        return exclusive_lock(self.storage.url, self.stop)
 
     def _trials(self) -> list[FrozenTrial]:
         return self.storage.get_all_trials(self.study_id, deepcopy=False)  # Optuna's cache may be stale

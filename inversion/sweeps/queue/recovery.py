@@ -30,7 +30,7 @@ from inversion.sweeps.queue.entry import (
     latest,
 )
 from inversion.sweeps.queue.storage import knowingly_experimental
-from inversion.tracking.owner import owner_is_alive
+from inversion.tracking.ownership import owner_is_alive
 
 DIED = "worker_died"
 MAX_DEATHS = 5

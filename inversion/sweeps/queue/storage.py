@@ -24,11 +24,11 @@ from sqlalchemy.pool import NullPool
 from inversion.data.datasets import default_data_dir
 from inversion.errors import InversionError, RequestError
 from inversion.tracking import locks
-from inversion.tracking.address import install_hint, is_same_database, is_server, read_queue
-from inversion.tracking.locks import alone_at, sqlite_file, sqlite_url
+from inversion.tracking.address import install_hint, is_same_database, is_server, read_queue, sqlite_file, sqlite_url
+from inversion.tracking.connection import is_tracking_store
+from inversion.tracking.locks import exclusive_lock
 from inversion.tracking.masking import without_password
 from inversion.tracking.store_errors import is_lost, is_refused, reason
-from inversion.tracking.tables import is_tracking_store
 from inversion.training.stop import StopRequest
 
 FILE_NAME = "inversion-queue.db"
@@ -36,7 +36,7 @@ BUSY_SECONDS = 60
 BUSY_SLICE_SECONDS = 1.0
 """SQLite waits for a lock in pieces of this length: in between, a stop is seen."""
 
-PATIENCE_SECONDS = 300.0
+RETRY_SECONDS = 300.0
 """How long a worker waits for a database that does not answer, as MLflow's client does for its server."""
 
 APART = "MLflow's and Optuna's tables do not go into one database: give another --storage."
@@ -125,7 +125,7 @@ def open_storage(url: str, reading: bool = False, stop: StopRequest | None = Non
     with _refused_by_name(url):
         if file := sqlite_file(url):
             file.parent.mkdir(parents=True, exist_ok=True)
-        with alone_at(url, stop), knowingly_experimental():
+        with exclusive_lock(url, stop), knowingly_experimental():
             storage = RDBStorage(url, engine_kwargs=options, heartbeat_interval=1)
     set_grace(storage, GRACE_SECONDS)
     if _is_sqlite(url):
@@ -168,7 +168,7 @@ def patiently(call: Callable[[], T], what: str, stop: StopRequest | None = None)
         QueueRefusedError: it answers, and refuses.
         InterruptedRunError: it does not answer, and somebody asked to stop.
     """
-    deadline, pause = time.monotonic() + PATIENCE_SECONDS, 1.0
+    deadline, pause = time.monotonic() + RETRY_SECONDS, 1.0
     while True:
         try:
             return call()

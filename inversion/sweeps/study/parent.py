@@ -16,14 +16,16 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from inversion.sweeps.queue.entry import Entry
 from inversion.sweeps.spec.spec import Spec
 from inversion.sweeps.study.study import PARENT, Study
+from inversion.tracking.address import absolute
 from inversion.tracking.artifacts import download_artifact
-from inversion.tracking.connection import Connection, first_line, without_password
-from inversion.tracking.deleted import require_experiment
+from inversion.tracking.connection import Connection
 from inversion.tracking.evaluations import EVALUATES
-from inversion.tracking.lifecycle import end_run
-from inversion.tracking.locks import absolute, alone_at
-from inversion.tracking.owner import BOOT, HOST, place_tags
-from inversion.tracking.study import KIND, RUNS_FILE, SETTINGS_FILE, begin_study, find_study, tag
+from inversion.tracking.lifecycle import end_run, require_experiment
+from inversion.tracking.locks import exclusive_lock
+from inversion.tracking.masking import first_line, without_password
+from inversion.tracking.ownership import BOOT, HOST, machine_tags
+from inversion.tracking.search import KIND
+from inversion.tracking.study import RUNS_FILE, SETTINGS_FILE, begin_study, find_study, tag
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -35,7 +37,7 @@ _logger = logging.getLogger(__name__)
 
 def storage_tags(url: str) -> dict[str, str]:
     """Tags of the parent run that say where the study's queue is."""
-    place = place_tags()
+    place = machine_tags()
     return {STORAGE_TAG: without_password(absolute(url)), STORAGE_HOST: place[HOST], STORAGE_BOOT: place.get(BOOT, "")}
 
 
@@ -53,7 +55,7 @@ def hold_parent(study: Study, connection: Connection) -> bool:
     if run is not None and run.info.run_id == known:
         return False
     url = study.queue.storage.url
-    with alone_at(url):  # several drivers may do this at once
+    with exclusive_lock(url):  # several drivers may do this at once
         parent = begin_study(connection, study.name, storage_tags(url), known)
         study.queue.study.set_user_attr(PARENT, parent.run_id)
     if parent.run_id != known:

@@ -15,12 +15,12 @@ from inversion.sweeps.queue.entry import Entry, Snapshot
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.study.parent import put_below
 from inversion.sweeps.study.study import Study
-from inversion.tracking.connection import Connection, is_server
-from inversion.tracking.deleted import find_active
-from inversion.tracking.lifecycle import end_run
-from inversion.tracking.owner import HOST, PID, owner_is_alive
-from inversion.tracking.stale import end_dead, find_running, is_unchanged
-from inversion.tracking.study import DIGEST, KIND, STUDY, children, find_members, find_parent, tag
+from inversion.tracking.address import is_server
+from inversion.tracking.connection import Connection
+from inversion.tracking.lifecycle import end_run, find_active
+from inversion.tracking.ownership import HOST, PID, end_dead, find_running, is_unchanged, owner_is_alive
+from inversion.tracking.search import KIND
+from inversion.tracking.study import DIGEST, STUDY, children, find_members, find_parent, tag
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

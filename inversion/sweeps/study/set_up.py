@@ -23,10 +23,12 @@ from inversion.sweeps.study.study import (
     make_study,
     require_same_base,
 )
-from inversion.tracking.connection import Connection, is_server, without_password
-from inversion.tracking.deleted import DELETED
-from inversion.tracking.locks import alone_at, sqlite_file
-from inversion.tracking.owner import BOOT, HOST, place_tags
+from inversion.tracking.address import is_server, sqlite_file
+from inversion.tracking.connection import Connection
+from inversion.tracking.lifecycle import DELETED
+from inversion.tracking.locks import exclusive_lock
+from inversion.tracking.masking import without_password
+from inversion.tracking.ownership import BOOT, HOST, machine_tags
 from inversion.tracking.study import begin_study, find_study
 from inversion.training.stop import StopRequest
 
@@ -85,7 +87,7 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
     runs = [] if spec.search else resolve_grid(spec, resolver, progress)
     base = resolve_search(spec, resolver) if spec.search else None
     storage = open_storage(url, stop=stop)
-    with alone_at(url, stop):
+    with exclusive_lock(url, stop):
         optuna_study = make_study(storage, spec.study, connection, spec.search)
         connection = in_its_experiment(optuna_study, connection)
         if spec.search and base:
@@ -113,7 +115,7 @@ def _require_this_machine(study: str, tags: Mapping[str, str], connection: Conne
     A tracking store that is a file is always on this machine, even if the host name has changed. Containers on one
     machine have different host names and the same boot id.
     """
-    host, place = tags.get(STORAGE_HOST), place_tags()
+    host, place = tags.get(STORAGE_HOST), machine_tags()
     if host in (None, place[HOST]) or tags.get(STORAGE_BOOT, "") == place.get(BOOT) or not is_server(connection.uri):
         return
     raise RequestError(f"study {study}: its queue is an SQLite file on {host}; use PostgreSQL "

@@ -17,9 +17,10 @@ from inversion.sweeps.queue.entry import CONFIG, DOCUMENT, FALLBACKS, Entry
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import grace_from_environment, knowingly_experimental, set_grace
 from inversion.sweeps.spec.search import Search
-from inversion.tracking.connection import Connection, connect, without_password
-from inversion.tracking.locks import absolute, sqlite_file
-from inversion.tracking.lookup import find_run
+from inversion.tracking.address import absolute, sqlite_file
+from inversion.tracking.connection import Connection, connect
+from inversion.tracking.masking import without_password
+from inversion.tracking.search import find_run
 from inversion.tracking.study import StudyRun
 from inversion.training.stop import StopRequest
 

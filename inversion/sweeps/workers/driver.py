@@ -19,10 +19,10 @@ from inversion.sweeps.study.reconcile import end_parent, reconcile, reconcile_me
 from inversion.sweeps.study.study import Study, open_study
 from inversion.sweeps.workers.live import View
 from inversion.sweeps.workers.local import WorkerSpec
-from inversion.tracking.connection import Connection, NoTrackingError, require_answer
-from inversion.tracking.lifecycle import take_over
-from inversion.tracking.locks import absolute
-from inversion.tracking.store_errors import is_lost, is_refused, reason
+from inversion.tracking.address import absolute
+from inversion.tracking.connection import Connection, require_answer
+from inversion.tracking.ownership import take_over
+from inversion.tracking.store_errors import NoTrackingError, is_lost, is_refused, reason
 from inversion.tracking.study import children
 from inversion.training.stop import StopRequest
 

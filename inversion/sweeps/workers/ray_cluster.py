@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 from inversion.errors import InversionError, RequestError
 from inversion.sweeps.workers.local import STOP_SECONDS, WorkerSpec
 from inversion.sweeps.workers.worker import work
-from inversion.tracking.connection import ANSWER_SECONDS, without_password
-from inversion.tracking.masking import first_line
+from inversion.tracking.connection import ANSWER_SECONDS
+from inversion.tracking.masking import first_line, without_password
 from inversion.tracking.mlflow_run import stop_with_mlflow_run
 
 ATTEMPTS = ("RAY_NUM_REDIS_GET_RETRIES", "1")

@@ -21,25 +21,24 @@ from inversion.runs.train import forget_checkpoints, train_steps
 from inversion.sweeps.queue.entry import Entry
 from inversion.sweeps.queue.lease import LOST, Lease
 from inversion.sweeps.queue.queue import Queue, Queued
-from inversion.sweeps.queue.storage import PATIENCE_SECONDS, QueueLostError, open_storage, patiently
+from inversion.sweeps.queue.storage import RETRY_SECONDS, QueueLostError, open_storage, patiently
 from inversion.sweeps.study.reconcile import warn_of_unknown_owner
 from inversion.sweeps.study.study import GRID_VALUE, Study, open_study, require_same_store
 from inversion.sweeps.workers.cotraining import share_a_pass
 from inversion.sweeps.workers.local import WorkerSpec
-from inversion.tracking.connection import (
-    Connection,
+from inversion.tracking.address import is_server
+from inversion.tracking.connection import Connection, connect, require_answer
+from inversion.tracking.lifecycle import ExperimentDeletedError, describe_failure
+from inversion.tracking.ownership import HOST, PID, owner_is_alive, owner_tags, same_owner
+from inversion.tracking.retry import with_retries
+from inversion.tracking.store_errors import (
     NoTrackingError,
     TrackingLostError,
     TrackingRefusedError,
-    connect,
-    is_server,
-    require_answer,
+    is_lost,
+    is_refused,
+    reason,
 )
-from inversion.tracking.deleted import ExperimentDeletedError
-from inversion.tracking.lifecycle import describe_failure
-from inversion.tracking.owner import HOST, PID, owner_is_alive, owner_tags, same_owner
-from inversion.tracking.retry import patient
-from inversion.tracking.store_errors import is_lost, is_refused, reason
 from inversion.tracking.study import runs_of
 from inversion.training.callbacks import Callback
 from inversion.training.cotraining import CoTrainingGroup, Steps, train_together
@@ -71,7 +70,7 @@ def work(spec: WorkerSpec, stop: StopRequest) -> None:
     if spec.gpu and study.may_use_a_gpu:
         _require_gpu()
     require_same_store(study.queue.study, spec.tracking_uri)
-    connection = patient(connect(spec.tracking_uri, spec.experiment), stop)
+    connection = with_retries(connect(spec.tracking_uri, spec.experiment), stop)
     Worker(study, connection, stop, spec.side_by_side).work()
 
 
@@ -278,7 +277,7 @@ class Worker(Callback):
             TrackingRefusedError: it answers, but refuses.
         """
         self.lost += 1
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + RETRY_SECONDS
         while self.lost < LOSSES_IN_A_ROW and time.monotonic() < deadline and self.stop.reason is None:
             try:
                 return require_answer(self.connection.uri)

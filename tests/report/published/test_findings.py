@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 from inversion.config.resolve import run_name
-from inversion.report.published.findings import FINDINGS, Judgement, Verdict, judge_finding, judge_findings
+from inversion.report.published.finding_kinds import Verdict
+from inversion.report.published.findings import FINDINGS, Judgement, judge_finding, judge_findings
 from inversion.report.published.published import load
-from inversion.report.stats.statistics import Comparison, SeedPool, compare_pools, pool_seeds
+from inversion.report.stats.seed_pool import SeedPool, pool_seeds
+from inversion.report.stats.statistics import Comparison, compare_pools
 from inversion.sweeps.spec.spec import load_spec
 
 SUPPORTED, CONTRADICTED, UNDECIDED = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.UNDECIDED

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from inversion.cli.group import run_command
+from inversion.cli.app import run_command
 from inversion.cli.report import cli
 from inversion.report.data.collect import collect
 from inversion.tracking.connection import connect

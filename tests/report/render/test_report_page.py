@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from inversion.cli.group import run_command
+from inversion.cli.app import run_command
 from inversion.cli.report import cli
 
 pytestmark = pytest.mark.acceptance

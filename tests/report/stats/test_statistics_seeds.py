@@ -7,15 +7,14 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from inversion.report.stats.seed_pool import SeedPool, pool_seeds
 from inversion.report.stats.statistics import (
-    SeedPool,
     compare,
     compare_all_pools,
     compare_pools,
     holds_up,
     interval,
     pool_interval,
-    pool_seeds,
 )
 
 Array = npt.NDArray[np.float64]

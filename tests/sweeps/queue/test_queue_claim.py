@@ -20,7 +20,7 @@ from inversion.sweeps.queue import queue as queue_module
 from inversion.sweeps.queue import storage as storage_module
 from inversion.sweeps.queue.entry import Entry
 from inversion.sweeps.queue.queue import Queue, Queued
-from inversion.tracking.owner import owner_tags
+from inversion.tracking.ownership import owner_tags
 
 
 def runs(count: int) -> list[Queued]:

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from inversion.errors import RequestError
+from inversion.tracking.address import absolute
 from inversion.tracking.connection import Connection as Tracking
 from inversion.tracking.connection import connect
-from inversion.tracking.locks import absolute, alone_at
-from inversion.tracking.owner import PID, owner_tags
-from inversion.tracking.stale import take_over_alone
+from inversion.tracking.locks import exclusive_lock
+from inversion.tracking.ownership import PID, claim_run, owner_tags
 
 LONG = 10.0
 SHORT = 0.5
@@ -25,13 +25,13 @@ SHORT = 0.5
 
 
 def hold(url: str, pipe: Connection) -> None:
-    with alone_at(url):
+    with exclusive_lock(url):
         pipe.send("held")
         time.sleep(600)
 
 
 def take(url: str, pipe: Connection) -> None:
-    with alone_at(url):
+    with exclusive_lock(url):
         pipe.send("taken")
 
 
@@ -71,7 +71,7 @@ def test_only_one_process_is_in_the_block(url: str, at_once: Callable[..., list[
 
     def count(_: object) -> None:
         for _ in range(5):
-            with alone_at(url):
+            with exclusive_lock(url):
                 number = int(file.read_text())
                 time.sleep(0.002)
                 file.write_text(str(number + 1))
@@ -98,7 +98,7 @@ def test_a_lock_lies_where_everybody_looks_who_opens_the_same_database(
     """A folder of temporary files differs from shell to shell."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
     monkeypatch.setenv("INVERSION_DATA", str(tmp_path / "data"))
-    with alone_at(f"sqlite:///{tmp_path}/queue.db"), alone_at("http://host:5000"):
+    with exclusive_lock(f"sqlite:///{tmp_path}/queue.db"), exclusive_lock("http://host:5000"):
         assert (tmp_path / "queue.db.lock").is_file()
         lock, = (tmp_path / "data" / "locks").iterdir()
         assert lock.suffix == ".lock"
@@ -108,7 +108,7 @@ def test_a_database_in_a_folder_that_can_only_be_read_can_be_read(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INVERSION_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("inversion.tracking.locks.os.access", lambda place, mode: False)
-    with alone_at(f"sqlite:///{tmp_path}/queue.db"):
+    with exclusive_lock(f"sqlite:///{tmp_path}/queue.db"):
         assert not (tmp_path / "queue.db.lock").exists()
 
 
@@ -145,7 +145,7 @@ def test_of_processes_that_resume_the_same_run_at_once_one_gets_it(
 
     def take_over(tracking: Tracking) -> str:
         try:
-            take_over_alone(tracking, run_id)
+            claim_run(tracking, run_id)
             return "taken"
         except RequestError as error:
             return str(error)
@@ -155,4 +155,4 @@ def test_of_processes_that_resume_the_same_run_at_once_one_gets_it(
     told = at_once(3, connect, take_over)
     assert told.count("taken") == 1
     owner = connection.client.get_run(run_id).data.tags[PID]
-    assert set(told) - {"taken"} == {f"run {run_id} is being worked on by process {owner}. Stop that first."}
+    assert set(told) - {"taken"} == {f"run {run_id} is in progress in process {owner}. Stop that first."}

@@ -14,7 +14,7 @@ from inversion.sweeps.study.parent import STORAGE_BOOT, STORAGE_HOST, STORAGE_TA
 from inversion.sweeps.study.set_up import locate_queue
 from inversion.sweeps.study.study import make_study
 from inversion.tracking.connection import Connection
-from inversion.tracking.owner import BOOT, HOST, place_tags
+from inversion.tracking.ownership import BOOT, HOST, machine_tags
 from inversion.tracking.study import begin_study
 
 Locate = Callable[..., str]
@@ -27,8 +27,8 @@ def locate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Locate:
 
     def run(given: str | None = None, uri: str = "http://host:5000", **tags: str) -> str:
         parent = SimpleNamespace(data=SimpleNamespace(tags={
-            STORAGE_TAG: f"sqlite:///{tmp_path}/queue.db", STORAGE_HOST: place_tags()[HOST],
-            STORAGE_BOOT: place_tags().get(BOOT, ""), **tags}))
+            STORAGE_TAG: f"sqlite:///{tmp_path}/queue.db", STORAGE_HOST: machine_tags()[HOST],
+            STORAGE_BOOT: machine_tags().get(BOOT, ""), **tags}))
         monkeypatch.setattr("inversion.sweeps.study.set_up.find_study", lambda *_: parent)
         nobody: Any = None
         return locate_queue(given, Connection(uri, nobody, "1", "inversion"), "ablation")
@@ -77,11 +77,11 @@ def test_a_second_machine_is_refused_whatever_it_asks_for(
     spec = lab.spec("grid:\n  - decoder: [wavelet]")
     assert sweep(spec, "--workers", 0).code == 0
     monkeypatch.setattr("inversion.sweeps.study.set_up.is_server", lambda uri: True)
-    monkeypatch.setattr("inversion.sweeps.study.set_up.place_tags", lambda: {HOST: "second", BOOT: "another"})
+    monkeypatch.setattr("inversion.sweeps.study.set_up.machine_tags", lambda: {HOST: "second", BOOT: "another"})
     for words in ((spec,), ("--join", "--study", "tiny"), ("--status", "--study", "tiny")):
         outcome = sweep(*words)
         assert outcome.code == 2
-        assert f"its queue is an SQLite file on {place_tags()[HOST]}; use PostgreSQL" in outcome.err
+        assert f"its queue is an SQLite file on {machine_tags()[HOST]}; use PostgreSQL" in outcome.err
         assert outcome.err.count("\n") == 1
 
 

@@ -19,7 +19,7 @@ from inversion.sweeps.queue.entry import FAILURE, OWNER, Entry
 from inversion.sweeps.queue.queue import Queue, Queued
 from inversion.sweeps.queue.recovery import DIED, MAX_DEATHS
 from inversion.sweeps.queue.storage import knowingly_experimental
-from inversion.tracking.owner import HOST, PID
+from inversion.tracking.ownership import HOST, PID
 
 CONFIG = {"epochs": 2, "lr": 1e-3}
 FALLBACKS = [{"name": "weights", "wanted": "imagenet", "used": "random"}]

@@ -13,7 +13,7 @@ import click
 import pytest
 
 import inversion
-from inversion.cli.group import run_command
+from inversion.cli.app import run_command
 from inversion.config.resolve import run_name
 from inversion.config.run_config import RunConfig
 from inversion.console import Console

@@ -14,9 +14,10 @@ from inversion.sweeps.queue.entry import OWNER, Entry, Snapshot
 from inversion.sweeps.queue.queue import Queue, Queued
 from inversion.sweeps.study.reconcile import end_dead_parent, end_parent, leave_queued, reconcile
 from inversion.tracking.connection import Connection, connect
-from inversion.tracking.lifecycle import create_run, end_run, take_over
-from inversion.tracking.owner import HOST, PID, owner_tags
-from inversion.tracking.study import KIND, STUDY, StudyRun, begin_study
+from inversion.tracking.lifecycle import end_run
+from inversion.tracking.ownership import HOST, PID, create_run, owner_tags, take_over
+from inversion.tracking.search import KIND
+from inversion.tracking.study import STUDY, StudyRun, begin_study
 
 NAME = "ablation"
 DEAD = {HOST: owner_tags()[HOST], PID: "4194305"}

@@ -1,4 +1,4 @@
-"""The command group: one line for every error, and the exit codes 0, 1, 2 and 130."""
+"""The command group ``inversion``, and running any command: one line per error, and exit codes 0, 1, 2 and 130."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 
 import click
 
@@ -17,14 +18,14 @@ from inversion.tracking.masking import mask_logs, safe
 
 COMMANDS = {
     "train": "Train a decoder for one encoder layer and score it.",
-    "evaluate": "Score a finished run again, on its own photographs or others.",
-    "reconstruct": "Send your own pictures through trained runs.",
-    "optimize": "Invert a layer without training: a lower bound beside the decoders.",
+    "evaluate": "Score a finished run again, on its own images or others.",
+    "reconstruct": "Reconstruct your own pictures with trained runs.",
+    "optimize": "Invert a layer without training: a lower bound to compare with the decoders.",
     "list": "Show encoders, layers, decoders and fusions.",
     "data": "Fetch, verify and cache a data set.",
-    "doctor": "Check this machine; end runs nobody works on.",
+    "doctor": "Check this machine; end runs whose process is gone.",
 }
-"""Each command is ``command`` in the module of its name."""
+"""Name and summary of each command, which is ``command`` in the module of that name."""
 
 
 class LazyGroup(click.Group):
@@ -62,17 +63,17 @@ def cli(verbose: bool) -> None:
     the reconstructions. Everything is tracked in MLflow.
 
     \b
-    A first run, without any download, on the photographs that come with this package:
+    A first run, without any download, on the images that come with this package:
       inversion train --encoder resnet34 --decoder wavelet --data sample --weights random --epochs 3
     """
     set_up_logging(verbose)
 
 
 def set_up_logging(verbose: bool) -> None:
-    """Warnings go to the terminal, with ``verbose`` also what is being done."""
+    """Logs warnings to standard error, with ``verbose`` also progress."""
     log_to_stderr("%(levelname)s %(name)s: %(message)s", logging.INFO if verbose else logging.WARNING)
     mask_logs()
-    # MLflow tells of every database table it makes; its warnings stay.
+    # MLflow logs every database table that it creates; keep only its warnings
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
 
 
@@ -85,11 +86,12 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> i
     """Runs a click command; prints each error as one line and returns the exit code."""
     set_up_streams()
     try:
-        code = command.main(arguments, standalone_mode=False)
+        try:
+            code = command.main(arguments, standalone_mode=False)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            return 0
         return code if isinstance(code, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return 0
     except click.ClickException as error:
         return _report(RequestError(error.format_message()))
     except InversionError as error:
@@ -97,25 +99,28 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> i
     except (click.Abort, KeyboardInterrupt):
         return _report(InterruptedRunError("interrupted"))
     except Exception as error:
-        if (ours := _of_a_store(error)) is None:
+        if (expected := _expected(error)) is None:
             raise
-        return _report(ours)
+        return _report(expected)
 
 
-def _of_a_store(error: Exception) -> InversionError | None:
-    """What to say of a tracking store that is away or refuses; who has not imported MLflow has not asked one."""
-    if "mlflow" not in sys.modules:
+def _expected(error: Exception) -> InversionError | None:
+    """The error to report if the output or the tracking store failed; None if it is a bug."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    if isinstance(error, OSError) and any(frame.f_code is click.echo.__code__ for frame in frames):  # of --help
+        return InversionError(f"the output cannot be written: {error.strerror or error}")
+    if "mlflow" not in sys.modules:  # nothing has used a store
         return None
-    from inversion.tracking.connection import in_our_words
+    from inversion.tracking.store_errors import to_inversion_error
 
-    return in_our_words(error)
+    return to_inversion_error(error)
 
 
 def _report(error: InversionError) -> int:
     for line in error.lines if isinstance(error, SeveralErrors) else [str(error)]:
         write_error(safe(line))
     if "MLFLOW_RUN_ID" in os.environ:
-        from inversion.tracking.run import fail_adopted_run
+        from inversion.tracking.tracked_run import fail_project_run
 
-        fail_adopted_run(error)
+        fail_project_run(error)
     return error.exit_code

@@ -1,4 +1,4 @@
-"""One run in MLflow: begun or adopted, fed as training goes, ended with a status that tells the truth."""
+"""One run in MLflow: beginning or resuming it, logging to it during training, and recording its outcome."""
 
 from __future__ import annotations
 
@@ -21,35 +21,36 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from inversion.config.document import texts_of
 from inversion.config.run_config import RunConfig
-from inversion.errors import AbandonedRunError, MissingArtifactError
+from inversion.errors import AbandonedRunError, MissingArtifactError, RequestError
 from inversion.files import safe_name
-from inversion.tracking.artifacts import download_artifact
-from inversion.tracking.connection import (
-    Connection,
-    TrackingLostError,
-    in_our_words,
-    require_answer,
+from inversion.tracking.artifacts import current_location, download_artifact, require_artifacts
+from inversion.tracking.connection import Connection, require_answer
+from inversion.tracking.lifecycle import MICRO_BATCH, deletion_behind, describe_failure, end_run
+from inversion.tracking.ownership import (
+    HOST,
+    PID,
+    claim_project_run,
+    claim_run,
+    create_run,
+    owner_tags,
+    same_owner,
+    take_over,
 )
-from inversion.tracking.deleted import deletion_behind
-from inversion.tracking.lifecycle import MICRO_BATCH, create_run, describe_failure, end_run, take_over
-from inversion.tracking.lookup import CONFIG, CONFIG_FILE
-from inversion.tracking.moved import present_place, require_artifacts
-from inversion.tracking.owner import HOST, PID, owner_tags, same_owner
-from inversion.tracking.stale import take_over_adopted, take_over_alone
-from inversion.tracking.store_errors import is_lost, reason
+from inversion.tracking.search import CONFIG, CONFIG_FILE
+from inversion.tracking.store_errors import TrackingLostError, is_lost, reason, to_inversion_error
 from inversion.training.callbacks import Callback, Picture
 
 UPLOAD_SECONDS = 60.0
-"""Checkpoints lie on this machine after every epoch, and are uploaded this often and at the end."""
+"""Checkpoints are saved locally after every epoch, and uploaded this often and at the end."""
 
 CONFIRM_SECONDS = 10.0
-"""How long a process believes that the run it logs epochs into is still its own; before an upload it asks anew."""
+"""How often ownership of the run is checked while logging epochs; it is also checked before every upload."""
 
 _logger = logging.getLogger(__name__)
 
 
 class TrackedRun(Callback):
-    """A run of the tracking store that hears what training tells."""
+    """A run of the tracking store, to which training is logged by its callbacks."""
 
     def __init__(self, connection: Connection, run_id: str) -> None:
         self.connection = connection
@@ -64,8 +65,8 @@ class TrackedRun(Callback):
 
     @property
     def uri(self) -> str:
-        """Where its artifacts lie."""
-        return present_place(str(self.client.get_run(self.run_id).info.artifact_uri))
+        """The location of its artifacts."""
+        return current_location(str(self.client.get_run(self.run_id).info.artifact_uri))
 
     def describe(self, name: str, config: RunConfig, tags: Mapping[str, str], document: Mapping[str, Any]) -> None:
         """Logs name, parameters, tags and the whole resolved configuration (tag and ``config.json``)."""
@@ -80,7 +81,7 @@ class TrackedRun(Callback):
         self.client.log_text(self.run_id, text, CONFIG_FILE)
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        if epoch in self._epochs_logged:  # told again after a resume, with the same numbers
+        if epoch in self._epochs_logged:  # repeated after a resume, with the same values
             return
         self._epochs_logged.add(epoch)
         if time.monotonic() - self._confirmed_at >= CONFIRM_SECONDS:
@@ -88,23 +89,24 @@ class TrackedRun(Callback):
         self.log_metrics(metrics, step=epoch)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Logs all of them in one request."""
+        """Logs all metrics in one request."""
         now = int(time.time() * 1000)
         self.client.log_batch(self.run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
 
     def log_once(self, metrics: Mapping[str, float]) -> None:
-        """Logs those that the run does not have yet: what is logged again at the same step stays twice."""
+        """Logs the metrics that the run does not have yet: MLflow would keep both values of a step."""
         known = self.client.get_run(self.run_id).data.metrics
         self.log_metrics({key: value for key, value in metrics.items() if key not in known})
 
     def on_pictures(self, epoch: int, pictures: Sequence[Picture]) -> None:
         for number, picture in enumerate(pictures, start=1):
-            key = f"reconstructions/{number}_{safe_name(Path(picture.name).stem)}"  # MLflow's charts make it a section
-            if (key, epoch) not in self._pictures_logged:  # they are there if the run died before its first checkpoint
+            # the folder becomes a section of MLflow's charts
+            key = f"reconstructions/{number}_{safe_name(Path(picture.name).stem)}"
+            if (key, epoch) not in self._pictures_logged:  # logged already if the run died before its first checkpoint
                 self.client.log_image(self.run_id, square(picture), key=key, step=epoch, synchronous=True)
 
     def _find_pictures(self) -> set[tuple[str, int]]:
-        """Keys and steps of the pictures that are there: MLflow writes the small version of each last."""
+        """Keys and steps of the logged pictures; MLflow writes the compressed version of each last."""
         names = [Path(file.path).name for file in self.client.list_artifacts(self.run_id, "images")]
         found = [re.fullmatch(r"(.+)\+step\+(\d+)\+timestamp\+.+\+compressed\.webp", name) for name in names]
         return {(re.sub("[~#]", "/", match[1]), int(match[2])) for match in found if match}
@@ -122,28 +124,28 @@ class TrackedRun(Callback):
         self.confirm()
 
     def confirm(self) -> None:
-        """Makes sure that no other process has taken the run over.
+        """Checks that this process still owns the run.
 
         Raises:
-            AbandonedRunError: one has, and this one writes nothing more.
+            AbandonedRunError: another process has taken it over, so nothing more may be logged.
         """
         tags = self.client.get_run(self.run_id).data.tags
         if PID in tags and not same_owner(tags, self._owner):
             raise AbandonedRunError(f"run {self.run_id} was taken over by process {tags[PID]} on {tags.get(HOST)}: "
-                                    "this one writes nothing more into it")
+                                    "this process logs nothing more to it")
         self._confirmed_at = time.monotonic()
 
     def upload(self, files: Sequence[Path], folder: str) -> None:
-        """Puts files into a folder of the run's artifacts."""
+        """Uploads files to a folder of the run's artifacts."""
         for file in files:
             self.client.log_artifact(self.run_id, str(file), folder)
 
     def download(self, artifact: str, folder: Path) -> Path:
-        """Fetches one artifact into a folder.
+        """Downloads one artifact to a folder.
 
         Raises:
             MissingArtifactError: the run has no such artifact.
-            RequestError: it has trained, and its artifacts are on another machine.
+            RequestError: the run has logged epochs, and its artifacts are on another machine.
         """
         beside = self.client.list_artifacts(self.run_id, artifact.rpartition("/")[0] or None)
         if artifact not in {file.path for file in beside}:
@@ -156,7 +158,7 @@ class TrackedRun(Callback):
         """Ends the run; a failure's kind and message become tags.
 
         Raises:
-            DeletedError: it was deleted in MLflow.
+            DeletedError: the run was deleted in MLflow.
         """
         try:
             end_run(self.client, self.run_id, status, failure, message)
@@ -170,28 +172,33 @@ def begin_run(
     connection: Connection, name: str, resume: str | None = None, tags: Mapping[str, str] | None = None,
     claimed: bool = False,
 ) -> TrackedRun:
-    """The run to log into: the one to resume, or the one that ``mlflow run`` made, or a new one with these tags.
+    """The run to log to: one to resume, or the one that ``mlflow run`` has created, or a new one.
 
-    ``claimed``: a queue has given the run to this process, whoever worked on it before.
+    Args:
+        connection: the tracking store and the experiment of a new run.
+        name: the name of a new run.
+        resume: the id of a run to resume.
+        tags: the tags of a new run.
+        claimed: whether a queue has assigned the run to resume to this process, whoever owned it before.
 
     Raises:
-        RequestError: another process works on the run to resume, or may.
+        RequestError: another process owns the run, or may.
     """
     if resume and claimed:
         take_over(connection.client, resume)
     elif resume:
-        take_over_alone(connection, resume)
+        claim_run(connection, resume)
     elif adopted := os.environ.get("MLFLOW_RUN_ID"):
-        take_over_adopted(connection, adopted)
+        claim_project_run(connection, adopted)
         return TrackedRun(connection, adopted)
     return TrackedRun(connection, resume or create_run(connection, name, tags or {}, "inversion train"))
 
 
 @contextmanager
-def ending_truthfully(run: TrackedRun) -> Iterator[TrackedRun]:
-    """Ends the run: FINISHED if the block ends, KILLED if it was interrupted, FAILED with the reason otherwise.
+def record_outcome(run: TrackedRun) -> Iterator[TrackedRun]:
+    """Ends the run after the block: FINISHED, KILLED if it was interrupted, or FAILED with the reason.
 
-    A run that another process has taken over is left to that one.
+    A run that another process has taken over is not changed.
     """
     try:
         yield run
@@ -199,15 +206,15 @@ def ending_truthfully(run: TrackedRun) -> Iterator[TrackedRun]:
         raise
     except BaseException as error:
         if (deletion := deletion_behind(run.connection, error, run.run_id)) is not None:
-            raise deletion from error  # of a deleted run nothing can be changed
-        ours = in_our_words(error, f"The checkpoint of run {run.run_id} on this machine is safe: go on with --resume "
-                                   "when it answers.")
+            raise deletion from error  # a deleted run cannot be changed
+        ours = to_inversion_error(error, f"The checkpoint of run {run.run_id} on this machine is safe: resume with "
+                                         "--resume when the store answers again.")
         status, kind, message = describe_failure(ours or error)
         try:
-            if isinstance(ours, TrackingLostError) or is_lost(error.__cause__):  # or stopped in the wait for it
-                require_answer(run.connection.uri)  # MLflow itself would try for minutes
+            if isinstance(ours, TrackingLostError) or is_lost(error.__cause__):  # or stopped while waiting for it
+                require_answer(run.connection.uri)  # MLflow itself would retry for minutes
             run.end(status, kind, message)
-        except Exception as second:  # the first error is the one to show
+        except Exception as second:  # report the first error
             _logger.warning("run %s could not be ended as %s: %s", run.run_id, status, reason(second))
         if ours is not None:
             raise ours from error
@@ -215,40 +222,40 @@ def ending_truthfully(run: TrackedRun) -> Iterator[TrackedRun]:
     run.end("FINISHED")
 
 
-def fail_adopted_run(error: BaseException) -> None:
-    """Tells the run that ``mlflow run`` handed over why nothing was started, if there is one and its store answers."""
+def fail_project_run(error: BaseException) -> None:
+    """Ends the run that ``mlflow run`` has created, if any, with the error that kept its command from starting."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if run_id is None:
         return
     status, kind, message = describe_failure(error)
     try:
-        require_answer(mlflow.get_tracking_uri())  # MLflow itself would try for minutes
+        require_answer(mlflow.get_tracking_uri())  # MLflow itself would retry for minutes
         client = MlflowClient()
         run = client.get_run(run_id)
         ours = PID not in run.data.tags or same_owner(run.data.tags, owner_tags())
         if ours and run.info.status == RunStatus.to_string(RunStatus.RUNNING):
             end_run(client, run_id, status, kind, message)
-    except Exception as unreachable:  # whatever MLflow makes of an address: the first error is the one to show
+    except Exception as unreachable:  # any error of a malformed address: report the first error
         _logger.warning("run %s could not be marked %s: %s", run_id, status, reason(unreachable))
 
 
 def params_to_log(config: RunConfig, known: Mapping[str, str]) -> dict[str, str]:
-    """Every resolved parameter under a name that is free.
+    """Every resolved parameter, under a name that the run does not have yet.
 
-    ``mlflow run`` has logged the raw texts, shell-quoted, under the parameters' names, and MLflow refuses to change
-    them: they stay, and a value that is another than the text says goes to ``resolved.NAME``.
+    ``mlflow run`` has logged the shell-quoted arguments as parameters, which MLflow does not allow to change. They are
+    kept, and a value that differs from its argument is logged as ``resolved.NAME``.
     """
     logged = {}
     for name, value in config.model_dump().items():
         if name not in known:
             logged[name] = text_of(value)
-        elif not _means(name, known[name], value) and f"resolved.{name}" not in known:
+        elif not _equals(name, known[name], value) and f"resolved.{name}" not in known:
             logged[f"resolved.{name}"] = text_of(value)
     return logged
 
 
 def text_of(value: object) -> str:
-    """A parameter as MLflow shows it: ``0.0001``, ``true``, ``vgg16:block1``."""
+    """A parameter as logged to MLflow: ``0.0001``, ``true``, ``vgg16:block1``."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -261,7 +268,7 @@ def strip(picture: Picture) -> np.ndarray[Any, Any]:
 def square(picture: Picture) -> np.ndarray[Any, Any]:
     """Original and reconstruction, below them the absolute difference and white: ``uint8 (2·S, 2·S, 3)``.
 
-    MLflow's slider shows pictures scaled down to 256 pixels, which leaves little of a strip.
+    MLflow's slider scales pictures down to 256 pixels, in which a strip would be too small.
     """
     original, reconstruction, difference = np.split(strip(picture), 3, axis=1)
     upper = np.concatenate([original, reconstruction], axis=1)
@@ -269,12 +276,12 @@ def square(picture: Picture) -> np.ndarray[Any, Any]:
     return np.concatenate([upper, lower])
 
 
-def _means(name: str, raw: str, value: object) -> bool:
+def _equals(name: str, raw: str, value: object) -> bool:
     if raw == text_of(value):  # as inversion logged it, before this run was resumed
         return True
     try:
         words = shlex.split(raw)
-    except ValueError:  # a quotation mark in a text that nobody quoted
+    except ValueError:  # an unquoted text with a quotation mark
         return False
     text = words[0] if len(words) == 1 else raw
     if text == text_of(value):
@@ -283,5 +290,13 @@ def _means(name: str, raw: str, value: object) -> bool:
         return False
     try:
         return bool(RunConfig.model_validate({name: text}).model_dump()[name] == value)
-    except ValueError:  # the raw text is no value at all, so it is not this one
+    except ValueError:  # the raw text is not a valid value
         return False
+
+
+def require_same_digest(connection: Connection, run_id: str, digest: str) -> None:
+    """Raises a RequestError if the run to resume has another digest than the current inputs."""
+    before = connection.client.get_run(run_id).data.tags.get("inversion.digest")
+    if before != digest:
+        raise RequestError(f"run {run_id} cannot be resumed: its images, weights or version have changed since it was "
+                           f"started (digest {before}, now {digest})")

@@ -1,0 +1,113 @@
+"""What ``train`` and ``optimize`` print: the resolved request, a progress bar, the scores, and where results are."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+from inversion.config.resolve import Plan
+from inversion.console import Console, make_table, styled, text_column
+from inversion.metrics import exact_note
+from inversion.runs.train import RunResult
+from inversion.tracking.connection import Connection
+from inversion.tracking.masking import without_password
+from inversion.training.callbacks import Callback
+
+SCORE_LABELS = {"test/psnr": "PSNR", "test/ssim": "SSIM", "test/lpips": "LPIPS"}
+
+_logger = logging.getLogger(__name__)
+
+
+class ProgressBar(Callback):
+    """Epoch, loss, validation PSNR, images/s and time left; without a terminal only the log (``inversion -v``)."""
+
+    def __init__(self, console: Console, epochs: int) -> None:
+        self.epochs = epochs
+        self.psnr = ""
+        self.started = time.monotonic()
+        columns = (text_column("{task.description}"), BarColumn(), text_column("{task.fields[numbers]}"),
+                   TimeElapsedColumn(), text_column("left"), TimeRemainingColumn())
+        self.bars = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self.task = self.bars.add_task("epoch 1", total=None, numbers="")
+
+    def __enter__(self) -> ProgressBar:
+        self.bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.bars.stop()
+
+    def on_step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
+        numbers = self.psnr if loss is None else f"loss {loss:.4f} {self.psnr}"
+        self.bars.update(self.task, description=f"epoch {epoch}/{self.epochs}", total=self.epochs * steps,
+                         completed=(epoch - 1) * steps + step, numbers=numbers)
+
+    def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        self.psnr = f"val {metrics['val/psnr']:.2f} dB  {metrics['images_per_second']:.1f} images/s"
+        _logger.info("epoch %d/%d: train/loss %.5f, %s", epoch, self.epochs, metrics["train/loss"], self.psnr)
+
+
+def show_request(console: Console, title: str, plan: Plan, rows: Mapping[str, str]) -> None:
+    """A resolved request as a table, then notes on its data and its fallbacks.
+
+    ``rows`` are those of the command; encoder, weights and device are the same for all.
+    """
+    config = plan.config
+    everything = {"encoder": ", ".join(f"{cut} ({cut.shape(config.image_size)})" for cut in plan.cuts),
+                  "weights": ", ".join(f"{name}: {source}" for name, source in plan.weights.items()), **rows,
+                  "device": f"{config.device}, {config.precision}, {config.threads} threads"}
+    table = make_table("", "", title=title, show_header=False)
+    for name, value in everything.items():
+        table.add_row(name, value)
+    console.print(table)
+    for line in plan.photos.lines():
+        console.note(line)
+    for fallback in plan.fallbacks:
+        console.note(f"{fallback.short} ({fallback.remedy})")
+
+
+def show_scores(console: Console, name: str, plan: Plan, result: RunResult, remark: str) -> None:
+    """The test scores on one line."""
+    scores = [f"{label} {result.metrics[metric]:.3f} ± {result.metrics[f'{metric}_std']:.3f}"
+              for metric, label in SCORE_LABELS.items() if metric in result.metrics]
+    exact = exact_note(round(result.metrics.get("test/exact_images", 0)))
+    console.print(styled(name, "bold"), f": {', '.join(scores)} on {plan.photos.name}'s test images "
+                  f"({'; '.join(filter(None, [exact, remark]))})", sep="", soft_wrap=True)
+
+
+def show_locations(console: Console, plan: Plan, result: RunResult, connection: Connection) -> None:
+    """Where the reconstructions are, how to open the run in MLflow, and the fallbacks once more."""
+    console.print(f"reconstructions: {_reconstructions_of(result)}", soft_wrap=True)
+    console.print(f"look at the run: {_page_of(connection, result.run_id)}", soft_wrap=True)
+    if plan.fallbacks:
+        remedies = "; ".join(fallback.remedy for fallback in plan.fallbacks)
+        console.print(f"{', '.join(fallback.short for fallback in plan.fallbacks)}: not comparable with DIV2K and "
+                      f"ImageNet; {remedies}", soft_wrap=True)
+
+
+def _reconstructions_of(result: RunResult) -> str:
+    """The folder of a run's reconstructions, or the command that downloads them."""
+    folder = result.artifact_uri.removeprefix("file://")
+    if folder.startswith("/"):
+        return f"{folder}/reconstructions"
+    return f"mlflow artifacts download --run-id {result.run_id} --artifact-path reconstructions"
+
+
+def _page_of(connection: Connection, run_id: str) -> str:
+    """A run's page on the tracking server, or the command that opens MLflow's UI."""
+    uri = without_password(connection.uri)
+    if uri.startswith("http"):
+        experiment_id = connection.client.get_run(run_id).info.experiment_id
+        return f"{uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+    # by its path: after `make quickstart` the environment is not activated, and the command should work when pasted
+    beside_python = Path(sys.executable).with_name("mlflow")
+    mlflow = str(beside_python) if beside_python.exists() else "mlflow"
+    return f"{shlex.join([mlflow, 'ui', '--backend-store-uri', uri])}  (run {run_id})"

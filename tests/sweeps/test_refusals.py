@@ -95,7 +95,7 @@ def test_a_server_that_comes_back_and_refuses_ends_the_worker_with_that(
         stand_in.refuse(401)
         raise TrackingLostError("died in the middle of an answer")
 
-    monkeypatch.setattr(worker_module, "train", lose)
+    monkeypatch.setattr(worker_module, "train_steps", lose)
     with pytest.raises(InversionError, match=r"rejects the request: .*HTTP 401"):
         work(worker_spec, StopRequest())
 

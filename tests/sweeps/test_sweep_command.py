@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
 from inversion.report.data.collect import collect
-from inversion.runs.train import train
+from inversion.runs.train import train_steps
 from inversion.sweeps.workers import worker as worker_module
 from inversion.tracking.connection import connect
 from inversion.tracking.store_errors import TrackingLostError
@@ -62,7 +62,7 @@ def test_a_queue_that_was_lost_finds_what_is_finished_in_mlflow(
     for file in lab.folder.glob("inversion-queue.db*"):
         file.unlink()
     assert sweep(lab.spec(GRID), "--workers", 0).code == 0
-    monkeypatch.setattr(worker_module, "train", lambda *_: pytest.fail("it was trained again"))
+    monkeypatch.setattr(worker_module, "train_steps", lambda *_: pytest.fail("it was trained again"))
     work_here()
     assert [trial.state for trial in lab.results().trials] == [TrialState.COMPLETE] * 2
     assert len(lab.results().by_digest) == 2
@@ -95,9 +95,9 @@ def test_one_that_fails_does_not_stop_the_others_and_can_be_tried_again(
     def fail_first(prepared: Any, *rest: Any) -> Any:
         if prepared.plan.config.decoder == "transposed_conv":
             raise RuntimeError("the cable was pulled")
-        return train(prepared, *rest)
+        return train_steps(prepared, *rest)
 
-    monkeypatch.setattr(worker_module, "train", fail_first)
+    monkeypatch.setattr(worker_module, "train_steps", fail_first)
     work_here()
     monkeypatch.undo()
     outcome = sweep("--join", "--study", "tiny", "--tracking-uri", f"sqlite:///{lab.folder}/mlflow.db")
@@ -122,9 +122,9 @@ def test_a_tracking_store_that_is_lost_for_a_moment_costs_nothing(
         losses += 1
         if losses <= 2:
             raise TrackingLostError("died in the middle of an answer")
-        return train(*arguments)
+        return train_steps(*arguments)
 
-    monkeypatch.setattr(worker_module, "train", lose_twice)
+    monkeypatch.setattr(worker_module, "train_steps", lose_twice)
     work_here()
     left = lab.results()
     assert [run.info.status for run in left.runs] == ["FINISHED"] * 2
@@ -146,7 +146,7 @@ def test_memory_that_runs_out_is_tagged_and_what_never_fits_fails_alone(
     def train_in_little_room(prepared: Any, *rest: Any) -> Any:
         nonlocal room
         room = 0 if prepared.plan.config.seed == 7 else 2
-        return train(prepared, *rest)
+        return train_steps(prepared, *rest)
 
     def hungry(loss: ReconstructionLoss, images: torch.Tensor, *rest: Any) -> Any:
         if len(images) > room:
@@ -154,7 +154,7 @@ def test_memory_that_runs_out_is_tagged_and_what_never_fits_fails_alone(
         return original(loss, images, *rest)
 
     monkeypatch.setattr(ReconstructionLoss, "forward", hungry)
-    monkeypatch.setattr(worker_module, "train", train_in_little_room)
+    monkeypatch.setattr(worker_module, "train_steps", train_in_little_room)
     work_here()
     runs = [run for run in lab.results().runs if run.data.params["seed"] != "7"]
     never, = (run for run in lab.results().runs if run.data.params["seed"] == "7")

@@ -26,12 +26,12 @@ KILLER = """
 import os, signal, sys
 if "inversion.cli.worker" in sys.orig_argv:
     from inversion.sweeps.workers import worker
-    train = worker.train
+    train_steps = worker.train_steps
     def kill(prepared, *rest):
         if prepared.plan.config.decoder == "transposed_conv":
             os.kill(os.getpid(), signal.SIGKILL)
-        return train(prepared, *rest)
-    worker.train = kill
+        return train_steps(prepared, *rest)
+    worker.train_steps = kill
 """
 """What every Python process does first where it finds it as sitecustomize: one configuration kills its worker."""
 

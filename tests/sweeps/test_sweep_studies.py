@@ -70,7 +70,7 @@ def test_a_run_that_somebody_else_may_be_at_is_waited_for(
 
     monkeypatch.setattr(worker_module, "runs_of", finish_later)
     monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.01)
-    monkeypatch.setattr(worker_module, "train", lambda *_: pytest.fail("it was trained here"))
+    monkeypatch.setattr(worker_module, "train_steps", lambda *_: pytest.fail("it was trained here"))
     work_here()
     trial, = lab.results().trials
     assert (trial.state, trial.value, trial.user_attrs["mlflow_run"]) == (TrialState.COMPLETE, 20.0, run_id)
@@ -164,7 +164,7 @@ def test_whoever_only_looks_makes_nothing(lab: Any, sweep: Sweep) -> None:
     for option in ("--status", "--join"):
         outcome = sweep(option, "--study", "tiny")
         assert outcome.code == 2
-        assert "mlflow.db is not there" in outcome.err
+        assert "mlflow.db does not exist" in outcome.err
     assert list(lab.folder.iterdir()) == []
 
 

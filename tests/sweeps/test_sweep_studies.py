@@ -164,7 +164,7 @@ def test_whoever_only_looks_makes_nothing(lab: Any, sweep: Sweep) -> None:
     for option in ("--status", "--join"):
         outcome = sweep(option, "--study", "tiny")
         assert outcome.code == 2
-        assert "mlflow.db is not there" in outcome.err
+        assert "mlflow.db does not exist" in outcome.err
     assert list(lab.folder.iterdir()) == []
 
 

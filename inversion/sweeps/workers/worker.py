@@ -259,7 +259,7 @@ class Worker(Callback):
                 _logger.warning("%s", still)
                 self.stop.wait(IDLE_SECONDS)
         if self.stop.reason is None:
-            raise TrackingLostError(f"the tracking store is lost: {reason(error)}") from error
+            raise TrackingLostError(f"the tracking store is unreachable: {reason(error)}") from error
 
     def _fail(self, trial_id: int, error: Exception) -> None:
         """Records the failure; one configuration that fails does not stop the others."""

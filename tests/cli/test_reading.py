@@ -118,7 +118,8 @@ def test_an_experiment_that_is_mistyped_is_told_and_not_made(
 
 
 @pytest.mark.parametrize("name", READING)
-@pytest.mark.parametrize(("status", "told"), [(401, "rejects the request"), (403, "rejects the request"), (503, "does not answer")])
+@pytest.mark.parametrize(("status", "told"), [(401, "rejects the request"), (403, "rejects the request"),
+                                              (503, "does not answer")])
 def test_a_server_that_refuses_or_is_away_is_told_as_that(
         name: str, status: int, told: str, commands: dict[str, Command], stand_in: Any) -> None:
     stand_in.refuse(status)

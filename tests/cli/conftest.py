@@ -205,3 +205,14 @@ def picture(workplace: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that is built ends the test: that takes seconds and downloads."""
+
+    def refuse(*_: object) -> None:
+        pytest.fail("the network was built")
+
+    monkeypatch.setattr("inversion.runs.prepare.build", refuse)
+    monkeypatch.setattr("inversion.runs.train.make_trainer", refuse)

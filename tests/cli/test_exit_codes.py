@@ -10,24 +10,8 @@ from typing import Any
 import pytest
 from mlflow.entities import Run
 
-import inversion.runs.train
-from inversion.runs import prepare as experiment
-
 Command = Callable[..., Any]
 Runs = Callable[[], list[Run]]
-
-
-@pytest.fixture
-def nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that is built ends the test: that takes seconds and downloads."""
-
-    def refuse(*_: object) -> None:
-        pytest.fail("the network was built")
-
-    monkeypatch.setattr(experiment, "build", refuse)
-    monkeypatch.setattr(inversion.runs.train, "make_trainer", refuse)
-
-
 WRONG = {
     "encoder": ({"encoder": "vgg61"}, "unknown encoder 'vgg61'. Known: vgg16, ", "Did you mean 'vgg16'?"),
     "layer": ({"encoder": "vgg16:blok1"}, "vgg16 has no layer 'blok1'. Known: block1, ", "Did you mean 'block1'?"),

@@ -57,7 +57,7 @@ def test_in_a_fresh_folder_nothing_is_made(name: str, commands: dict[str, Comman
         assert "no tracking store here yet" in " ".join(outcome.out.split())
     else:
         assert outcome.code == 2
-        assert "mlflow.db is not there" in outcome.err
+        assert "mlflow.db does not exist" in outcome.err
     assert list(workplace.iterdir()) == []
 
 
@@ -67,7 +67,7 @@ def test_a_place_that_is_named_and_not_there_is_told(
         name: str, uri: str, commands: dict[str, Command], workplace: Path) -> None:
     outcome = commands[name]("--tracking-uri", uri)
     assert outcome.code == 2
-    assert "is not there" in outcome.err
+    assert "does not exist" in outcome.err
     assert outcome.err.count("\n") == 1
     assert [path.name for path in workplace.iterdir()] == ["mlflow.db"]
 
@@ -118,7 +118,8 @@ def test_an_experiment_that_is_mistyped_is_told_and_not_made(
 
 
 @pytest.mark.parametrize("name", READING)
-@pytest.mark.parametrize(("status", "told"), [(401, "refuses"), (403, "refuses"), (503, "does not answer")])
+@pytest.mark.parametrize(("status", "told"), [(401, "rejects the request"), (403, "rejects the request"),
+                                              (503, "does not answer")])
 def test_a_server_that_refuses_or_is_away_is_told_as_that(
         name: str, status: int, told: str, commands: dict[str, Command], stand_in: Any) -> None:
     stand_in.refuse(status)
@@ -130,7 +131,7 @@ def test_a_server_that_refuses_or_is_away_is_told_as_that(
 
 
 @pytest.mark.parametrize("name", READING)
-@pytest.mark.parametrize(("status", "told"), [(403, "refuses"), (500, "is lost")])
+@pytest.mark.parametrize(("status", "told"), [(403, "rejects the request"), (500, "is unreachable")])
 def test_a_server_that_answers_first_and_then_does_not_is_told_in_one_line(
         name: str, status: int, told: str, commands: dict[str, Command], stand_in: Any) -> None:
     """Not as a run or a study that is not there."""

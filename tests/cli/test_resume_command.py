@@ -90,6 +90,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(
 def test_without_its_local_folder_a_run_goes_on_from_the_uploaded_checkpoint(
         train: Command, inversion: Command, all_runs: Runs, undisturbed: Callable[..., Numbers],
         stop_at_step: Callable[[int], None]) -> None:
+    expected = undisturbed(epochs=3, batch_size=2)  # before a stop is armed
     stop_at_step(5)
     assert train(epochs=3, batch_size=2).code == 130
     stopped, = all_runs()
@@ -98,12 +99,13 @@ def test_without_its_local_folder_a_run_goes_on_from_the_uploaded_checkpoint(
     shutil.rmtree(local)
     stop_at_step(3)  # two steps are left: it would be hit if training began anew
     assert inversion("train", "--resume", stopped.info.run_id).code == 0
-    assert_same(Numbers(all_runs()[0]), undisturbed(epochs=3, batch_size=2))
+    assert_same(Numbers(all_runs()[0]), expected)
 
 
 def test_a_run_can_be_stopped_and_resumed_again_and_again(
         train: Command, inversion: Command, all_runs: Runs, undisturbed: Callable[..., Numbers],
         stop_at_step: Callable[[int], None]) -> None:
+    expected = undisturbed(epochs=2, batch_size=2)  # before a stop is armed
     stop_at_step(1)
     assert train(epochs=2, batch_size=2).code == 130
     run_id = all_runs()[0].info.run_id
@@ -112,7 +114,7 @@ def test_a_run_can_be_stopped_and_resumed_again_and_again(
         assert inversion("train", "--resume", run_id).code == 130
     stop_at_step(1)  # no step is left
     assert inversion("train", "--resume", run_id).code == 0
-    assert_same(Numbers(all_runs()[0]), undisturbed(epochs=2, batch_size=2))
+    assert_same(Numbers(all_runs()[0]), expected)
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 60) -> None:

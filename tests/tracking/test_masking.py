@@ -111,7 +111,7 @@ def test_an_address_of_mlflow_run_that_is_none_is_one_line(
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql//me:hush@host/db")
     assert run_command(cli, ["train"]) == 2
-    assert "error: MLFLOW_TRACKING_URI postgresql//me:***@host/db is no address" in capsys.readouterr().err
+    assert "error: MLFLOW_TRACKING_URI postgresql//me:***@host/db is not an address" in capsys.readouterr().err
 
 
 def test_a_queue_records_no_password(make_postgres: Callable[[], str], workplace: Path) -> None:

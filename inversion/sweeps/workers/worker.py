@@ -287,7 +287,7 @@ class Worker(Callback):
                 _logger.warning("%s", still)
                 self.stop.wait(IDLE_SECONDS)
         if self.stop.reason is None:
-            raise TrackingLostError(f"the tracking store is lost: {reason(error)}") from error
+            raise TrackingLostError(f"the tracking store is unreachable: {reason(error)}") from error
 
     def _fail(self, trial_id: int, error: Exception) -> None:
         """Records the failure; the worker continues with other runs."""

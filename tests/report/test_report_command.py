@@ -109,7 +109,7 @@ def test_a_study_without_a_finished_run_is_reported_as_that(
     made.finish()
     outcome = report("made", "--output", tmp_path)
     assert outcome.code == 0, outcome.err
-    assert "No run of this study is finished yet: 1 of 2 runs have begun." in outcome.out
+    assert "No run of this study is finished yet: 1 of 2 runs have started." in outcome.out
     assert {path.stem for path in (tmp_path / "tables").iterdir()} == {"failures", "missing"}
 
 

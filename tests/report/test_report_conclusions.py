@@ -83,7 +83,7 @@ def test_memory_that_is_not_the_runs_own_is_not_recommended(
     _, (board,) = read(made)
     for budget in (None, 5000.0):
         advice, = (item for item in recommendations(board, budget) if "memory" in item.title or "Within" in item.title)
-        assert advice.text.startswith("Not known: on a CPU")
+        assert advice.text.startswith("Not known: memory measured on a CPU")
     assert "resident set" in rankings.leaderboard(board).note
 
 

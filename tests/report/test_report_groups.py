@@ -88,7 +88,7 @@ def test_the_precision_parts_nothing_and_is_shown_where_it_differs(
     table = rankings.leaderboard(board)
     assert [row["precision"] for row in table.rows] == ["bf16", "fp32"]
     assert "precision" in [column.title for column in table.shown]
-    assert "The precision differs" in table.note
+    assert "Runs of different precision are ranked together" in table.note
     assert [row["holds"] for row in questions.decoders(board).rows[1:]] == ["yes"]
 
 

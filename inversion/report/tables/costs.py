@@ -16,10 +16,10 @@ COSTS = {"eval_seconds": ("s", ".2f"), "gflops_per_image": ("GFLOPs", ",.1f"), "
 
 NOTE = ("Cost per dB is (cost − cost of the reference) / (PSNR − PSNR of the reference), for seconds to evaluate the "
         "test set, GFLOPs per image, and MB of memory during evaluation. The two references have the same other "
-        f"parameters: {REFERENCE} with the same decoder, and the best single model{{best}}. \"none\": nothing is gained; "
-        "\"not run\": the reference was not run; a negative cost is saved in addition to the gain. Whether a gain holds "
-        "up is decided as in the tables above (Holm, over all gains in this table). \"shared\": memory on a CPU or of "
-        "runs trained side by side is not that of one run, and is left out.")
+        f"parameters: {REFERENCE} with the same decoder, and the best single model{{best}}. \"none\": nothing is "
+        "gained; \"not run\": the reference was not run; a negative cost is saved in addition to the gain. Whether a "
+        "gain holds up is decided as in the tables above (Holm, over all gains in this table). \"shared\": memory on a "
+        "CPU or of runs trained side by side is not that of one run, and is left out.")
 
 
 def costs(board: Board) -> ReportTable:

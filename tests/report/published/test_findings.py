@@ -231,8 +231,8 @@ def test_without_runs_everything_is_undecided() -> None:
 
 def test_the_published_means_contradict_some_published_findings() -> None:
     """With the study's own figures, and a noise that makes half a decibel significant."""
-    judgements = judge_findings(FINDINGS, Runs(published(), images=100, noise=0.5))
-    verdicts = {item.finding.name: item.verdict for item in judgements}
+    runs = Runs(published(), images=100, noise=0.5)
+    verdicts = {item.finding.name: item.verdict for item in judge_findings(FINDINGS, runs)}
     assert verdicts["resolution"] == CONTRADICTED  # vit_small at 14×14 is above resnet34 at 56×56
     assert verdicts["simplicity"] == CONTRADICTED  # wavelet at resnet34:layer1 +0.65 dB, attention at pvt_v2_b2 +0.63
     assert verdicts["architecture"] == SUPPORTED

@@ -153,8 +153,8 @@ def test_how_a_study_was_asked_for_and_what_its_runs_share_stand_in_the_report(h
     for name in ("index.html", "report.md"):
         text = (tmp_path / name).read_text()
         assert "inversion-sweep grid.yaml --set data=photos --where decoder=wavelet" in text
-        assert "Parameters that all runs share" in text
-    shared = (tmp_path / "report.md").read_text().partition("## Parameters that all runs share")[2]
+        assert "Parameters shared by all runs" in text
+    shared = (tmp_path / "report.md").read_text().partition("## Parameters shared by all runs")[2]
     assert "- epochs: 30\n" in shared
     assert "- decoder: " not in shared.partition("##")[0]
     assert collect(connect(), "made").settings == ["grid.yaml --set data=photos --where decoder=wavelet"]
@@ -173,7 +173,7 @@ def test_sections_without_content_are_left_out_and_the_others_are_linked_once(
     assert "Is it real?" not in text
     assert report("made", "--output", tmp_path / "made") == 0
     text = (tmp_path / "made" / "index.html").read_text()
-    assert '<a href="#missing">Not begun</a>' in text
+    assert '<a href="#missing">Not started</a>' in text
     assert text.count("Runs that have not begun") == 1
     assert "2 of 3 runs are finished." in text
 

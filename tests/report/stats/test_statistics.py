@@ -139,9 +139,9 @@ def test_pairing_finds_what_the_spread_over_images_would_hide() -> None:
 
 @pytest.mark.parametrize(("a", "b", "message"), [
     (scored([1, 2]), scored([1, 2, 3]), "a and b were scored on different images"),
-    (scored([1, 2]), scored([1, np.nan]), r"score of image '001\.png' is no finite number"),
-    (scored([1, 2]), scored([1, np.inf]), "no finite number"),
-    (scored([1]), pd.Series([1.0, 2.0], ["000.png", "000.png"]), r"'000\.png' is there twice"),
+    (scored([1, 2]), scored([1, np.nan]), r"score of image '001\.png' is not finite"),
+    (scored([1, 2]), scored([1, np.inf]), "not finite"),
+    (scored([1]), pd.Series([1.0, 2.0], ["000.png", "000.png"]), r"'000\.png' occurs twice"),
     (scored([]), scored([]), "no image"),
 ])
 def test_scores_that_cannot_be_paired_are_refused(a: pd.Series, b: pd.Series, message: str) -> None:

@@ -41,7 +41,7 @@ def test_one_seed_says_nothing_about_the_spread_of_trainings() -> None:
 
 
 @pytest.mark.parametrize(("frames", "message"), [
-    ({}, "without any seed"),
+    ({}, "no seeds to pool"),
     ({0: scored([1, 2]), 1: scored([1, 2, 3])}, "seeds 0 and 1 were scored on different images"),
     ({0: scored([1, 2]), 1: scored([1, np.nan])}, "seed 1: the score of image"),
 ])

@@ -173,7 +173,8 @@ def test_a_run_that_is_deleted_while_it_trains_fails_alone_and_is_done_again(
     trials = lab.results().trials
     assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.COMPLETE]
     assert trials[0].user_attrs["failure"] == "deleted"
-    assert trials[0].user_attrs["failure_message"].startswith(f"run {deleted[0]} was deleted in MLflow")
+    message = trials[0].user_attrs["failure_message"]
+    assert message.startswith(f"run {deleted[0]} was deleted in MLflow while in progress: ")
     assert sweep(lab.spec(GRID, epochs=1), "--workers", 0).code == 0
     assert "1 queued, 1 finished" in sweep("--status", "--study", "tiny").out
     work_here()

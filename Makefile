@@ -6,8 +6,9 @@ ON_PATH := PATH="$(abspath $(BIN)):$$PATH"
 
 .PHONY: quickstart test avx2 acceptance lint wheel lowest bench clean
 
-NUMERIC := tests/models tests/losses tests/reconstruct tests/training tests/test_*.py
-SHORT := tests/cli tests/report tests/sweeps/queue tests/sweeps/spec tests/test_*.py
+NUMERIC := tests/config tests/models tests/losses tests/reconstruct tests/training tests/test_*.py
+SHORT := tests/cli tests/config tests/losses tests/models/test_*.py tests/reconstruct tests/report tests/sweeps/queue \
+  tests/sweeps/spec tests/sweeps/study tests/training/test_pixel_optimization.py tests/test_*.py
 
 quickstart: $(VENV)/installed  ## train resnet34 + wavelet on the bundled photographs, without any download
 	$(ON_PATH) mlflow run . --env-manager local --experiment-name inversion \

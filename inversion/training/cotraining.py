@@ -110,7 +110,7 @@ def _advance(run: Steps[T], future: Future[T]) -> Position | None:
     except StopIteration as end:
         future.set_result(end.value)
     except BaseException as error:
-        if inspect.getgeneratorstate(run) != inspect.GEN_CLOSED:  # not the run's own: Ctrl-C arrived before or after its step
+        if inspect.getgeneratorstate(run) != inspect.GEN_CLOSED:  # not the run's own: Ctrl-C arrived beside its step
             raise
         future.set_exception(error)
     return None

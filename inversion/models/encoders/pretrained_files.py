@@ -178,7 +178,7 @@ def _download_from_hub(location: Location, name: str) -> Path:
         if response is not None and is_transient(response.status_code):
             raise PassingError(f"HTTP status {_status(response.status_code)}",
                                response.headers.get("Retry-After")) from error
-        if "Consistency check failed" in text:  # fewer bytes came than were announced
+        if "Consistency check failed" in text or _was_interrupted(error):  # fewer bytes than announced, or none
             raise PassingError("the connection ended early") from error
         raise WeightsError(f"{location.repo}: {name} cannot be downloaded from Hugging Face: {text}") from error
 
@@ -190,6 +190,19 @@ def _response_of(error: BaseException | None) -> Any:
             return response
         error = error.__cause__ or error.__context__
     return None
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an existing connection broke or fell silent.
+
+    By the class's name: Hugging Face's library has used requests, httpx and httpx2, which name these errors alike.
+    """
+    while error is not None:
+        if type(error).__name__ in ("RemoteProtocolError", "ReadError", "ReadTimeout", "ChunkedEncodingError",
+                                    "ConnectionResetError", "IncompleteRead"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @cache

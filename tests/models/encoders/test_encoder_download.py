@@ -70,6 +70,7 @@ def origin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Origin]:
                 "X-Repo-Commit": "1" * 40, "Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"}
             for name, value in (headers if status == 200 else headers | {"Content-Length": "0"}).items():
                 self.send_header(name, value)
+            self.send_header("Connection", "close")  # as it does; a client that keeps the connection would race with it
             self.end_headers()
             if body and status == 200:
                 self.wfile.write(content[begin: begin + state.cut_after])
@@ -232,6 +233,13 @@ def test_a_download_from_hugging_face_is_tried_again(
     assert imagenet_status(VIT) == "cached"
     assert same(build(VIT), vit)
     assert origin.requests == []
+
+
+def test_a_download_from_hugging_face_whose_server_hangs_up_is_tried_again(
+        caches: Path, vit_file: bytes, vit: Encoder, origin: Origin, pauses: list[float]) -> None:
+    origin.head = [200, 0]  # ours, and the library's own, which it does not repeat
+    assert same(build(VIT), vit)
+    assert pauses == [0.5]
 
 
 def test_a_download_that_hugging_face_refuses_ends_in_one_line(caches: Path, vit_file: bytes, origin: Origin) -> None:

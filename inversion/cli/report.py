@@ -44,10 +44,13 @@ class Folder(click.Path):
               help="Folder for index.html, report.md and tables/; files of an earlier report there are replaced.")
 @click.option("--memory-budget", type=Budget(), metavar="MB",
               help="Recommend the best configuration that trained on a GPU within so much memory.")
+@click.option("--seed-sd", type=FiniteRange(min=0, min_open=True), metavar="DB",
+              help="Standard deviation of the mean PSNR between trainings of one configuration, where it is known from "
+                   "elsewhere. By default it is measured on the configurations with several seeds.")
 @tracking_options
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
-def cli(study: str, output: Path, memory_budget: float | None, tracking_uri: str | None, experiment: str | None,
-        verbose: bool) -> None:
+def cli(study: str, output: Path, memory_budget: float | None, seed_sd: float | None, tracking_uri: str | None,
+        experiment: str | None, verbose: bool) -> None:
     """Draw the conclusions of the study NAME: tables, paired statistics, charts and pictures.
 
     Everything is read from the tracking server, and the report is logged to the study's run as well. A study may be
@@ -71,7 +74,7 @@ def cli(study: str, output: Path, memory_budget: float | None, tracking_uri: str
     with console.status("reading the tracking server"):
         data = collect(connection, study)
     with console.status("drawing conclusions"):
-        report = make_report(connection, data, memory_budget)
+        report = make_report(connection, data, memory_budget, seed_sd)
         page = write(report, output)
     for sentence in report.headline:
         console.print(sentence, soft_wrap=True)

@@ -13,6 +13,7 @@ from inversion.report.published import load_studies
 from inversion.report.render import charts
 from inversion.report.render.pictures import scenes
 from inversion.report.render.report import Report
+from inversion.report.seed_plan import describe_plan, plan_seeds
 from inversion.report.tables import rankings
 from inversion.report.tables.costs import costs
 from inversion.report.tables.findings import BoardEvidence, judge_findings
@@ -24,9 +25,14 @@ from inversion.report.tables.table import ReportTable
 from inversion.tracking.connection import Connection
 
 
-def make_report(connection: Connection, data: StudyData, memory_budget_mb: float | None = None) -> Report:
-    """Builds the report of a study, complete or not; ``memory_budget_mb`` limits the recommended configuration."""
-    boards = make_boards(data.runs)
+def make_report(connection: Connection, data: StudyData, memory_budget_mb: float | None = None,
+                seed_sd: float | None = None) -> Report:
+    """Builds the report of a study, complete or not.
+
+    ``memory_budget_mb`` limits the recommended configuration. ``seed_sd`` is the standard deviation between trainings
+    in dB; None to measure it.
+    """
+    boards = make_boards(data.runs, seed_sd)
     found = (references(connection, data, boards), failures(data), missing(data))
     records = [table for table in found if table.rows]
     numbers, versions, parameters = summary(data, boards), versions_of(data), parameters_of(data)
@@ -34,8 +40,10 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
         nothing = [f"No run of this study is finished yet: {numbers['attempted']} have started."]
         return Report(data, boards, nothing, numbers, records=records, versions=versions, parameters=parameters)
     board, studies = boards[0], load_studies()
+    plan = plan_seeds(board, studies)
+    next_step = [describe_plan(plan, data.name)] if plan else []
     return Report(
-        data, boards, [*conclusions.headline(board), *standing(data, boards)], numbers,
+        data, boards, [*conclusions.headline(board), *standing(data, boards), *next_step], numbers,
         conclusions.recommendations(board, memory_budget_mb), studies,
         {study.label: judge_findings(study.findings, BoardEvidence(board)) for study in studies if study.findings},
         _tables(data, boards, studies), records, scenes(connection, board), _charts(connection, board), versions,

@@ -1,6 +1,6 @@
 """Conclusions of a report: which configuration won and whether the lead holds up, what to use and what to avoid.
 
-Every comparison with the winner takes its p from one family, the winner against all others (Holm).
+The pairs are chosen by their scores, so every comparison is corrected for all pairs of the board (Holm).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from inversion.report.data.board import Board, group_by
 from inversion.report.data.configuration import Configuration
 from inversion.report.render.report import Advice
-from inversion.report.stats.comparisons import Comparison, holds_up
+from inversion.report.stats.comparisons import FEWEST_IMAGES, Comparison, holds_up, trainings_differ
 
 NOTABLE_DB = 0.5
 """Smaller differences are hardly visible."""
@@ -25,37 +25,36 @@ NOT_OWN = ("Not known: memory measured on a CPU is that of the whole process, wh
 def headline(board: Board) -> list[str]:
     """Which configuration won, by how much, and whether the lead holds up; a sentence each."""
     winner = board.winner
-    sentences = [f"{winner.label} won with {_score(winner)}."]
+    sentences = [f"{winner.label} won with {_score(board, winner)}."]
     if len(board.configurations) > 1:
         second = board.configurations[1]
         found = board.against_winner[second.label]
-        sentences.append(f"It is {_beside(found)} ahead of the second, {second.label}: "
-                         f"{_verdict(found, len(board.against_winner))}.")
-        if tied := tied_with_winner(board):
-            sentences.append(f"{_listed([item.label for item in tied])} cannot be distinguished from the "
-                             "winner on these test images.")
+        sentences.append(f"It is {_beside(found)} ahead of the second, {second.label}: {_verdict(found)}.")
+        tied = tied_with_winner(board)
+        if board.noise is not None and len(tied) > 1:
+            sentences.append(f"Whether the winner is better is undecided for {_listed([item.label for item in tied])}.")
     if winner.is_ensemble and board.single and board.single[0] is not board.configurations[1]:
         best = board.single[0]
         found = board.against_winner[best.label]
-        sentences.append(f"The best single model, {best.label}, is {_beside(found)} below it: "
-                         f"{_verdict(found, len(board.against_winner))}.")
-    if len(winner.runs) == 1:
-        sentences.append("Only one seed was run, so the variation between trainings is not known.")
+        sentences.append(f"The best single model, {best.label}, is {_beside(found)} below it: {_verdict(found)}.")
+    if board.noise is None and len(board.configurations) > 1:
+        sentences.append("Every configuration was trained once. Another training of the same configuration could score "
+                         "higher or lower, so nothing here is decided between configurations.")
     return sentences
 
 
 def tied_with_winner(board: Board) -> list[Configuration]:
-    """Configurations whose difference from the winner does not hold up, corrected for all comparisons with it."""
+    """Configurations whose difference from the winner does not hold up."""
     return [board.by_label[label] for label, comparison in board.against_winner.items() if not holds_up(comparison)]
 
 
 def recommendations(board: Board, memory_budget_mb: float | None) -> list[Advice]:
     """The best quality, the best within a memory budget, and what to avoid."""
     winner = board.winner
-    advice = [Advice("For best quality", f"{winner.label}: {_score(winner)}.")]
+    advice = [Advice("For best quality", f"{winner.label}: {_score(board, winner)}.")]
     if winner.is_ensemble and board.single:
         best = board.single[0]
-        advice.append(Advice("For best quality with one encoder", f"{best.label}: {_score(best)}."))
+        advice.append(Advice("For best quality with one encoder", f"{best.label}: {_score(board, best)}."))
     advice.append(_least_memory(board) if memory_budget_mb is None else _within_budget(board, memory_budget_mb))
     avoid = [*_beaten_decoders(board), *_far_layers(board), *_small_gains(board)]
     return [*advice, Advice("What to avoid", " ".join(avoid) or "Nothing stands out on these test images.")]
@@ -67,8 +66,8 @@ def _least_memory(board: Board) -> Advice:
     if not used:
         return Advice("For the least memory", NOT_OWN)
     least = min(used, key=lambda item: used[item])
-    return Advice("For the least memory", f"{least.label}: {_score(least)} with {used[least]:,.0f} MB while training. "
-                                          "(--memory-budget MB finds the best that fits.)")
+    return Advice("For the least memory", f"{least.label}: {_score(board, least)} with {used[least]:,.0f} MB while "
+                                          "training. (--memory-budget MB finds the best that fits.)")
 
 
 def _within_budget(board: Board, budget_mb: float) -> Advice:
@@ -81,22 +80,23 @@ def _within_budget(board: Board, budget_mb: float) -> Advice:
     if not fitting:
         return Advice(title, "No configuration trained within this budget.")
     best = fitting[0]
-    return Advice(title, f"{best.label}: {_score(best)}, with {used[best]:,.0f} MB while training.")
+    return Advice(title, f"{best.label}: {_score(board, best)}, with {used[best]:,.0f} MB while training.")
 
 
 def _beaten_decoders(board: Board) -> list[str]:
-    """Decoders that are beaten at every layer with several decoders; all comparisons are corrected as one family."""
+    """Decoders that are beaten at every layer with several decoders, and the learning rate that they were run with."""
     groups = [items for items in group_by(board.single, lambda item: (item.encoder, item.settings)).values()
               if len({item.decoder for item in items}) > 1]
-    found = board.family([(items[0], item) for items in groups for item in items])
-    beaten = {label for (_, label), comparison in found.items() if holds_up(comparison)}
+    beaten = {item.label for items in groups for item in items[1:] if holds_up(board.compare(items[0], item))}
     if len({items[0].encoder for items in groups}) < 2:
         return []
     sentences = []
     by_decoder = group_by([item for items in groups for item in items], lambda item: item.decoder)
     for decoder, mine in sorted(by_decoder.items()):
         if len({item.encoder for item in mine}) > 1 and all(item.label in beaten for item in mine):
-            sentences.append(f"The {decoder} decoder: at every layer another one is better, and that holds up.")
+            rates = sorted({float(item.parameters["lr"]) for item in mine})
+            at = f" with lr={rates[0]:g}, which was not tuned" if len(rates) == 1 else ""
+            sentences.append(f"The {decoder} decoder{at}: at every layer another one is better, and that holds up.")
     return sentences
 
 
@@ -120,11 +120,11 @@ def _small_gains(board: Board) -> list[str]:
         return []
     found = board.against_winner[single.label if ensemble is board.winner else ensemble.label]
     return [f"Ensembles: the best gains {gain:+.2f} dB over the best single model for "
-            f"{ensemble.cost('encoder_passes') or 0:.0f} encoder passes; {_verdict(found, len(board.against_winner))}."]
+            f"{ensemble.cost('encoder_passes') or 0:.0f} encoder passes; {_verdict(found)}."]
 
 
-def _score(item: Configuration) -> str:
-    interval = item.interval
+def _score(board: Board, item: Configuration) -> str:
+    interval = board.interval(item)
     sure = f" (95 % interval {interval.low:.2f} to {interval.high:.2f})" if interval else ""
     ssim = item.mean("ssim")
     return f"{item.psnr.mean:.2f} dB PSNR{sure}" + (f", SSIM {ssim:.3f}" if ssim is not None else "")
@@ -136,14 +136,18 @@ def _beside(found: Comparison) -> str:
     return f"{found.difference:.2f} dB{sure}"
 
 
-def _verdict(found: Comparison, family: int) -> str:
-    """Whether a difference holds up, with its corrected p and the number of comparisons."""
-    if found.images == 1:
-        return "one test image is not enough to tell"
-    p = found.p if found.p_corrected is None else found.p_corrected
-    corrected = f", corrected for {family} comparisons" if family > 1 else ""
-    test = f"Wilcoxon p = {p:.2g}{corrected}, {found.images} test images"
-    return f"the difference holds up ({test})" if holds_up(found) else f"that may be chance ({test})"
+def _verdict(found: Comparison) -> str:
+    """Whether a difference holds up: what the images say and what the seeds say."""
+    if found.images < FEWEST_IMAGES:
+        return f"{found.images} test image{'s are' if found.images > 1 else ' is'} not enough to tell"
+    corrected = f", corrected for all {found.family:,} pairs" if found.family > 1 else ""
+    test = f"p = {found.p:.2g}{corrected}; {found.images} test images"
+    if found.noise is None:
+        if trainings_differ(found):
+            return f"these two trained networks differ ({test}), but one seed each says nothing of other trainings"
+        return f"these two trained networks cannot be distinguished ({test})"
+    seeds = f"{test}, seeds: {found.seeds[0]} and {found.seeds[1]}"
+    return f"the difference holds up ({seeds})" if holds_up(found) else f"that may be chance ({seeds})"
 
 
 def _listed(labels: Sequence[str], most: int = 4) -> str:

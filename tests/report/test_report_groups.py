@@ -22,7 +22,7 @@ from inversion.tracking.connection import connect
 
 def read(made: Any) -> tuple[StudyData, list[Board]]:
     data = collect(connect(), made.finish())
-    return data, make_boards(data.runs)
+    return data, make_boards(data.runs, seed_sd=0.01)
 
 
 def document(weights: str, content: dict[str, str], **identity: Any) -> dict[str, Any]:

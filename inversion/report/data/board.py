@@ -10,12 +10,14 @@ from typing import TypeVar
 from inversion.report.data.comparable import Group, distinguished, groups_of, identity_of, title_of
 from inversion.report.data.configuration import Configuration, plain_name
 from inversion.report.data.study import ReportRun
-from inversion.report.stats.comparisons import Comparison, compare_all_pools, compare_family, compare_pools
+from inversion.report.stats.comparisons import AllPairs, Comparison, compare_pools
+from inversion.report.stats.intervals import Interval, pool_interval
+from inversion.report.stats.seed_noise import SeedNoise, measure_seed_noise
 
 Key = TypeVar("Key", bound=Hashable)
 
 COMPARED = 60
-"""Number of configurations that are compared with each other (1,770 pairs)."""
+"""Number of configurations whose differences are listed (1,770 pairs)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,18 @@ class Board:
 
     group: Group
     configurations: Sequence[Configuration]
+    seed_sd: float | None = None
+    """Standard deviation between trainings in dB, if it is known from elsewhere."""
+
+    @cached_property
+    def noise(self) -> SeedNoise | None:
+        """The seed noise of these configurations: given, or measured on those with several seeds; else None."""
+        measured = measure_seed_noise(item.psnr for item in self.configurations)
+        return measured if self.seed_sd is None else SeedNoise(self.seed_sd)
+
+    def interval(self, item: Configuration) -> Interval | None:
+        """The 95 % interval of a configuration's mean PSNR; None for a single image."""
+        return pool_interval(item.psnr, self.noise)
 
     @property
     def title(self) -> str:
@@ -82,26 +96,38 @@ class Board:
         return group_by(self.single, lambda item: item.encoder)
 
     @cached_property
+    def _pairs(self) -> AllPairs:
+        return AllPairs({item.label: item.psnr for item in self.configurations}, self.noise)
+
+    @cached_property
     def comparisons(self) -> dict[tuple[str, str], Comparison]:
-        """Every pair of the best ``COMPARED`` configurations, paired by image, Holm-corrected over all pairs."""
-        return compare_all_pools({item.label: item.psnr for item in self.configurations[:COMPARED]})
+        """Every pair of the best ``COMPARED`` configurations."""
+        return self._pairs.among([item.label for item in self.configurations[:COMPARED]])
 
     @cached_property
     def against_winner(self) -> dict[str, Comparison]:
-        """The winner minus each other configuration, by the label of the other; one Holm family."""
-        found = self.family([(self.winner, item) for item in self.configurations[1:]])
-        return {label: comparison for (_, label), comparison in found.items()}
+        """The winner minus each other configuration, by the label of the other."""
+        return {item.label: self.compare(self.winner, item) for item in self.configurations[1:]}
 
-    def family(self, pairs: Iterable[tuple[Configuration, Configuration]]) -> dict[tuple[str, str], Comparison]:
-        """First minus second configuration of each pair, by labels, Holm-corrected over these pairs."""
-        labels = [(a.label, b.label) for a, b in pairs if a is not b]
-        return compare_family({name: self.by_label[name].psnr for pair in labels for name in pair}, labels)
+    def compare(self, a: Configuration, b: Configuration) -> Comparison:
+        """First minus second configuration, paired by image; Holm-corrected over all pairs of the board.
 
-    def compare(self, a: str, b: str) -> Comparison | None:
-        """Compares two configurations by label, paired by image, not corrected; None if one is not on this board."""
-        if a not in self.by_label or b not in self.by_label:
-            return None
-        return compare_pools(self.by_label[a].psnr, self.by_label[b].psnr)
+        Most pairs of a report are chosen by their scores (the best decoder of a layer, the winner), so that they are
+        corrected for all that could have been chosen.
+        """
+        return self._pairs.get(a.label, b.label)
+
+    def compare_alone(self, a: Configuration, b: Configuration) -> Comparison:
+        """The same, not corrected: for pairs that were fixed before the scores were seen."""
+        return compare_pools(a.psnr, b.psnr, self.noise)
+
+    def best_single(self, items: Iterable[Configuration]) -> Configuration | None:
+        """The best single model of some configurations, by validation PSNR.
+
+        By test PSNR if one has no validation PSNR. A reference that is chosen by its test scores would be too good.
+        """
+        single = [item for item in items if not item.is_ensemble]
+        return _best(single) if single else None
 
 
 def group_by(items: Iterable[Configuration], key: Callable[[Configuration], Key]) -> dict[Key, list[Configuration]]:
@@ -112,8 +138,10 @@ def group_by(items: Iterable[Configuration], key: Callable[[Configuration], Key]
     return found
 
 
-def make_boards(runs: Iterable[ReportRun]) -> list[Board]:
+def make_boards(runs: Iterable[ReportRun], seed_sd: float | None = None) -> list[Board]:
     """Groups the scored runs into boards of comparable configurations, largest first.
+
+    ``seed_sd`` is the standard deviation between trainings in dB; None to measure it on configurations with seeds.
 
     Runs that were scored on different test images never share a board, whatever their digests say.
     """
@@ -121,7 +149,7 @@ def make_boards(runs: Iterable[ReportRun]) -> list[Board]:
     groups: dict[tuple[Group, frozenset[str]], list[ReportRun]] = {}
     for run, group in zip(scored, groups_of([run.document for run in scored]), strict=True):
         groups.setdefault((group, run.images), []).append(run)
-    boards = [Board(group, _configurations(members)) for (group, _), members in groups.items()]
+    boards = [Board(group, _configurations(members), seed_sd) for (group, _), members in groups.items()]
     return sorted(boards, key=lambda board: (-len(board.configurations), board.group))
 
 

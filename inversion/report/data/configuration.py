@@ -14,7 +14,7 @@ from inversion.config.resolve import run_name
 from inversion.config.run_config import RunConfig
 from inversion.metrics import count_exact, counted
 from inversion.report.data.study import ReportRun
-from inversion.report.stats.intervals import Interval, SeedPool, pool_interval, pool_seeds
+from inversion.report.stats.pools import SeedPool, pool_seeds
 from inversion.tracking.study import SIDE_BY_SIDE
 
 CHOICES = frozenset({"encoder", "layer", "decoder", "fusion", "decoder_options", "seed"})
@@ -96,11 +96,6 @@ class Configuration:
         pool = self.pool("psnr")
         assert pool is not None  # noqa: S101  boards contain scored runs only
         return pool
-
-    @cached_property
-    def interval(self) -> Interval | None:
-        """The 95 % interval of its mean PSNR; None for a single image."""
-        return pool_interval(self.psnr)
 
     def mean(self, metric: str) -> float | None:
         """Mean over images and seeds."""

@@ -11,7 +11,7 @@ from inversion.report.data.board import Board
 from inversion.report.data.configuration import Configuration
 from inversion.report.data.study import StudyData, shared_parameters
 from inversion.report.published._figures import Figure, Figures, Table
-from inversion.report.stats.comparisons import holds_up
+from inversion.report.stats.comparisons import outcome
 from inversion.report.tables.published import published_note
 from inversion.report.tables.table import ReportTable, Shown
 
@@ -35,6 +35,9 @@ PARAMETERS = {"image size": ("image_size",), "cropped to": ("image_size",), "lea
 SPLITS = {"training images": "train", "validation images": "val", "test images": "test"}
 
 NO_COUNTERPART = "no counterpart"
+
+VERDICTS = {"yes": "holds up", "one seed": "one seed: undecided", "no": "may be chance"}
+"""By the outcome of a comparison."""
 
 Line = dict[str, Any]
 
@@ -101,11 +104,11 @@ def _by_ssim(items: Sequence[Configuration]) -> list[Configuration]:
 def _of_comparisons(figures: Figures, board: Board) -> Iterator[Line]:
     for item in figures.comparisons:
         a, b = board.chosen.get(item.a), board.chosen.get(item.b)
-        found = board.compare(a.label, b.label) if a and b else None
-        yield _line(item.section, f"{item.a} less {item.b}", item.difference, "dB",
-                    found.difference if found else None)
-        verdict = None if found is None else "holds up" if holds_up(found) else "may be chance"
-        yield {"section": item.section, "what": f"{item.a} less {item.b}: significant", "published": None, "here": None,
+        found = board.compare_alone(a, b) if a and b else None
+        pair = f"{item.a} minus {item.b}"
+        yield _line(item.section, pair, item.difference, "dB", found.difference if found else None)
+        verdict = None if found is None else VERDICTS[outcome(found)]
+        yield {"section": item.section, "what": f"{pair}: significant", "published": None, "here": None,
                "told": "yes" if item.significant else "no", "why": verdict or "not run", "unit": ""}
 
 

@@ -28,7 +28,7 @@ def ranking(board: Board) -> go.Figure:
     figure = _figure(height=120 + 20 * len(board.configurations))
     for decoder, colour in _colours(board).items():
         items = [item for item in board.configurations if item.decoder == decoder]
-        intervals = [item.interval for item in items]
+        intervals = [board.interval(item) for item in items]
         means = [item.psnr.mean for item in items]
         figure.add_scatter(
             x=means, y=[item.label for item in items], mode="markers", name=decoder,

@@ -1,8 +1,11 @@
-"""Paired comparisons of configurations on the same test images: Wilcoxon's test, effect size and Holm's correction.
+"""Paired comparisons of configurations on the same test images, corrected for their number (Holm).
 
-Some images are hard for every configuration, so two configurations are compared image by image. The standard deviation
-over images, by which the published study judges differences, is not the uncertainty of a difference.
-``docs/statistics.md`` explains each choice, with sources.
+Some images are hard for every configuration, so two configurations are compared image by image. Training is random,
+too: the same configuration with another seed has another mean. The standard error of a difference has both parts,
+
+    t = mean(a - b) / sqrt(v_images + v_seeds)
+
+``docs/statistics.md`` explains each choice, with sources; ``benchmarks/error_rates.py`` measures the error rates.
 """
 
 from __future__ import annotations
@@ -10,36 +13,27 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from scipy import stats  # type: ignore[import-untyped]
 
-from inversion.report.stats.intervals import (
-    LEVEL,
-    Array,
-    Interval,
-    SeedPool,
-    interval_between,
-    pool_seeds,
-    stretched_percentiles,
-    variance_of_mean,
-)
+from inversion.report.stats.intervals import LEVEL, Estimate, Interval, estimate
+from inversion.report.stats.pools import Array, SeedPool, pool_seeds
+from inversion.report.stats.seed_noise import SeedNoise
 
 SIGNIFICANT = 0.05
 
-Pair = tuple[str, str]
-Key = TypeVar("Key")
-
-_BATCH = 256
-"""Pairs whose resamples are in memory at once: 20 MB."""
-
-EXACT_UP_TO = 50
-"""Up to this number of nonzero differences, p is exact (ties included); above it, the normal approximation is used."""
+FEWEST_IMAGES = 6
+"""With fewer test images, no difference holds up: t assumes that a mean over images is close to normal."""
 
 DECIMALS = 9
-"""Differences are rounded to this many decimals before ranking, so that floating-point error does not break ties."""
+"""Differences are rounded to this many decimals, so that floating-point error is not a difference."""
+
+Pair = tuple[str, str]
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -48,38 +42,73 @@ class Comparison:
 
     Attributes:
         images: Number of test images.
-        difference: Mean of ``a - b``.
-        interval: 95 % bootstrap interval of ``difference``; None for one image.
-        p: Two-sided p of Wilcoxon's signed-rank test.
-        effect: Rank-biserial correlation, -1…1.
+        estimate: Mean of ``a - b`` with its standard error.
+        effect: Rank-biserial correlation, -1…1: 1 if ``a`` is ahead on every image.
+        seeds: Number of seeds of ``a`` and of ``b``.
+        noise: The seed noise that the standard error includes. None if it is not known: the comparison then holds for
+            the trained networks, and says nothing of the configurations.
         p_corrected: p after Holm's correction within the family of comparisons; None for a single comparison.
-        seeds: Number of seeds of ``a`` and of ``b``. With one seed, the interval does not include how that
-            configuration varies between trainings; ``p`` never does.
+        family: Number of comparisons in that family.
     """
 
     images: int
-    difference: float
-    interval: Interval | None
-    p: float
+    estimate: Estimate
     effect: float
-    p_corrected: float | None = None
     seeds: tuple[int, int] = (1, 1)
+    noise: SeedNoise | None = None
+    p_corrected: float | None = None
+    family: int = 1
+
+    @property
+    def difference(self) -> float:
+        """Mean of ``a - b``."""
+        return self.estimate.mean
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """The 95 % interval of this difference alone; None for one image."""
+        return self.estimate.interval()
+
+    @cached_property
+    def simultaneous(self) -> Interval | None:
+        """The interval that holds at 95 % together with those of all other comparisons of the family (Bonferroni)."""
+        return self.estimate.interval(1 - (1 - LEVEL) / self.family)
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of the paired t test; corrected if the comparison belongs to a family."""
+        return self.estimate.p if self.p_corrected is None else self.p_corrected
+
+    @property
+    def is_decidable(self) -> bool:
+        """Whether it can say anything of the configurations: the seed noise is known, and there are enough images."""
+        return self.noise is not None and self.images >= FEWEST_IMAGES
 
     def reversed(self) -> Comparison:
         """The same comparison with ``a`` and ``b`` swapped."""
-        turned = self.interval and Interval(-self.interval.high, -self.interval.low)
-        return replace(self, difference=-self.difference, interval=turned, effect=-self.effect,
+        return replace(self, estimate=replace(self.estimate, mean=-self.difference), effect=-self.effect,
                        seeds=self.seeds[::-1])
 
 
 def holds_up(comparison: Comparison) -> bool:
-    """Whether a difference is significant: p (corrected, if available) is below 0.05, and the interval excludes 0."""
-    p = comparison.p if comparison.p_corrected is None else comparison.p_corrected
-    return p < SIGNIFICANT and comparison.interval is not None and 0.0 not in comparison.interval
+    """Whether the configurations differ: p (corrected, if in a family) is below 0.05 with the seed noise included."""
+    return comparison.is_decidable and comparison.p < SIGNIFICANT
+
+
+def trainings_differ(comparison: Comparison) -> bool:
+    """Whether the trained networks differ on such images; the configurations need not, where the noise is unknown."""
+    return comparison.images >= FEWEST_IMAGES and comparison.p < SIGNIFICANT
+
+
+def outcome(comparison: Comparison) -> str:
+    """``yes`` if the configurations differ, ``one seed`` if only the trained networks are known to, else ``no``."""
+    if holds_up(comparison):
+        return "yes"
+    return "one seed" if comparison.noise is None and trainings_differ(comparison) else "no"
 
 
 def compare(a: pd.Series, b: pd.Series) -> Comparison:
-    """Compares the scores of two runs; both series are indexed by image name, in any order.
+    """Compares the scores of two trained networks; both series are indexed by image name, in any order.
 
     Raises:
         ValueError: different images, a duplicate image, or a score that is not finite.
@@ -87,143 +116,103 @@ def compare(a: pd.Series, b: pd.Series) -> Comparison:
     return compare_pools(pool_seeds({0: a}), pool_seeds({0: b}))
 
 
-def compare_pools(a: SeedPool, b: SeedPool) -> Comparison:
-    """Compares two configurations, each with one seed or several.
-
-    If both have the same seeds, seeds are compared in pairs; different seeds are resampled independently. For one seed
-    against several, only the several are resampled, so the interval is too narrow.
+def compare_pools(a: SeedPool, b: SeedPool, noise: SeedNoise | None = None) -> Comparison:
+    """Compares two configurations, each with one seed or several; not corrected.
 
     Raises:
         ValueError: different images.
     """
-    return _compare_pairs({"a": a, "b": b}, [("a", "b")])["a", "b"]
-
-
-def compare_all(scores: pd.DataFrame) -> dict[Pair, Comparison]:
-    """Every pair of columns (configurations) over the rows (images), Holm-corrected over all pairs.
-
-    Raises:
-        ValueError: a duplicate image, or a score that is not finite.
-    """
-    return compare_all_pools({str(name): pool_seeds({0: scores[name]}) for name in scores.columns})
-
-
-def compare_all_pools(pools: Mapping[str, SeedPool]) -> dict[Pair, Comparison]:
-    """Every pair of configurations, Holm-corrected over all pairs.
-
-    Raises:
-        ValueError: different images.
-    """
-    return compare_family(pools, list(itertools.combinations(pools, 2)))
-
-
-def compare_family(pools: Mapping[str, SeedPool], pairs: Sequence[Pair]) -> dict[Pair, Comparison]:
-    """The given pairs of configurations, Holm-corrected over these.
-
-    Raises:
-        ValueError: different images.
-    """
-    return correct(_compare_pairs(pools, pairs))
+    if not a.table.index.equals(b.table.index):
+        raise ValueError("a and b were scored on different images")
+    differences = (a.values.mean(axis=1) - b.values.mean(axis=1)).round(DECIMALS)
+    seed_variance = noise.variance_of_mean(a) + noise.variance_of_mean(b) if noise else 0.0
+    return Comparison(len(differences), estimate(differences, seed_variance, noise), rank_biserial(differences),
+                      (a.n, b.n), noise)
 
 
 def correct(comparisons: Mapping[Key, Comparison]) -> dict[Key, Comparison]:
     """Treats comparisons as one family: fills in ``p_corrected`` (Holm)."""
-    corrected = holm([comparison.p for comparison in comparisons.values()])
-    return {key: replace(comparison, p_corrected=p)
+    corrected = holm(np.array([comparison.estimate.p for comparison in comparisons.values()]))
+    return {key: replace(comparison, p_corrected=float(p), family=len(comparisons))
             for (key, comparison), p in zip(comparisons.items(), corrected, strict=True)}
 
 
-def _compare_pairs(pools: Mapping[str, SeedPool], pairs: Sequence[Pair]) -> dict[Pair, Comparison]:
-    if not pairs:
-        return {}
-    names = {name: pool.table.index for name, pool in pools.items()}
-    first = next(iter(names))
-    for name, index in names.items():
-        if not index.equals(names[first]):
-            raise ValueError(f"{first} and {name} were scored on different images")
-    found: dict[Pair, Comparison] = {}
-    for start in range(0, len(pairs), _BATCH):
-        found |= _compare_batch(pools, pairs[start:start + _BATCH])
-    return found
+class AllPairs:
+    """The differences between all configurations, as one family.
 
-
-def _compare_batch(pools: Mapping[str, SeedPool], pairs: Sequence[Pair]) -> dict[Pair, Comparison]:
-    scores = {name: pools[name].values.mean(axis=1) for pair in pairs for name in pair}
-    differences = np.column_stack([scores[a] - scores[b] for a, b in pairs])
-    estimates = differences.mean(axis=0)
-    by_seed = [_seed_variances(pools[a], pools[b]) for a, b in pairs]
-    variances = np.vstack([variance_of_mean(differences), np.array([variance for variance, _ in by_seed]).T])
-    counts = np.vstack([np.full(len(pairs), float(len(differences))), np.array([count for _, count in by_seed]).T])
-    resampled = np.column_stack([pools[a].resampled - pools[b].resampled for a, b in pairs])
-    ends = stretched_percentiles(resampled, estimates, variances, counts, LEVEL)
-    ranks = signed_ranks(differences)
-    return {pair: Comparison(images=len(differences), difference=float(estimates[i]),
-                             interval=interval_between(len(differences), ends[0][i], ends[1][i]),
-                             p=wilcoxon_p(ranks[:, i]), effect=rank_biserial(ranks[:, i]),
-                             seeds=(pools[pair[0]].n, pools[pair[1]].n))
-            for i, pair in enumerate(pairs)}
-
-
-def _seed_variances(a: SeedPool, b: SeedPool) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Squared standard errors due to the seeds of a and b, and the numbers of seeds; paired if the seeds are equal."""
-    of_a, of_b = a.values.mean(axis=0), b.values.mean(axis=0)
-    if a.seeds == b.seeds:
-        return (float(variance_of_mean(of_a - of_b)), 0.0), (a.n, 1.0)
-    return (float(variance_of_mean(of_a)), float(variance_of_mean(of_b))), (a.n, b.n)
-
-
-def signed_ranks(differences: Array) -> Array:
-    """Signed ranks of absolute differences; zeros are dropped (rank 0), ties share their mean rank.
-
-    Along the first axis of ``(images, …)``. Wilcoxon, 1945.
+    A comparison that was chosen by looking at the scores, such as the best configuration with another one, has to be
+    corrected for all comparisons that could have been chosen. All pairs of n configurations are ``n (n - 1) / 2``.
     """
-    rounded = differences.round(DECIMALS)
-    sizes = np.abs(rounded)
-    zeros = (sizes == 0).sum(axis=0)
-    return np.asarray(np.sign(rounded) * (stats.rankdata(sizes, axis=0) - zeros), np.float64)
+
+    def __init__(self, pools: Mapping[str, SeedPool], noise: SeedNoise | None = None) -> None:
+        """Args:
+            pools: The scores of each configuration.
+            noise: The seed noise; None if it is not known.
+
+        Raises:
+            ValueError: configurations were scored on different images.
+        """
+        names = list(pools)
+        for name in names[1:]:
+            if not pools[name].table.index.equals(pools[names[0]].table.index):
+                raise ValueError(f"{names[0]} and {name} were scored on different images")
+        self._pools, self._noise = pools, noise
+        self._row = {name: number for number, name in enumerate(names)}
+        self.family = len(names) * (len(names) - 1) // 2
+        self._corrected = self._correct() if self.family else np.ones((len(names), len(names)))
+
+    def get(self, a: str, b: str) -> Comparison:
+        """``a - b`` with p corrected for all pairs."""
+        found = compare_pools(self._pools[a], self._pools[b], self._noise)
+        return replace(found, p_corrected=float(self._corrected[self._row[a], self._row[b]]), family=self.family)
+
+    def among(self, names: Sequence[str]) -> dict[Pair, Comparison]:
+        """Every pair of some of the configurations; corrected for all pairs nevertheless."""
+        return {pair: self.get(*pair) for pair in itertools.combinations(names, 2)}
+
+    def _correct(self) -> Array:
+        """Corrected p of every pair, ``(n, n)``, without a loop over the pairs."""
+        scores = np.stack([pool.values.mean(axis=1) for pool in self._pools.values()])  # (n, images)
+        scores = scores - scores.mean(axis=0)  # what all share cancels in differences, and would cost digits
+        images = scores.shape[1]
+        means = scores.mean(axis=1)
+        differences = np.subtract.outer(means, means).round(DECIMALS)
+        variances, freedom = np.zeros_like(differences), images - 1.0
+        if images > 1:
+            covariances = np.cov(scores)
+            own = np.diagonal(covariances)
+            variances += np.maximum(np.add.outer(own, own) - 2 * covariances, 0.0) / images
+        if self._noise is not None:
+            by_seed = np.array([self._noise.variance_of_mean(pool) for pool in self._pools.values()])
+            variances += np.add.outer(by_seed, by_seed)
+            freedom = min(freedom, self._noise.freedom)
+        upper = np.triu_indices(len(means), 1)
+        p = np.ones(len(upper[0]))
+        differ = np.abs(differences[upper]) > 0
+        if freedom >= 1:
+            t = np.abs(differences[upper][differ]) / np.sqrt(np.maximum(variances[upper][differ], 1e-300))
+            p[differ] = 2 * stats.t.sf(t, freedom)
+        corrected = np.ones_like(differences)
+        corrected[upper] = holm(p)
+        return np.asarray(np.minimum(corrected, corrected.T), np.float64)
 
 
-def wilcoxon_p(ranks: Array) -> float:
-    """Two-sided p of signed ranks ``(images,)``: the probability of a sum at least as uneven if signs were random.
-
-    1 if all differences are zero. With fewer than six differences no p is below 0.05.
-    """
-    sizes = np.abs(ranks[ranks != 0])
-    if not len(sizes):
-        return 1.0
-    centre = sizes.sum() / 2
-    away = abs(float(ranks[ranks > 0].sum()) - centre)
-    if len(sizes) <= EXACT_UP_TO:
-        return _exact_p(sizes, centre - away)
-    deviation = float(np.sqrt((sizes**2).sum())) / 2
-    return min(1.0, float(2 * stats.norm.sf(away / deviation)))
+def holm(p: Array) -> Array:
+    """Corrected p values that control the family-wise error rate. Holm, 1979."""
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty_like(p)
+    corrected[order] = np.maximum.accumulate(np.minimum(1.0, (len(p) - np.arange(len(p))) * p[order]))
+    return corrected
 
 
-def _exact_p(sizes: Array, smaller: float) -> float:
-    """Share of all ``2^n`` sign assignments with a rank sum of at most ``smaller``; ranks are multiples of 0.5."""
-    doubled = np.rint(2 * sizes).astype(int)
-    ways = np.zeros(doubled.sum() + 1)
-    ways[0] = 1
-    for size in doubled:
-        ways[size:] = ways[size:] + ways[:-size]
-    tail = ways[: round(2 * smaller) + 1].sum() / 2.0 ** len(sizes)
-    return min(1.0, float(2 * tail))
-
-
-def rank_biserial(ranks: Array) -> float:
+def rank_biserial(differences: Array) -> float:
     """Matched-pairs rank-biserial correlation, -1…1: the favourable share of the rank sum minus the unfavourable.
 
-    1 if every difference is positive, 0 if all are zero. Kerby, 2014.
+    Ranks are of absolute differences; zeros are left out, ties share their mean rank. 1 if every difference is
+    positive, 0 if all are zero. Kerby, 2014.
     """
-    total = float(np.abs(ranks).sum())
-    return float(ranks.sum()) / total if total else 0.0
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Corrected p values that control the family-wise error rate. Holm, 1979."""
-    order = sorted(range(len(p)), key=lambda index: p[index])
-    corrected, largest = [0.0] * len(p), 0.0
-    for place, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p) - place) * p[index]))
-        corrected[index] = largest
-    return corrected
+    differing = differences[differences != 0]
+    if not len(differing):
+        return 0.0
+    ranks = stats.rankdata(np.abs(differing))
+    return float((np.sign(differing) * ranks).sum() / ranks.sum())

@@ -6,7 +6,7 @@ from typing import Any
 
 from inversion.report.data.board import Board, group_by
 from inversion.report.data.configuration import MEMORY, Configuration
-from inversion.report.stats.comparisons import holds_up
+from inversion.report.stats.comparisons import outcome
 from inversion.report.tables.rankings import PSNR, RUN
 from inversion.report.tables.table import ReportTable, Shown
 
@@ -18,7 +18,7 @@ NOTE = ("Cost per dB is (cost − cost of the reference) / (PSNR − PSNR of the
         "test set, GFLOPs per image, and MB of memory during evaluation. The two references have the same other "
         f"parameters: {REFERENCE} with the same decoder, and the best single model{{best}}. \"none\": nothing is "
         "gained; \"not run\": the reference was not run; a negative cost is saved in addition to the gain. Whether a "
-        "gain holds up is decided as in the tables above (Holm, over all gains in this table). \"shared\": memory on a "
+        "gain holds up is decided as in the tables above. \"shared\": memory on a "
         "CPU or of runs trained side by side is not that of one run, and is left out.")
 
 
@@ -28,16 +28,13 @@ def costs(board: Board) -> ReportTable:
     single = group_by(board.single, lambda item: item.settings)
     references = {"reference": {item: next(iter(same.get(item.same_decoder, [])), None)
                                 for item in board.configurations},
-                  "best": {item: next(iter(single.get(item.settings, [])), None) for item in board.configurations}}
-    found = board.family(dict.fromkeys((item, other) for chosen in references.values()
-                                       for item, other in chosen.items() if other is not None))
+                  "best": {item: board.best_single(single.get(item.settings, [])) for item in board.configurations}}
     rows = []
     for item in board.configurations:
         row: dict[str, Any] = {"configuration": item.label, "psnr": item.psnr.mean, "psnr_std": item.std("psnr")}
         for name, chosen in references.items():
             other = chosen[item]
-            comparison = found.get((item.label, other.label)) if other else None
-            holds = None if comparison is None else "yes" if holds_up(comparison) else "no"
+            holds = outcome(board.compare(item, other)) if other and other is not item else None
             row |= {**_fields(name, item, other), f"{name}_holds": holds}
         rows.append(row)
     best = {other.label for other in references["best"].values() if other}

@@ -12,16 +12,13 @@ from enum import StrEnum
 from typing import Protocol
 
 from inversion.report.data.board import Board
-from inversion.report.stats.comparisons import Comparison, correct, holds_up
+from inversion.report.stats.comparisons import Comparison, correct, holds_up, trainings_differ
 from inversion.report.tables.table import ReportTable, Shown
 
 Pair = tuple[str, str]
 
 MARGIN_DB = 0.5
 """The difference that the published study considers significant."""
-
-FEWEST_IMAGES = 6
-"""Fewest test images for a verdict by intervals. With five, no p can be below 0.05 (the smallest is 0.0625)."""
 
 
 class Evidence(Protocol):
@@ -32,6 +29,9 @@ class Evidence(Protocol):
 
     def score(self, configuration: str) -> float | None:
         """Mean test PSNR in dB; None if it was not run."""
+
+    def validation(self, configuration: str) -> float | None:
+        """Mean validation PSNR in dB; None if it was not run or not validated."""
 
     def compare(self, a: str, b: str) -> Comparison | None:
         """PSNR of ``a`` minus ``b``, paired by image, not corrected; None if one was not run."""
@@ -89,11 +89,11 @@ class Judgement:
     missing: tuple[str, ...]
 
 
-@dataclass(frozen=True)
 class BoardEvidence:
     """The configurations of a board by plain name; of several variants, the one that the board chose."""
 
-    board: Board
+    def __init__(self, board: Board) -> None:
+        self.board = board
 
     def configurations(self) -> Collection[str]:
         """Configurations with test scores."""
@@ -104,10 +104,15 @@ class BoardEvidence:
         item = self.board.chosen.get(configuration)
         return item.psnr.mean if item else None
 
+    def validation(self, configuration: str) -> float | None:
+        """Mean validation PSNR in dB; None if it was not run or not validated."""
+        item = self.board.chosen.get(configuration)
+        return item.best_validation if item else None
+
     def compare(self, a: str, b: str) -> Comparison | None:
-        """PSNR of ``a`` less that of ``b``, paired by image; None if one was not run."""
+        """PSNR of ``a`` minus ``b``, paired by image, not corrected; None if one was not run."""
         first, second = self.board.chosen.get(a), self.board.chosen.get(b)
-        return self.board.compare(first.label, second.label) if first and second else None
+        return self.board.compare_alone(first, second) if first and second else None
 
     def cost(self, configuration: str, metric: str) -> float | None:
         """A metric of the run; None if it is not known."""
@@ -139,6 +144,8 @@ def every_first_is_better(evidence: Evidence, pairs: Sequence[Pair]) -> Judged:
     Supported if every difference holds up, contradicted if the opposite of one holds up, undecided otherwise.
     """
     found, missing = family(evidence, pairs)
+    if one_seed := of_trainings(found):
+        return verdict_of([one_seed], missing)
     held = {pair: item for pair, item in found.items() if holds_up(item) and item.difference > 0}
     opposed = {pair: item for pair, item in found.items() if holds_up(item) and item.difference < 0}
     unclear = {pair: item for pair, item in found.items() if pair not in held and pair not in opposed}
@@ -156,25 +163,32 @@ def every_first_is_better(evidence: Evidence, pairs: Sequence[Pair]) -> Judged:
 def no_first_gains_much(evidence: Evidence, pairs: Sequence[Pair], required: Sequence[str] = ()) -> Judged:
     """Claim: in no pair, the first is more than ``MARGIN_DB`` above the second.
 
-    Supported if the interval of every difference is entirely below the margin, contradicted if one is entirely above it
-    and the difference holds up. Undecided otherwise, if a ``required`` configuration was not run, or with fewer than
-    ``FEWEST_IMAGES`` test images.
+    The intervals hold together for all pairs. Supported if every one is entirely below the margin, contradicted if one
+    is entirely above it. Undecided otherwise, if a ``required`` configuration was not run, or if the seed noise is not
+    known.
     """
     found, missing = family(evidence, pairs, required)
     if not found:
         return verdict_of([], missing)
-    much = {pair: item for pair, item in found.items()
-            if holds_up(item) and item.interval is not None and item.interval.low > MARGIN_DB}
-    little = [item for item in found.values() if enough(item) and item.interval and item.interval.high < MARGIN_DB]
+    if one_seed := of_trainings(found):
+        return verdict_of([one_seed], missing)
+    between = {pair: item.simultaneous for pair, item in found.items() if item.is_decidable}
+    much = {pair: found[pair] for pair, interval in between.items() if interval and interval.low > MARGIN_DB}
+    little = [pair for pair, interval in between.items() if interval and interval.high < MARGIN_DB]
     most = max(much or found, key=lambda pair: found[pair].difference)
     sentences = [f"The largest gain: {describe(most, found[most])}.",
                  f"{len(little)} of {len(found)} gains are surely below {MARGIN_DB} dB, {len(much)} surely above."]
     return verdict_of(sentences, missing, contradicted=bool(much), supported=len(little) == len(found) and not missing)
 
 
-def enough(comparison: Comparison) -> bool:
-    """Whether there are enough test images for a verdict by intervals."""
-    return comparison.images >= FEWEST_IMAGES
+def of_trainings(found: Mapping[Pair, Comparison]) -> str:
+    """A sentence on pairs of which one training each is all that is known; empty if the seed noise is known."""
+    if not found or any(item.noise is not None for item in found.values()):
+        return ""
+    differing = sum(trainings_differ(item) for item in found.values())
+    most = max(found, key=lambda pair: abs(found[pair].difference))
+    return (f"One seed each: {differing} of {len(found)} pairs of trained networks differ, which says nothing of other "
+            f"trainings. The largest difference: {describe(most, found[most])}.")
 
 
 def family(evidence: Evidence, pairs: Sequence[Pair], required: Sequence[str] = (),
@@ -188,13 +202,12 @@ def family(evidence: Evidence, pairs: Sequence[Pair], required: Sequence[str] = 
 
 
 def describe(pair: Pair, comparison: Comparison) -> str:
-    """``vgg16:block1+wavelet less vgg16:block1+attention: +0.31 dB (+0.21 to +0.41, p = 0.0012, 100 images)``."""
+    """``vgg16:block1+wavelet minus vgg16:block1+attention: +0.31 dB (+0.21 to +0.41, p = 0.0012, 100 images)``."""
     between = ""
     if comparison.interval is not None:
         between = f"{comparison.interval.low:+.2f} to {comparison.interval.high:+.2f}, "
-    p = comparison.p if comparison.p_corrected is None else comparison.p_corrected
     images = f"{comparison.images} image{'s' if comparison.images != 1 else ''}"
-    return f"{pair[0]} less {pair[1]}: {comparison.difference:+.2f} dB ({between}p = {p:.2g}, {images})"
+    return f"{pair[0]} minus {pair[1]}: {comparison.difference:+.2f} dB ({between}p = {comparison.p:.2g}, {images})"
 
 
 def verdict_of(sentences: Sequence[str], missing: Sequence[str], *, contradicted: bool = False, supported: bool = False,

@@ -12,7 +12,7 @@ from inversion.errors import InversionError
 from inversion.models.encoders.catalog import parse_encoders
 from inversion.report.data.board import COMPARED, Board, group_by
 from inversion.report.data.configuration import Configuration
-from inversion.report.stats.comparisons import Comparison, holds_up
+from inversion.report.stats.comparisons import Comparison, outcome
 from inversion.report.tables.published import (
     PublishedStudy,
     degradation_columns,
@@ -31,9 +31,11 @@ DIFFERENCE = [Shown("difference (dB)", "{difference:+.2f}", "(reference)"),
 SEEDS = Shown("seeds", "{seeds_a} and {seeds_b}")
 LOCATIONS = Shown("feature locations", "{locations:,.0f}")
 
-HOLM = ("Differences are paired by test image, with their 95 % bootstrap interval and Wilcoxon's signed-rank test, "
-        "corrected for the number of comparisons in this table (Holm). All other parameters are equal on both "
-        "sides.")
+PAIRED = ("Differences are paired by test image, with their 95 % interval and the p of a paired t test that includes "
+          "the seed noise, corrected for all pairs of the leaderboard (Holm).")
+ONE_SEED = ("Every configuration has one seed: the intervals and p hold for the trained networks, \"one seed\" marks "
+            "those that differ, and nothing is known of other trainings of the same configurations.")
+EQUAL = "All other parameters are equal on both sides."
 
 Pairs = list[tuple[Configuration, Configuration]]
 Studies = Sequence[PublishedStudy]
@@ -56,7 +58,7 @@ def decoders(board: Board, studies: Studies = ()) -> ReportTable:
     shown = [Shown("layer", "{encoder}"), Shown("decoder", "{decoder}"), *_variant(rows), PSNR, SSIM,
              *difference_columns(rows), *published_columns(studies)]
     return ReportTable("decoders", "Which decoder?", shown, rows,
-                       f"The decoders of each layer, best first, with their difference from the best. {HOLM} "
+                       f"The decoders of each layer, best first, with their difference from the best. {_how(board)} "
                        f"{published_notes(studies, board)}".strip())
 
 
@@ -74,7 +76,7 @@ def architectures(board: Board, studies: Studies = ()) -> ReportTable:
     rows = _compared(board, pairs, studies)
     shown = [RUN, LOCATIONS, PSNR, SSIM, EVALUATION, *difference_columns(rows), *published_columns(studies)]
     return ReportTable("architectures", "Which architecture?", shown, rows,
-                       f"Each architecture at its shallowest layer, with {decoder}, against the best. {HOLM} "
+                       f"Each architecture at its shallowest layer, with {decoder}, against the best. {_how(board)} "
                        f"{published_notes(studies, board)}".strip())
 
 
@@ -90,14 +92,15 @@ def depth(board: Board, studies: Studies = ()) -> ReportTable:
     shown = [RUN, Shown("compared with", "{shallow}"), LOCATIONS, PSNR, Shown("degradation", "{degradation:+.1f} %"),
              *difference_columns(rows), *degradation_columns(studies)]
     return ReportTable("depth", "What does depth cost?", shown, rows,
-                       f"Degradation is the change of PSNR in percent, as in the published study. {HOLM} "
+                       f"Degradation is the change of PSNR in percent, as in the published study. {_how(board)} "
                        f"{published_notes(studies, board)}".strip())
 
 
 def ensembles(board: Board, studies: Studies = ()) -> ReportTable:
     """All ensembles against the best single model."""
-    single = group_by(board.single, lambda item: item.settings)
-    pairs = [(item, single[item.settings][0]) for item in board.ensembles if item.settings in single]
+    best_of = {settings: board.best_single(items)
+               for settings, items in group_by(board.single, lambda item: item.settings).items()}
+    pairs = [(item, other) for item in board.ensembles if (other := best_of.get(item.settings))]
     rows = _compared(board, pairs, studies)
     best = list(dict.fromkeys(other.label for _, other in pairs))
     beside = [Shown("compared with", "{beside}")] if len(best) > 1 else []
@@ -105,7 +108,8 @@ def ensembles(board: Board, studies: Studies = ()) -> ReportTable:
              *published_columns(studies)]
     return ReportTable("ensembles-against-best-single", "Are ensembles worth it?", shown, rows,
                        f"Each ensemble's difference from the best single model"
-                       f"{f', {best[0]}' if len(best) == 1 else ''}. {HOLM} {published_notes(studies, board)}".strip())
+                       f"{f', {best[0]}' if len(best) == 1 else ''}, chosen by validation PSNR. {_how(board)} "
+                       f"{published_notes(studies, board)}".strip())
 
 
 def resolution(board: Board, studies: Studies = ()) -> ReportTable:
@@ -121,7 +125,7 @@ def resolution(board: Board, studies: Studies = ()) -> ReportTable:
     shown = [LOCATIONS, Shown("best configuration", "{configuration}"), PSNR,
              Shown("degradation", "{degradation:+.1f} %"), *difference_columns(rows), *published_columns(studies)]
     return ReportTable("resolution", "Does resolution decide?", shown, rows,
-                       f"The best single model at each number of feature locations, against the finest. {HOLM} "
+                       f"The best single model at each number of feature locations, against the finest. {_how(board)} "
                        f"{published_notes(studies, board)}".strip())
 
 
@@ -150,21 +154,20 @@ def differences(board: Board) -> ReportTable:
     rows = [{"a": a, "b": b, "images": found.images, **difference_fields(found)}
             for (a, b), found in board.comparisons.items()]
     holding = sum(row["holds"] == "yes" for row in rows)
-    note = (f"{holding} of {len(rows)} differences hold up: Wilcoxon's p, corrected for all pairs (Holm), is below "
-            "0.05, and 0 lies outside the 95 % bootstrap interval of the mean difference. Effect is the rank-biserial "
-            "correlation: 1 if the first is better on every image.")
+    note = (f"{holding} of {len(rows)} differences hold up: p, corrected for all pairs (Holm), is below 0.05. "
+            f"{PAIRED} {'' if board.noise else ONE_SEED + ' '}Effect is the rank-biserial correlation: 1 if the first "
+            "is better on every image.")
     if len(board.configurations) > COMPARED:
-        note += f" Only the best {COMPARED} configurations are compared."
+        note += f" Only the differences of the best {COMPARED} configurations are listed."
     shown = [Shown("first", "{a}"), Shown("second", "{b}"), *difference_columns(rows), Shown("effect", "{effect:+.2f}")]
     return ReportTable("differences", "Which differences hold up?", shown, rows, note)
 
 
 def difference_fields(comparison: Comparison) -> dict[str, Any]:
     """The raw values of a comparison."""
-    p = comparison.p if comparison.p_corrected is None else comparison.p_corrected
     interval = comparison.interval
     return {"difference": comparison.difference, "low": interval and interval.low, "high": interval and interval.high,
-            "p": p, "effect": comparison.effect, "holds": "yes" if holds_up(comparison) else "no",
+            "p": comparison.p, "effect": comparison.effect, "holds": outcome(comparison),
             "seeds_a": comparison.seeds[0], "seeds_b": comparison.seeds[1]}
 
 
@@ -174,16 +177,20 @@ def difference_columns(rows: Iterable[Mapping[str, Any]]) -> list[Shown]:
     return [*DIFFERENCE, SEEDS] if several else DIFFERENCE
 
 
+def _how(board: Board) -> str:
+    """How the differences of a table are judged."""
+    return f"{PAIRED} {'' if board.noise else ONE_SEED + ' '}{EQUAL}"
+
+
 def _beside_first(items: Sequence[Configuration]) -> Pairs:
     """Pairs of each configuration with the first, itself included; none for a single configuration."""
     return [(item, items[0]) for item in items] if len(items) > 1 else []
 
 
 def _compared(board: Board, pairs: Pairs, studies: Studies) -> list[dict[str, Any]]:
-    """A row for the first of each pair, with its difference from the second; corrected as one family."""
-    found = board.family(pairs)
-    return [{**row_of(item), **published_fields(studies, item.plain), "beside": other.label,
-             **(difference_fields(found[item.label, other.label]) if item is not other else {})}
+    """A row for the first of each pair, with its difference from the second."""
+    return [{**row_of(board, item), **published_fields(studies, item.plain), "beside": other.label,
+             **(difference_fields(board.compare(item, other)) if item is not other else {})}
             for item, other in pairs]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from inversion.metrics import EXACT_DB
 from inversion.report.data.board import Board
 from inversion.report.data.configuration import Configuration
+from inversion.report.stats.seed_noise import SeedNoise, describe_noise
 from inversion.report.tables.published import PublishedStudy, published_columns, published_fields, published_notes
 from inversion.report.tables.table import ReportTable, Shown
 
@@ -26,8 +27,8 @@ PRECISION = Shown("precision", "{precision}")
 EXACT = Shown("exact images", "{exact_images}")
 SEEDS = [Shown("seeds", "{seeds}"), Shown("between seeds (dB)", "± {seed_spread:.2f}", "one seed")]
 
-NOTE = ("Mean ± standard deviation over the test images (ddof 0); the interval is a bootstrap interval of the mean "
-        "over the images{seeds}. Times and memory are those of the machines that trained.")
+NOTE = ("Mean ± standard deviation over the test images (ddof 0). The 95 % interval of the mean covers other images "
+        "{seeds}. Times and memory are those of the machines that trained.")
 SHARED_MEMORY = (" Memory is not comparable on a CPU, where it is the resident set of the whole process and grows with "
                  "every run, or for runs trained side by side, where it covers all of them.")
 EXACT_IMAGES = f" An exact reconstruction has infinite PSNR, and counts as {EXACT_DB:.0f} dB in every number."
@@ -51,9 +52,9 @@ def ensembles(board: Board, studies: Sequence[PublishedStudy] = ()) -> ReportTab
     return _ranked(board, studies, "ensembles", "All ensembles", board.ensembles)
 
 
-def row_of(item: Configuration) -> dict[str, Any]:
+def row_of(board: Board, item: Configuration) -> dict[str, Any]:
     """The raw values of a configuration."""
-    interval = item.interval
+    interval = board.interval(item)
     row: dict[str, Any] = {"configuration": item.label, "encoder": item.encoder, "decoder": item.decoder,
                            "fusion": item.fusion, "precision": item.precision, "seeds": len(item.runs),
                            "seed_spread": item.psnr.spread, "exact_images": item.exact}
@@ -72,16 +73,23 @@ def row_of(item: Configuration) -> dict[str, Any]:
 
 def _ranked(board: Board, studies: Sequence[PublishedStudy], key: str, title: str, items: Sequence[Configuration],
             ) -> ReportTable:
-    rows = [{"rank": rank, **row_of(item), **published_fields(studies, item.plain)}
+    rows = [{"rank": rank, **row_of(board, item), **published_fields(studies, item.plain)}
             for rank, item in enumerate(items, start=1)]
     several = any(row["seeds"] > 1 for row in rows)
     mixed = len(board.precisions) > 1
     exact = [EXACT] if any(item.exact for item in items) else []
     shown = [Shown("rank", "{rank}"), RUN, PSNR, INTERVAL, *exact, SSIM, LPIPS, PARAMETERS, TRAINING, EVALUATION,
              MEMORY, *([PRECISION] if mixed else []), *published_columns(studies), *(SEEDS if several else [])]
-    note = NOTE.format(seeds=" and the seeds" if several else "") + _remarks(items, several, mixed)
+    note = NOTE.format(seeds=_of_seeds(board.noise)) + _remarks(items, several, mixed)
     return ReportTable(key, title, shown, rows, f"{note} {published_notes(studies, board)}".strip(),
                        frozenset({0} if rows else ()))
+
+
+def _of_seeds(noise: SeedNoise | None) -> str:
+    """What the intervals say of other trainings."""
+    if noise is None:
+        return "and not other trainings: every configuration has one seed"
+    return f"and other trainings ({describe_noise(noise)})"
 
 
 def _remarks(items: Sequence[Configuration], several: bool, mixed: bool) -> str:

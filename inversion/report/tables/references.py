@@ -13,7 +13,8 @@ from inversion.report.data.board import Board
 from inversion.report.data.collect import pictures_of
 from inversion.report.data.configuration import Configuration
 from inversion.report.data.study import ReportRun, StudyData
-from inversion.report.stats.comparisons import Comparison, compare, correct
+from inversion.report.stats.comparisons import Comparison, compare_pools, correct
+from inversion.report.stats.pools import SeedPool, pool_seeds
 from inversion.report.tables.overview import RUN_ID
 from inversion.report.tables.questions import difference_columns, difference_fields
 from inversion.report.tables.table import ReportTable, Shown
@@ -73,7 +74,8 @@ def _beside(connection: Connection, run: ReportRun, boards: Sequence[Board]) -> 
     for board in boards:
         for item in board.configurations:
             if item.encoder == run.parameters["encoder"] and _agrees(connection, run, item, list(mine.index)):
-                return item, compare(mine, item.psnr.scores.loc[mine.index])
+                decoder = SeedPool(item.psnr.table.loc[sorted(mine.index)])
+                return item, compare_pools(pool_seeds({0: mine}), decoder, board.noise)
     return None
 
 

@@ -1,0 +1,139 @@
+"""Which configurations need more seeds to decide what is undecided, and how many.
+
+Every rule is applied again as if the configurations had more seeds: the means and the seed noise stay what they are,
+and the standard errors shrink. A plan is therefore an expectation, not a promise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from inversion.report.data.board import Board
+from inversion.report.data.configuration import Configuration
+from inversion.report.stats.comparisons import AllPairs, Comparison, compare_pools, holds_up
+from inversion.report.stats.pools import SeedPool
+from inversion.report.stats.seed_noise import SeedNoise
+from inversion.report.tables.findings import BoardEvidence, Verdict
+from inversion.report.tables.published import PublishedStudy
+
+MOST_SEEDS = 5
+
+ASSUMED_SD = 0.12
+"""dB between trainings where a study has one seed of each: the published study's, from figures that it gives twice."""
+
+Pools = Mapping[str, SeedPool]
+
+
+@dataclass(frozen=True)
+class SeedPlan:
+    """What more seeds are expected to decide.
+
+    Attributes:
+        seeds: Seeds that each of ``configurations`` should have; 0 if more seeds are not expected to decide anything.
+        configurations: The configurations with fewer seeds than that.
+        decides: Number of open questions that would be decided.
+        undecided: Number of open questions: findings of published studies, and whether the winner is better than the
+            second.
+        noise: The seed noise that the plan assumes.
+    """
+
+    seeds: int
+    configurations: tuple[Configuration, ...]
+    decides: int
+    undecided: int
+    noise: SeedNoise
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Whether it is decided by evidence, and the configurations that it depends on, by label."""
+
+    is_decided: Callable[[Pools, SeedNoise | None], bool]
+    labels: frozenset[str]
+
+
+def plan_seeds(board: Board, studies: Sequence[PublishedStudy] = (), most: int = MOST_SEEDS) -> SeedPlan | None:
+    """The fewest seeds that decide as many open questions as ``most`` seeds do; None if nothing is open."""
+    pools = {item.label: item.psnr for item in board.configurations}
+    questions = [*_findings(board, studies), *_lead(board)]
+    undecided = [question for question in questions if not question.is_decided(pools, board.noise)]
+    if not undecided:
+        return None
+    best: SeedPlan | None = None
+    for seeds in range(2, most + 1):
+        decided = [question for question in undecided
+                   if question.is_decided(*_with_seeds(board, pools, question.labels, seeds))]
+        if decided and (best is None or len(decided) > best.decides):
+            labels = frozenset().union(*(question.labels for question in decided))
+            lacking = tuple(item for item in board.configurations if item.label in labels and len(item.runs) < seeds)
+            best = SeedPlan(seeds, lacking, len(decided), len(undecided), _assumed(board))
+    return best or SeedPlan(0, (), 0, len(undecided), _assumed(board))
+
+
+def describe_plan(plan: SeedPlan, study: str) -> str:
+    """A sentence on what is undecided and what would decide it."""
+    open_questions = f"{plan.undecided} question{'s are' if plan.undecided > 1 else ' is'} undecided"
+    if not plan.seeds:
+        return f"{open_questions}; more seeds alone are not expected to decide any. More test images may."
+    count = len(plan.configurations)
+    noise = "measured" if plan.noise.configurations else "assumed"
+    return (f"{open_questions}. {plan.seeds} seeds for {count} configuration{'s' if count > 1 else ''} are expected to "
+            f"decide {plan.decides} (with the present means and a seed noise of {plan.noise.sd:.2f} dB, {noise}): "
+            f"inversion-sweep --study {study} --seeds-for undecided")
+
+
+def _assumed(board: Board) -> SeedNoise:
+    return board.noise or SeedNoise(ASSUMED_SD)
+
+
+def _with_seeds(board: Board, pools: Pools, labels: Collection[str], seeds: int) -> tuple[Pools, SeedNoise]:
+    """The pools as if these configurations had so many seeds, with the seed noise of such a study."""
+    planned = {label: pool.as_if(max(seeds, pool.n)) if label in labels else pool for label, pool in pools.items()}
+    noise = _assumed(board)
+    measured = board.noise is None or noise.configurations > 0
+    freedom = float(sum(pool.n - 1 for pool in planned.values())) if measured else math.inf
+    return planned, replace(noise, freedom=freedom)
+
+
+def _lead(board: Board) -> list[_Question]:
+    """Whether the winner is better than the second."""
+    if len(board.configurations) < 2:
+        return []
+    first, second = (item.label for item in board.configurations[:2])
+    return [_Question(lambda pools, noise: holds_up(AllPairs(pools, noise).get(first, second)),
+                      frozenset({first, second}))]
+
+
+def _findings(board: Board, studies: Sequence[PublishedStudy]) -> list[_Question]:
+    """The findings of published studies whose configurations were all run."""
+    questions = []
+    for study in studies:
+        for finding in study.findings:
+            evidence = _PlannedEvidence(board, {item.label: item.psnr for item in board.configurations}, board.noise)
+            judged = finding.rule(evidence)
+            if judged.missing or not evidence.compared:
+                continue
+            questions.append(_Question(
+                lambda pools, noise, rule=finding.rule: rule(  # type: ignore[misc]
+                    _PlannedEvidence(board, pools, noise)).verdict is not Verdict.UNDECIDED,
+                frozenset(evidence.compared)))
+    return questions
+
+
+class _PlannedEvidence(BoardEvidence):
+    """The evidence of a board with other pools; notes what is compared."""
+
+    def __init__(self, board: Board, pools: Pools, noise: SeedNoise | None) -> None:
+        super().__init__(board)
+        self.pools, self.noise = pools, noise
+        self.compared: set[str] = set()
+
+    def compare(self, a: str, b: str) -> Comparison | None:
+        """PSNR of ``a`` minus ``b``, paired by image, not corrected; None if one was not run."""
+        first, second = self.board.chosen.get(a), self.board.chosen.get(b)
+        if first is None or second is None:
+            return None
+        self.compared.update((first.label, second.label))
+        return compare_pools(self.pools[first.label], self.pools[second.label], self.noise)

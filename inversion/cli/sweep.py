@@ -63,6 +63,10 @@ def queue_address(ctx: click.Context, param: click.Parameter, value: str | None)
               help="Only the runs with this value; repeat a NAME to allow several values.")
 @click.option("--study", metavar="NAME", callback=unless_auto, help="Name of the study [default: as in the spec]; "
               "also instead of SPEC for --join and --status.")
+@click.option("--seeds-for", type=click.Choice(["undecided"]), help="With --study: queue the seeds that are expected "
+              "to decide what its report leaves undecided, and work on them.")
+@click.option("--seed-sd", type=FiniteRange(min=0, min_open=True), metavar="DB", help="For --seeds-for: the standard "
+              "deviation of the mean PSNR between trainings, where it is known [default: measured in the study]")
 @click.option("--storage", metavar="URL", callback=queue_address, help="The queue's database: a file on this machine, "
               "or postgresql://USER@HOST/DATABASE for several [default: inversion-queue.db beside the tracking store]")
 @click.option("--ray", metavar="ADDRESS", help="Work as tasks of this Ray cluster (auto: the one on this machine).")
@@ -90,6 +94,7 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
       inversion-sweep grid.yaml --dry-run
       inversion-sweep grid.yaml --where decoder=wavelet --set seed=[0,1,2]
       inversion-sweep --status --study ablation
+      inversion-sweep --study ablation --seeds-for undecided
       inversion-sweep --join --study ablation --storage postgresql://lab@db/queue --tracking-uri http://mlflow:5000
     """
     set_up_logging(verbose)
@@ -109,14 +114,18 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
 
     if options["status"]:
         return actions.status(name, options)
-    return actions.sweep(name, None if options["join"] else loaded, options)
+    return actions.sweep(name, None if options["join"] else loaded, options | {"dry_run": dry_run})
 
 
 def require_one_request(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study: str | None,
                         dry_run: bool, options: dict[str, Any]) -> None:
     """Raises a click.UsageError if the options do not go together."""
-    if spec is None and not (study and (options["join"] or options["status"])):
-        raise click.UsageError("give a SPEC, such as smoke.yaml, or --study NAME with --join or --status")
+    if spec is None and not (study and (options["join"] or options["status"] or options["seeds_for"])):
+        raise click.UsageError("give a SPEC, such as smoke.yaml, or --study NAME with --join, --status or --seeds-for")
+    if options["seeds_for"] and (spec or options["join"] or options["status"]):
+        raise click.UsageError("--seeds-for queues runs of an existing study: give it with --study NAME alone")
+    if options["seed_sd"] is not None and not options["seeds_for"]:
+        raise click.UsageError("--seed-sd is for --seeds-for")
     if sum((options["join"], options["status"], dry_run)) > 1:
         raise click.UsageError("--join, --status and --dry-run are three different requests: give one")
     if (sets or wheres) and (options["join"] or options["status"]):

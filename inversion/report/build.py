@@ -13,7 +13,7 @@ from inversion.report.published import load_studies
 from inversion.report.render import charts
 from inversion.report.render.pictures import scenes
 from inversion.report.render.report import Report
-from inversion.report.seed_plan import describe_plan, plan_seeds
+from inversion.report.seed_plan import SeedPlan, describe_plan, plan_seeds
 from inversion.report.tables import rankings
 from inversion.report.tables.costs import costs
 from inversion.report.tables.findings import BoardEvidence, judge_findings
@@ -41,7 +41,7 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
         return Report(data, boards, nothing, numbers, records=records, versions=versions, parameters=parameters)
     board, studies = boards[0], load_studies()
     plan = plan_seeds(board, studies)
-    next_step = [describe_plan(plan, data.name)] if plan else []
+    next_step = [_next_step(plan, data.name, seed_sd)] if plan else []
     return Report(
         data, boards, [*conclusions.headline(board), *standing(data, boards), *next_step], numbers,
         conclusions.recommendations(board, memory_budget_mb), studies,
@@ -49,6 +49,13 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
         _tables(data, boards, studies), records, scenes(connection, board), _charts(connection, board), versions,
         parameters,
     )
+
+
+def _next_step(plan: SeedPlan, study: str, seed_sd: float | None) -> str:
+    """What would decide what is open, with the command that queues it."""
+    given = f" --seed-sd {seed_sd:g}" if seed_sd is not None else ""
+    command = f": inversion-sweep --study {study} --seeds-for undecided{given}" if plan.configurations else "."
+    return f"{describe_plan(plan)}{command}"
 
 
 def _tables(data: StudyData, boards: Sequence[Board], studies: Sequence[PublishedStudy]) -> list[ReportTable]:

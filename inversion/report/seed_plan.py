@@ -36,7 +36,8 @@ class SeedPlan:
         decides: Number of open questions that would be decided.
         undecided: Number of open questions: findings of published studies, and whether the winner is better than the
             second.
-        noise: The seed noise that the plan assumes.
+        noise: The seed noise that the plan reckons with.
+        is_given: Whether that noise was given; else it was measured, or is assumed.
     """
 
     seeds: int
@@ -44,6 +45,7 @@ class SeedPlan:
     decides: int
     undecided: int
     noise: SeedNoise
+    is_given: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,20 +70,19 @@ def plan_seeds(board: Board, studies: Sequence[PublishedStudy] = (), most: int =
         if decided and (best is None or len(decided) > best.decides):
             labels = frozenset().union(*(question.labels for question in decided))
             lacking = tuple(item for item in board.configurations if item.label in labels and len(item.runs) < seeds)
-            best = SeedPlan(seeds, lacking, len(decided), len(undecided), _assumed(board))
+            best = SeedPlan(seeds, lacking, len(decided), len(undecided), _assumed(board), board.seed_sd is not None)
     return best or SeedPlan(0, (), 0, len(undecided), _assumed(board))
 
 
-def describe_plan(plan: SeedPlan, study: str) -> str:
-    """A sentence on what is undecided and what would decide it."""
+def describe_plan(plan: SeedPlan) -> str:
+    """What is undecided, and what would decide it."""
     open_questions = f"{plan.undecided} question{'s are' if plan.undecided > 1 else ' is'} undecided"
     if not plan.seeds:
-        return f"{open_questions}; more seeds alone are not expected to decide any. More test images may."
+        return f"{open_questions}; more seeds alone are not expected to decide any, more test images may"
     count = len(plan.configurations)
-    noise = "measured" if plan.noise.configurations else "assumed"
+    noise = "measured" if plan.noise.configurations else "given" if plan.is_given else "assumed"
     return (f"{open_questions}. {plan.seeds} seeds for {count} configuration{'s' if count > 1 else ''} are expected to "
-            f"decide {plan.decides} (with the present means and a seed noise of {plan.noise.sd:.2f} dB, {noise}): "
-            f"inversion-sweep --study {study} --seeds-for undecided")
+            f"decide {plan.decides}, with the present means and a seed noise of {plan.noise.sd:.2f} dB ({noise})")
 
 
 def _assumed(board: Board) -> SeedNoise:

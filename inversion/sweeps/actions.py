@@ -15,6 +15,7 @@ from inversion.console import Console, make_console, progress_bars
 from inversion.data.datasets import default_data_dir
 from inversion.errors import InterruptedRunError, InversionError, RequestError
 from inversion.parallel import usable_cores
+from inversion.progress import no_progress
 from inversion.sweeps.queue.entry import Entry, Snapshot
 from inversion.sweeps.queue.storage import (
     QueueLostError,
@@ -26,6 +27,7 @@ from inversion.sweeps.queue.storage import (
 )
 from inversion.sweeps.spec.spec import Spec
 from inversion.sweeps.study.reconcile import end_dead_parent, end_others, leave_queued, reconcile, reconcile_members
+from inversion.sweeps.study.resolve import Resolver
 from inversion.sweeps.study.set_up import locate_queue, set_up
 from inversion.sweeps.study.study import Study, follow_store, in_its_experiment, open_study, require_same_store
 from inversion.sweeps.workers.driver import Crew, Driver, look, show_deleted, sum_up
@@ -71,6 +73,8 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         study, deleted = (_set_up(spec, connection, url, crew, stop, console) if spec
                           else (_join(name, connection, url, stop), []))
         connection = in_its_experiment(study.queue.study, connection)
+        if options["seeds_for"] and not _add_seeds(study, connection, crew, options, console):
+            return 0
         end_others(connection, name)
         if options["retry_failed"]:
             count = len(study.queue.retry_failed())
@@ -198,6 +202,27 @@ def _join(name: str, connection: Connection, url: str, stop: StopRequest | None 
     follow_store(study.queue.study, connection)
     require_same_store(study.queue.study, connection.uri)
     return study
+
+
+def _add_seeds(study: Study, connection: Connection, crew: Crew | None, options: Options, console: Console) -> bool:
+    """Queues the seeds that would decide what is undecided in the study's report; returns whether there are any."""
+    from inversion.report.seed_plan import describe_plan
+    from inversion.sweeps.study.seeds import queue_seeds, seeds_for_undecided
+
+    with console.status("reading the tracking server"):
+        more = seeds_for_undecided(study, connection, Resolver(no_progress, crew.per_machine if crew else 1),
+                                   options["seed_sd"])
+    if more.plan is None:
+        console.print(f"study {study.name}: nothing is undecided")
+        return False
+    console.print(describe_plan(more.plan), soft_wrap=True)
+    for run in more.runs:
+        console.print(f"  {run.name}", soft_wrap=True)
+    if options["dry_run"] or not more.runs:
+        return False
+    added = queue_seeds(study, connection, more)
+    console.print(f"study {study.name}: {len(study.queue.entries())} runs, {added} of them new")
+    return True
 
 
 def _sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest) -> Snapshot:

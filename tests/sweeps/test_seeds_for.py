@@ -34,7 +34,6 @@ def test_undecided_questions_get_the_seeds_that_are_expected_to_decide_them(
     assert "has no scored runs yet" in sweep("--study", "tiny", "--seeds-for", "undecided", "--workers", 0).err
     work_here()
     planned = sweep("--study", "tiny", "--seeds-for", "undecided", "--dry-run")
-    print(planned.out, planned.err)
     assert (planned.code, planned.err) == (0, "")
     found = re.search(r"(\d) seeds for 2 configurations are expected to decide 1, .*0\.12 dB \(assumed\)", planned.out)
     assert found, planned.out

@@ -15,6 +15,7 @@ from inversion.config.resolve import Plan, default_threads, resolve
 from inversion.config.run_config import RunConfig
 from inversion.data.cache import PhotoCache, load_cached
 from inversion.data.datasets import cache_folder, data_folder, find_photo_set
+from inversion.data.div2k import in_protocol
 from inversion.data.duplicates import across_splits
 from inversion.data.splits import PhotoSet
 from inversion.errors import RequestError
@@ -97,15 +98,16 @@ class Resolver:
         """The run's images, decoded now if they are not cached."""
         config = plan.config
         limits = (("train", config.train_limit), ("val", config.val_limit), ("test", config.test_limit))
-        return self._load(config.data, plan.data_dir, config.image_size, limits)
+        return self._load(config.data, plan.data_dir, config.protocol, config.image_size, limits)
 
     def _find_now(self, data: str, data_dir: Path) -> PhotoSet:
         photos = find_photo_set(data, data_dir, self.progress)
         self._log(photos, [*photos.remarks, *photos.warnings])
         return photos
 
-    def _load_now(self, data: str, data_dir: Path, size: int, limits: Iterable[tuple[str, int]]) -> PhotoCache:
-        photos: PhotoSet = self._find(data, data_dir)
+    def _load_now(self, data: str, data_dir: Path, protocol: str, size: int, limits: Iterable[tuple[str, int]],
+                  ) -> PhotoCache:
+        photos: PhotoSet = in_protocol(self._find(data, data_dir), protocol)
         cache = load_cached(photos, size, cache_folder(data_dir), self.progress, dict(limits))
         self._log(photos, across_splits(cache, self.progress))
         return cache

@@ -61,7 +61,7 @@ def _next_step(plan: SeedPlan, study: str, seed_sd: float | None) -> str:
 def _tables(data: StudyData, boards: Sequence[Board], studies: Sequence[PublishedStudy]) -> list[ReportTable]:
     board = boards[0]
     tables = [rankings.leaderboard(board, studies), rankings.top_single(board, studies),
-              rankings.ensembles(board, studies), *questions(board, studies), costs(board), differences(board)]
+              rankings.ensembles(board, studies), *questions(board, studies), costs(board, studies), differences(board)]
     for study in studies:
         tables.append(published_table(study, board))
         if study.list_figures:

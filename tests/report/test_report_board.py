@@ -13,6 +13,7 @@ from inversion.errors import UnknownNameError
 from inversion.report.data.board import Board, make_boards
 from inversion.report.data.collect import collect
 from inversion.report.data.study import StudyData
+from inversion.report.published.feature_inversion import study as paper
 from inversion.report.render import charts
 from inversion.report.tables import costs, questions, rankings
 from inversion.report.tables.overview import failures
@@ -136,7 +137,7 @@ def test_a_cost_without_its_reference_is_not_called_none(
     made = make_study()
     made.add(scores(19), encoder="resnet34:layer1")
     _, (board,) = read(made)
-    assert "| not run |" in costs.costs(board).markdown()
+    assert "| not run |" in costs.costs(board, [paper()]).markdown()
 
 
 def test_inverting_each_image_alone_is_a_reference_and_is_not_ranked(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 from inversion.report.data.board import Board
@@ -23,33 +23,41 @@ FIELDS = {"rank": ("rank", ""), "psnr": ("PSNR", "dB"), "psnr_std": ("PSNR, stan
           "cost_per_db": ("cost per dB", "times"), "ssim_rank": ("rank by SSIM", ""), "ranked": ("ranked", "")}
 """Title and unit of each column of a published table."""
 
-NOT_DEFINED = frozenset({"cost_per_db"})
-"""Columns that the study does not define."""
-
-PARAMETERS = {"image size": ("image_size",), "cropped to": ("image_size",), "learning rate": ("lr",),
-              "patience of the scheduler": ("lr_patience",), "patience of early stopping": ("patience",),
-              "batch size": ("batch_size",), "epochs at most": ("epochs",),
-              "weight of MSE and of LPIPS": ("mse_weight", "lpips_weight")}
-"""Figures in the text that correspond to parameters of our runs."""
-
-SPLITS = {"training images": "train", "validation images": "val", "test images": "test"}
-
 NO_COUNTERPART = "no counterpart"
 
 VERDICTS = {"yes": "holds up", "one seed": "one seed: undecided", "no": "may be chance"}
 """By the outcome of a comparison."""
 
 Line = dict[str, Any]
+Ours = Callable[[], float | None]
 
 
-def figure_table(label: str, figures: Figures, data: StudyData, board: Board) -> ReportTable:
+@dataclass(frozen=True)
+class Counterparts:
+    """What our runs have for the figures of one paper that are not in a table of scores.
+
+    Attributes:
+        parameters: The parameters of a run, which all have the value, by the name of a figure in the text.
+        splits: Our splits, by the name of a figure that counts images.
+        values: Our values, by the name of a figure in the text and its unit.
+        not_defined: Columns of tables that the paper does not define.
+    """
+
+    parameters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    splits: Mapping[str, str] = field(default_factory=dict)
+    values: Callable[[StudyData, Board], Mapping[tuple[str, str], Ours]] = lambda data, board: {}
+    not_defined: frozenset[str] = frozenset()
+
+
+def figure_table(label: str, figures: Figures, counterparts: Counterparts, data: StudyData, board: Board,
+                 ) -> ReportTable:
     """Every figure of a study with its section, and the corresponding value of our runs."""
     here = dict(zip(("protocol", "data", "weights"), board.group, strict=False))
     made_with = {"published_protocol": figures.protocol, "published_data": figures.data,
                  "here_protocol": here["protocol"], "here_data": here["data"]}
-    lines = [*_of_tables(figures, board), *_of_comparisons(figures, board), *_of_improvements(figures, board),
-             *_of_recommendations(figures, board), *_of_the_summary(figures, data, board),
-             *_of_the_text(figures, data, board)]
+    lines = [*_of_tables(figures, counterparts, board), *_of_comparisons(figures, board),
+             *_of_improvements(figures, board), *_of_recommendations(figures, board),
+             *_of_the_summary(figures, data, board), *_of_the_text(figures, counterparts, data, board)]
     rows = [{**line, **made_with} for line in sorted(lines, key=lambda line: _order(line["section"]))]
     shown = [Shown("section", "{section}"), Shown("what", "{what}"),
              Shown("published", "{published:,.6g}", why="told"), Shown("here", "{here:,.4g}", why="why"),
@@ -64,7 +72,7 @@ def _line(section: str, what: str, published: float, unit: str, here: float | No
             "why": why if here is None else None}
 
 
-def _of_tables(figures: Figures, board: Board) -> Iterator[Line]:
+def _of_tables(figures: Figures, counterparts: Counterparts, board: Board) -> Iterator[Line]:
     for table in figures.tables:
         for row in table.rows:
             ours = board.chosen.get(row.configuration)
@@ -72,7 +80,7 @@ def _of_tables(figures: Figures, board: Board) -> Iterator[Line]:
                 if name in FIELDS:
                     title, unit = FIELDS[name]
                     here = _ours(figures, board, table, ours, name) if ours else None
-                    why = "not defined" if name in NOT_DEFINED else "not measured" if ours else "not run"
+                    why = "not defined" if name in counterparts.not_defined else "not measured" if ours else "not run"
                     yield _line(table.section, f"{table.title}: {row.configuration}: {title}", value, unit, here, why)
 
 
@@ -117,7 +125,7 @@ def _of_improvements(figures: Figures, board: Board) -> Iterator[Line]:
     for item in figures.improvements:
         title, unit = FIELDS[item.metric]
         before, after = (_value(other, item.metric) for other in (start, end))
-        remark = " (published: its training)" if item.metric == "eval_minutes" else ""
+        remark = f" ({item.remark})" if item.remark else ""
         yield _line(item.section, f"{title}, {figures.baseline}{remark}", item.initial, unit, before)
         yield _line(item.section, f"{title}, {figures.winner}", item.final, unit, after)
         yield _line(item.section, f"{title}, change", item.percent, "%", _percent(after, before))
@@ -150,72 +158,32 @@ def _of_the_summary(figures: Figures, data: StudyData, board: Board) -> Iterator
         yield _line(summary.section, f"summary: {what}", published, unit, here)
 
 
-def _of_the_text(figures: Figures, data: StudyData, board: Board) -> Iterator[Line]:
+def _of_the_text(figures: Figures, counterparts: Counterparts, data: StudyData, board: Board) -> Iterator[Line]:
+    values = counterparts.values(data, board)
     for figure in figures.figures:
-        here, why = _in_text(figures, figure, data, board)
+        here, why = _in_text(figure, counterparts, values, data, board)
         yield _line(figure.section, f"in the text: {figure.what}", figure.value, figure.unit, here, why)
 
 
-def _in_text(figures: Figures, figure: Figure, data: StudyData, board: Board) -> tuple[float | None, str]:
+def _in_text(figure: Figure, counterparts: Counterparts, values: Mapping[tuple[str, str], Ours], data: StudyData,
+             board: Board) -> tuple[float | None, str]:
     """Our value for a figure from the text, or None with the reason."""
-    if figure.what in PARAMETERS:
+    if names := counterparts.parameters.get(figure.what):
         shared = shared_parameters(data.runs)
-        values = {shared.get(name) for name in PARAMETERS[figure.what]}
-        value = values.pop()
-        return (float(value), "") if not values and isinstance(value, int | float) else (None, "several values")
-    if figure.what in SPLITS and not figure.unit:
-        images = _first(board.winner).get("images", {}).get(SPLITS[figure.what])
+        ours = {shared.get(name) for name in names}
+        value = ours.pop()
+        return (float(value), "") if not ours and isinstance(value, int | float) else (None, "several values")
+    if figure.what in counterparts.splits and not figure.unit:
+        images = _first(board.winner).get("images", {}).get(counterparts.splits[figure.what])
         return (None if images is None else float(images)), NO_COUNTERPART
-    way = _ways(figures, data, board).get((figure.what, figure.unit))
+    way = values.get((figure.what, figure.unit))
     return (way(), "not run") if way else (None, NO_COUNTERPART)
-
-
-def _ways(figures: Figures, data: StudyData, board: Board) -> Mapping[tuple[str, str], Callable[[], float | None]]:
-    winner, baseline = board.chosen.get(figures.winner), board.chosen.get(figures.baseline)
-    best = board.ensembles[0] if board.ensembles else None
-    gain_percent = partial(_gain_percent, best, winner)
-    ways: dict[tuple[str, str], Callable[[], float | None]] = {
-        ("configurations", ""): lambda: len(data.runs) + len(data.missing),
-        ("single models", ""): lambda: len(board.single), ("ensembles", ""): lambda: len(board.ensembles),
-        ("PSNR of the winner", "dB"): lambda: winner.psnr.mean if winner else None,
-        (f"PSNR of {figures.winner}", "dB"): lambda: winner.psnr.mean if winner else None,
-        ("its standard deviation", "dB"): lambda: winner.std("psnr") if winner else None,
-        ("gain of the best ensemble", "dB"): partial(_gain, best, winner),
-        ("gain of the best ensemble", "%"): gain_percent,
-        ("gain of ensembles", "%"): gain_percent,
-        ("gain over the attention baseline", "%"): lambda: _gain_percent(winner, baseline),
-        ("PSNR gained over the first baseline", "%"): lambda: _gain_percent(winner, baseline),
-        ("resolution of the winner", ""): lambda: _side(winner),
-        ("locations of the winner", ""): lambda: _locations(winner),
-    }
-    for layer in figures.layers:
-        item = next(iter(board.having(encoder=layer)), None)
-        ways[f"resolution of {layer}", ""] = partial(_side, item)
-        ways[f"locations of {layer}", ""] = partial(_locations, item)
-    return ways
 
 
 def _first(item: Configuration) -> Mapping[str, Mapping[str, int]]:
     """The data set of the first run of a configuration."""
     data: Mapping[str, Mapping[str, int]] = next(iter(item.runs.values())).document.get("data", {})
     return data
-
-
-def _locations(item: Configuration | None) -> float | None:
-    return item.cost("feature_locations") if item else None
-
-
-def _side(item: Configuration | None) -> float | None:
-    locations = _locations(item)
-    return None if locations is None else math.sqrt(locations)
-
-
-def _gain(item: Configuration | None, over: Configuration | None) -> float | None:
-    return item.psnr.mean - over.psnr.mean if item and over else None
-
-
-def _gain_percent(item: Configuration | None, over: Configuration | None) -> float | None:
-    return _percent(item.psnr.mean, over.psnr.mean) if item and over else None
 
 
 def _value(item: Configuration | None, metric: str) -> float | None:

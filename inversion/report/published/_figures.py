@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -61,13 +61,14 @@ class PublishedComparison(_Strict):
 
 
 class Improvement(_Strict):
-    """A metric of the baseline and of the winner."""
+    """A metric of the baseline and of the winner; ``remark`` says what is odd about the figure of the baseline."""
 
     section: str
     metric: str
     initial: float
     final: float
     percent: float
+    remark: str = ""
 
 
 class PublishedFinding(_Strict):
@@ -191,11 +192,10 @@ class Figures(_Strict):
 
 
 @cache
-def load(name: str) -> Figures:
-    """Reads ``inversion/report/published/NAME.yaml``.
+def load_figures(module: str) -> Figures:
+    """Reads the YAML file beside a module, which is given as its ``__file__``.
 
     Raises:
         pydantic.ValidationError: the file does not match the schema.
     """
-    text = files("inversion.report.published").joinpath(f"{name}.yaml").read_text("utf-8")
-    return Figures.model_validate(yaml.safe_load(text))
+    return Figures.model_validate(yaml.safe_load(Path(module).with_suffix(".yaml").read_text("utf-8")))

@@ -6,13 +6,18 @@ Its figures are in ``feature_inversion.yaml``; ``docs/published-study.md`` says 
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Mapping
+from functools import partial
 
+from inversion.report.data.board import Board
+from inversion.report.data.configuration import Configuration
+from inversion.report.data.study import StudyData
 from inversion.report.published import studies
-from inversion.report.published._figure_table import figure_table
-from inversion.report.published._figures import Figures, load
+from inversion.report.published._figure_table import Counterparts, Ours, figure_table
+from inversion.report.published._figures import Figures, load_figures
 from inversion.report.stats.comparisons import Comparison, holds_up
 from inversion.report.tables.findings import (
-    MARGIN_DB,
     Evidence,
     Finding,
     Judged,
@@ -38,13 +43,16 @@ DEEPER = (("vgg16:block1", "vgg16:block3"), ("resnet34:layer1", "resnet34:layer2
 SINGLE = tuple(f"{layer}+{decoder}" for layer in SIDES for decoder in DECODERS)
 ENSEMBLES = tuple(f"ensemble+{fusion}+{decoder}" for fusion in FUSIONS for decoder in DECODERS)
 WINNER = f"vgg16:block1+{SIMPLE}"
+MARGIN_DB = 0.5
+"""Larger differences are significant, according to the study."""
+
 HALVING_PERCENT = (10.0, 15.0)
 TIMES = (3.0, 5.0)
 
 
 def figures() -> Figures:
     """Every figure of the study."""
-    return load("feature_inversion")
+    return load_figures(__file__)
 
 
 @studies.register("feature_inversion")
@@ -53,10 +61,10 @@ def study() -> PublishedStudy:
     return PublishedStudy(
         label="published", conditions=figures().conditions,
         source="DIV2K, ImageNet weights, 224 px, the released code's target", scores=figures().scores(),
-        findings=FINDINGS, baseline=figures().baseline,
+        findings=FINDINGS, baseline=figures().baseline, reference=WINNER,
         baseline_note="The published study compares the baseline's training time (12.75 min) with the winner's "
                       "evaluation time (0.85 min); here each is compared with its own kind.",
-        list_figures=lambda data, board: figure_table("published", figures(), data, board))
+        list_figures=lambda data, board: figure_table("published", figures(), COUNTERPARTS, data, board))
 
 
 def resolution(evidence: Evidence) -> Judged:
@@ -77,8 +85,8 @@ def simplest_best(evidence: Evidence) -> Judged:
 
 def simplicity(evidence: Evidence) -> Judged:
     """Gains of the complex decoders over the simple one, at each shallowest layer."""
-    return no_first_gains_much(evidence, [(f"{layer}+{decoder}", f"{layer}+{SIMPLE}")
-                                          for layer in SHALLOWEST for decoder in DECODERS[1:]])
+    return no_first_gains_much(evidence, MARGIN_DB, [(f"{layer}+{decoder}", f"{layer}+{SIMPLE}")
+                                                     for layer in SHALLOWEST for decoder in DECODERS[1:]])
 
 
 def architecture(evidence: Evidence) -> Judged:
@@ -123,9 +131,9 @@ def ensembles(evidence: Evidence) -> Judged:
     required = [WINNER, *(f"ensemble+{fusion}+{SIMPLE}" for fusion in FUSIONS)]
     scores = {name: score for name in SINGLE if name in run and (score := evidence.validation(name)) is not None}
     if not scores:
-        return no_first_gains_much(evidence, [], required)
+        return no_first_gains_much(evidence, MARGIN_DB, [], required)
     best = max(scores, key=lambda name: scores[name])
-    return no_first_gains_much(evidence, [(name, best) for name in ENSEMBLES if name in run], required)
+    return no_first_gains_much(evidence, MARGIN_DB, [(name, best) for name in ENSEMBLES if name in run], required)
 
 
 def ensemble_cost(evidence: Evidence) -> Judged:
@@ -199,6 +207,55 @@ def _lost_percent(difference: float, mean: float, halvings: int) -> float:
     kept = max(0.0, (mean - difference) / mean)
     return 100 * (1 - float(kept ** (1 / halvings)))
 
+
+def _values(data: StudyData, board: Board) -> Mapping[tuple[str, str], Ours]:
+    """Our values for figures in the study's text."""
+    winner, baseline = board.chosen.get(figures().winner), board.chosen.get(figures().baseline)
+    best = board.ensembles[0] if board.ensembles else None
+    gain_percent = partial(_gain_percent, best, winner)
+    values: dict[tuple[str, str], Ours] = {
+        ("configurations", ""): lambda: len(data.runs) + len(data.missing),
+        ("single models", ""): lambda: len(board.single), ("ensembles", ""): lambda: len(board.ensembles),
+        ("PSNR of the winner", "dB"): lambda: winner.psnr.mean if winner else None,
+        (f"PSNR of {figures().winner}", "dB"): lambda: winner.psnr.mean if winner else None,
+        ("its standard deviation", "dB"): lambda: winner.std("psnr") if winner else None,
+        ("gain of the best ensemble", "dB"): lambda: best.psnr.mean - winner.psnr.mean if best and winner else None,
+        ("gain of the best ensemble", "%"): gain_percent,
+        ("gain of ensembles", "%"): gain_percent,
+        ("gain over the attention baseline", "%"): lambda: _gain_percent(winner, baseline),
+        ("PSNR gained over the first baseline", "%"): lambda: _gain_percent(winner, baseline),
+        ("resolution of the winner", ""): lambda: _side(winner),
+        ("locations of the winner", ""): lambda: _locations(winner),
+    }
+    for layer in figures().layers:
+        item = next(iter(board.having(encoder=layer)), None)
+        values[f"resolution of {layer}", ""] = partial(_side, item)
+        values[f"locations of {layer}", ""] = partial(_locations, item)
+    return values
+
+
+def _locations(item: Configuration | None) -> float | None:
+    return item.cost("feature_locations") if item else None
+
+
+def _side(item: Configuration | None) -> float | None:
+    locations = _locations(item)
+    return None if locations is None else math.sqrt(locations)
+
+
+def _gain_percent(item: Configuration | None, over: Configuration | None) -> float | None:
+    return 100 * (item.psnr.mean / over.psnr.mean - 1) if item and over else None
+
+
+COUNTERPARTS = Counterparts(
+    parameters={"image size": ("image_size",), "cropped to": ("image_size",), "learning rate": ("lr",),
+                "patience of the scheduler": ("lr_patience",), "patience of early stopping": ("patience",),
+                "batch size": ("batch_size",), "epochs at most": ("epochs",),
+                "weight of MSE and of LPIPS": ("mse_weight", "lpips_weight")},
+    splits={"training images": "train", "validation images": "val", "test images": "test"},
+    values=_values,
+    not_defined=frozenset({"cost_per_db"}),
+)
 
 _EVERY = "contradicted if one difference holds up the other way."
 _FEW = "The intervals hold together for all pairs."

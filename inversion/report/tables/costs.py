@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from inversion.report.data.board import Board, group_by
 from inversion.report.data.configuration import MEMORY, Configuration
 from inversion.report.stats.comparisons import outcome
+from inversion.report.tables.published import PublishedStudy, reference_of
 from inversion.report.tables.rankings import PSNR, RUN
 from inversion.report.tables.table import ReportTable, Shown
 
-REFERENCE = "vgg16:block1"
 COSTS = {"eval_seconds": ("s", ".2f"), "gflops_per_image": ("GFLOPs", ",.1f"), "eval_peak_memory_mb": ("MB", ",.0f")}
 """The metrics that count as costs, with unit and format."""
 
 NOTE = ("Cost per dB is (cost − cost of the reference) / (PSNR − PSNR of the reference), for seconds to evaluate the "
         "test set, GFLOPs per image, and MB of memory during evaluation. The two references have the same other "
-        f"parameters: {REFERENCE} with the same decoder, and the best single model{{best}}. \"none\": nothing is "
+        "parameters: {layer} with the same decoder, and the best single model{best}. \"none\": nothing is "
         "gained; \"not run\": the reference was not run; a negative cost is saved in addition to the gain. Whether a "
         "gain holds up is decided as in the tables above. \"shared\": memory on a "
         "CPU or of runs trained side by side is not that of one run, and is left out.")
 
 
-def costs(board: Board) -> ReportTable:
+def costs(board: Board, studies: Sequence[PublishedStudy] = ()) -> ReportTable:
     """Cost per dB of every configuration, over each reference."""
-    same = group_by(board.having(encoder=REFERENCE), lambda item: item.same_decoder)
+    layer, _ = reference_of(studies, board)
+    same = group_by(board.having(encoder=layer), lambda item: item.same_decoder)
     single = group_by(board.single, lambda item: item.settings)
     references = {"reference": {item: next(iter(same.get(item.same_decoder, [])), None)
                                 for item in board.configurations},
@@ -38,8 +40,8 @@ def costs(board: Board) -> ReportTable:
             row |= {**_fields(name, item, other), f"{name}_holds": holds}
         rows.append(row)
     best = {other.label for other in references["best"].values() if other}
-    return ReportTable("cost-per-db", "What a decibel costs", _shown(), rows,
-                       NOTE.format(best=f" ({', '.join(best)})" if len(best) == 1 else ""))
+    return ReportTable("cost-per-db", "What a decibel costs", _shown(layer), rows,
+                       NOTE.format(layer=layer, best=f" ({', '.join(best)})" if len(best) == 1 else ""))
 
 
 def cost_per_db(item: Configuration, reference: Configuration, metric: str) -> float | None:
@@ -49,9 +51,9 @@ def cost_per_db(item: Configuration, reference: Configuration, metric: str) -> f
     return None if gain <= 0 or mine is None or its is None else (mine - its) / gain
 
 
-def _shown() -> list[Shown]:
+def _shown(layer: str) -> list[Shown]:
     shown = [RUN, PSNR]
-    for name, title in (("reference", f"over {REFERENCE}"), ("best", "over the best single")):
+    for name, title in (("reference", f"over {layer}"), ("best", "over the best single")):
         shown += [Shown(f"gain {title} (dB)", f"{{{name}_gain:+.2f}}", why=f"{name}_why"),
                   Shown("holds up", f"{{{name}_holds}}", why=f"{name}_why")]
         shown += [Shown(f"{unit} per dB", f"{{{name}_{metric}:+{form}}}",

@@ -17,9 +17,6 @@ from inversion.report.tables.table import ReportTable, Shown
 
 Pair = tuple[str, str]
 
-MARGIN_DB = 0.5
-"""The difference that the published study considers significant."""
-
 
 class Evidence(Protocol):
     """Comparable runs by configuration (``vgg16:block1+wavelet``)."""
@@ -134,7 +131,7 @@ def findings_table(judgements: Mapping[str, Sequence[Judgement]], note: str = ""
              "verdict": str(item.verdict), "evidence": item.evidence, "criterion": item.finding.criterion,
              "missing": " ".join(item.missing)} for study, items in judgements.items() for item in items]
     names = ("study", "section", "finding", "verdict", "evidence", "criterion")
-    return ReportTable("findings", "The published study's findings, judged by these runs",
+    return ReportTable("findings", "Published findings, judged by these runs",
                        [Shown(name, f"{{{name}}}") for name in names[not several:]], rows, note)
 
 
@@ -160,8 +157,9 @@ def every_first_is_better(evidence: Evidence, pairs: Sequence[Pair]) -> Judged:
     return verdict_of(sentences, missing, contradicted=bool(opposed), supported=len(held) == len(pairs))
 
 
-def no_first_gains_much(evidence: Evidence, pairs: Sequence[Pair], required: Sequence[str] = ()) -> Judged:
-    """Claim: in no pair, the first is more than ``MARGIN_DB`` above the second.
+def no_first_gains_much(evidence: Evidence, margin: float, pairs: Sequence[Pair], required: Sequence[str] = (),
+                        ) -> Judged:
+    """Claim: in no pair, the first is more than ``margin`` dB above the second.
 
     The intervals hold together for all pairs. Supported if every one is entirely below the margin, contradicted if one
     is entirely above it. Undecided otherwise, if a ``required`` configuration was not run, or if the seed noise is not
@@ -173,11 +171,11 @@ def no_first_gains_much(evidence: Evidence, pairs: Sequence[Pair], required: Seq
     if one_seed := of_trainings(found):
         return verdict_of([one_seed], missing)
     between = {pair: item.simultaneous for pair, item in found.items() if item.is_decidable}
-    much = {pair: found[pair] for pair, interval in between.items() if interval and interval.low > MARGIN_DB}
-    little = [pair for pair, interval in between.items() if interval and interval.high < MARGIN_DB]
+    much = {pair: found[pair] for pair, interval in between.items() if interval and interval.low > margin}
+    little = [pair for pair, interval in between.items() if interval and interval.high < margin]
     most = max(much or found, key=lambda pair: found[pair].difference)
     sentences = [f"The largest gain: {describe(most, found[most])}.",
-                 f"{len(little)} of {len(found)} gains are surely below {MARGIN_DB} dB, {len(much)} surely above."]
+                 f"{len(little)} of {len(found)} gains are surely below {margin} dB, {len(much)} surely above."]
     return verdict_of(sentences, missing, contradicted=bool(much), supported=len(little) == len(found) and not missing)
 
 

@@ -39,6 +39,8 @@ class PublishedStudy:
         scores: Its scores by configuration (``vgg16:block1+wavelet``), in the order of the paper.
         findings: Its findings, with the rules that judge them.
         baseline: The configuration that it starts from, set beside our winner; empty for none.
+        reference: The single model that it recommends (``vgg16:block1+wavelet``). Architectures and depths are compared
+            with its decoder, and costs with its layer; empty for none.
         baseline_note: What to know of the paper when reading that table.
         list_figures: Makes a table of every figure of the paper beside ours; None for no such table.
     """
@@ -50,7 +52,18 @@ class PublishedStudy:
     findings: Sequence[Finding] = ()
     baseline: str = ""
     baseline_note: str = ""
+    reference: str = ""
     list_figures: Callable[[StudyData, Board], ReportTable] | None = None
+
+
+def reference_of(studies: Sequence[PublishedStudy], board: Board) -> tuple[str, str]:
+    """Layer and decoder of the first paper's reference; without one, of the best single model by validation PSNR."""
+    for study in studies:
+        if study.reference:
+            layer, _, decoder = study.reference.rpartition("+")
+            return layer, decoder
+    best = board.best_single(board.configurations)
+    return (best.encoder, best.decoder) if best else ("", "")
 
 
 def published_columns(studies: Sequence[PublishedStudy]) -> list[Shown]:

@@ -19,11 +19,10 @@ from inversion.report.tables.published import (
     published_columns,
     published_fields,
     published_notes,
+    reference_of,
 )
 from inversion.report.tables.rankings import EVALUATION, PSNR, RUN, SSIM, row_of
 from inversion.report.tables.table import ReportTable, Shown
-
-USUAL_DECODER = "transposed_conv"
 
 DIFFERENCE = [Shown("difference (dB)", "{difference:+.2f}", "(reference)"),
               Shown("95 % interval", "{low:+.2f} to {high:+.2f}"),
@@ -64,7 +63,7 @@ def decoders(board: Board, studies: Studies = ()) -> ReportTable:
 
 def architectures(board: Board, studies: Studies = ()) -> ReportTable:
     """Every architecture at its shallowest layer, all with one decoder."""
-    decoder = _usual_decoder(board)
+    decoder = _usual_decoder(board, studies)
     pairs: Pairs = []
     for items in group_by(board.having(decoder=decoder), lambda item: item.same_decoder).values():
         shallowest: dict[str, Configuration] = {}
@@ -92,7 +91,7 @@ def depth(board: Board, studies: Studies = ()) -> ReportTable:
     shown = [RUN, Shown("compared with", "{shallow}"), LOCATIONS, PSNR, Shown("degradation", "{degradation:+.1f} %"),
              *difference_columns(rows), *degradation_columns(studies)]
     return ReportTable("depth", "What does depth cost?", shown, rows,
-                       f"Degradation is the change of PSNR in percent, as in the published study. {_how(board)} "
+                       f"Degradation is the change of PSNR in percent. {_how(board)} "
                        f"{published_notes(studies, board)}".strip())
 
 
@@ -199,10 +198,11 @@ def _variant(rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
     return [RUN] if len({(row["encoder"], row["decoder"]) for row in rows}) < len(rows) else []
 
 
-def _usual_decoder(board: Board) -> str:
-    """``USUAL_DECODER``, or the decoder that was run at most layers."""
+def _usual_decoder(board: Board, studies: Studies) -> str:
+    """The decoder of the reference, or the one that was run at most layers."""
+    _, usual = reference_of(studies, board)
     counts = {item.decoder: len(board.having(decoder=item.decoder)) for item in board.single}
-    return USUAL_DECODER if USUAL_DECODER in counts or not counts else max(counts, key=lambda name: counts[name])
+    return usual if usual in counts or not counts else max(counts, key=lambda name: counts[name])
 
 
 def _cut(item: Configuration) -> tuple[str, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inversion.report import conclusions
 from inversion.report.data.board import Board, make_boards
 from inversion.report.data.collect import histories
+from inversion.report.data.convergence import still_rising
 from inversion.report.data.study import StudyData
 from inversion.report.published import load_studies
 from inversion.report.render import charts
@@ -22,6 +23,7 @@ from inversion.report.tables.published import PublishedStudy, published_table
 from inversion.report.tables.questions import differences, questions
 from inversion.report.tables.references import references
 from inversion.report.tables.table import ReportTable
+from inversion.report.tables.tuning import tuning
 from inversion.tracking.connection import Connection
 
 
@@ -32,7 +34,7 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
     ``memory_budget_mb`` limits the recommended configuration. ``seed_sd`` is the standard deviation between trainings
     in dB; None to measure it.
     """
-    boards = make_boards(data.runs, seed_sd)
+    boards = make_boards(data.runs, seed_sd, data.tuned)
     found = (references(connection, data, boards), failures(data), missing(data))
     records = [table for table in found if table.rows]
     numbers, versions, parameters = summary(data, boards), versions_of(data), parameters_of(data)
@@ -40,13 +42,16 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
         nothing = [f"No run of this study is finished yet: {numbers['attempted']} have started."]
         return Report(data, boards, nothing, numbers, records=records, versions=versions, parameters=parameters)
     board, studies = boards[0], load_studies()
+    curves = _curves(connection, board)
+    rising = still_rising(curves)
     plan = plan_seeds(board, studies)
     next_step = [_next_step(plan, data.name, seed_sd)] if plan else []
     return Report(
-        data, boards, [*conclusions.headline(board), *standing(data, boards), *next_step], numbers,
-        conclusions.recommendations(board, memory_budget_mb), studies,
+        data, boards,
+        [*conclusions.headline(board), *conclusions.fairness(board, rising), *standing(data, boards), *next_step],
+        numbers, conclusions.recommendations(board, memory_budget_mb), studies,
         {study.label: judge_findings(study.findings, BoardEvidence(board)) for study in studies if study.findings},
-        _tables(data, boards, studies), records, scenes(connection, board), _charts(connection, board), versions,
+        _tables(data, boards, studies, rising), records, scenes(connection, board), _charts(board, curves), versions,
         parameters,
     )
 
@@ -58,9 +63,10 @@ def _next_step(plan: SeedPlan, study: str, seed_sd: float | None) -> str:
     return f"{describe_plan(plan)}{command}"
 
 
-def _tables(data: StudyData, boards: Sequence[Board], studies: Sequence[PublishedStudy]) -> list[ReportTable]:
+def _tables(data: StudyData, boards: Sequence[Board], studies: Sequence[PublishedStudy],
+            rising: Mapping[str, float]) -> list[ReportTable]:
     board = boards[0]
-    tables = [rankings.leaderboard(board, studies), rankings.top_single(board, studies),
+    tables = [rankings.leaderboard(board, studies, rising=rising), tuning(board), rankings.top_single(board, studies),
               rankings.ensembles(board, studies), *questions(board, studies), costs(board, studies), differences(board)]
     for study in studies:
         tables.append(published_table(study, board))
@@ -70,14 +76,20 @@ def _tables(data: StudyData, boards: Sequence[Board], studies: Sequence[Publishe
     return [table for table in tables if table.rows]
 
 
-def _charts(connection: Connection, board: Board) -> dict[str, Any]:
-    run_ids = {item.label: next(iter(item.runs.values())).run_id for item in board.configurations[:charts.CURVES]}
+def _curves(connection: Connection, board: Board) -> dict[str, list[tuple[int, float]]]:
+    """Validation PSNR by epoch of the first seed of every configuration."""
+    run_ids = {item.label: next(iter(item.runs.values())).run_id for item in board.configurations}
+    return histories(connection, run_ids, "val/psnr")
+
+
+def _charts(board: Board, curves: charts.Curves) -> dict[str, Any]:
     made = {
         "leaderboard": charts.ranking(board),
         "resolution": charts.against(board, "feature_locations", "feature locations"),
         "parameters": charts.against(board, "decoder_parameters", "trained parameters"),
         "time": charts.against(board, "train_seconds", "seconds of training"),
-        "curves": charts.curves(board, histories(connection, run_ids, "val/psnr")),
+        "tuning": charts.tuning(board),
+        "curves": charts.curves(board, curves),
     }
     made = {name: figure for name, figure in made.items() if any(trace.x for trace in figure.data)}
     return made | ({"differences": charts.matrix(board)} if len(board.configurations) > 1 else {})

@@ -5,7 +5,7 @@ The pairs are chosen by their scores, so every comparison is corrected for all p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from inversion.report.data.board import Board, group_by
 from inversion.report.data.configuration import Configuration
@@ -40,6 +40,25 @@ def headline(board: Board) -> list[str]:
     if board.noise is None and len(board.configurations) > 1:
         sentences.append("Every configuration was trained once. Another training of the same configuration could score "
                          "higher or lower, so nothing here is decided between configurations.")
+    return sentences
+
+
+def fairness(board: Board, rising: Mapping[str, float]) -> list[str]:
+    """What makes the comparison less than fair: training that had not converged, tuning at a border or none."""
+    sentences = []
+    count = len(board.configurations)
+    if rising:
+        most = max(rising, key=lambda label: rising[label])
+        sentences.append(f"{len(rising)} of {count} configurations had not converged when training ended ({most} still "
+                         f"rose by {rising[most]:.2f} dB per epoch): with more epochs their order may change.")
+    if border := [item.label for item in board.configurations if item.choice and item.choice.at_border]:
+        sentences.append(f"The tuned value of {_listed(border)} is at the border of what was tried: a better one may "
+                         "be beyond it.")
+    if count > 1 and not any(item.choice for item in board.configurations):
+        rates = {float(item.parameters["lr"]) for item in board.configurations}
+        if len(rates) == 1:
+            sentences.append(f"All configurations were trained with lr={rates.pop():g}. Another learning rate may "
+                             "change their order: a spec with tune finds the best for each.")
     return sentences
 
 
@@ -95,7 +114,8 @@ def _beaten_decoders(board: Board) -> list[str]:
     for decoder, mine in sorted(by_decoder.items()):
         if len({item.encoder for item in mine}) > 1 and all(item.label in beaten for item in mine):
             rates = sorted({float(item.parameters["lr"]) for item in mine})
-            at = f" with lr={rates[0]:g}, which was not tuned" if len(rates) == 1 else ""
+            tuned = any(item.choice and "lr" in item.choice.names for item in mine)
+            at = f" with lr={rates[0]:g}, which was not tuned" if len(rates) == 1 and not tuned else ""
             sentences.append(f"The {decoder} decoder{at}: at every layer another one is better, and that holds up.")
     return sentences
 

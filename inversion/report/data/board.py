@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -10,6 +10,7 @@ from typing import TypeVar
 from inversion.report.data.comparable import Group, distinguished, groups_of, identity_of, title_of
 from inversion.report.data.configuration import Configuration, plain_name
 from inversion.report.data.study import ReportRun
+from inversion.report.data.tuning import Choice, Tuned, choose
 from inversion.report.stats.comparisons import AllPairs, Comparison, compare_pools
 from inversion.report.stats.intervals import Interval, pool_interval
 from inversion.report.stats.seed_noise import SeedNoise, measure_seed_noise
@@ -138,30 +139,36 @@ def group_by(items: Iterable[Configuration], key: Callable[[Configuration], Key]
     return found
 
 
-def make_boards(runs: Iterable[ReportRun], seed_sd: float | None = None) -> list[Board]:
+def make_boards(runs: Iterable[ReportRun], seed_sd: float | None = None, tuned: Tuned | None = None) -> list[Board]:
     """Groups the scored runs into boards of comparable configurations, largest first.
 
-    ``seed_sd`` is the standard deviation between trainings in dB; None to measure it on configurations with seeds.
+    ``seed_sd`` is the standard deviation between trainings in dB; None to measure it on configurations with seeds. Of
+    the ``tuned`` configurations, only the runs of the chosen values are on a board.
 
     Runs that were scored on different test images never share a board, whatever their digests say.
     """
-    scored = [run for run in runs if run.is_scored]
+    left, choices = choose(list(runs), tuned or {})
+    scored = [run for run in left if run.is_scored]
     groups: dict[tuple[Group, frozenset[str]], list[ReportRun]] = {}
     for run, group in zip(scored, groups_of([run.document for run in scored]), strict=True):
         groups.setdefault((group, run.images), []).append(run)
-    boards = [Board(group, _configurations(members), seed_sd) for (group, _), members in groups.items()]
+    boards = [Board(group, _configurations(members, choices), seed_sd) for (group, _), members in groups.items()]
     return sorted(boards, key=lambda board: (-len(board.configurations), board.group))
 
 
-def _configurations(runs: Sequence[ReportRun]) -> list[Configuration]:
+def _configurations(runs: Sequence[ReportRun], choices: Mapping[str, Choice]) -> list[Configuration]:
     members: dict[str, dict[int, ReportRun]] = {}
     for run in runs:
         members.setdefault(identity_of(run.document), {})[run.parameters["seed"]] = run
     first = [next(iter(seeds.values())) for seeds in members.values()]
     labels = distinguished([plain_name(run.parameters) for run in first], [run.document for run in first])
-    found = [Configuration(label, dict(sorted(seeds.items())))
+    found = [Configuration(label, dict(sorted(seeds.items())), _choice(seeds.values(), choices))
              for label, seeds in zip(labels, members.values(), strict=True)]
     return sorted(found, key=lambda item: (-item.psnr.mean, item.label))
+
+
+def _choice(runs: Iterable[ReportRun], choices: Mapping[str, Choice]) -> Choice | None:
+    return next((choices[run.digest] for run in runs if run.digest and run.digest in choices), None)
 
 
 def _best(items: Sequence[Configuration]) -> Configuration:

@@ -14,6 +14,7 @@ from inversion.config.resolve import run_name
 from inversion.config.run_config import RunConfig
 from inversion.metrics import count_exact, counted
 from inversion.report.data.study import ReportRun
+from inversion.report.data.tuning import Choice
 from inversion.report.stats.pools import SeedPool, pool_seeds
 from inversion.tracking.study import SIDE_BY_SIDE
 
@@ -34,6 +35,8 @@ class Configuration:
 
     label: str
     runs: Mapping[int, ReportRun]
+    choice: Choice | None = None
+    """How its tuned parameters were chosen; None if none was tuned."""
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
@@ -68,10 +71,11 @@ class Configuration:
 
     @cached_property
     def settings(self) -> tuple[tuple[str, str], ...]:
-        """Everything that determines the scores, except the precision and the parameters in ``CHOICES``."""
+        """Everything that determines the scores, except precision, tuned parameters and those in ``CHOICES``."""
         identity = next(iter(self.runs.values())).document["identity"]
+        left_out = CHOICES | {PRECISION} | set(self.choice.names if self.choice else ())
         return tuple(sorted((name, str(value)) for name, value in identity["parameters"].items()
-                            if name not in CHOICES and name != PRECISION))
+                            if name not in left_out))
 
     @cached_property
     def same_decoder(self) -> tuple[Any, ...]:

@@ -130,10 +130,16 @@ class StudyData:
         these entries have started as there are runs that the list does not contain.
         """
         started = {run.digest for run in self.runs}
-        waiting = [item for item in self.planned if item["digest"] not in started]
+        waiting = [item for item in self.planned if item["digest"] not in started and not item.get("not_chosen")]
         unknown = len(started - {item["digest"] for item in self.planned})
         started_since = [item for item in waiting if item["digest"] is None][:unknown]
         return [item for item in waiting if not any(item is other for other in started_since)]
+
+    @property
+    def tuned(self) -> dict[str, tuple[str, str]]:
+        """Of the runs of tuned configurations, by digest: what is equal for all values, and for all seeds of one."""
+        return {item["digest"]: (str(item["group"]), str(item["value"])) for item in self.planned
+                if item["digest"] and item.get("group") and item.get("value")}
 
     @property
     def pruned(self) -> list[ReportRun]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
@@ -62,7 +63,7 @@ def against(board: Board, metric: str, title: str) -> go.Figure:
 def curves(board: Board, histories: Curves) -> go.Figure:
     """Validation PSNR by epoch; only the best configurations are visible until others are switched on in the legend."""
     figure = _figure(height=460)
-    for number, item in enumerate(board.configurations):
+    for number, item in enumerate(board.configurations[:CURVES]):
         points = histories.get(item.label, ())
         if points:
             figure.add_scatter(
@@ -72,6 +73,28 @@ def curves(board: Board, histories: Curves) -> go.Figure:
                 visible=True if number < SHOWN_CURVES else "legendonly",
                 hovertemplate="epoch %{x}: %{y:.2f} dB<extra>%{fullData.name}</extra>")
     figure.update_xaxes(title="epoch")
+    figure.update_yaxes(title="validation PSNR (dB)")
+    return figure
+
+
+def tuning(board: Board) -> go.Figure:
+    """Validation PSNR against the tuned parameter, if one number was tuned; a star marks the chosen value."""
+    figure = _figure(height=420)
+    for number, item in enumerate(board.configurations[:CURVES]):
+        choice = item.choice
+        if choice is None or len(choice.names) != 1:
+            continue
+        name, = choice.names
+        points = [(trial.parameters[name], trial.validation) for trial in choice.trials]
+        if not all(isinstance(value, int | float) for value, _ in points):
+            continue
+        figure.add_scatter(
+            x=[value for value, _ in points], y=[None if math.isnan(psnr) else psnr for _, psnr in points],
+            name=item.label, mode="lines+markers", line={"color": COLOURS[number % len(COLOURS)], "width": 2},
+            marker={"size": 9, "symbol": ["star" if trial is choice.chosen else "circle" for trial in choice.trials]},
+            visible=True if number < SHOWN_CURVES else "legendonly",
+            hovertemplate=f"{name}=%{{x:g}}: %{{y:.2f}} dB<extra>%{{fullData.name}}</extra>")
+        figure.update_xaxes(title=name, type="log" if all(value > 0 for value, _ in points) else "linear")
     figure.update_yaxes(title="validation PSNR (dB)")
     return figure
 

@@ -14,7 +14,7 @@ from inversion.report.render.pictures import BRIGHTER, Scene
 from inversion.report.render.report import Report
 from inversion.text import visible
 
-RANKINGS = ("leaderboard", "top-single", "ensembles")
+RANKINGS = ("leaderboard", "tuning", "top-single", "ensembles")
 QUESTIONS = ("decoders", "architectures", "depth", "ensembles-against-best-single", "resolution", "baseline")
 
 RECORDS = {"references": "Without training", "failures": "Failures", "missing": "Not started"}

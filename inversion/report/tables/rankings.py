@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inversion.metrics import EXACT_DB
 from inversion.report.data.board import Board
 from inversion.report.data.configuration import Configuration
+from inversion.report.data.convergence import RISING_DB
 from inversion.report.stats.seed_noise import SeedNoise, describe_noise
 from inversion.report.tables.published import PublishedStudy, published_columns, published_fields, published_notes
 from inversion.report.tables.table import ReportTable, Shown
@@ -25,6 +26,8 @@ EVALUATION = Shown("evaluation (s)", "{eval_seconds:.2f}")
 MEMORY = Shown("memory (MB)", "{memory_mb:,.0f}")
 PRECISION = Shown("precision", "{precision}")
 EXACT = Shown("exact images", "{exact_images}")
+TUNED = Shown("tuned", "{tuned}", "not tuned")
+RISING = Shown("still rising (dB per epoch)", "{rising:+.2f}", "converged")
 SEEDS = [Shown("seeds", "{seeds}"), Shown("between seeds (dB)", "± {seed_spread:.2f}", "one seed")]
 
 NOTE = ("Mean ± standard deviation over the test images (ddof 0). The 95 % interval of the mean covers other images "
@@ -33,13 +36,19 @@ SHARED_MEMORY = (" Memory is not comparable on a CPU, where it is the resident s
                  "every run, or for runs trained side by side, where it covers all of them.")
 EXACT_IMAGES = f" An exact reconstruction has infinite PSNR, and counts as {EXACT_DB:.0f} dB in every number."
 BETWEEN = " Between seeds: standard deviation of the means of the seeds (n − 1)."
+NOT_CONVERGED = (" Still rising: slope of the validation PSNR over the last fifth of training, where it rose by more "
+                 f"than {RISING_DB} dB; with more epochs, these configurations would score higher.")
 PRECISIONS = " Runs of different precision are ranked together."
 
 
-def leaderboard(board: Board, studies: Sequence[PublishedStudy] = (), number: int = 0) -> ReportTable:
-    """Every configuration of a board, best first; ``number`` counts the boards from 0."""
+def leaderboard(board: Board, studies: Sequence[PublishedStudy] = (), number: int = 0,
+                rising: Mapping[str, float] | None = None) -> ReportTable:
+    """Every configuration of a board, best first; ``number`` counts the boards from 0.
+
+    ``rising`` has, by label, the dB per epoch of those whose training had not converged.
+    """
     name = f"leaderboard-{number + 1}" if number else "leaderboard"
-    return _ranked(board, studies, name, f"Leaderboard: {board.title}", board.configurations)
+    return _ranked(board, studies, name, f"Leaderboard: {board.title}", board.configurations, rising or {})
 
 
 def top_single(board: Board, studies: Sequence[PublishedStudy] = ()) -> ReportTable:
@@ -72,15 +81,19 @@ def row_of(board: Board, item: Configuration) -> dict[str, Any]:
 
 
 def _ranked(board: Board, studies: Sequence[PublishedStudy], key: str, title: str, items: Sequence[Configuration],
-            ) -> ReportTable:
-    rows = [{"rank": rank, **row_of(board, item), **published_fields(studies, item.plain)}
+            rising: Mapping[str, float] | None = None) -> ReportTable:
+    rows = [{"rank": rank, **row_of(board, item), **published_fields(studies, item.plain),
+             "rising": (rising or {}).get(item.label), "tuned": item.choice and item.choice.text}
             for rank, item in enumerate(items, start=1)]
     several = any(row["seeds"] > 1 for row in rows)
     mixed = len(board.precisions) > 1
-    exact = [EXACT] if any(item.exact for item in items) else []
-    shown = [Shown("rank", "{rank}"), RUN, PSNR, INTERVAL, *exact, SSIM, LPIPS, PARAMETERS, TRAINING, EVALUATION,
+    extra = [EXACT] if any(item.exact for item in items) else []
+    extra += [TUNED] if any(item.choice for item in items) else []
+    extra += [RISING] if rising else []
+    shown = [Shown("rank", "{rank}"), RUN, PSNR, INTERVAL, *extra, SSIM, LPIPS, PARAMETERS, TRAINING, EVALUATION,
              MEMORY, *([PRECISION] if mixed else []), *published_columns(studies), *(SEEDS if several else [])]
-    note = NOTE.format(seeds=_of_seeds(board.noise)) + _remarks(items, several, mixed)
+    note = NOTE.format(seeds=_of_seeds(board.noise)) + (NOT_CONVERGED if rising else "")
+    note += _remarks(items, several, mixed)
     return ReportTable(key, title, shown, rows, f"{note} {published_notes(studies, board)}".strip(),
                        frozenset({0} if rows else ()))
 

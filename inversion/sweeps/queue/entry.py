@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
@@ -131,15 +131,21 @@ def latest(trials: Iterable[FrozenTrial]) -> list[Entry]:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The runs of a study as they were ``at`` a time."""
+    """The runs of a study as they were ``at`` a time.
+
+    ``shares`` has the probability that a waiting run will be done, by its root, where that is not 1: of a tuned
+    configuration, one value of several gets all seeds.
+    """
 
     entries: Sequence[Entry]
     at: datetime
+    shares: Mapping[int, float] = field(default_factory=dict)
 
     def without(self, deleted: Collection[Entry]) -> Snapshot:
         """The same snapshot, with these finished runs marked as deleted in MLflow."""
         trials = {entry.trial._trial_id for entry in deleted}
-        return Snapshot([replace(entry, is_deleted=entry.trial._trial_id in trials) for entry in self.entries], self.at)
+        return Snapshot([replace(entry, is_deleted=entry.trial._trial_id in trials) for entry in self.entries], self.at,
+                        self.shares)
 
     def having(self, *states: State) -> list[Entry]:
         """The runs in these states, in queueing order."""
@@ -163,7 +169,7 @@ class Snapshot:
         if not seconds:
             return None
         mean = sum(seconds) / len(seconds)
-        waiting = mean * len(self.having("queued", "interrupted"))
+        waiting = mean * sum(self.shares.get(entry.root, 1.0) for entry in self.having("queued", "interrupted"))
         running = [max(0.0, mean - duration(entry.trial.datetime_start, self.at)) for entry in self.having("running")]
         busy = max(1, workers, len(running))
         return timedelta(seconds=round(max([(waiting + sum(running)) / busy, *running])))

@@ -298,25 +298,27 @@ class Queue:
         return self.storage.get_all_trials(self.study_id, deepcopy=False)  # Optuna's cache may be stale
 
     def _read_waiting(self) -> None:
-        waiting = [Entry(trial) for trial in self.storage.get_all_trials(self.study_id, deepcopy=False,
-                                                                        states=(TrialState.WAITING,))]
-        if TUNING in self.storage.get_study_user_attrs(self.study_id):
-            waiting = self._settle_choices(waiting)
+        is_tuned = TUNING in self.storage.get_study_user_attrs(self.study_id)
+        waiting = self._settle_choices() if is_tuned else self._having(TrialState.WAITING)
         self._waiting = sorted(waiting, key=lambda entry: (entry.state != "interrupted", entry.trial.number))
         self._read_at = self.clock()
 
-    def _settle_choices(self, waiting: Sequence[Entry]) -> list[Entry]:
+    def _having(self, state: TrialState) -> list[Entry]:
+        return [Entry(trial) for trial in self.storage.get_all_trials(self.study_id, deepcopy=False, states=(state,))]
+
+    def _settle_choices(self) -> list[Entry]:
         """The waiting runs that can be done now; those of values that were not chosen are pruned."""
         entries = self.entries()
         tuning = self.tuning(entries)
+        again = [entry for entry in entries if entry.state == "not chosen" and tuning.stage(entry) == "free"]
+        if again:  # the choice has changed: a failed run was retried, or a value was added
+            self.redo(again)
+        waiting = self._having(TrialState.WAITING)
         for entry in waiting:
             if tuning.stage(entry) == "unchosen" and (taken := self._take(entry)) is not None:
                 trial_id = taken.trial._trial_id
                 self.storage.set_trial_user_attr(trial_id, NOT_CHOSEN, True)
                 self.prune(trial_id, "another value was chosen by validation")
-        again = [entry for entry in entries if entry.state == "not chosen" and tuning.stage(entry) == "free"]
-        if again:  # the choice has changed: a failed run was retried, or a value was added
-            self.redo(again)
         return [entry for entry in waiting if tuning.stage(entry) == "free"]
 
     def _tell(self, trial_id: int, state: TrialState, value: float | None = None) -> None:

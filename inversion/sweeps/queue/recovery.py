@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from inversion.sweeps.queue.entry import (
     CONFIG,
     DIGEST,
+    DOCUMENT,
     FAILURE,
     FALLBACKS,
     FIRST,
@@ -95,7 +96,8 @@ def enqueue_from_scratch(study: optuna.Study, entry: Entry) -> None:
         state=TrialState.WAITING,
         params=old.params,
         distributions=old.distributions,
-        user_attrs={key: old.user_attrs[key] for key in (NAME, CONFIG, DIGEST, FALLBACKS) if key in old.user_attrs},
+        user_attrs={key: value for key, value in old.user_attrs.items()
+                    if key in (NAME, CONFIG, DOCUMENT, DIGEST, FALLBACKS)},
         system_attrs={FIRST: entry.root},
     ))
 

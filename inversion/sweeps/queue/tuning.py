@@ -37,31 +37,40 @@ class TunedRun:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The tuned runs of a study by digest, and what has been chosen so far."""
+    """The tuned runs of a study, and what has been chosen so far.
+
+    Attributes:
+        runs: The tuned runs by digest.
+        first_seeds: The seed with which the values of each group are tried.
+        counts: The number of values of each group.
+        chosen: The chosen value of each decided group; None if every value failed.
+    """
 
     runs: Mapping[str, TunedRun] = field(default_factory=dict)
+    first_seeds: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
     chosen: Mapping[str, str | None] = field(default_factory=dict)
-    """The chosen value of each decided group; None if every value failed."""
 
     def stage(self, entry: Entry) -> Stage:
         """Whether a run can be done now, has to wait for the choice, or is of a value that was not chosen."""
         run = self.runs.get(entry.digest or "")
-        if run is None or run.seed == self.first_seed(run.group):
+        if run is None or run.seed == self.first_seeds[run.group]:
             return "free"
         if run.group not in self.chosen:
             return "held"
         return "free" if self.chosen[run.group] == run.value else "unchosen"
 
-    def first_seed(self, group: str) -> int:
-        """The seed with which the values of a configuration are tried."""
-        return min(run.seed for run in self.runs.values() if run.group == group)
+    def ranks(self, digest: str | None) -> bool:
+        """Whether a finished run is ranked: not if another value was chosen for its configuration."""
+        run = self.runs.get(digest or "")
+        return run is None or self.chosen.get(run.group, run.value) == run.value
 
     def share(self, entry: Entry) -> float:
         """The probability that a waiting run will be done: one value of several is chosen."""
         run = self.runs.get(entry.digest or "")
         if run is None or self.stage(entry) == "free":
             return 1.0
-        return 1 / len({other.value for other in self.runs.values() if other.group == run.group})
+        return 1 / self.counts[run.group]
 
 
 def read_tuning(attributes: Mapping[str, Any], entries: Iterable[Entry]) -> Tuning:
@@ -70,16 +79,18 @@ def read_tuning(attributes: Mapping[str, Any], entries: Iterable[Entry]) -> Tuni
     if not runs:
         return Tuning()
     first: dict[str, int] = {}
+    values: dict[str, set[str]] = {}
     for run in runs.values():
         first[run.group] = min(first.get(run.group, run.seed), run.seed)
+        values.setdefault(run.group, set()).add(run.value)
     tried: dict[str, dict[str, Entry]] = {}
     for entry in entries:
         known = runs.get(entry.digest or "")
         if known and known.seed == first[known.group]:
             tried.setdefault(known.group, {})[known.value] = entry
-    chosen = {group: _best(values) for group, values in tried.items()
-              if not any(entry.is_open for entry in values.values())}
-    return Tuning(runs, chosen)
+    chosen = {group: _best(by_value) for group, by_value in tried.items()
+              if not any(entry.is_open for entry in by_value.values())}
+    return Tuning(runs, first, {group: len(each) for group, each in values.items()}, chosen)
 
 
 def as_attribute(runs: Mapping[str, TunedRun]) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 
@@ -28,9 +28,21 @@ def show(spec: Spec, console: Console) -> None:
         count = len(spec.configs)
         console.print(f"study {spec.study} from {spec.path}: {count:,} {'run' if count == 1 else 'runs'}")
         if spec.tuned:
-            console.print(f"tuned for each configuration: {', '.join(spec.tuned)}. All values are run with the first "
-                          "seed, the other seeds with the best value by validation alone.", soft_wrap=True)
+            console.print(_stages(spec), soft_wrap=True)
         _show_grid(spec.configs, console)
+
+
+def _stages(spec: Spec) -> str:
+    """How many of the runs are done first, and how many once the values of the tuned parameters are chosen."""
+    seeds: dict[tuple[tuple[str, Any], ...], set[int]] = {}
+    for config in spec.configs:
+        values = config.model_dump(exclude={"seed", *spec.tuned})
+        seeds.setdefault(tuple(values.items()), set()).add(config.seed)
+    later = sum(len(each) - 1 for each in seeds.values())
+    first = sum(config.seed == min(seeds[tuple(config.model_dump(exclude={"seed", *spec.tuned}).items())])
+                for config in spec.configs)
+    return (f"{', '.join(spec.tuned)} tuned for each of {len(seeds)} configurations: {first} runs with the first seed, "
+            f"then {later} with the other seeds of the best by validation; the rest are not done")
 
 
 def _show_grid(configs: list[RunConfig], console: Console) -> None:

@@ -83,8 +83,14 @@ def _draw(space: Mapping[str, Distribution], trials: int) -> list[dict[str, str]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        study = optuna.create_study(sampler=optuna.samplers.QMCSampler(seed=0, scramble=True))
-        points = [study.ask(optuna_distributions(space)).params for _ in range(trials)]
+        first = optuna.samplers.RandomSampler(seed=0)  # of the first point, from which the sampler learns the space
+        study = optuna.create_study(sampler=optuna.samplers.QMCSampler(
+            seed=0, scramble=True, independent_sampler=first, warn_independent_sampling=False))
+        points = []
+        for _ in range(trials):
+            trial = study.ask(optuna_distributions(space))
+            points.append(trial.params)
+            study.tell(trial, 0.0)
     texts = [{name: _text(point[name]) for name in space} for point in points]
     return [dict(point) for point in dict.fromkeys(tuple(text.items()) for text in texts)]
 

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from inversion.sweeps.queue.entry import Entry
+from inversion.sweeps.queue.tuning import Tuning
 from inversion.sweeps.spec.spec import Spec
 from inversion.sweeps.study.study import PARENT, Study
 from inversion.tracking.address import absolute
@@ -87,14 +88,20 @@ def log_spec(connection: Connection, run_id: str, spec: Spec) -> None:
         connection.client.log_text(run_id, json.dumps([*before, command], indent=1), SETTINGS_FILE)
 
 
-def log_runs(connection: Connection, run_id: str, entries: Sequence[Entry]) -> None:
+def log_runs(connection: Connection, run_id: str, entries: Sequence[Entry], tuning: Tuning) -> None:
     """Logs the runs of the queue. A search's trials have a digest only once they have started.
 
-    A run with a ``run_id`` has started: if MLflow has none with this id, it was deleted.
+    A run with a ``run_id`` has started: if MLflow has none with this id, it was deleted. Of a tuned configuration,
+    ``group`` is equal for all values and seeds, and ``value`` for all seeds of one value.
     """
     runs = [{"run": entry.name, "digest": entry.digest, "config": entry.trial.user_attrs.get("config"),
-             "run_id": entry.run_id} for entry in entries]
+             "run_id": entry.run_id, **_tuned(entry, tuning)} for entry in entries]
     connection.client.log_text(run_id, json.dumps(runs, indent=1), RUNS_FILE)
+
+
+def _tuned(entry: Entry, tuning: Tuning) -> dict[str, Any]:
+    run = tuning.runs.get(entry.digest or "")
+    return {"group": run.group, "value": run.value, "not_chosen": entry.state == "not chosen"} if run else {}
 
 
 def copy_files(connection: Connection, from_id: str, to_id: str) -> None:

@@ -50,7 +50,8 @@ def seeds_for_undecided(study: Study, connection: Connection, resolver: Resolver
 def queue_seeds(study: Study, connection: Connection, more: MoreSeeds) -> int:
     """Queues the runs; returns how many were not queued before."""
     added = study.queue.add(more.runs)
-    log_runs(connection, study.parent.run_id, study.queue.entries())
+    entries = study.queue.entries()
+    log_runs(connection, study.parent.run_id, entries, study.queue.tuning(entries))
     return added
 
 

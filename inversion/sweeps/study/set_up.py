@@ -105,7 +105,8 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
     again = study.queue.redo([entry for entry in deleted if spec.search or entry.digest in asked])
     others = [entry for entry in deleted if not spec.search and entry.digest not in asked]
     log_spec(connection, parent.run_id, spec)
-    log_runs(connection, parent.run_id, study.queue.entries())
+    entries = study.queue.entries()
+    log_runs(connection, parent.run_id, entries, study.queue.tuning(entries))
     return SetUp(study, added, again, others)
 
 

@@ -23,7 +23,7 @@ from inversion.tracking.address import absolute
 from inversion.tracking.connection import Connection, require_answer
 from inversion.tracking.ownership import take_over
 from inversion.tracking.store_errors import NoTrackingError, is_lost, is_refused, reason
-from inversion.tracking.study import children
+from inversion.tracking.study import DIGEST, children
 from inversion.training.stop import StopRequest
 
 MOST_NAMED = 20
@@ -115,7 +115,7 @@ class Driver:
     def _count_done(self, stop: StopRequest) -> int:
         """Number of runs that are done, including those that are given up now because their workers died."""
         patiently(lambda: self.study.queue.recover_stale_trials(), "looking for dead workers", stop)
-        return len(look(self.reading, stop).having("finished", "pruned", "failed"))
+        return len(look(self.reading, stop).having("finished", "pruned", "not chosen", "failed"))
 
     def _reconcile(self, stop: StopRequest) -> None:
         """Recovers and reconciles what dead workers of any machine left, at most once per heartbeat interval."""
@@ -140,7 +140,13 @@ class Driver:
 
 def look(queue: Queue, stop: StopRequest | None = None) -> Snapshot:
     """A snapshot of a study now."""
-    return Snapshot(patiently(queue.entries, "reading the queue", stop), datetime.now())
+    def read() -> Snapshot:
+        entries = queue.entries()
+        tuning = queue.tuning(entries)
+        shares = {entry.root: tuning.share(entry) for entry in entries} if tuning.runs else {}
+        return Snapshot(entries, datetime.now(), shares)
+
+    return patiently(read, "reading the queue", stop)
 
 
 def sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest | None = None) -> Snapshot:
@@ -155,8 +161,10 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
         hold_parent(study, connection)
         reconcile(study.queue, connection, study.name)
         snapshot = look(study.queue, stop).without(reconcile_members(study, connection))
-        log_runs(connection, study.parent.run_id, snapshot.entries)
-        rows = leaderboard.leaderboard(children(connection, study.name, "attributes.status = 'FINISHED'"))
+        tuning = study.queue.tuning(snapshot.entries)
+        log_runs(connection, study.parent.run_id, snapshot.entries, tuning)
+        finished = children(connection, study.name, "attributes.status = 'FINISHED'")
+        rows = leaderboard.leaderboard(run for run in finished if tuning.ranks(run.data.tags.get(DIGEST)))
         if rows and snapshot.is_done:
             leaderboard.show(rows, console)
         if rows:

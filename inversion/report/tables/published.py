@@ -5,6 +5,7 @@ Papers are plug-ins in ``inversion.report.published``; every table takes those t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,8 @@ class PublishedStudy:
     """A paper whose figures and findings the report sets beside our runs.
 
     Attributes:
-        key: Prefix of its raw columns and of the names of its tables; unique among papers.
+        key: Prefix of its raw columns and of the names of its tables: letters, digits, ``_`` and ``-``; unique among
+            papers.
         citation: What a reader needs to find the paper.
         configurations: Its scores by configuration (``vgg16:block1+wavelet``), in the order of the paper.
         caveats: The protocol that these hold for.
@@ -58,6 +60,9 @@ class PublishedStudy:
         reference: The single model that it recommends (``vgg16:block1+wavelet``). Architectures and depths are compared
             with its decoder, and costs with its layer; empty for none.
         seed_sd: Standard deviation between trainings in dB, according to the paper; None if it gives none.
+
+    Raises:
+        ValueError: the key has other characters.
     """
 
     key: str
@@ -69,6 +74,10 @@ class PublishedStudy:
     baseline: str = ""
     reference: str = ""
     seed_sd: float | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[A-Za-z0-9_-]+", self.key):
+            raise ValueError(f"key {self.key!r} of a published study: only letters, digits, _ and - are allowed")
 
     @property
     def about_findings(self) -> str:

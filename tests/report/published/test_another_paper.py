@@ -206,6 +206,22 @@ def test_two_papers_cannot_have_one_key() -> None:
         studies.forget("second")
 
 
+@pytest.mark.parametrize("key", ["", "Smith et al.", "../smith", "smith{2024}"])
+def test_a_key_can_be_a_file_name(key: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"key {key!r} of a published study: only letters, digits")):
+        published_study(key, Figures.model_validate(yaml.safe_load(block("yaml"))))
+
+
+def test_five_keys_of_a_file_of_figures_are_required() -> None:
+    document = yaml.safe_load(block("yaml"))
+    required = dict(list(document.items())[:5])
+    assert "only the first five keys are required" in GUIDE
+    assert Figures.model_validate(required).scores() == {}
+    for name in required:
+        with pytest.raises(ValidationError, match=name):
+            Figures.model_validate({key: value for key, value in document.items() if key != name})
+
+
 @pytest.mark.parametrize(("changes", "said"), [
     ({"citation": ""}, "citation"), ({"protocol": None}, "protocol"),
     ({"improvements": [{"section": "1", "metric": "psnr", "initial": 1, "final": 2, "percent": 100}]}, "improvements"),

@@ -16,6 +16,7 @@ from typing import Any
 
 from inversion.config.run_config import MOST_THREADS, RunConfig, parse_options
 from inversion.data.datasets import data_folder, find_photo_set, require_data, resolve_auto
+from inversion.data.div2k import in_protocol
 from inversion.data.splits import PhotoSet
 from inversion.errors import FallbackRefusedError, RequestError
 from inversion.losses.lpips_weights import TrunkSource, find_trunk, require_trunk_file
@@ -170,7 +171,7 @@ def resolve(
     if config.strict and fallbacks:
         raise FallbackRefusedError("strict=true refuses " + "; ".join(f"{f.short} ({f.remedy})" for f in fallbacks))
     engine = _resolve_engine(config)
-    photos = find(data, data_dir, progress)
+    photos = in_protocol(find(data, data_dir, progress), config.protocol)
     config = config.model_copy(update={
         "data": data if data in ("sample", "div2k") else str(Path(os.path.expanduser(data)).resolve()),
         "data_dir": str(data_dir), "weights": _weights_from_anywhere(weights, sources),

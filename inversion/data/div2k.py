@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from zipfile import ZipFile, ZipInfo
+
+import numpy as np
 
 from inversion.data.splits import Photo, PhotoSet, hold_out
 from inversion.errors import DataError
@@ -77,6 +79,8 @@ def fetch(data_dir: Path, progress: Progress = no_progress, archives: Archives =
 def photo_set(data_dir: Path, archives: Archives = ARCHIVES) -> PhotoSet:
     """The first archive split 4 : 1 into train and val by a fixed seed, the second one as test.
 
+    ``in_protocol`` gives the train and val of ``protocol=published``.
+
     Raises:
         DataError: it is not on disk; the message names the folder and the command that fetches it.
     """
@@ -89,6 +93,23 @@ def photo_set(data_dir: Path, archives: Archives = ARCHIVES) -> PhotoSet:
                      for name in archive.names()] for archive in archives)
     train, val = hold_out(photos)
     return PhotoSet("div2k", data_dir / FOLDER, {"train": train, "val": val, "test": test})
+
+
+def in_protocol(photos: PhotoSet, protocol: str) -> PhotoSet:
+    """The photographs in the splits of a protocol: ``published`` has other train and val splits of DIV2K.
+
+    The released code of the published study takes the first 640 of ``numpy.random.permutation(800)`` after
+    ``numpy.random.seed(42)``, over the photographs in the order of their names. Other sets are returned as they are.
+    """
+    if protocol != "published":
+        return photos
+    found = sorted([*photos.splits["train"], *photos.splits["val"]])
+    if any(PurePosixPath(photo.name).parent.name != ARCHIVES[0].folder for photo in found):
+        return photos
+    order = np.random.RandomState(42).permutation(len(found))  # the generator that its code uses
+    cut = len(found) * 4 // 5
+    train, val = ([found[index] for index in part] for part in (order[:cut], order[cut:]))
+    return replace(photos, splits=photos.splits | {"train": train, "val": val})
 
 
 def unpack(archive: Path, folder: Path, progress: Progress = no_progress) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from inversion.config.run_config import RunConfig
 from inversion.data.cache import load_cached
 from inversion.data.datasets import cache_folder, data_folder, find_photo_set
+from inversion.data.div2k import in_protocol
 from inversion.data.duplicates import load_prints, with_training
 from inversion.data.scored import ScoredPhotos, load_scored, set_digest
 from inversion.errors import DamagedArtifactError, DataError, InterruptedRunError, RequestError
@@ -86,7 +87,7 @@ def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None
     """
     folder = _data_dir(run, data_dir)
     try:
-        photos = find_photo_set(data or run.config.data, folder, progress)
+        photos = in_protocol(find_photo_set(data or run.config.data, folder, progress), run.config.protocol)
     except RequestError as error:
         if data:
             raise
@@ -134,7 +135,7 @@ def _leaks(run: TrainedRun, scored: ScoredPhotos, limits: Mapping[str, int], fol
            ) -> list[str]:
     """A warning if the run was trained on some of the photographs to score, or if that cannot be found out here."""
     try:
-        photos = find_photo_set(run.config.data, folder, progress)
+        photos = in_protocol(find_photo_set(run.config.data, folder, progress), run.config.protocol)
         if set_digest(photos, limits, folder, progress) != run.document["data"]["digest"]:
             raise DataError("others are there now")
         trained = load_cached(photos, run.config.image_size, cache_folder(folder), progress, limits)

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from inversion import download
 from inversion.data import div2k
 from inversion.data.cache import load_cached
 from inversion.data.div2k import Archive, Archives, unpack
+from inversion.data.splits import Photo, PhotoSet
 from inversion.errors import DataError
 
 
@@ -115,6 +117,21 @@ def test_the_split_depends_on_nothing_but_the_numbers(tmp_path: Path, archives: 
     (tmp_path / "a").rename(tmp_path / "b")
     second = div2k.photo_set(tmp_path / "b", archives).splits
     assert [photo.name for photo in first["val"]] == [photo.name for photo in second["val"]]
+
+
+def test_the_published_protocol_has_the_splits_of_the_released_code() -> None:
+    photos = [Photo(f"DIV2K_train_HR/{name}", Path(name)) for name in div2k.ARCHIVES[0].names()]
+    test = [Photo("DIV2K_valid_HR/0801.png", Path("0801.png"))]
+    drawn = PhotoSet("div2k", Path(), {"train": photos[::2], "val": photos[1::2], "test": test})
+    state = np.random.get_state()
+    np.random.seed(42)  # as it is done there
+    order = np.random.permutation(800)
+    np.random.set_state(state)
+    assert div2k.in_protocol(drawn, "image") is drawn
+    train, val = [photos[index] for index in order[:640]], [photos[index] for index in order[640:]]
+    assert div2k.in_protocol(drawn, "published").splits == {"train": train, "val": val, "test": test}
+    own = PhotoSet("div2k", Path(), {split: [Photo("a.png", Path("a.png"))] for split in ("train", "val", "test")})
+    assert div2k.in_protocol(own, "published") is own
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "folder/../../evil.png", "/evil.png", "..\\evil.png", "C:/evil.png"])

@@ -18,10 +18,13 @@ RUN_ID, OWNER, HOLDS, RELEASED, FAILURE, MESSAGE, SCORES = (
 """User attributes that workers set: ``holds`` is the digest that this trial has reserved, ``released`` says why a run
 was requeued before it was finished."""
 
+NOT_CHOSEN = "not_chosen"
+"""User attribute of a trial that was pruned because another value of a tuned parameter was chosen."""
+
 FIRST, HISTORY = "failed_trial", "retry_history"
 """System attributes by which Optuna links a retry to the trials before it (``RetryHeartbeatStaleTrialCallback``)."""
 
-State = Literal["queued", "interrupted", "running", "finished", "pruned", "failed", "deleted"]
+State = Literal["queued", "interrupted", "running", "finished", "pruned", "not chosen", "failed", "deleted"]
 STATES: tuple[State, ...] = get_args(State)
 
 
@@ -92,7 +95,7 @@ class Entry:
             case TrialState.COMPLETE:
                 return "deleted" if self.is_deleted else "finished"
             case TrialState.PRUNED:
-                return "pruned"
+                return "not chosen" if NOT_CHOSEN in self.trial.user_attrs else "pruned"
         return "failed" if FAILURE in self.trial.user_attrs else "interrupted"
 
     @property

@@ -32,6 +32,7 @@ from inversion.sweeps.queue.entry import (
     HOLDS,
     MESSAGE,
     NAME,
+    NOT_CHOSEN,
     OWNER,
     RELEASED,
     RUN_ID,
@@ -47,6 +48,7 @@ from inversion.sweeps.queue.recovery import (
     fail_trial,
     recover_stale_trials,
 )
+from inversion.sweeps.queue.tuning import TUNING, TunedRun, Tuning, as_attribute, read_tuning
 from inversion.tracking.lifecycle import DELETED
 from inversion.tracking.locks import exclusive_lock
 from inversion.tracking.masking import safe
@@ -65,6 +67,7 @@ class Queued:
     config: dict[str, Any] | None = None
     digest: str | None = None
     fallbacks: list[dict[str, str]] | None = None
+    tuned: TunedRun | None = None
 
 
 class Queue:
@@ -108,12 +111,23 @@ class Queue:
         The digests are read under the lock, so two processes that add the same run at once add it once.
         """
         with self._alone():
+            self._remember_tuned(runs)  # before the runs can be claimed
             known = {trial.user_attrs.get(DIGEST) for trial in self._trials()}
             new = [run for run in runs if run.digest is None or run.digest not in known]
             for number, run in enumerate(new, start=1):
                 self.study.add_trial(_waiting_trial(run))
                 progress("queueing", number, len(new))
         return len(new)
+
+    def tuning(self, entries: Iterable[Entry]) -> Tuning:
+        """What has been tried and chosen, given the runs of the study."""
+        return read_tuning(self.storage.get_study_user_attrs(self.study_id), entries)
+
+    def _remember_tuned(self, runs: Sequence[Queued]) -> None:
+        """Adds the tuned runs to those of the study: a run may have been queued before it was one of them."""
+        if tuned := {run.digest: run.tuned for run in runs if run.tuned and run.digest}:
+            before = self.study.user_attrs.get(TUNING, {})
+            self.study.set_user_attr(TUNING, before | as_attribute(tuned))
 
     def grow(self, trials: int) -> int:
         """Queues trials of a search until there are ``trials``; returns how many were added."""
@@ -284,10 +298,26 @@ class Queue:
         return self.storage.get_all_trials(self.study_id, deepcopy=False)  # Optuna's cache may be stale
 
     def _read_waiting(self) -> None:
-        waiting = self.storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.WAITING,))
-        self._waiting = sorted(map(Entry, waiting),
-                               key=lambda entry: (entry.state != "interrupted", entry.trial.number))
+        waiting = [Entry(trial) for trial in self.storage.get_all_trials(self.study_id, deepcopy=False,
+                                                                        states=(TrialState.WAITING,))]
+        if TUNING in self.storage.get_study_user_attrs(self.study_id):
+            waiting = self._settle_choices(waiting)
+        self._waiting = sorted(waiting, key=lambda entry: (entry.state != "interrupted", entry.trial.number))
         self._read_at = self.clock()
+
+    def _settle_choices(self, waiting: Sequence[Entry]) -> list[Entry]:
+        """The waiting runs that can be done now; those of values that were not chosen are pruned."""
+        entries = self.entries()
+        tuning = self.tuning(entries)
+        for entry in waiting:
+            if tuning.stage(entry) == "unchosen" and (taken := self._take(entry)) is not None:
+                trial_id = taken.trial._trial_id
+                self.storage.set_trial_user_attr(trial_id, NOT_CHOSEN, True)
+                self.prune(trial_id, "another value was chosen by validation")
+        again = [entry for entry in entries if entry.state == "not chosen" and tuning.stage(entry) == "free"]
+        if again:  # the choice has changed: a failed run was retried, or a value was added
+            self.redo(again)
+        return [entry for entry in waiting if tuning.stage(entry) == "free"]
 
     def _tell(self, trial_id: int, state: TrialState, value: float | None = None) -> None:
         number = self.storage.get_trial(trial_id).number

@@ -27,6 +27,9 @@ def show(spec: Spec, console: Console) -> None:
     else:
         count = len(spec.configs)
         console.print(f"study {spec.study} from {spec.path}: {count:,} {'run' if count == 1 else 'runs'}")
+        if spec.tuned:
+            console.print(f"tuned for each configuration: {', '.join(spec.tuned)}. All values are run with the first "
+                          "seed, the other seeds with the best value by validation alone.", soft_wrap=True)
         _show_grid(spec.configs, console)
 
 

@@ -131,19 +131,8 @@ class Search(_Plain):
         return pruner
 
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        """The space for Optuna, sorted by name: the order in the file must not decide who gets which random number."""
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-        def convert(values: Distribution) -> optuna.distributions.BaseDistribution:
-            match values:
-                case Choices():
-                    return CategoricalDistribution(values.choices)
-                case IntRange():
-                    return IntDistribution(values.low, values.high, log=values.log, step=values.step or 1)
-                case FloatRange():
-                    return FloatDistribution(values.low, values.high, log=values.log, step=values.step)
-
-        return {name: convert(self.space[name]) for name in sorted(self.space)}
+        """The space for Optuna."""
+        return optuna_distributions(self.space)
 
     def example(self) -> dict[str, Any]:
         """A value of each parameter of the space."""
@@ -160,3 +149,19 @@ class Search(_Plain):
     def reported_metric(self) -> str:
         """The metric by epoch that belongs to the optimised one, so that pruner and study have the same direction."""
         return self.metric.replace("best/val_", "val/")
+
+
+def optuna_distributions(space: Mapping[str, Distribution]) -> dict[str, optuna.distributions.BaseDistribution]:
+    """A space for Optuna, sorted by name: the order in the file must not decide who gets which random number."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    def convert(values: Distribution) -> optuna.distributions.BaseDistribution:
+        match values:
+            case Choices():
+                return CategoricalDistribution(values.choices)
+            case IntRange():
+                return IntDistribution(values.low, values.high, log=values.log, step=values.step or 1)
+            case FloatRange():
+                return FloatDistribution(values.low, values.high, log=values.log, step=values.step)
+
+    return {name: convert(space[name]) for name in sorted(space)}

@@ -98,7 +98,7 @@ def read_search(value: Value, base: Mapping[str, Scalar], errors: ErrorCollector
     sampler = _read_algorithm("sampler", SAMPLERS, "tpe", value, errors)
     pruner = _read_algorithm("pruner", PRUNERS, "none", value, errors)
     space_value = value.entries.get("space", Scalar("", value.where))
-    space = _read_space(space_value, base, errors)
+    space = read_space(space_value, base, errors)
     if isinstance(space_value, Section) and len(space) == len(space_value.entries) > 0:
         _check_combinations(value.keys["space"], base, space, errors)
     metric = _read_metric(value, base, space, errors)
@@ -222,8 +222,9 @@ def _with_max_resource(pruner: Algorithm, base: Mapping[str, Scalar], space: Map
 
 # space
 
-def _read_space(value: Value, base: Mapping[str, Scalar], errors: ErrorCollector) -> dict[str, Distribution]:
-    """The distribution of each parameter; wrong ones are left out."""
+def read_space(value: Value, base: Mapping[str, Scalar], errors: ErrorCollector, place: str = "the space",
+               ) -> dict[str, Distribution]:
+    """The distribution of each parameter; wrong ones are left out. ``place`` is what messages call the section."""
     if not isinstance(value, Section) or not value.entries:
         errors.add(value.where, "space is a mapping of parameters to choices or ranges, as in "
                                 "decoder: [wavelet, attention] or lr: {low: 1e-5, high: 1e-2, log: true}")
@@ -237,7 +238,7 @@ def _read_space(value: Value, base: Mapping[str, Scalar], errors: ErrorCollector
             errors.add(where, f"{name} cannot be searched: {NOT_SEARCHED[name]}")
         elif name in base:
             errors.add(where, f"{name} has one value already, at {base[name].where}: a parameter is in base or in "
-                              "the space")
+                              f"{place}")
         elif (distribution := _read_distribution(name, entry, errors)) is not None:
             space[name] = distribution
     return space

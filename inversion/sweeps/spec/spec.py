@@ -35,13 +35,14 @@ from inversion.sweeps.spec.grid import (
 from inversion.sweeps.spec.search import Search
 from inversion.sweeps.spec.search_section import read_search
 from inversion.sweeps.spec.source import ErrorCollector, Scalar, Section, Value, check_keys, read_text, read_yaml
+from inversion.sweeps.spec.tuning import read_tuning
 from inversion.text import visible
 
 _FOLDERS = (Path(inversion.__file__).parents[1] / "sweeps", Path(__file__).parents[1] / "studies")
 SHIPPED = next((folder for folder in _FOLDERS if (folder / "grid.yaml").is_file()), _FOLDERS[1])
 """The study files that come with the project: ``sweeps/`` of a clone, ``inversion/sweeps/studies`` of a wheel."""
 
-KEYS = ("study", "base", "grid", "search")
+KEYS = ("study", "base", "grid", "tune", "search")
 MAX_BYTES = 1_000_000
 
 OFFLINE = ("nothing was queued. To run without any download: inversion-sweep smoke.yaml, or this study on "
@@ -60,6 +61,7 @@ class Spec:
             otherwise.
         configurations: the runs of a grid; empty for a search.
         sets: the texts of ``--set``, and ``wheres`` those of ``--where``.
+        tuned: the parameters that are tuned for each configuration of a grid; every value is among the configurations.
     """
 
     study: str
@@ -70,6 +72,7 @@ class Spec:
     search: Search | None
     sets: tuple[str, ...] = ()
     wheres: tuple[str, ...] = ()
+    tuned: tuple[str, ...] = ()
 
     @cached_property
     def configs(self) -> list[RunConfig]:
@@ -128,7 +131,7 @@ def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), s
     set_overrides, where_overrides = read_sets(sets, errors), read_wheres(wheres, errors)
     base = {"strict": Scalar("true", "default")} | read_base(top.entries.get("base"), errors)
     configurations: list[Configuration] = []
-    search = None
+    search = tuning = None
     if "search" in top.entries:
         base = set_in_base(base, set_overrides)
         search = _read_search(top.entries["search"], base, set_overrides, where_overrides, errors)
@@ -136,12 +139,16 @@ def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), s
         blocks = read_blocks(top.entries["grid"], errors)
         set_overrides = check_sets(blocks, set_overrides, errors)
         base = set_in_base(base, set_overrides)
-        configurations = expand(top.keys["grid"], base, set_in_blocks(blocks, set_overrides), errors)
+        blocks = set_in_blocks(blocks, set_overrides)
+        if "tune" in top.entries and (tuning := read_tuning(top.entries["tune"], base, blocks, errors)):
+            blocks = tuning.apply(blocks)
+        configurations = expand(top.keys["grid"], base, blocks, errors)
     errors.raise_if_any()  # from a wrong grid there is nothing to select
     configurations = select(configurations, where_overrides, errors)
     errors.raise_if_any()
     texts = {parameter: scalar.text for parameter, scalar in base.items()}
-    return Spec(title, path, text, texts, tuple(configurations), search, tuple(sets), tuple(wheres))
+    return Spec(title, path, text, texts, tuple(configurations), search, tuple(sets), tuple(wheres),
+                tuning.names if tuning else ())
 
 
 def check_study(name: str) -> str:
@@ -217,6 +224,8 @@ def _read_top(text: str, shown: str, errors: ErrorCollector) -> Section:
     check_keys(top, KEYS, "a spec has no", errors)
     if "grid" in top.entries and "search" in top.entries:
         errors.add(top.keys["search"], f"a spec has a grid (at {top.keys['grid']}) or a search, not both")
+    elif "search" in top.entries and "tune" in top.entries:
+        errors.add(top.keys["tune"], f"tune is for a grid, and this is a search (at {top.keys['search']})")
     elif "grid" not in top.entries and "search" not in top.entries:
         errors.add(top.where, "a spec needs a grid or a search")
     return top

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from inversion.config.document import VERSION
-from inversion.config.resolve import Plan, default_threads, resolve
+from inversion.config.resolve import Plan, default_threads, digest_of, resolve
 from inversion.config.run_config import RunConfig
 from inversion.data.cache import PhotoCache, load_cached
 from inversion.data.datasets import cache_folder, data_folder, find_photo_set
+from inversion.data.div2k import in_protocol
 from inversion.data.duplicates import across_splits
 from inversion.data.splits import PhotoSet
 from inversion.errors import RequestError
@@ -24,6 +25,7 @@ from inversion.models.encoders.imagenet import require_imagenet
 from inversion.progress import Progress
 from inversion.runs.prepare import check_weights
 from inversion.sweeps.queue.queue import Queued
+from inversion.sweeps.queue.tuning import TunedRun
 from inversion.sweeps.spec.grid import Configuration
 from inversion.sweeps.spec.source import ErrorCollector
 from inversion.sweeps.spec.spec import InputErrors, Spec
@@ -47,15 +49,17 @@ class Resolver:
         self._find = functools.cache(self._find_now)
         self._load: Callable[..., PhotoCache] = functools.cache(self._load_now)
 
-    def queued(self, config: RunConfig) -> Queued:
-        """One run, ready to be queued.
+    def queued(self, config: RunConfig, tuned: Sequence[str] = ()) -> Queued:
+        """One run, ready to be queued; ``tuned`` are the parameters that are tuned for its configuration.
 
         Raises:
             RequestError: it cannot be run, or not without a fallback where it is strict.
         """
         plan = self.plan(config)
-        return Queued(plan.name, portable(plan.config, config), plan.digest(self.photographs(plan).digest),
-                      [dataclasses.asdict(fallback) for fallback in plan.fallbacks])
+        identity = plan.identity(self.photographs(plan).digest)
+        return Queued(plan.name, portable(plan.config, config), digest_of(identity),
+                      [dataclasses.asdict(fallback) for fallback in plan.fallbacks],
+                      _tuned_run(identity, tuned) if tuned else None)
 
     def plan(self, config: RunConfig) -> Plan:
         """A resolved run, with its weights checked. The number of threads is fixed here for all workers.
@@ -97,15 +101,16 @@ class Resolver:
         """The run's images, decoded now if they are not cached."""
         config = plan.config
         limits = (("train", config.train_limit), ("val", config.val_limit), ("test", config.test_limit))
-        return self._load(config.data, plan.data_dir, config.image_size, limits)
+        return self._load(config.data, plan.data_dir, config.protocol, config.image_size, limits)
 
     def _find_now(self, data: str, data_dir: Path) -> PhotoSet:
         photos = find_photo_set(data, data_dir, self.progress)
         self._log(photos, [*photos.remarks, *photos.warnings])
         return photos
 
-    def _load_now(self, data: str, data_dir: Path, size: int, limits: Iterable[tuple[str, int]]) -> PhotoCache:
-        photos: PhotoSet = self._find(data, data_dir)
+    def _load_now(self, data: str, data_dir: Path, protocol: str, size: int, limits: Iterable[tuple[str, int]],
+                  ) -> PhotoCache:
+        photos: PhotoSet = in_protocol(self._find(data, data_dir), protocol)
         cache = load_cached(photos, size, cache_folder(data_dir), self.progress, dict(limits))
         self._log(photos, across_splits(cache, self.progress))
         return cache
@@ -116,6 +121,15 @@ class Resolver:
             if (photos.root.resolve(), line) not in self._logged:
                 self._logged.add((photos.root.resolve(), line))
                 _logger.warning("data %s: %s", photos.name, line)
+
+
+def _tuned_run(identity: Mapping[str, Any], tuned: Sequence[str]) -> TunedRun:
+    """The place of a run in the tuning of its configuration, from all that decides its numbers."""
+    def without(*names: str) -> str:
+        left = {name: value for name, value in identity["parameters"].items() if name not in names}
+        return digest_of({**identity, "parameters": left})
+
+    return TunedRun(without("seed", *tuned), without("seed"), identity["parameters"]["seed"])
 
 
 def portable(resolved: RunConfig, asked: RunConfig) -> dict[str, Any]:
@@ -130,11 +144,12 @@ def resolve_grid(spec: Spec, resolver: Resolver, progress: Progress) -> list[Que
         SeveralErrors: all problems, each once.
     """
     resolver.require_inputs(spec.configs)
-    runs, errors = [], InputErrors()
+    runs: list[Queued] = []
+    errors = InputErrors()
     first: dict[str | None, Configuration] = {}
     for number, configuration in enumerate(spec.configurations, start=1):
         with errors.collect():
-            run = resolver.queued(configuration.config)
+            run = resolver.queued(configuration.config, spec.tuned)
             runs.append(run)
             if (other := first.setdefault(run.digest, configuration)) is not configuration:
                 _add_duplicate(configuration, other, errors)

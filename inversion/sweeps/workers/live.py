@@ -15,7 +15,7 @@ from inversion.sweeps.queue.entry import Entry, Snapshot, State, duration
 SHOWN_FINISHED = 8
 SHOWN_FAILED = 8
 STYLES: dict[State, str] = {"queued": "dim", "interrupted": "yellow", "running": "cyan", "finished": "green",
-                            "pruned": "dim", "failed": "red", "deleted": "red"}
+                            "pruned": "dim", "not chosen": "dim", "failed": "red", "deleted": "red"}
 
 
 class View:
@@ -47,7 +47,7 @@ class View:
             self._print_changes(snapshot)
 
     def _print_changes(self, snapshot: Snapshot) -> None:
-        done = len(snapshot.having("finished", "pruned", "failed"))
+        done = len(snapshot.having("finished", "pruned", "not chosen", "failed"))
         left = f", {_left(snapshot.time_left(self.workers))}" if not snapshot.is_done else ""
         for entry in snapshot.entries:
             before, now = self.seen.get(entry.root), entry.state
@@ -86,7 +86,7 @@ def describe(entry: Entry, metric: str) -> str:
             return f"test PSNR {shown} in {seconds}" if shown else "finished"
         case "failed":
             return entry.failure
-        case "pruned":
+        case "pruned" | "not chosen":
             return str(entry.trial.user_attrs.get("failure_message", "pruned"))
         case "deleted":
             return "its run was deleted in MLflow"

@@ -50,7 +50,7 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
         data, boards,
         [*conclusions.headline(board), *conclusions.fairness(board, rising), *standing(data, boards), *next_step],
         numbers, conclusions.recommendations(board, memory_budget_mb), studies,
-        {study.label: judge_findings(study.findings, BoardEvidence(board)) for study in studies if study.findings},
+        {study.key: judge_findings(study.findings, BoardEvidence(board)) for study in studies if study.findings},
         _tables(data, boards, studies, rising), records, scenes(connection, board), _charts(board, curves), versions,
         parameters,
     )
@@ -70,8 +70,8 @@ def _tables(data: StudyData, boards: Sequence[Board], studies: Sequence[Publishe
               rankings.ensembles(board, studies), *questions(board, studies), costs(board, studies), differences(board)]
     for study in studies:
         tables.append(published_table(study, board))
-        if study.list_figures:
-            tables.append(study.list_figures(data, board))
+        if study.figures:
+            tables.append(study.figures(data, board))
     tables += [rankings.leaderboard(other, studies, number) for number, other in enumerate(boards[1:], start=1)]
     return [table for table in tables if table.rows]
 

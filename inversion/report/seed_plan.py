@@ -21,7 +21,7 @@ from inversion.report.tables.published import PublishedStudy
 MOST_SEEDS = 5
 
 ASSUMED_SD = 0.12
-"""dB between trainings where a study has one seed of each: the published study's, from figures that it gives twice."""
+"""dB between trainings, for a study with one seed of each, where no published study says how much it is."""
 
 Pools = Mapping[str, SeedPool]
 
@@ -64,14 +64,15 @@ def plan_seeds(board: Board, studies: Sequence[PublishedStudy] = (), most: int =
     if not undecided:
         return None
     best: SeedPlan | None = None
+    noise = board.noise or _assumed(studies)
     for seeds in range(2, most + 1):
         decided = [question for question in undecided
-                   if question.is_decided(*_with_seeds(board, pools, question.labels, seeds))]
+                   if question.is_decided(*_with_seeds(board, pools, question.labels, seeds, noise))]
         if decided and (best is None or len(decided) > best.decides):
             labels = frozenset().union(*(question.labels for question in decided))
             lacking = tuple(item for item in board.configurations if item.label in labels and len(item.runs) < seeds)
-            best = SeedPlan(seeds, lacking, len(decided), len(undecided), _assumed(board), board.seed_sd is not None)
-    return best or SeedPlan(0, (), 0, len(undecided), _assumed(board))
+            best = SeedPlan(seeds, lacking, len(decided), len(undecided), noise, board.seed_sd is not None)
+    return best or SeedPlan(0, (), 0, len(undecided), noise)
 
 
 def describe_plan(plan: SeedPlan) -> str:
@@ -85,14 +86,15 @@ def describe_plan(plan: SeedPlan) -> str:
             f"decide {plan.decides}, with the present means and a seed noise of {plan.noise.sd:.2f} dB ({noise})")
 
 
-def _assumed(board: Board) -> SeedNoise:
-    return board.noise or SeedNoise(ASSUMED_SD)
+def _assumed(studies: Sequence[PublishedStudy]) -> SeedNoise:
+    """The seed noise according to the first published study that says it."""
+    return SeedNoise(next((study.seed_sd for study in studies if study.seed_sd is not None), ASSUMED_SD))
 
 
-def _with_seeds(board: Board, pools: Pools, labels: Collection[str], seeds: int) -> tuple[Pools, SeedNoise]:
+def _with_seeds(board: Board, pools: Pools, labels: Collection[str], seeds: int, noise: SeedNoise,
+                ) -> tuple[Pools, SeedNoise]:
     """The pools as if these configurations had so many seeds, with the seed noise of such a study."""
     planned = {label: pool.as_if(max(seeds, pool.n)) if label in labels else pool for label, pool in pools.items()}
-    noise = _assumed(board)
     measured = board.noise is None or noise.configurations > 0
     freedom = float(sum(pool.n - 1 for pool in planned.values())) if measured else math.inf
     return planned, replace(noise, freedom=freedom)

@@ -10,11 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from inversion.registry import Registry
+from inversion.report.published._figure_table import Counterparts
+from inversion.report.published._figures import Figures, load_figures
+from inversion.report.published._study import published_study
 from inversion.report.tables.published import PublishedStudy
+
+__all__ = ["Counterparts", "Figures", "PublishedStudy", "load_figures", "load_studies", "published_study", "studies"]
 
 studies: Registry[Callable[[], PublishedStudy]] = Registry("published study", "inversion.report.published")
 
 
 def load_studies() -> list[PublishedStudy]:
-    """Every published study, in alphabetical order."""
-    return [studies.get(name)() for name in studies.names()]
+    """Every published study, in alphabetical order of their modules.
+
+    Raises:
+        ValueError: two studies have the same key.
+    """
+    found: dict[str, PublishedStudy] = {}
+    for name in studies.names():
+        study = studies.get(name)()
+        if study.key in found:
+            raise ValueError(f"published study {name!r} has the key {study.key!r}, which another one has")
+        found[study.key] = study
+    return list(found.values())

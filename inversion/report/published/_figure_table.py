@@ -10,7 +10,7 @@ from typing import Any
 from inversion.report.data.board import Board
 from inversion.report.data.configuration import Configuration
 from inversion.report.data.study import StudyData, shared_parameters
-from inversion.report.published._figures import Figure, Figures, Table
+from inversion.report.published._figures import Figure, Figures, Table, section_order
 from inversion.report.stats.comparisons import outcome
 from inversion.report.tables.published import published_note
 from inversion.report.tables.table import ReportTable, Shown
@@ -49,7 +49,7 @@ class Counterparts:
     not_defined: frozenset[str] = frozenset()
 
 
-def figure_table(label: str, figures: Figures, counterparts: Counterparts, data: StudyData, board: Board,
+def figure_table(key: str, figures: Figures, counterparts: Counterparts, data: StudyData, board: Board,
                  ) -> ReportTable:
     """Every figure of a study with its section, and the corresponding value of our runs."""
     here = dict(zip(("protocol", "data", "weights"), board.group, strict=False))
@@ -58,13 +58,13 @@ def figure_table(label: str, figures: Figures, counterparts: Counterparts, data:
     lines = [*_of_tables(figures, counterparts, board), *_of_comparisons(figures, board),
              *_of_improvements(figures, board), *_of_recommendations(figures, board),
              *_of_the_summary(figures, data, board), *_of_the_text(figures, counterparts, data, board)]
-    rows = [{**line, **made_with} for line in sorted(lines, key=lambda line: _order(line["section"]))]
+    rows = [{**line, **made_with} for line in sorted(lines, key=lambda line: section_order(line["section"]))]
     shown = [Shown("section", "{section}"), Shown("what", "{what}"),
              Shown("published", "{published:,.6g}", why="told"), Shown("here", "{here:,.4g}", why="why"),
              Shown("unit", "{unit}")]
-    note = (f"{published_note(label, figures.conditions, board)} \"not run\": the required runs do not exist; "
+    note = (f"{published_note(key, figures.conditions, board)} \"not run\": the required runs do not exist; "
             "\"no counterpart\": our runs do not measure it.")
-    return ReportTable(f"{label}-figures", f"Every {label} figure", shown, rows, f"{note} {board.choice}".strip())
+    return ReportTable(f"{key}-figures", f"Every {key} figure", shown, rows, f"{note} {board.choice}".strip())
 
 
 def _line(section: str, what: str, published: float, unit: str, here: float | None, why: str = "not run") -> Line:
@@ -144,6 +144,8 @@ def _of_recommendations(figures: Figures, board: Board) -> Iterator[Line]:
 
 def _of_the_summary(figures: Figures, data: StudyData, board: Board) -> Iterator[Line]:
     summary = figures.summary
+    if summary is None:
+        return
     oom = sum(run.tags.get("inversion.failure") == "oom" for run in data.having("FAILED"))
     best, single, worst = board.winner, board.single, board.configurations[-1]
     for what, published, here, unit in (
@@ -194,6 +196,8 @@ def _value(item: Configuration | None, metric: str) -> float | None:
             return item.mean(metric)
         case "memory_gb":
             return _scaled(item.own_cost("train_peak_memory_mb"), 1024)
+        case "train_minutes":
+            return _scaled(item.cost("train_seconds"), 60)
     return _scaled(item.cost("eval_seconds"), 60)
 
 
@@ -203,7 +207,3 @@ def _scaled(value: float | None, by: float, then: Callable[[float], float] = flo
 
 def _percent(after: float | None, before: float | None) -> float | None:
     return 100 * (after / before - 1) if after is not None and before else None
-
-
-def _order(section: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in section.split("."))

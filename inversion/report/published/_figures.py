@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from functools import cache
 from pathlib import Path
+from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from inversion.report.tables.published import PublishedScore
 
@@ -64,7 +67,7 @@ class Improvement(_Strict):
     """A metric of the baseline and of the winner; ``remark`` says what is odd about the figure of the baseline."""
 
     section: str
-    metric: str
+    metric: Literal["psnr", "ssim", "eval_minutes", "train_minutes", "memory_gb"]
     initial: float
     final: float
     percent: float
@@ -124,24 +127,36 @@ class Mention(_Strict):
 class Figures(_Strict):
     """Every figure of a study, and the protocol, data, weights and image size that they hold for.
 
-    ``results`` is the number of the chapter with the results, ``baseline`` the configuration that the study starts
-    from, ``winner`` the one that it recommends.
+    ``citation`` is what a reader needs to find the study. ``findings_caveat`` and ``baseline_caveat`` say what to know
+    of its protocol where its findings are judged and where its baseline is compared with ours. ``results`` is the
+    number of the chapter with the results, empty for the whole study; ``baseline`` the configuration that the study
+    starts from, ``winner`` the one that it recommends. ``seed_sd`` is the standard deviation between trainings in dB.
     """
 
+    citation: str = Field(min_length=1)
     protocol: str
     data: str
     weights: str
     image_size: int
-    results: str
-    baseline: str
-    winner: str
-    tables: tuple[Table, ...]
-    comparisons: tuple[PublishedComparison, ...]
-    improvements: tuple[Improvement, ...]
-    findings: tuple[PublishedFinding, ...]
-    recommendations: tuple[Recommendation, ...]
-    summary: Summary
-    figures: tuple[Figure, ...]
+    findings_caveat: str = ""
+    baseline_caveat: str = ""
+    results: str = ""
+    baseline: str = ""
+    winner: str = ""
+    seed_sd: float | None = Field(None, gt=0)
+    tables: tuple[Table, ...] = ()
+    comparisons: tuple[PublishedComparison, ...] = ()
+    improvements: tuple[Improvement, ...] = ()
+    findings: tuple[PublishedFinding, ...] = ()
+    recommendations: tuple[Recommendation, ...] = ()
+    summary: Summary | None = None
+    figures: tuple[Figure, ...] = ()
+
+    @model_validator(mode="after")
+    def _improvements_have_two_ends(self) -> Self:
+        if self.improvements and not (self.baseline and self.winner):
+            raise ValueError("improvements are from a baseline to a winner, and one of the two is not given")
+        return self
 
     @property
     def layers(self) -> list[str]:
@@ -160,12 +175,12 @@ class Figures(_Strict):
                      for table in self.tables for row in table.rows if row.configuration == configuration)
 
     def score(self, configuration: str) -> Mention | None:
-        """The row to set beside ours: the last of the results with an evaluation time, else the last.
+        """The row to set beside ours: of the results, those with an SSIM, then with an evaluation time, then the last.
 
         None if the study gives no figure.
         """
-        found = [mention for mention in self._results(configuration) if mention.row.ssim is not None]
-        return max(found, key=lambda mention: (mention.row.eval_minutes is not None, mention.section), default=None)
+        return max(self._results(configuration), default=None, key=lambda mention: (
+            mention.row.ssim is not None, mention.row.eval_minutes is not None, section_order(mention.section)))
 
     def scores(self) -> dict[str, PublishedScore]:
         """The scores of each configuration as tables set them beside ours."""
@@ -179,7 +194,9 @@ class Figures(_Strict):
 
     def _results(self, configuration: str) -> list[Mention]:
         """The rows on a configuration in the chapter with the results."""
-        return [mention for mention in self.mentions(configuration) if mention.section.startswith(f"{self.results}.")]
+        chapter = section_order(self.results)
+        return [mention for mention in self.mentions(configuration)
+                if section_order(mention.section)[:len(chapter)] == chapter]
 
     @property
     def conditions(self) -> str:
@@ -189,6 +206,12 @@ class Figures(_Strict):
     def in_section(self, section: str) -> tuple[Table, ...]:
         """The tables of a section."""
         return tuple(table for table in self.tables if table.section == section)
+
+
+def section_order(section: str) -> tuple[tuple[int, str], ...]:
+    """Sorts sections as a paper numbers them: ``4.2``, ``4.10``, then letters (``A.1``, ``Table 2``)."""
+    parts: list[str] = re.findall(r"\d+|[^\W\d]+", section)
+    return tuple((int(part), "") if part.isdigit() else (sys.maxsize, part) for part in parts)
 
 
 @cache

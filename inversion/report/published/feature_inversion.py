@@ -13,9 +13,8 @@ from functools import partial
 from inversion.report.data.board import Board
 from inversion.report.data.configuration import Configuration
 from inversion.report.data.study import StudyData
-from inversion.report.published import studies
-from inversion.report.published._figure_table import Counterparts, Ours, figure_table
-from inversion.report.published._figures import Figures, load_figures
+from inversion.report.published import Counterparts, Figures, PublishedStudy, load_figures, published_study, studies
+from inversion.report.published._figure_table import Ours
 from inversion.report.stats.comparisons import Comparison, holds_up
 from inversion.report.tables.findings import (
     Evidence,
@@ -28,7 +27,6 @@ from inversion.report.tables.findings import (
     of_trainings,
     verdict_of,
 )
-from inversion.report.tables.published import PublishedStudy
 
 SIMPLE = "transposed_conv"
 DECODERS = (SIMPLE, "attention", "wavelet", "frequency_aware")
@@ -58,13 +56,7 @@ def figures() -> Figures:
 @studies.register("feature_inversion")
 def study() -> PublishedStudy:
     """The study as the report shows it."""
-    return PublishedStudy(
-        label="published", conditions=figures().conditions,
-        source="DIV2K, ImageNet weights, 224 px, the released code's target", scores=figures().scores(),
-        findings=FINDINGS, baseline=figures().baseline, reference=WINNER,
-        baseline_note="The published study compares the baseline's training time (12.75 min) with the winner's "
-                      "evaluation time (0.85 min); here each is compared with its own kind.",
-        list_figures=lambda data, board: figure_table("published", figures(), COUNTERPARTS, data, board))
+    return published_study("published", figures(), FINDINGS, COUNTERPARTS)
 
 
 def resolution(evidence: Evidence) -> Judged:

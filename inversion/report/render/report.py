@@ -36,7 +36,7 @@ class Report:
         summary: The study in numbers.
         advice: What to use and what to avoid.
         studies: The published studies beside ours.
-        judgements: The verdicts on their findings, by the label of the published study.
+        judgements: The verdicts on their findings, by the key of the published study.
         tables: Tables of the boards.
         records: Tables of other runs: references, failures, missing runs.
         scenes: Test images with their reconstructions.
@@ -90,8 +90,10 @@ def as_markdown(report: Report) -> str:
 
 
 def _findings(report: Report) -> list[ReportTable]:
-    choice = report.board.choice if report.board else ""
-    return [findings_table(report.judgements, choice)] if report.judgements else []
+    if not report.judgements or report.board is None:
+        return []
+    papers = [study.about_findings for study in report.studies if study.findings]
+    return [findings_table(report.judgements, " ".join([*papers, report.board.choice]).strip())]
 
 
 def _shown(table: ReportTable) -> str:

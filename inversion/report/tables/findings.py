@@ -124,7 +124,7 @@ def judge_findings(findings: Sequence[Finding], evidence: Evidence) -> list[Judg
 
 
 def findings_table(judgements: Mapping[str, Sequence[Judgement]], note: str = "") -> ReportTable:
-    """Every finding with its verdict, evidence and criterion; ``judgements`` are by the label of the paper."""
+    """Every finding with its verdict, evidence and criterion; ``judgements`` are by the key of the paper."""
     several = len(judgements) > 1
     rows = [{**({"study": study} if several else {}),
              "name": item.finding.name, "section": item.finding.section, "finding": item.finding.claim,

@@ -5,6 +5,7 @@ Papers are plug-ins in ``inversion.report.published``; every table takes those t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,31 +30,59 @@ class PublishedScore:
 
 
 @dataclass(frozen=True)
+class Caveats:
+    """What to know of a paper's protocol before its numbers are compared with ours.
+
+    Attributes:
+        scores: What its scores hold for: protocol, data, weights and image size.
+        findings: The same in a few words, for the section of its findings; empty to repeat ``scores``.
+        baseline: What to know when its baseline is compared with our winner; empty for nothing.
+    """
+
+    scores: str
+    findings: str = ""
+    baseline: str = ""
+
+
+@dataclass(frozen=True)
 class PublishedStudy:
     """A paper whose figures and findings the report sets beside our runs.
 
     Attributes:
-        label: Prefix of its raw columns, and of the names of its tables: ``published``.
-        conditions: Protocol, data, weights and image size that its scores hold for.
-        source: The same in a few words, for the section of its findings.
-        scores: Its scores by configuration (``vgg16:block1+wavelet``), in the order of the paper.
+        key: Prefix of its raw columns and of the names of its tables: letters, digits, ``_`` and ``-``; unique among
+            papers.
+        citation: What a reader needs to find the paper.
+        configurations: Its scores by configuration (``vgg16:block1+wavelet``), in the order of the paper.
+        caveats: The protocol that these hold for.
         findings: Its findings, with the rules that judge them.
-        baseline: The configuration that it starts from, set beside our winner; empty for none.
+        figures: Makes a table of every figure of the paper beside ours; None for no such table.
+        baseline: The configuration that it starts from, compared with our winner; empty for none.
         reference: The single model that it recommends (``vgg16:block1+wavelet``). Architectures and depths are compared
             with its decoder, and costs with its layer; empty for none.
-        baseline_note: What to know of the paper when reading that table.
-        list_figures: Makes a table of every figure of the paper beside ours; None for no such table.
+        seed_sd: Standard deviation between trainings in dB, according to the paper; None if it gives none.
+
+    Raises:
+        ValueError: the key has other characters.
     """
 
-    label: str
-    conditions: str
-    source: str
-    scores: Mapping[str, PublishedScore]
+    key: str
+    citation: str
+    configurations: Mapping[str, PublishedScore]
+    caveats: Caveats
     findings: Sequence[Finding] = ()
+    figures: Callable[[StudyData, Board], ReportTable] | None = None
     baseline: str = ""
-    baseline_note: str = ""
     reference: str = ""
-    list_figures: Callable[[StudyData, Board], ReportTable] | None = None
+    seed_sd: float | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[A-Za-z0-9_-]+", self.key):
+            raise ValueError(f"key {self.key!r} of a published study: only letters, digits, _ and - are allowed")
+
+    @property
+    def about_findings(self) -> str:
+        """The paper and its protocol in a sentence, for the section of its findings."""
+        return f"{capitalized(self.key)} ({self.citation}): {self.caveats.findings or self.caveats.scores}."
 
 
 def reference_of(studies: Sequence[PublishedStudy], board: Board) -> tuple[str, str]:
@@ -68,46 +97,52 @@ def reference_of(studies: Sequence[PublishedStudy], board: Board) -> tuple[str, 
 
 def published_columns(studies: Sequence[PublishedStudy]) -> list[Shown]:
     """PSNR and SSIM of each paper."""
-    return [Shown(f"{study.label} {title}",
-                  f"{{{study.label}_{metric}:{form}}} ± {{{study.label}_{metric}_std:{form}}}", "not published")
+    return [Shown(f"{study.key} {title}",
+                  f"{{{study.key}_{metric}:{form}}} ± {{{study.key}_{metric}_std:{form}}}", "not published")
             for study in studies for metric, title, form in (("psnr", "PSNR", ".2f"), ("ssim", "SSIM", ".3f"))]
 
 
 def degradation_columns(studies: Sequence[PublishedStudy]) -> list[Shown]:
     """The loss of a deeper layer according to each paper."""
-    return [Shown(f"{study.label} degradation", f"{{{study.label}_degradation:+.1f}} %", "not published")
+    return [Shown(f"{study.key} degradation", f"{{{study.key}_degradation:+.1f}} %", "not published")
             for study in studies]
 
 
 def published_fields(studies: Sequence[PublishedStudy], name: str) -> dict[str, Any]:
     """The raw values of each paper for a plain name (``vgg16:block1+wavelet``); empty if there are none."""
-    return {f"{study.label}_{field}": getattr(score, field) for study in studies if (score := study.scores.get(name))
+    return {f"{study.key}_{field}": getattr(score, field)
+            for study in studies if (score := study.configurations.get(name))
             for field in ("psnr", "psnr_std", "ssim", "ssim_std", "eval_minutes", "degradation", "section")}
 
 
 def published_notes(studies: Sequence[PublishedStudy], board: Board) -> str:
     """The conditions of each paper's scores and of ours, for tables that show both."""
-    return " ".join(published_note(study.label, study.conditions, board) for study in studies)
+    return " ".join(published_note(study.key, study.caveats.scores, board) for study in studies)
 
 
-def published_note(label: str, conditions: str, board: Board) -> str:
+def published_note(key: str, conditions: str, board: Board) -> str:
     """The conditions of one paper's scores and of ours."""
-    return (f"{label.capitalize()} figures: {conditions}; here: {board.title}. Shown side by side for reference, not "
+    return (f"{capitalized(key)} figures: {conditions}; here: {board.title}. Shown side by side for reference, not "
             "ranked together.")
+
+
+def capitalized(key: str) -> str:
+    """``Smith2024`` for ``smith2024``."""
+    return key[:1].upper() + key[1:]
 
 
 def published_table(study: PublishedStudy, board: Board) -> ReportTable:
     """Every configuration that a paper has scores of, beside ours."""
     rows = []
-    for name in study.scores:
+    for name in study.configurations:
         ours = board.chosen.get(name)
         mine = {"psnr": ours.psnr.mean, "psnr_std": ours.std("psnr"), "ssim": ours.mean("ssim"),
                 "ssim_std": ours.std("ssim"), "stands": ours.label} if ours else {}
         rows.append({"configuration": name, **published_fields([study], name), **mine})
-    shown = [Shown("configuration", "{configuration}"), Shown("section", f"{{{study.label}_section}}"),
+    shown = [Shown("configuration", "{configuration}"), Shown("section", f"{{{study.key}_section}}"),
              *published_columns([study]),
-             Shown(f"{study.label} evaluation (min)", f"{{{study.label}_eval_minutes:.2f}}", "not published"),
+             Shown(f"{study.key} evaluation (min)", f"{{{study.key}_eval_minutes:.2f}}", "not published"),
              Shown("PSNR here (dB)", "{psnr:.2f} ± {psnr_std:.2f}", "not run"),
              Shown("SSIM here", "{ssim:.3f} ± {ssim_std:.3f}", "not run")]
-    return ReportTable(study.label, f"The {study.label} configurations", shown, rows,
-                       f"{published_note(study.label, study.conditions, board)} {board.choice}".strip())
+    note = f"{study.citation}. {published_note(study.key, study.caveats.scores, board)} {board.choice}".strip()
+    return ReportTable(study.key, f"The {study.key} configurations", shown, rows, note)

@@ -43,7 +43,7 @@ Studies = Sequence[PublishedStudy]
 def questions(board: Board, studies: Studies = ()) -> list[ReportTable]:
     """Every question that the board has runs for."""
     tables = [*(ask(board, studies) for ask in (decoders, architectures, depth, ensembles, resolution)),
-              *(baseline(board, study, number) for number, study in enumerate(studies))]
+              *(baseline(board, study, number, named=len(studies) > 1) for number, study in enumerate(studies))]
     return [table for table in tables if table.rows]
 
 
@@ -128,12 +128,16 @@ def resolution(board: Board, studies: Studies = ()) -> ReportTable:
                        f"{published_notes(studies, board)}".strip())
 
 
-def baseline(board: Board, study: PublishedStudy, number: int = 0) -> ReportTable:
-    """The baseline of a published study against the winner of our runs; ``number`` counts the studies from 0."""
+def baseline(board: Board, study: PublishedStudy, number: int = 0, named: bool = False) -> ReportTable:
+    """The baseline of a published study against the winner of our runs.
+
+    ``number`` counts the studies from 0; ``named`` puts the study into the title.
+    """
     key = f"baseline-{number + 1}" if number else "baseline"
+    title = f"Baseline of {study.key} against winner" if named else "Baseline against winner"
     start, winner = board.chosen.get(study.baseline), board.winner
     if start is None or start is winner:
-        return ReportTable(key, "Baseline against winner", [], [])
+        return ReportTable(key, title, [], [])
     rows = []
     for what, before, after in (("PSNR (dB)", start.mean("psnr"), winner.mean("psnr")),
                                 ("SSIM", start.mean("ssim"), winner.mean("ssim")),
@@ -145,7 +149,7 @@ def baseline(board: Board, study: PublishedStudy, number: int = 0) -> ReportTabl
     shown = [Shown("", "{what}"), Shown(start.label, "{baseline:.3f}"), Shown(winner.label, "{winner:.3f}"),
              Shown("change", "{change:+.1f} %")]
     unequal = "" if start.settings == winner.settings else " They differ in other parameters too, as their names say."
-    return ReportTable(key, "Baseline against winner", shown, rows, f"{study.baseline_note}{unequal}".strip())
+    return ReportTable(key, title, shown, rows, f"{study.caveats.baseline}{unequal}".strip())
 
 
 def differences(board: Board) -> ReportTable:

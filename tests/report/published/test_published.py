@@ -137,6 +137,7 @@ def test_differences_improvements_and_summary_are_as_published() -> None:
         [item.initial, item.final, item.percent] for item in published.improvements]
     summary = [numbers(row["Value"].replace("~", ""))[0] for row in tables(sections()["9"])[0]]
     ours = published.summary
+    assert ours is not None
     assert summary == [ours.configurations, ours.successful, ours.out_of_memory, ours.best_psnr,
                        ours.best_single_psnr, ours.psnr_range, ours.gpu_hours]
 
@@ -214,13 +215,15 @@ def test_a_misspelt_field_is_refused() -> None:
 
 def test_the_contradictions_that_the_documentation_lists_are_there() -> None:
     published = figures()
+    summary = published.summary
+    assert summary is not None
     scores = {name: mention.row for name in published.configurations if (mention := published.score(name))}
     psnr = {name: row.psnr for name, row in scores.items()}
     single = {name: value for name, value in psnr.items() if not name.startswith("ensemble")}
     assert max(psnr.values()) - min(psnr.values()) == pytest.approx(5.05)
-    assert max(single.values()) - min(single.values()) == pytest.approx(published.summary.psnr_range)
-    assert len(load_spec("grid.yaml").configurations) == 44 == published.summary.configurations + 1
-    assert published.summary.gpu_hours == 40 * 12.75 / 60
+    assert max(single.values()) - min(single.values()) == pytest.approx(summary.psnr_range)
+    assert len(load_spec("grid.yaml").configurations) == 44 == summary.configurations + 1
+    assert summary.gpu_hours == 40 * 12.75 / 60
     coarse = {name: value for name, value in psnr.items() if name.startswith(("resnet34:layer1", "pvt_v2_b2:stage1"))}
     shown = next(row for row in published.in_section("5.1")[0].rows if row.resolution == 56)
     assert (len(coarse), min(coarse, key=coarse.__getitem__)) == (8, shown.configuration)

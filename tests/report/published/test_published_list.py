@@ -23,7 +23,7 @@ def table(make_study: Callable[..., Any], scores: Callable[..., Any]) -> ReportT
         made.add(scores(mean), encoder=encoder, decoder=decoder, metrics={"eval_seconds": 30.0})
     made.add(None, status="FAILED", decoder="wavelet", tags={"inversion.failure": "oom"})
     data = collect(connect(), made.finish())
-    listed = study().list_figures
+    listed = study().figures
     assert listed is not None
     return listed(data, make_boards(data.runs, seed_sd=0.01)[0])
 
@@ -47,6 +47,7 @@ def test_no_published_figure_is_left_out(table: ReportTable) -> None:
     for advice in paper.recommendations:
         values = {advice.psnr, advice.ssim, advice.memory_gb, advice.eval_minutes} - {None}
         assert {(advice.section, value) for value in values} <= set(told)
+    assert paper.summary is not None
     assert {("9", value) for name, value in paper.summary.model_dump().items() if name != "section"} <= set(told)
     assert {(item.section, item.value) for item in paper.figures} <= set(told)
 

@@ -1,6 +1,6 @@
-"""The errors a user can cause or meet, each with the exit code and the failure kind that it is recorded under.
+"""Errors that a user can cause or see, each with its exit code and the failure kind that MLflow records.
 
-Every message is one line that names what was wrong, where, what is allowed and, where there is one, the nearest match.
+Every message is one line: what is wrong, where, what is allowed and, if there is one, the nearest match.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 
 class InversionError(Exception):
-    """Something ran and failed (exit code 1).
+    """A run failed after it had started (exit code 1).
 
-    ``kind`` is what the MLflow tag ``inversion.failure`` says of a run that it ended, ``status`` that run's status.
+    ``kind`` is the value of the failed run's tag ``inversion.failure``, ``status`` the run's final MLflow status.
     """
 
     exit_code = 1
@@ -21,14 +21,14 @@ class InversionError(Exception):
 
 
 class RequestError(InversionError):
-    """The request was wrong, and nothing was started (exit code 2)."""
+    """An invalid request; nothing was started (exit code 2)."""
 
     exit_code = 2
     kind = "request"
 
 
 class UnknownNameError(RequestError):
-    """A name that is not among the known ones: lists them and suggests the nearest."""
+    """An unknown name; the message lists the known names and suggests the nearest."""
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         names = list(known)
@@ -39,7 +39,7 @@ class UnknownNameError(RequestError):
 
 
 class SeveralErrors(RequestError):  # noqa: N818
-    """Everything that is wrong with a request, told together: ``lines`` holds one line for each error."""
+    """All errors of a request, reported together; ``lines`` holds one line for each."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = list(lines)
@@ -47,31 +47,31 @@ class SeveralErrors(RequestError):  # noqa: N818
 
 
 class MissingArtifactError(RequestError):
-    """A run without the artifact that is asked for."""
+    """The run does not have the requested artifact."""
 
     kind = "artifact_missing"
 
 
 class DamagedArtifactError(RequestError):
-    """An artifact of a run, or a file of a model, that is there and cannot be used."""
+    """An artifact of a run, or a file of a packed model, is corrupt or does not fit."""
 
     kind = "artifact_damaged"
 
 
 class DataError(RequestError):
-    """Photographs that are missing or cannot be used."""
+    """Photographs are missing or unusable."""
 
     kind = "data"
 
 
 class WeightsError(RequestError):
-    """Encoder or LPIPS weights that are missing or do not fit."""
+    """Encoder or LPIPS weights are missing or do not fit the model."""
 
     kind = "weights"
 
 
 class FallbackRefusedError(RequestError):
-    """What was asked for is out of reach, and ``strict`` allows nothing else in its place."""
+    """Something requested is unavailable, and ``strict`` does not allow a fallback."""
 
 
 class NonFiniteError(InversionError):
@@ -81,13 +81,13 @@ class NonFiniteError(InversionError):
 
 
 class OutOfMemoryError(InversionError):
-    """The device has too little memory for the run."""
+    """The device does not have enough memory for the run."""
 
     kind = "oom"
 
 
 class InterruptedRunError(InversionError):
-    """The run was asked to stop before it was done; its last checkpoint is safe (exit code 130)."""
+    """The run was interrupted before it was complete; its last checkpoint is saved (exit code 130)."""
 
     exit_code = 130
     kind = "interrupted"
@@ -95,13 +95,13 @@ class InterruptedRunError(InversionError):
 
 
 class PrunedRunError(InversionError):
-    """A search gave the run up as not promising."""
+    """The pruner of a search stopped the run."""
 
     kind = "pruned"
     status = "KILLED"
 
 
 class AbandonedRunError(InversionError):
-    """Another process has taken the run over, because this one was silent for too long: it writes nothing more."""
+    """Another process took over the run after this one missed its heartbeats; this one writes nothing more."""
 
     kind = "abandoned"

@@ -1,4 +1,4 @@
-"""Asking a server again: which refusals pass by themselves, and how long to wait before the next try."""
+"""Retries of HTTP requests: which failures are transient, and how long to wait before the next attempt."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import TypeVar
 from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
-__all__ = ["BUSY", "PassingError", "is_transient", "pause_seconds", "retrying", "sleep"]
+__all__ = ["BUSY", "TransientError", "is_transient", "pause_seconds", "retrying", "sleep"]
 
 T = TypeVar("T")
 
 BUSY = frozenset({408, 425, 429})
-"""HTTP statuses below 500 that are worth another try; every other one is final."""
+"""HTTP statuses below 500 that are retried; every other one below 500 is final."""
 
 TRIES = 4
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
-"""A server that asks for a longer pause is not asked again."""
+"""A request is not retried if the server asks for a longer pause."""
 
 _logger = logging.getLogger(__name__)
 
 
-class PassingError(Exception):
-    """A refusal that may pass by itself; ``retry_after`` is the server's header of that name."""
+class TransientError(Exception):
+    """A failure that may go away on a retry; ``retry_after`` is the value of the server's ``Retry-After`` header."""
 
     def __init__(self, reason: str, retry_after: str | None = None) -> None:
         super().__init__(reason)
@@ -34,42 +34,43 @@ class PassingError(Exception):
 
 
 def is_transient(status: int) -> bool:
-    """Whether an HTTP status is that of a server that is busy or restarting; 501 (not implemented) is final."""
+    """Whether an HTTP status means that the server is busy or restarting; 501 (not implemented) is final."""
     return status in BUSY or (status >= 500 and status != 501)
 
 
 def pause_seconds(failures: int, retry_after: str | None = None, first: float = FIRST_PAUSE_SECONDS) -> float | None:
-    """Seconds to wait after ``failures`` in a row: what the server asks for, else twice as long every time.
+    """Seconds to wait after ``failures`` in a row: the server's ``Retry-After``, else ``first`` doubled each time.
 
-    None where the server asks for more than we wait.
+    None if the server asks for more than ``LONGEST_PAUSE_SECONDS``.
     """
     if retry_after:
         try:
-            asked = Retry().parse_retry_after(retry_after)  # it gives seconds or a date
+            requested = Retry().parse_retry_after(retry_after)  # seconds or a date
         except InvalidHeader:
-            asked = 0.0
-        if asked > LONGEST_PAUSE_SECONDS:
+            requested = 0.0
+        if requested > LONGEST_PAUSE_SECONDS:
             return None
-        if asked:
-            return asked
+        if requested:
+            return requested
     return min(first * 2.0 ** (failures - 1), LONGEST_PAUSE_SECONDS)
 
 
 def retrying(call: Callable[[], T]) -> T:
-    """What ``call`` returns; it is called again after every PassingError, ``TRIES`` times at most.
+    """Returns the result of ``call``, which is retried after a TransientError, ``TRIES`` attempts in all.
 
     Raises:
-        PassingError: the last one; its reason says how often was tried, or how long the server wants to be left alone.
+        TransientError: that of the last attempt; the message ends with the number of attempts, or with the server's
+            ``Retry-After``.
     """
     for failures in range(1, TRIES + 1):
         try:
             return call()
-        except PassingError as error:
+        except TransientError as error:
             pause = pause_seconds(failures, error.retry_after)
             if pause is None or failures == TRIES:
                 after = f"with Retry-After: {error.retry_after}" if pause is None else f"{TRIES} times in a row"
                 error.args = (f"{error} {after}",)
                 raise
-            _logger.info("%s; trying again in %.1f s", error, pause)
+            _logger.info("%s; retrying in %.1f s", error, pause)
             sleep(pause)
     raise AssertionError("unreachable")

@@ -1,4 +1,4 @@
-"""Asking a server again: how long is waited, and when it is given up."""
+"""Retries of requests: how long the pauses are, and which failures are final."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from email.utils import format_datetime
 import pytest
 
 from inversion import retry
-from inversion.retry import PassingError, pause_seconds, retrying
+from inversion.retry import TransientError, pause_seconds, retrying
 
 
 @pytest.fixture
@@ -34,12 +34,12 @@ def test_a_date_to_retry_after_is_understood() -> None:
     assert pause_seconds(1, late) is None
 
 
-def test_what_passes_is_waited_for(pauses: list[float]) -> None:
-    answers = iter([PassingError("busy"), PassingError("busy", "3"), 17])
+def test_a_transient_failure_is_retried(pauses: list[float]) -> None:
+    answers = iter([TransientError("busy"), TransientError("busy", "3"), 17])
 
     def call() -> object:
         answer = next(answers)
-        if isinstance(answer, PassingError):
+        if isinstance(answer, TransientError):
             raise answer
         return answer
 
@@ -50,12 +50,12 @@ def test_what_passes_is_waited_for(pauses: list[float]) -> None:
 @pytest.mark.parametrize(("retry_after", "message", "waited"), [
     (None, "busy 4 times in a row", [0.5, 1.0, 2.0]), ("900", "busy with Retry-After: 900", []),
 ])
-def test_what_does_not_pass_is_given_up(
+def test_the_last_failure_is_raised(
         retry_after: str | None, message: str, waited: list[float], pauses: list[float]) -> None:
     def call() -> None:
-        raise PassingError("busy", retry_after)
+        raise TransientError("busy", retry_after)
 
-    with pytest.raises(PassingError) as error:
+    with pytest.raises(TransientError) as error:
         retrying(call)
     assert str(error.value) == message
     assert pauses == waited

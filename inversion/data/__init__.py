@@ -1,7 +1,8 @@
-"""Photographs: which ones there are, how they are split, and their pixels.
+"""Datasets of photographs: their splits, cached pixels and batches.
 
-``find_photo_set`` says which photographs a name or a folder stands for, ``inversion.data.cache.load_cached`` decodes
-them once and gives their pixels, ``inversion.data.batches`` (the only module here that needs PyTorch) cuts batches.
+``find_photo_set`` resolves the name of a dataset or a folder to its photographs. ``inversion.data.cache.load_cached``
+decodes them once and returns their pixels. ``inversion.data.batches`` makes batches of crops; it and
+``inversion.data.scored`` are the only modules here that import PyTorch.
 """
 
 from inversion.data.datasets import cache_folder, default_data_dir, find_photo_set, resolve_auto

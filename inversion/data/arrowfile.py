@@ -1,7 +1,7 @@
-"""Decoded photographs in one Arrow IPC file, read by memory map: pages are shared between processes, nothing is copied.
+"""Decoded photographs in one memory-mapped Arrow IPC file: processes share its pages, and nothing is copied.
 
-One row a photograph: name, split, sha256 (of the image file), height, width, pixels (``H·W·3`` bytes, row by row, red,
-green, blue) and their CRC-32.
+One row per photograph: name, split, SHA-256 of the image file, height, width, pixels (``H·W·3`` bytes, RGB, row by row)
+and their CRC-32.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _COLUMNS = [("name", pa.string()), ("split", pa.string()), ("sha256", pa.string(
 
 
 class Row(NamedTuple):
-    """What identifies a photograph in the file."""
+    """Identifies a photograph in the file."""
 
     name: str
     split: str
@@ -31,11 +31,11 @@ class Row(NamedTuple):
 
 
 class BrokenFileError(Exception):
-    """The file is not what was asked for; the message says why."""
+    """The file is damaged or holds other content than expected; the message says which."""
 
 
 def write(path: Path, metadata: dict[str, str], photos: Iterable[tuple[Row, NDArray[np.uint8]]]) -> None:
-    """Writes photographs as they come, ``uint8 (H, W, 3)`` each, so that memory holds few of them at a time.
+    """Writes photographs, ``uint8 (H, W, 3)`` each, as a stream: only a few are in memory at a time.
 
     Raises:
         OSError: the file cannot be written.
@@ -57,7 +57,7 @@ def read(path: Path, metadata: dict[str, str], rows: Sequence[Row]) -> list[NDAr
 
     Raises:
         FileNotFoundError: there is no such file.
-        BrokenFileError: it is truncated or damaged, or holds something else than these rows under this metadata.
+        BrokenFileError: it is truncated or damaged, or has other rows or other metadata.
     """
     with _as_broken_file():
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()

@@ -1,7 +1,7 @@
-"""Batches of square crops out of stored pixels.
+"""Batches of square crops of stored pixels.
 
-Everything here is stored pixels, ``uint8 (B, S, S, 3)``; ``inversion.images.from_stored`` makes images of them on the
-device that needs them, at a quarter of the bytes to move.
+All batches are stored pixels, ``uint8 (B, S, S, 3)``: a quarter of the bytes of float32 to copy to the device, where
+``inversion.images.from_stored`` converts them to images.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from inversion.seeds import generator
 
-_DRAW = 2**40  # taken modulo at most a few thousand positions: no position is favoured by more than one in 10⁸
+_DRAW = 2**40  # modulo at most a few thousand positions: the bias is below 1e-8
 
 Pixels = TypeVar("Pixels", NDArray[np.uint8], torch.Tensor)
 
 
 class TrainBatches:
-    """Random crops, half of them mirrored, in random order; every photograph ``crops_per_image`` times an epoch.
+    """Random crops and horizontal flips in random order; each photograph ``crops_per_image`` times an epoch.
 
-    All draws of an epoch are made before its first batch, from generators of the seed and the epoch: batch ``k`` is
-    the same whether the epoch is begun at 0 or, after an interruption, at ``k``.
+    All random numbers of an epoch are drawn before its first batch, from generators seeded with the run's seed and the
+    epoch. So batch ``k`` is the same whether the epoch starts at 0 or, after an interruption, at ``k``.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class TrainBatches:
             pixels: stored photographs, ``uint8 (H, W, 3)`` each, no side shorter than ``image_size``.
             image_size: side of the crops, in pixels.
             batch_size: crops in a batch; the last one of an epoch may be smaller.
-            crops_per_image: crops of each photograph in an epoch.
+            crops_per_image: crops of each photograph per epoch.
             seed: the run's seed.
         """
         self._pixels = pixels
@@ -55,16 +55,16 @@ class TrainBatches:
         return math.ceil(self._crops() / self._batch_size)
 
     def move_to(self, device: torch.device) -> None:
-        """Copies the photographs to a device once, so that the batches are cut there and nothing is sent any more."""
+        """Copies all photographs to a device, where the crops are then made without further copies."""
         self._moved = [torch.tensor(photo, device=device) for photo in self._pixels]
 
     @property
     def size(self) -> int:
-        """Bytes of all photographs."""
+        """Size of all photographs in bytes."""
         return sum(photo.nbytes for photo in self._pixels)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[torch.Tensor]:
-        """The batches of an epoch from batch ``start`` on: ``uint8 (B, S, S, 3)``, on the photographs' device."""
+        """The batches of an epoch from batch ``start`` on: ``uint8 (B, S, S, 3)``, on the device of the photographs."""
         crops = self._crops()
         order = torch.randperm(crops, generator=generator(self._seed, "order", epoch)).tolist()
         corners = torch.randint(_DRAW, (crops, 2), generator=generator(self._seed, "crops", epoch)).tolist()
@@ -75,7 +75,7 @@ class TrainBatches:
                               [corners[place] for place in places])
             for row, place in zip(batch, places, strict=True):
                 if mirrored[place]:
-                    row.copy_(row.flip(1))  # a twentieth of the time of numpy's reversed copy
+                    row.copy_(row.flip(1))  # 20 times faster than a reversed copy by NumPy
             yield batch
 
     def _cut(self, photos: Sequence[int], corners: Sequence[list[int]]) -> torch.Tensor:
@@ -97,7 +97,7 @@ class TrainBatches:
 
 
 def center_crops(pixels: Sequence[NDArray[np.uint8]], image_size: int) -> torch.Tensor:
-    """The centre of each stored photograph ``uint8 (H, W, 3)``, as torchvision's ``CenterCrop`` finds it.
+    """The centre crop of each stored photograph ``uint8 (H, W, 3)``, as by torchvision's ``CenterCrop``.
 
     Returns:
         ``uint8 (N, S, S, 3)``.

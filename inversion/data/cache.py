@@ -1,4 +1,4 @@
-"""Each photograph decoded and resized once; every later epoch, run and process maps the same file of pixels."""
+"""The pixel cache: each photograph is decoded and resized once; later epochs, runs and processes map the same file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from inversion.data import arrowfile, decode, formats
 from inversion.data.arrowfile import Row
 from inversion.data.hashing import forget, hash_files
-from inversion.data.splits import SPLITS, Photo, PhotoSet
+from inversion.data.splits import SPLITS, PhotoSet
 from inversion.errors import DataError
 from inversion.files import alone_in, file_sha256, replacing, shown
 from inversion.images import stored_size
@@ -26,13 +26,13 @@ from inversion.progress import Progress, no_progress
 T = TypeVar("T")
 
 NAMED_AT_MOST = 10
-"""Unusable photographs that are named one by one; of the others only the number is told."""
+"""Unusable photographs that the error names; the others are only counted."""
 
 _logger = logging.getLogger(__name__)
 
 
 class _ChangedError(DataError):
-    """A file that holds something else than it was hashed with."""
+    """The content of a file changed after it was hashed."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class PhotoCache:
 
     Attributes:
         path: the Arrow file.
-        digest: SHA-256, in hexadecimal, over split and content of every photograph in order: the same wherever they
-            lie and whatever they are called.
+        digest: SHA-256, in hexadecimal, over split and content of every photograph in order; file names and folders
+            do not change it.
     """
 
     path: Path
@@ -55,8 +55,10 @@ class PhotoCache:
         return self._names[split]
 
     def pixels(self, split: str) -> list[NDArray[np.uint8]]:
-        """Stored pixels of a split: read-only ``uint8 (H, W, 3)`` views of the mapped file, shorter side
-        ``stored_size(image_size)``."""
+        """Stored pixels of a split: read-only ``uint8 (H, W, 3)`` views of the mapped file.
+
+        The shorter side is ``stored_size(image_size)``.
+        """
         return self._pixels[split]
 
 
@@ -67,31 +69,43 @@ def load_cached(
     progress: Progress = no_progress,
     limits: Mapping[str, int] | None = None,
 ) -> PhotoCache:
-    """The pixels of a set, from the cache or decoded into it now.
+    """Loads the pixels of a set from the cache; photographs that are not in it are decoded first.
 
     Args:
         photo_set: the photographs.
         image_size: side of the crops that will be taken, in pixels.
-        cache_dir: folder of cache files and remembered hashes; made if need be.
-        progress: told the photographs read and decoded.
-        limits: by split, how many photographs to use, from the first; 0 or no entry means all.
+        cache_dir: folder of cache files and of the hash index; created if missing.
+        progress: called with the number of photographs read and decoded.
+        limits: number of photographs to use from the start of each split; 0 or no entry means all.
 
     Raises:
-        DataError: photographs that cannot be used (all of them are looked at, the message names the first ten), or a
-            folder that cannot be written.
+        DataError: some photographs are unusable (all are checked; the message names the first ten), or the folder
+            cannot be written.
     """
-    used = [(split, photo) for split in SPLITS for photo in _first(photo_set.splits[split], (limits or {}).get(split))]
-    hashes, problems = hash_files([photo.path for _, photo in used], photo_set.root, cache_dir, progress)
-    photos = [(Row(photo.name, split, hashes[photo.path]), photo.path) for split, photo in used
-              if photo.path in hashes]
+    photos, problems = hash_photos(photo_set, cache_dir, progress, limits or {})
     rows, size = [row for row, _ in photos], stored_size(image_size)
     metadata = _metadata(size, [path for _, path in photos])
     digest = content_digest(rows)
     path = cache_dir / f"photos-{size}-{_key(digest, metadata)}.arrow"
     pixels = None if problems else _read(path, metadata, rows, logging.WARNING)
     if pixels is None:
-        pixels = _build(path, photo_set.root, metadata, photos, size, list(problems.values()), progress)
+        pixels = _build(path, photo_set.root, metadata, photos, size, problems, progress)
     return PhotoCache(path, digest, _by_split(rows, [row.name for row in rows]), _by_split(rows, pixels))
+
+
+def hash_photos(
+    photo_set: PhotoSet, cache_dir: Path, progress: Progress, limits: Mapping[str, int]
+) -> tuple[list[tuple[Row, Path]], list[str]]:
+    """Hashes the files of a set, up to the limits of ``load_cached``.
+
+    Returns:
+        Row and path of each readable photograph, in the order of the splits; and one line for each unreadable file.
+    """
+    used = [(split, photo) for split in SPLITS for photo in photo_set.splits[split][:limits.get(split) or None]]
+    hashes, problems = hash_files([photo.path for _, photo in used], photo_set.root, cache_dir, progress)
+    readable = [(Row(photo.name, split, hashes[photo.path]), photo.path) for split, photo in used
+                if photo.path in hashes]
+    return readable, list(problems.values())
 
 
 def content_digest(rows: Iterable[Row]) -> str:
@@ -99,12 +113,8 @@ def content_digest(rows: Iterable[Row]) -> str:
     return hashlib.sha256("".join(f"{row.split} {row.sha256}\n" for row in rows).encode()).hexdigest()
 
 
-def _first(photos: list[Photo], limit: int | None) -> list[Photo]:
-    return photos[:limit] if limit else photos
-
-
 def _metadata(size: int, paths: Iterable[Path]) -> dict[str, str]:
-    """What the pixels depend on beside the files. Pillow is part of it: its codecs and filters make the pixels."""
+    """What the pixels depend on besides the files. Pillow's version is included: its codecs and filters decide them."""
     metadata = {"format": str(arrowfile.FORMAT_VERSION), "decode": str(decode.DECODE_VERSION),
                 "pillow": importlib.metadata.version("pillow"), "shorter_side": str(size)}
     if any(path.suffix.lower() in formats.HEIF_EXTENSIONS for path in paths):
@@ -121,7 +131,7 @@ def _by_split(rows: Sequence[Row], values: Sequence[T]) -> dict[str, list[T]]:
 
 
 def _read(path: Path, metadata: dict[str, str], rows: Sequence[Row], level: int) -> list[NDArray[np.uint8]] | None:
-    """The pixels if there is a good file; needs no lock, since files are replaced whole."""
+    """The pixels, or None without a valid file; needs no lock, since files are replaced atomically."""
     try:
         return arrowfile.read(path, metadata, rows)
     except FileNotFoundError:
@@ -140,11 +150,15 @@ def _build(
     problems: list[str],
     progress: Progress,
 ) -> list[NDArray[np.uint8]]:
-    """Decodes all photographs into the file; with one that cannot be used, there is no file but an error."""
+    """Decodes all photographs into the cache file.
+
+    Raises:
+        DataError: a photograph is unusable, in which case no file is written, or the folder cannot be written.
+    """
     rows, total = [row for row, _ in photos], len(photos) + len(problems)
     try:
         with alone_in(path.parent):
-            # Of several workers that begin together, the first one decodes and the others find its file.
+            # If several workers start together, the first decodes and the others find its file.
             if not problems and (pixels := _read(path, metadata, rows, logging.DEBUG)) is not None:
                 return pixels
             with replacing(path) as temporary:
@@ -163,10 +177,10 @@ def _build(
 def _decoded(
     photos: Sequence[tuple[Row, Path]], size: int, problems: list[str], changed: list[Path], progress: Progress
 ) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
-    """Decoded photographs in order; what cannot be decoded is added to ``problems`` instead.
+    """Yields decoded photographs in order; errors of the others are appended to ``problems``.
 
-    A file must hold what it was hashed with: else other pixels would stand under its digest for good. What does not is
-    added to ``changed`` too.
+    Each file is hashed again after decoding, since the cache would otherwise keep wrong pixels under its digest. A file
+    that changed is also appended to ``changed``.
     """
 
     def attempt(item: tuple[Row, Path]) -> tuple[Row, NDArray[np.uint8] | DataError]:

@@ -1,4 +1,4 @@
-"""What the parameter ``data`` can name, and where data lies."""
+"""The values of the parameter ``data``, and the folders where data is stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATA_DIR_VARIABLE = "INVERSION_DATA"
 
 
 def default_data_dir() -> Path:
-    """The folder of downloads and caches: ``$INVERSION_DATA``, else the user's cache folder."""
+    """The folder for downloads and caches: ``$INVERSION_DATA``, else the user's cache folder."""
     if chosen := os.environ.get(DATA_DIR_VARIABLE, "").strip():
         return user_path(chosen, DATA_DIR_VARIABLE)
     import platformdirs
@@ -26,38 +26,38 @@ def default_data_dir() -> Path:
 
 
 def data_folder(data_dir: str | None) -> Path:
-    """The folder that the parameter ``data_dir`` stands for: ``auto``, like no text or a blank one, is the default.
+    """The folder that the parameter ``data_dir`` means; ``auto``, None and a blank text mean the default.
 
     Raises:
-        RequestError: it names the home of a user who does not exist.
+        RequestError: it starts with the home folder of an unknown user.
     """
     given = (data_dir or "").strip()
     return (default_data_dir() if given in ("", "auto") else user_path(given, "data_dir")).resolve()
 
 
 def cache_folder(data_dir: Path) -> Path:
-    """Where below the data folder decoded photographs and remembered hashes are kept."""
+    """The subfolder of the data folder for the pixel cache and the hash index."""
     return data_dir / "cache"
 
 
 def resolve_auto(data_dir: Path) -> str:
-    """What ``data=auto`` stands for: ``div2k`` when it is on disk, else ``sample``."""
+    """The value of ``data=auto``: ``div2k`` if it is on disk, else ``sample``."""
     return "div2k" if div2k.is_present(data_dir) else "sample"
 
 
 def find_photo_set(data: str, data_dir: Path, progress: Progress = no_progress) -> PhotoSet:
-    """The photographs that ``data`` stands for: ``sample``, ``div2k``, or a folder.
+    """The photographs of ``data``: ``sample``, ``div2k``, or a folder.
 
-    A folder that is called like a data set is reached as ``./sample``.
+    A folder with the name of a dataset is written as ``./sample``.
 
     Raises:
-        RequestError: an empty text, which would be the present folder, or a path that is not UTF-8.
+        RequestError: an empty text, which as a path would be the current folder, or a path that is not UTF-8.
         UnknownNameError: neither a known name nor a folder.
-        DataError: the photographs are not there, or do not make three splits.
+        DataError: the photographs are missing, or do not make three splits.
     """
     if not data.strip():
         raise RequestError(f"data: an empty text ({data!r}) is no name and no folder. Known: {', '.join(NAMES)}, or a "
-                           "folder (. is the present one).")
+                           "folder (. is the current one).")
     if data == "sample":
         return sample.photo_set()
     if data == "div2k":
@@ -66,11 +66,11 @@ def find_photo_set(data: str, data_dir: Path, progress: Progress = no_progress) 
 
 
 def require_data(data: str, data_dir: Path) -> None:
-    """Looks whether what ``data`` stands for is there, without reading a photograph; ``auto`` always is.
+    """Checks that ``data`` exists, without reading a photograph; ``auto`` always does.
 
     Raises:
         UnknownNameError: neither a known name nor a folder.
-        DataError: a file, or DIV2K is not on disk.
+        DataError: it is a file, or DIV2K is not on disk.
     """
     if data == "div2k":
         div2k.photo_set(data_dir)

@@ -1,7 +1,7 @@
-"""Image files to stored pixels.
+"""Decoding of image files to stored pixels.
 
-Image files are hostile. What can be shown rightly is shown rightly; everything else is refused by name, since a
-photograph that was silently replaced or distorted would falsify the scores.
+Image files are untrusted input. A file is either decoded correctly or refused with an error that names it; a
+silently replaced or distorted photograph would falsify the scores.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from inversion.files import open_regular, shown
 from inversion.images import RESIZE_RATIO
 
 DECODE_VERSION = 1
-"""To be raised with every change here that changes pixels: caches of other versions are decoded anew."""
+"""Increment it with every change that changes pixels: caches of other versions are decoded again."""
 
 MAX_PIXELS = 100_000_000
 
@@ -32,76 +32,75 @@ _opening = threading.Lock()
 
 
 class _RefusedError(Exception):
-    """Why a file that Pillow can read is not used."""
+    """Pillow can read the file, but it is not used; the message says why."""
 
 
 def decode_photo(path: Path, shorter_side: int) -> NDArray[np.uint8]:
     """Decodes a photograph and scales its shorter side to ``shorter_side`` pixels.
 
-    EXIF orientation is applied, transparency is laid over white, 16-bit greyscale is scaled to 8 bits, colour profiles
-    are ignored. The size and the filter (bilinear, antialiased) are those of torchvision's ``Resize`` on Pillow images.
+    EXIF orientation is applied, transparency is composited on white, 16-bit greyscale is scaled to 8 bits, and colour
+    profiles are ignored. Size and filter (bilinear, antialiased) match torchvision's ``Resize`` of Pillow images.
 
     Returns:
         Stored pixels: ``uint8 (H, W, 3)``, red, green, blue in 0…255, ``min(H, W) == shorter_side``.
 
     Raises:
-        DataError: the file cannot be read, is no regular file, is no image, is damaged, has several frames,
-            floating-point or 32-bit values, more than 100 megapixels, or a shorter side below the crop that
-            ``shorter_side`` belongs to (scaling up by more than 256/224 would invent detail). The message names the
-            file and the reason.
+        DataError: the file cannot be read, is not a regular file, is not an image, is damaged, has several frames,
+            floating-point or 32-bit values, more than 100 megapixels, or a shorter side below the crop size of
+            ``shorter_side`` (upscaling by more than 256/224 is refused). The message names the file and the reason.
     """
     return scaled_pixels(decode_whole(path, round(shorter_side / RESIZE_RATIO)), shorter_side)
 
 
 def decode_whole(path: Path, smallest: int) -> NDArray[np.uint8]:
-    """The same without scaling: ``uint8 (H, W, 3)``, upright, at the photograph's own size.
+    """Decodes a photograph at its own size: ``uint8 (H, W, 3)``, with EXIF orientation applied.
 
     Raises:
-        DataError: as ``decode_photo`` does; too small is what has a side of fewer than ``smallest`` pixels.
+        DataError: as ``decode_photo``; the shorter side must have at least ``smallest`` pixels.
     """
     try:
         with open_regular(path) as file, _open(file, path.suffix) as image:
             _check(image, smallest)
             return np.asarray(_to_rgb(image))
-    except Exception as error:  # a damaged file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error…
+    except Exception as error:  # Pillow raises almost anything for damaged files: OSError, SyntaxError, struct.error…
         raise DataError(f"{shown(path)}: {_reason(error)}") from error
 
 
 def scaled_pixels(pixels: NDArray[np.uint8], shorter_side: int) -> NDArray[np.uint8]:
-    """Pixels ``uint8 (H, W, 3)`` with the shorter side scaled to ``shorter_side``, up or down."""
+    """Resizes pixels ``uint8 (H, W, 3)`` so that the shorter side is ``shorter_side``."""
     image = Image.fromarray(pixels)
     return np.asarray(image.resize(_scaled(image.size, shorter_side), Image.Resampling.BILINEAR))
 
 
 def _open(file: BinaryIO, suffix: str) -> Image.Image:
-    """Opens without Pillow's warning at 89 megapixels: our own limit is checked next, from the header as well.
+    """Opens an image file; the format is detected from the content, so a HEIC named .jpg is read as HEIC.
 
-    The content says what the file is, and not its name: a HEIC called .jpg is a HEIC.
+    Pillow's warning at 89 megapixels is suppressed, since ``_check`` applies our own limit to the header next.
 
-    Given a path, Pillow maps uncompressed TIFFs into memory, and garbles those that EXIF turns by 90°; given a file
-    it does not (seen with Pillow 13.0).
+    ``file`` is an open file, not a path: given a path, Pillow memory-maps uncompressed TIFFs, and garbles those that
+    EXIF rotates by 90° (seen with Pillow 13.0).
     """
-    with _opening, warnings.catch_warnings():  # the lock: filters of warnings belong to the process, not to a thread
+    with _opening, warnings.catch_warnings():  # the lock: warning filters are global to the process
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         head = file.read(formats.HEAD_BYTES)
         file.seek(0)
         try:
             if formats.is_heif(head) and formats.reads_heif():
-                _know_heif()
+                _register_heif()
                 return Image.open(file, formats=("HEIF",))
             return Image.open(file, formats=formats.formats())
         except UnidentifiedImageError as error:
             raise _RefusedError(formats.described(head, suffix)) from error
 
 
-def _know_heif() -> None:
-    """Teaches Pillow to read HEIF, once."""
+def _register_heif() -> None:
+    """Registers pillow-heif with Pillow, once."""
     if "HEIF" not in Image.OPEN:
         importlib.import_module("pillow_heif").register_heif_opener()
 
 
 def _check(image: Image.Image, smallest: int) -> None:
-    """Refuses what the header already shows to be unusable, before any pixel is decoded."""
+    """Refuses an image that is unusable by its header, before any pixel is decoded."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _RefusedError(f"{width}×{height} is more than {MAX_PIXELS // 10**6} megapixels")
@@ -110,8 +109,8 @@ def _check(image: Image.Image, smallest: int) -> None:
     if image.mode == "F":
         raise _RefusedError("floating-point values: what is black and what is white is not known")
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format not in ("MPO", "HEIF"):  # of a telephone's, the first frame is the photograph
-        raise _RefusedError(f"{frames} frames: animated images and files of several pages are not used")
+    if frames > 1 and image.format not in ("MPO", "HEIF"):  # in phones' files, the first frame is the photograph
+        raise _RefusedError(f"{frames} frames: animated and multi-page images are not used")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -135,14 +134,14 @@ def _eight_bits(image: Image.Image, white: int, inverted: bool) -> Image.Image:
 
 
 def _tiff_scale(image: Image.Image) -> tuple[int, bool]:
-    """The value of white, and whether greys count from white: TIFF may have 12 bits, and Pillow leaves both to us."""
+    """The value of white, and whether 0 is white. TIFFs may have 12 bits; Pillow handles neither."""
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
     return 2 ** min(bits, 16) - 1, tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
 def _scaled(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
-    """(width, height) with the shorter one at ``shorter_side``, the longer one rounded down as torchvision does."""
+    """(width, height) with the shorter side ``shorter_side``; the longer one is rounded down as in torchvision."""
     width, height = size
     longer_side = int(shorter_side * max(size) / min(size))
     return (shorter_side, longer_side) if width <= height else (longer_side, shorter_side)
@@ -151,7 +150,7 @@ def _scaled(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {MAX_PIXELS // 10**6} megapixels"
-    if isinstance(error, OSError) and error.strerror:  # without the path, which stands in front already
+    if isinstance(error, OSError) and error.strerror:  # without the path, which the message starts with
         return error.strerror
     if isinstance(error, _RefusedError):
         return str(error)

@@ -1,7 +1,7 @@
-"""DIV2K: 800 photographs of 2K resolution to train and validate, 100 to test.
+"""DIV2K: 800 photographs of 2K resolution for training and validation, 100 for test.
 
 Agustsson and Timofte, NTIRE 2017 Challenge on Single Image Super-Resolution: Dataset and Study, CVPRW 2017. Sizes and
-checksums of the official archives are TensorFlow Datasets':
+checksums of the official archives are those of TensorFlow Datasets:
 https://github.com/tensorflow/datasets/blob/master/tensorflow_datasets/datasets/div2k/checksums.tsv
 """
 
@@ -25,7 +25,7 @@ COMMAND = "inversion data div2k"
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip archive of ``photos`` photographs, numbered from ``first``, that unpacks to one folder."""
+    """A zip archive with one folder of ``photos`` photographs, numbered from ``first``."""
 
     folder: str
     url: str
@@ -50,15 +50,15 @@ ARCHIVES: Archives = (
 
 
 def is_present(data_dir: Path, archives: Archives = ARCHIVES) -> bool:
-    """Whether every photograph is on disk (their content is checked when they are decoded)."""
+    """Whether every photograph is on disk; their content is checked by decoding."""
     return all(_found(data_dir, archive) == archive.photos for archive in archives)
 
 
 def fetch(data_dir: Path, progress: Progress = no_progress, archives: Archives = ARCHIVES) -> None:
-    """Downloads and unpacks what is not on disk yet; to be called again after an interruption, it goes on.
+    """Downloads and unpacks the archives that are not on disk yet; resumes after an interruption.
 
     Raises:
-        DataError: a download failed, an archive does not hold what it should, or a folder holds some photographs only.
+        DataError: a download failed, an archive has unexpected content, or a folder has only some of its photographs.
     """
     from inversion.files import alone_in
 
@@ -75,12 +75,12 @@ def fetch(data_dir: Path, progress: Progress = no_progress, archives: Archives =
 
 
 def photo_set(data_dir: Path, archives: Archives = ARCHIVES) -> PhotoSet:
-    """The first archive split 4 : 1 into train and val by a fixed seed, the second one as test.
+    """The first archive, split 4 : 1 into train and val with a fixed seed; the second one is test.
 
-    ``in_protocol`` gives the train and val of ``protocol=published``.
+    ``in_protocol`` gives train and val of ``protocol=published``.
 
     Raises:
-        DataError: it is not on disk; the message names the folder and the command that fetches it.
+        DataError: the photographs are not on disk; the message names the folder and the command that downloads them.
     """
     for archive in archives:
         found = _found(data_dir, archive)
@@ -94,10 +94,10 @@ def photo_set(data_dir: Path, archives: Archives = ARCHIVES) -> PhotoSet:
 
 
 def in_protocol(photos: PhotoSet, protocol: str) -> PhotoSet:
-    """The photographs in the splits of a protocol: ``published`` has other train and val splits of DIV2K.
+    """The photographs in the splits of a protocol; ``published`` has its own train and val splits of DIV2K.
 
     The released code of the published study takes the first 640 of ``numpy.random.permutation(800)`` after
-    ``numpy.random.seed(42)``, over the photographs in the order of their names. Other sets are returned as they are.
+    ``numpy.random.seed(42)``, over the photographs in the order of their names. Other datasets are returned unchanged.
     """
     if protocol != "published":
         return photos
@@ -106,29 +106,29 @@ def in_protocol(photos: PhotoSet, protocol: str) -> PhotoSet:
     found = sorted([*photos.splits["train"], *photos.splits["val"]])
     if any(PurePosixPath(photo.name).parent.name != ARCHIVES[0].folder for photo in found):
         return photos
-    order = np.random.RandomState(42).permutation(len(found))  # the generator that its code uses
+    order = np.random.RandomState(42).permutation(len(found))  # the generator of the released code
     cut = len(found) * 4 // 5
     train, val = ([found[index] for index in part] for part in (order[:cut], order[cut:]))
     return replace(photos, splits=photos.splits | {"train": train, "val": val})
 
 
 def unpack(archive: Path, folder: Path, progress: Progress = no_progress) -> None:
-    """Extracts an archive into a folder, which appears only when it is complete.
+    """Extracts an archive into ``folder``, which is created only when it is complete.
 
-    What the archive holds below a top folder called like ``folder`` lands in ``folder`` itself.
+    A top-level folder of the same name in the archive becomes ``folder`` itself.
 
     Raises:
-        DataError: the folder exists, a member would land outside it (nothing is extracted then), the archive is
-            damaged, or the disk is full.
+        DataError: the folder exists, a member would be written outside of it (then nothing is extracted), the archive
+            is damaged, or the disk is full.
     """
     from inversion.download import require_space
 
     if folder.exists():
         raise DataError(f"{folder} exists already: remove it before {archive.name} is unpacked there.")
     temporary = folder.with_name(f".{folder.name}.unpacking")
-    if temporary.is_symlink():  # rmtree leaves it, and everything would be written where it leads
+    if temporary.is_symlink():  # rmtree does not remove links, and files would be written to its target
         temporary.unlink()
-    shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process
     try:
         with ZipFile(archive) as file:
             members = file.infolist()
@@ -167,7 +167,7 @@ def _found(data_dir: Path, archive: Archive) -> int:
 
 
 def _refuse_incomplete(data_dir: Path, archive: Archive) -> None:
-    """A folder with some of the photographs is not ours to delete, and not one to train on."""
+    """Raises a DataError for a folder with only some of the photographs: it may be the user's own."""
     folder = data_dir / FOLDER / archive.folder
     found = _found(data_dir, archive)
     if folder.exists() and found != archive.photos:
@@ -176,7 +176,7 @@ def _refuse_incomplete(data_dir: Path, archive: Archive) -> None:
 
 
 def _refuse_outside(archive: Path, member: ZipInfo) -> None:
-    """Refuses members that could write elsewhere. ``zipfile`` would move them inside in silence."""
+    """Refuses members with a path outside the folder, which ``zipfile`` would silently move inside."""
     name = member.filename
     is_link = stat.S_ISLNK(member.external_attr >> 16)
     path = PurePosixPath(name)

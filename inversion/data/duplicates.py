@@ -1,8 +1,8 @@
-"""Near-duplicates: one scene in two splits, resized, compressed again, cropped or mirrored. That is data leakage.
+"""Detection of near-duplicates: one scene in two splits, resized, recompressed, cropped or mirrored: data leakage.
 
-A perceptual hash (the signs of low frequencies about their median, as in pHash) of each photograph, of crops of it and
-of its mirror image finds candidates; the pixels decide. Flat pictures have no hash: black is like black. What it costs
-and finds is measured in docs/log.md.
+Candidates are found by perceptual hashes (low DCT frequencies, thresholded at their median, as in pHash) of each
+photograph, its crops and its mirror image, and confirmed by the correlation of their pixels. Images of almost uniform
+colour are not hashed, since they would all match. Cost and accuracy are measured in docs/log.md.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from inversion.parallel import in_order
 from inversion.progress import Progress, no_progress
 
 VERSION = 1
-"""Raised when hashes change: files of other versions are not read."""
+"""Version of the hashes: files of other versions are ignored."""
 
 SIDE, SMALL, FREQUENCIES = 96, 32, 8
-"""Pixels a side of the thumbnail that is hashed and of the one that is compared; frequencies an axis."""
+"""Side in pixels of the thumbnails for hashing and for comparison; number of frequencies per axis."""
 
 SCALES = (0.9, 0.8)
-"""Sides of the crops, in units of the photograph's; each at nine places."""
+"""Sides of the crops relative to the photograph; each size at nine positions."""
 
 CLOSE = 10
-"""Bits of 64 that candidates differ in at most. Of 44,850 pairs of BSDS300's scenes, one does."""
+"""Largest Hamming distance of candidates, of 64 bits. It admits one of the 44,850 pairs of different BSDS300 scenes."""
 
 ALIKE = 0.9
-"""Correlation of the pixels of near-duplicates. BSDS300's other scenes reach 0.64."""
+"""Lowest pixel correlation of near-duplicates. Different scenes of BSDS300 reach at most 0.64."""
 
 FLAT = 8.0
-"""Standard deviation, in levels of 255, below which a photograph is left out: a wall, a sky, black."""
+"""Photographs with a lower standard deviation, in grey levels of 255, are not hashed: a wall, a clear sky."""
 
 TRIES = 5
-"""Candidates that are looked at for one photograph."""
+"""Candidates per photograph whose pixels are compared."""
 
 SHIFTS = (-5.0, -2.5, 0.0, 2.5, 5.0)
-"""Where a crop may lie beside the window that found it, in pixels of the thumbnail; and how much larger it may be."""
+"""Offsets of a crop from the window with the matching hash, and differences of their sizes, in thumbnail pixels."""
 
 BATCH = 64
-"""Photographs that are hashed at a time."""
+"""Photographs hashed per batch."""
 
 ROWS = 256
-"""Hashes that are compared at a time: what they give stays in the processor's cache."""
+"""Hashes compared per batch: the result fits in the CPU's cache."""
 
 VIEWS = 9 * len(SCALES) + 3
-"""Hashes of a photograph: of the whole, of its crops, of its mirror image, of its centre square."""
+"""Hashes per photograph: the whole, its crops, its mirror image, its centre square."""
 
 Codes = NDArray[np.uint64]
 Box = tuple[float, float, float, float]
@@ -64,7 +64,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Prints(NamedTuple):
-    """Photographs of one split: names, stored pixels, and hashes ``(N, VIEWS)``, 0 where a photograph is flat."""
+    """Photographs of one split: names, stored pixels, and hashes ``(N, VIEWS)``, 0 for those below ``FLAT``."""
 
     names: list[str]
     pixels: list[NDArray[np.uint8]]
@@ -72,28 +72,28 @@ class Prints(NamedTuple):
 
 
 def across_splits(cache: PhotoCache, progress: Progress = no_progress) -> list[str]:
-    """A warning for each two splits of a set that have near-duplicates; equal photographs are told of elsewhere."""
+    """A warning for each pair of splits with near-duplicates; ``folder`` warns of identical files."""
     prints = load_prints(cache, progress)
     warnings = []
     for one, other in combinations(SPLITS, 2):
         pairs = {name: near for name, near in near_duplicates(prints[one], prints[other]).items() if not near.equal}
         if pairs:
             warnings.append(f"data leakage: {_photographs(len(pairs))} in {other} {_near(len(pairs))} of photographs "
-                            f"in {one} ({_pairs(pairs)}): the scores are flattered")
+                            f"in {one} ({_pairs(pairs)}): the scores are inflated")
     return warnings
 
 
 def with_training(scored: Prints, training: Prints) -> list[str]:
-    """A warning if photographs to score are among those that a run was trained on, or near-duplicates of them."""
+    """A warning if photographs to score are equal to, or near-duplicates of, a run's training photographs."""
     pairs = near_duplicates(training, scored)
     if not pairs:
         return []
     return [f"data leakage: {_photographs(len(pairs))} of {len(scored.names)} {_near(len(pairs))} of the run's "
-            f"training photographs ({_pairs(pairs)}): the scores are flattered"]
+            f"training photographs ({_pairs(pairs)}): the scores are inflated"]
 
 
 def load_prints(cache: PhotoCache, progress: Progress = no_progress) -> dict[str, Prints]:
-    """The hashes of a set by split, from the file beside its pixels or made now."""
+    """The hashes of a set by split, from the file beside its pixel cache or computed now."""
     counts = [len(cache.names(split)) for split in SPLITS]
     path = cache.path.with_suffix(f".prints-{VERSION}.npy")
     codes = _read(path, sum(counts))
@@ -106,14 +106,14 @@ def load_prints(cache: PhotoCache, progress: Progress = no_progress) -> dict[str
 
 
 class Near(NamedTuple):
-    """The photograph that another one is a near-duplicate of, and whether they are equal, pixel by pixel."""
+    """A match of a photograph: the name of the other one, and whether their pixels are equal."""
 
     name: str
     equal: bool
 
 
 def near_duplicates(ones: Prints, others: Prints) -> dict[str, Near]:
-    """Each of ``others`` that shows a scene of ``ones``, by name, with the first such that was found."""
+    """The photographs of ``others`` that are near-duplicates of one in ``ones``, by name, each with the first match."""
     candidates: dict[int, list[tuple[int, int, int, bool]]] = defaultdict(list)
     for distance, one, view, other in _close(ones.codes, others.codes[:, 0]):
         candidates[other].append((distance, one, view, False))
@@ -131,10 +131,10 @@ def near_duplicates(ones: Prints, others: Prints) -> dict[str, Near]:
 
 
 def hashes(thumbnails: NDArray[np.float32]) -> Codes:
-    """The hashes ``(N, VIEWS)`` of photographs: whole, crops of it, mirrored, its centre square.
+    """The hashes ``(N, VIEWS)`` of photographs: of the whole, its crops, its mirror image and its centre square.
 
-    ``thumbnails`` are grey, of the whole and of its centre square: ``(N, 2, SIDE, SIDE)``. Many photographs in one call
-    are one product of large matrices.
+    ``thumbnails`` are greyscale, of the whole and of the centre square: ``(N, 2, SIDE, SIDE)``. Many photographs per
+    call are faster: the DCT is then one large matrix product.
     """
     whole, square = thumbnails[:, 0], thumbnails[:, 1]
     flat, across = _BASIS.reshape(-1, SIDE), _BASIS[0].T
@@ -149,14 +149,14 @@ def hashes(thumbnails: NDArray[np.float32]) -> Codes:
 
 
 def _spans() -> list[tuple[int, int]]:
-    """Where crops begin and end along an axis: the whole one first, then three for each scale."""
+    """Start and end of the crops along an axis: the whole first, then three for each scale."""
     lengths = [round(SIDE * scale) for scale in SCALES]
     return [(0, SIDE), *((start, start + length) for length in lengths
                          for start in (0, (SIDE - length) // 2, SIDE - length))]
 
 
 def _basis() -> NDArray[np.float32]:
-    """Cosines of the lowest frequencies along each span: ``(spans, FREQUENCIES, SIDE)``, 0 outside of it."""
+    """DCT basis of the lowest frequencies on each span: ``(spans, FREQUENCIES, SIDE)``, 0 outside the span."""
     basis = np.zeros((len(_SPANS), FREQUENCIES, SIDE), np.float32)
     for row, (start, end) in zip(basis, _SPANS, strict=True):
         places = (np.arange(end - start) + 0.5) / (end - start)
@@ -183,18 +183,18 @@ def _compute(photos: Sequence[NDArray[np.uint8]], progress: Progress) -> Codes:
 
 
 def _grey_thumbnails(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Of a stored photograph and of its centre square: ``(2, SIDE, SIDE)``."""
+    """Greyscale thumbnails of a stored photograph and of its centre square: ``(2, SIDE, SIDE)``."""
     return np.stack([np.asarray(_thumbnail(view).convert("L"), np.float32) for view in (pixels, _square(pixels))])
 
 
 def _close(views: Codes, whole: Codes) -> Iterator[tuple[int, int, int, int]]:
-    """Distance, photograph, view and other photograph, wherever a view is close to another photograph as a whole."""
+    """Yields distance, photograph, view and other photograph if the hashes of the view and of the other are close."""
     flat, columns = views.reshape(-1), np.flatnonzero(whole)
     known = whole[columns]
 
     def compare(start: int) -> list[tuple[int, int, int, int]]:
         part = flat[start : start + ROWS]
-        distances = _ones(part[:, None] ^ known)
+        distances = _popcount(part[:, None] ^ known)
         places = np.argwhere((distances <= CLOSE) & (part != 0)[:, None]).tolist()
         return [(int(distances[row, column]), *divmod(start + row, VIEWS), int(columns[column]))
                 for row, column in places]
@@ -203,8 +203,8 @@ def _close(views: Codes, whole: Codes) -> Iterator[tuple[int, int, int, int]]:
         yield from found
 
 
-def _ones(codes: Codes) -> NDArray[np.uint8]:
-    """How many bits are set, of each."""
+def _popcount(codes: Codes) -> NDArray[np.uint8]:
+    """The number of bits set in each code."""
     if hasattr(np, "bitwise_count"):  # NumPy 2
         counts: NDArray[np.uint8] = np.bitwise_count(codes)
         return counts
@@ -213,7 +213,7 @@ def _ones(codes: Codes) -> NDArray[np.uint8]:
 
 
 def _alike(viewed: NDArray[np.uint8], whole: NDArray[np.uint8], view: int) -> bool:
-    """Whether the pixels of a view of one photograph are those of another one, at the view's place or near it."""
+    """Whether a view of one photograph correlates with another photograph, at the view's position or near it."""
     wanted = _small(_thumbnail(whole), (0, 0, SIDE, SIDE))
     if view == _CENTRE:
         viewed = _square(viewed)
@@ -239,7 +239,7 @@ def _boxes_near(left: int, top: int, width: int, height: int) -> Iterator[Box]:
 
 
 def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Of two thumbnails ``(S, S, 3)``, each channel about its mean: 1 for equal ones, whatever their contrast."""
+    """Correlation of two thumbnails ``(S, S, 3)``, each channel centred on its mean; 0 if one is uniform."""
     one, other = one - one.mean((0, 1)), other - other.mean((0, 1))
     norm = float(np.sqrt((one * one).sum() * (other * other).sum()))
     return float((one * other).sum()) / norm if norm else 0.0

@@ -1,4 +1,4 @@
-"""Any folder of photographs: with splits of its own, or split by a fixed seed."""
+"""A folder of photographs as a dataset: with its own splits, or split at random with a fixed seed."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from inversion.files import shown
 from inversion.progress import Progress, no_progress
 
 HELD_OUT = 0.15
-"""Share of the photographs in each of validation and test, where a folder has no splits of its own."""
+"""Fraction of the photographs for validation and for test, each, if a folder has no splits."""
 
 
 def photo_set(root: Path, index_folder: Path, progress: Progress = no_progress) -> PhotoSet:
     """The photographs of a folder.
 
-    Folders that are called like splits (``inversion.data.layouts``) are those. Of train and one other, the other is
-    the test set, and a fifth of train is held out for validation, as the study did with DIV2K. Everything else is
-    split 70/15/15 by a fixed seed, identical files being used once. Hidden files are passed over, low-resolution
-    copies are left out, and so are files of other kinds; what was taken for what is said in ``remarks``.
+    Subfolders with the names of splits (``inversion.data.layouts``) are used as such. If there are only train and one
+    other, that one is the test set, and a fifth of train is held out for validation, as the study did with DIV2K.
+    Without splits, the photographs are split 70/15/15 with a fixed seed, and of identical files only one is used.
+    Hidden files, low-resolution copies and files with an unsupported extension are not used; ``remarks`` says how the
+    folder was interpreted.
 
     Args:
         root: the folder.
-        index_folder: where the hashes of the files are remembered.
-        progress: told how many photographs have been read.
+        index_folder: the folder of the hash index.
+        progress: called with the number of photographs read.
 
     Raises:
-        DataError: it cannot be read, a split is missing or empty, or there are fewer than 3 different photographs.
+        DataError: the folder cannot be read, a split is missing or empty, or fewer than 3 photographs are different.
     """
     found = scan(root)
     layout, remarks = find_layout(found)
@@ -53,7 +54,7 @@ def photo_set(root: Path, index_folder: Path, progress: Progress = no_progress) 
 
 
 def _own_splits(found: Scan, layout: Layout, hashes: dict[Path, str]) -> tuple[dict[str, list[Photo]], list[str]]:
-    """Three splits of the two or three that a folder has, and a line on what was left out for them."""
+    """Train, val and test from the two or three splits of a folder, and a line on files that are not used."""
     photos = layout.photos(found)
     if empty := [split for split in SPLITS if split in photos and not photos[split]]:
         raise DataError(f"{shown(found.root)}: no photographs in {', '.join(map(layout.named, empty))} {_why(found)}.")
@@ -69,7 +70,7 @@ def _own_splits(found: Scan, layout: Layout, hashes: dict[Path, str]) -> tuple[d
 
 
 def _explained(layout: Layout) -> list[str]:
-    """What was taken for what, where that does not go without saying."""
+    """A line on how folders were assigned to splits, unless it is obvious."""
     if layout.is_plain:
         return []
     if len(layout.folders) == len(SPLITS):
@@ -89,16 +90,16 @@ def _seeded_splits(found: Scan, photos: list[Photo]) -> dict[str, list[Photo]]:
 
 
 def _why(found: Scan) -> str:
-    """What was left out of a folder with too few photographs, and what would not have been."""
+    """Explains too few photographs: the files that are not used, and the supported extensions."""
     return f"({'; '.join([*found.left_out(0), f'known extensions: {formats.known_extensions()}'])})"
 
 
 def _used_once(photos: list[Photo], hashes: dict[Path, str]) -> tuple[list[Photo], list[str]]:
-    """The photographs without those whose content another one has: it could stand in train and in test."""
+    """The photographs without identical copies, which could end up in both train and test."""
     first: dict[str, Photo] = {}
     unique, repeats = [], []
     for photo in photos:
-        content = hashes.get(photo.path, photo.name)  # what cannot be read is reported later, with what is not decoded
+        content = hashes.get(photo.path, photo.name)  # unreadable files are reported when they are decoded
         if content in first:
             repeats.append(f"{photo.name} = {first[content].name}")
         else:
@@ -116,15 +117,15 @@ def _outside(photos: list[Photo], splits: dict[str, list[Photo]]) -> list[str]:
 
 
 def _overlaps(splits: dict[str, list[Photo]], hashes: dict[Path, str]) -> list[str]:
-    """A warning for each two splits that have photographs in common."""
+    """A warning for each pair of splits with identical photographs."""
     warnings = []
     for one, other in combinations(SPLITS, 2):
         contents = {hashes[photo.path] for photo in splits[one] if photo.path in hashes}
         common = [photo.name for photo in splits[other] if hashes.get(photo.path) in contents]
         if common:
-            stands = "photograph stands" if len(common) == 1 else "photographs stand"
-            warnings.append(f"{len(common)} {stands} in both {one} and {other} ({listed(common)}): "
-                            "data leakage, the scores are flattered")
+            are = "photograph is" if len(common) == 1 else "photographs are"
+            warnings.append(f"{len(common)} {are} in both {one} and {other} ({listed(common)}): "
+                            "data leakage, the scores are inflated")
     return warnings
 
 

@@ -1,6 +1,6 @@
-"""Which files are photographs: by extension in a folder, and by content where the name says something else.
+"""Supported image formats: by extension when a folder is listed, by content when a file is opened.
 
-Pillow is only asked what it can read; importing this module does not import it.
+Importing this module does not import Pillow.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from pathlib import PurePath
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "GIF")
-"""What is read. Pillow's other formats include some that run programs (EPS starts Ghostscript)."""
+"""Formats that Pillow may open. Some of its other formats run programs (EPS starts Ghostscript)."""
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".dib", ".tif", ".tiff",
                         ".ppm", ".pgm", ".pnm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"})
-"""Those that Pillow knows of these formats, but for moving pictures (GIF, APNG), bitmaps (PBM) and floats (PFM)."""
+"""Pillow's extensions of these formats, without animations (GIF, APNG), bitmaps (PBM) and floats (PFM)."""
 
 AVIF_EXTENSIONS = frozenset({".avif"})
 HEIF_EXTENSIONS = frozenset({".heic", ".heif", ".hif"})
@@ -55,34 +55,34 @@ _SIGNATURES = (
     (b"fujifilmccd-raw", "a camera's raw file: convert it"),
     (b"\x93numpy", "a NumPy array"),
 )
-"""What stands at the beginning of files that are called photographs and are none; letters in lower case."""
+"""First bytes, with letters in lower case, of files that are often misnamed as photographs."""
 
 
 @functools.cache
 def extensions() -> frozenset[str]:
-    """The extensions of photographs that can be read here, in lower case."""
+    """The extensions that can be read with the installed libraries, in lower case."""
     return EXTENSIONS | (AVIF_EXTENSIONS if _reads_avif() else set()) | (HEIF_EXTENSIONS if reads_heif() else set())
 
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """The names that Pillow has for the formats that are read here; HEIF is apart."""
+    """Pillow's names of the formats that it may open; HEIF is handled separately."""
     return (*FORMATS, "AVIF") if _reads_avif() else FORMATS
 
 
 @functools.cache
 def reads_heif() -> bool:
-    """Whether pillow-heif is installed, which reads what telephones make."""
+    """Whether pillow-heif is installed."""
     return importlib.util.find_spec("pillow_heif") is not None
 
 
 def known_extensions() -> str:
-    """For a message."""
+    """The supported extensions, for a message."""
     return " ".join(sorted(extensions()))
 
 
 def kinds_of(names: Iterable[str]) -> str:
-    """Files that are left out, by kind: ``100 .heic (install pillow-heif), 3 .txt``."""
+    """Counts unsupported files by extension: ``100 .heic (install pillow-heif), 3 .txt``."""
     counts = Counter(PurePath(name).suffix.lower() for name in names).most_common()
     kinds = [f"{count} {_kind(suffix)}" for suffix, count in counts[:KINDS_NAMED]]
     if rest := counts[KINDS_NAMED:]:
@@ -91,27 +91,27 @@ def kinds_of(names: Iterable[str]) -> str:
 
 
 def is_heif(head: bytes) -> bool:
-    """Whether a file that begins so is a HEIC or HEIF one; AVIF is another format in the same container."""
+    """Whether the first bytes of a file are those of HEIC or HEIF; AVIF is another format in the same container."""
     return bool(_brands(head)) and _brands(head)[0] in _HEIF_BRANDS and not _AVIF_BRANDS & set(_brands(head))
 
 
 def described(head: bytes, suffix: str) -> str:
-    """What a file is that begins so, is called ``suffix``, and that Pillow does not know."""
-    called = f" called {suffix}" if suffix else ""
+    """Describes a file that Pillow cannot identify, from its first bytes and its extension."""
+    named = f" with the extension {suffix}" if suffix else ""
     if is_heif(head):
         problem = "damaged" if reads_heif() else HEIF_REMEDY
-        return f"this is a HEIC file{'' if suffix.lower() in HEIF_EXTENSIONS else called}: {problem}"
+        return f"this is a HEIC file{'' if suffix.lower() in HEIF_EXTENSIONS else named}: {problem}"
     if _AVIF_BRANDS & set(_brands(head)):
         problem = "damaged" if "AVIF" in formats() else AVIF_REMEDY
-        return f"this is an AVIF file{'' if suffix.lower() in AVIF_EXTENSIONS else called}: {problem}"
+        return f"this is an AVIF file{'' if suffix.lower() in AVIF_EXTENSIONS else named}: {problem}"
     what, colon, remedy = _content(head).partition(": ")
     if not what:
         return f"not an image in a known format ({', '.join(formats())}), or a damaged one"
-    return f"not an image in a known format: this is {what}{called}{colon}{remedy}"
+    return f"not an image in a known format: this is {what}{named}{colon}{remedy}"
 
 
 def _content(head: bytes) -> str:
-    """What begins so, in words; empty where that is not known."""
+    """The kind of a file by its first bytes, in words; empty if unknown."""
     if not head:
         return "an empty file"
     if not head.strip(b"\0"):
@@ -128,7 +128,7 @@ def _content(head: bytes) -> str:
 
 
 def _brands(head: bytes) -> list[bytes]:
-    """The brands of an ISO base media file, the major one first; none of any other."""
+    """The brands of an ISO base media file, the major one first; empty for other files."""
     if head[4:8] != b"ftyp":
         return []
     end = min(int.from_bytes(head[:4]), len(head))

@@ -1,4 +1,4 @@
-"""Content hashes of image files, remembered so that a second start does not read gigabytes again."""
+"""SHA-256 of image files, kept in an index so that a second start need not read gigabytes again."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from inversion.progress import Progress, no_progress
 INDEX_VERSION = 1
 
 MOST_BYTES = 2**31
-"""Of a photograph's file: 100 megapixels of four channels of 16 bits are 0.8 GB. A sparse file can be endless."""
+"""Largest size of an image file: 100 megapixels of four 16-bit channels are 0.8 GB. Sparse files can be far larger."""
 
 TOO_YOUNG_NS = 2_000_000_000
-"""A file changed this recently could change again within its timestamp's granularity: its hash is not remembered."""
+"""Files modified this recently are not indexed: they could change again within the resolution of their timestamp."""
 
 Index = dict[str, list[Any]]
-"""Path to size in bytes, time of change in nanoseconds, SHA-256."""
+"""Path to size in bytes, modification time in nanoseconds, SHA-256."""
 
 _logger = logging.getLogger(__name__)
 
@@ -33,20 +33,20 @@ _logger = logging.getLogger(__name__)
 def hash_files(
     paths: Sequence[Path], root: Path, index_folder: Path, progress: Progress = no_progress
 ) -> tuple[dict[Path, str], dict[Path, str]]:
-    """SHA-256 of each file, read only if its size or time of change is not the remembered one.
+    """SHA-256 of each file; a file is read only if its size or modification time differs from the index.
 
-    The index is only a saving: where it is broken it is begun again, where it cannot be written that is logged.
+    The index is only a cache: if it is damaged, a new one is started; if it cannot be written, that is logged.
 
     Returns:
-        The hashes in hexadecimal by path; and, by path, the reasons why files could not be read.
+        The hashes in hexadecimal by path; and, by path, an error line for each unreadable file.
     """
     index_path = _index_path(root, index_folder)
     began = time.time_ns()
-    remembered = _read_index(index_path)
+    index = _read_index(index_path)
     hashes: dict[Path, str] = {}
     unreadable: dict[Path, str] = {}
     fresh: Index = {}
-    entries = in_order(lambda path: _entry(path, remembered), paths)
+    entries = in_order(lambda path: _entry(path, index), paths)
     for done, (path, entry) in enumerate(zip(paths, entries, strict=True), start=1):
         if isinstance(entry, OSError):
             unreadable[path] = f"{shown(path)}: {entry.strerror or entry}"
@@ -55,22 +55,22 @@ def hash_files(
             fresh[_key(path)] = entry
         progress("reading photographs", done, len(paths))
     keep = {path: entry for path, entry in fresh.items() if began - entry[1] > TOO_YOUNG_NS}
-    if any(remembered.get(path) != entry for path, entry in keep.items()):
-        _write_index(index_path, remembered | keep)
+    if any(index.get(path) != entry for path, entry in keep.items()):
+        _write_index(index_path, index | keep)
     return hashes, unreadable
 
 
 def forget(paths: Sequence[Path], root: Path, index_folder: Path) -> None:
-    """Takes files out of the index: what is remembered of them is not what they hold."""
+    """Removes files from the index, because their content does not match it."""
     index_path = _index_path(root, index_folder)
     gone = {_key(path) for path in paths}
     _write_index(index_path, {path: entry for path, entry in _read_index(index_path).items() if path not in gone})
 
 
-def _entry(path: Path, remembered: Index) -> list[Any] | OSError:
+def _entry(path: Path, index: Index) -> list[Any] | OSError:
     try:
         status = require_regular(path)
-        known = remembered.get(_key(path))
+        known = index.get(_key(path))
         if known is not None and known[:2] == [status.st_size, status.st_mtime_ns]:
             return known
         if status.st_size > MOST_BYTES:

@@ -1,4 +1,4 @@
-"""Which folders are the splits of a data set, in the ways that data sets are handed around.
+"""Detection of split folders in the layouts of common datasets.
 
 ``train2017/`` beside ``val2017/`` (COCO), ``images/train`` (YOLO), ``train/CLASS`` and ``val/CLASS`` (ImageNet),
 ``DIV2K_train_HR`` beside ``DIV2K_valid_HR``, ``CLASS/train`` and ``CLASS/test`` (MVTec).
@@ -19,15 +19,15 @@ from inversion.errors import DataError
 from inversion.files import shown
 
 Parts = tuple[str, ...]
-"""A folder as parts of its path below the root."""
+"""A folder as path parts relative to the root."""
 
 EXACT = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Names that mean a split whatever lies beside them."""
+"""Names that always mean a split, whatever other folders there are."""
 
 _WORDS = {**EXACT, "training": "train", "trainset": "train", "trn": "train", "dev": "val", "devel": "val",
           "valset": "val", "testing": "test", "testset": "test", "tst": "test", "eval": "test", "evaluation": "test"}
 _USUAL = frozenset({"hr", "set", "images", "image", "imgs", "img", "data", "dataset", "photos", "pictures", "split"})
-"""Words beside the split's in a name that say nothing of which set it belongs to; neither do digits."""
+"""Other words in a folder's name that do not distinguish datasets; digits are ignored too."""
 
 _ANNOTATIONS = frozenset({"annotations", "annotation", "labels", "label", "masks", "mask", "gtfine", "gtcoarse",
                           "ground_truth", "groundtruth", "groundtruths"})
@@ -40,14 +40,14 @@ _SCALE = re.compile(r"[xX]\d")
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders of each split that there is; no other folders are used."""
+    """The folders of each split that was found; other folders are not used."""
 
     folders: Mapping[str, list[Parts]]
     depth: int
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is ``train``, ``val`` and ``test`` just below the root, so that nothing has to be explained."""
+        """Whether it is ``train``, ``val`` and ``test`` directly below the root, which needs no remark."""
         names = [folder[0].lower() for folders in self.folders.values() for folder in folders]
         return self.depth == 0 and len(self.folders) == len(SPLITS) and all(name in EXACT for name in names)
 
@@ -66,29 +66,29 @@ class Layout:
 
 
 def find_layout(found: Scan) -> tuple[Layout | None, list[str]]:
-    """The splits of a folder, None for one that has none; and lines on what is left out of ``found`` for them.
+    """The splits of a folder, or None if it has none; and remarks on photographs that were removed from ``found``.
 
     Raises:
-        DataError: folders that are called like splits and do not make any, or two for the same one.
+        DataError: folders are named like splits but are incomplete or ambiguous.
     """
     exact: dict[str, list[Parts]] = defaultdict(list)
     for folder in sorted(folder for folder in found.folders if len(folder) == 1 and folder[0].lower() in EXACT):
         exact[EXACT[folder[0].lower()]].append(folder)
-    if len(exact) == len(SPLITS):  # whatever lies beside them, and in them
+    if len(exact) == len(SPLITS):  # then other folders and subfolders do not matter
         return _checked(found.root, Layout(exact, 0)), []
     remarks = _leave_out_copies(found)
     return _search(found), remarks
 
 
 def _search(found: Scan) -> Layout | None:
-    """The splits of a folder that does not have all of ``train``, ``val`` and ``test``, nearest to the root."""
+    """The splits closest to the root, for a folder without all of ``train``, ``val`` and ``test``."""
     for depth in range(_DEEPEST + 1):
         groups = _groups(found, depth)
         whole = [group for group in groups.values() if "train" in group and len(group) > 1]
         if len(whole) > 1:
             sets = "; ".join(names_of(folder for folders in group.values() for folder in folders) for group in whole)
             raise DataError(f"{shown(found.root)} has several sets of splits ({sets}): give the folder of one of "
-                            "them, or a folder with links to one called train/, val/ and test/.")
+                            "them, or a folder with links to one, named train/, val/ and test/.")
         if whole:
             return _checked(found.root, Layout(whole[0], depth))
         if depth == 0 and (alone := _partial(found, groups)):
@@ -97,15 +97,15 @@ def _search(found: Scan) -> Layout | None:
 
 
 def names_of(folders: Iterable[Parts]) -> str:
-    """Folders as ``train/, images/val/``, the first few of them."""
+    """The first few folders, as ``train/, images/val/``, for a message."""
     return listed(sorted({shown("/".join(folder)) + "/" for folder in folders}))
 
 
 def _leave_out_copies(found: Scan) -> list[str]:
-    """Leaves out photographs that are there in a higher resolution too; returns a line that says so.
+    """Removes low-resolution copies of photographs from ``found``; returns remarks on them.
 
     Raises:
-        DataError: several sizes of the same scenes, none of which is called the high resolution.
+        DataError: the same scenes in several sizes, none of them marked as high resolution.
     """
     low = [photo for photo in found.photos if any(_LOW.search(part) for part in found.parts(photo))]
     high = [photo for photo in found.photos if any(_HIGH.search(part) for part in found.parts(photo))]
@@ -127,12 +127,12 @@ def _leave_out_copies(found: Scan) -> list[str]:
         if len(names) > 1:
             folders = [(*parent, name) for name in sorted(names)]
             raise DataError(f"{shown(found.root)}: {names_of(folders)} hold the same scenes in several sizes, which "
-                            "would stand in train and in test: give one of these folders.")
+                            "would be in both train and test: give one of these folders.")
     return remarks
 
 
 def _groups(found: Scan, depth: int) -> dict[Parts, dict[str, list[Parts]]]:
-    """Folders at a depth that are called like splits: by the rest of their names, and by split."""
+    """The folders at a depth with the name of a split, grouped by the rest of the name and then by split."""
     used = {found.parts(photo)[:length] for photo in found.photos for length in range(len(found.parts(photo)) + 1)}
     groups: dict[Parts, dict[str, list[Parts]]] = defaultdict(lambda: defaultdict(list))
     for folder in sorted(folder for folder in found.folders if len(folder) == depth + 1):
@@ -143,7 +143,7 @@ def _groups(found: Scan, depth: int) -> dict[Parts, dict[str, list[Parts]]]:
 
 
 def _split_of(name: str) -> tuple[str, Parts]:
-    """The split that a folder is called after, and the words of its name that tell sets apart."""
+    """The split in a folder's name, empty if there is none, and the words that distinguish its dataset from others."""
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_]+", name)]
     for index, word in enumerate(words):
         if word in _WORDS:
@@ -153,10 +153,13 @@ def _split_of(name: str) -> tuple[str, Parts]:
 
 
 def _partial(found: Scan, groups: Mapping[Parts, Mapping[str, list[Parts]]]) -> Layout | None:
-    """What lies just below the root and is called like splits, but is no train with another one beside it.
+    """Handles folders directly below the root that are named like splits but are not train and another one.
+
+    Returns:
+        A layout if there is only train, with all photographs in it; None if the names do not mean splits.
 
     Raises:
-        DataError: it cannot be known what is meant.
+        DataError: the folders are incomplete or ambiguous.
     """
     bare = groups.get((), {})
     there = [folder for group in groups.values() for folders in group.values() for folder in folders]
@@ -165,8 +168,8 @@ def _partial(found: Scan, groups: Mapping[Parts, Mapping[str, list[Parts]]]) -> 
     if list(bare) == ["train"] and len(bare["train"]) == 1 and not _outside(found, bare["train"][0]):
         return Layout(dict(bare), 0)
     if bare and "train" in every and len(every) > 1:
-        raise DataError(f"{shown(found.root)}: {names_of(there)} are called like splits, but not of one set: rename "
-                        "them train/, val/ and test/, or make a folder of links that are called so.")
+        raise DataError(f"{shown(found.root)}: {names_of(there)} are named like splits, but of different datasets: "
+                        "rename them train/, val/ and test/, or make a folder with links of these names.")
     doubtful = exact or next((folders for group in groups.values() if len(group) > 1 for folders in group.values()), [])
     if doubtful:
         refuse_missing(found.root, there, [split for split in SPLITS if split not in every or split not in bare])
@@ -174,7 +177,7 @@ def _partial(found: Scan, groups: Mapping[Parts, Mapping[str, list[Parts]]]) -> 
 
 
 def refuse_missing(root: Path, there: Iterable[Parts], missing: Iterable[str]) -> None:
-    """Raises the DataError for splits without a folder."""
+    """Raises a DataError for splits without a folder."""
     absent = " and no ".join(f"{split}/" for split in missing)
     raise DataError(f"{shown(root)} has {names_of(there)} but no {absent}: needed are train/ with 2 photographs or "
                     "more and test/ (val/ can be held out from train/), or no such folder at all, to have the "
@@ -186,7 +189,7 @@ def _outside(found: Scan, folder: Parts) -> bool:
 
 
 def _checked(root: Path, layout: Layout) -> Layout:
-    """The layout, if each split has a folder of its own."""
+    """The layout, after checking that the splits do not share folders."""
     _refuse_two_for_one(root, layout)
     _refuse_shared(root, layout)
     return layout
@@ -200,17 +203,17 @@ def _refuse_two_for_one(root: Path, layout: Layout) -> None:
 
 
 def _refuse_shared(root: Path, layout: Layout) -> None:
-    """Two splits that are the same folder by links, or one inside the other."""
+    """Raises a DataError if two splits are the same folder through links, or one contains the other."""
     real = [(split, folder, root.joinpath(*folder).resolve())
             for split, folders in layout.folders.items() for folder in folders]
     for (split, folder, path), (other_split, other, other_path) in combinations(real, 2):
         if split != other_split and (path in (other_path, *other_path.parents) or other_path in path.parents):
-            how = "are the same folder" if path == other_path else "lie one inside the other"
+            how = "are the same folder" if path == other_path else "are nested"
             raise DataError(f"{shown(root)}: {names_of([folder])} and {names_of([other])} {how} ({shown(path)}): "
                             f"{split} and {other_split} need photographs of their own.")
 
 
 def _up_to(parts: Parts, pattern: re.Pattern[str]) -> Parts:
-    """A folder's path up to the part that the pattern finds."""
+    """A folder's path up to the part that matches the pattern."""
     index = next(index for index, part in enumerate(parts) if pattern.search(part))
     return parts[: index + 1]

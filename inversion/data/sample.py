@@ -1,4 +1,4 @@
-"""Twelve photographs that come inside our dependencies, so that the first run needs no download."""
+"""Twelve photographs from installed dependencies, so that a first run needs no download."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from inversion.errors import DataError
 NOTE = "sample photographs: too few for statistics"
 
 CROPS_PER_IMAGE = 16
-"""Eight training photographs with one crop each would make an epoch of two steps."""
+"""With one crop from each of the eight training photographs, an epoch would have only two steps."""
 
-# Split by scene: the two motorcycles are one scene from two sides. Only files that are inside the packages:
-# scikit-image downloads its other pictures.
+# Split by scene: the two motorcycle photographs are a stereo pair. Only files that are part of the packages:
+# scikit-image downloads its other images.
 _FILES = {
     "train": (
         ("skimage", "data/astronaut.png"),
@@ -40,10 +40,10 @@ _PROJECTS = {"skimage": "scikit-image", "sklearn": "scikit-learn", "matplotlib":
 
 
 def photo_set() -> PhotoSet:
-    """The sample photographs: 8 to train, 2 to validate, 2 to test.
+    """The sample photographs: 8 for training, 2 for validation, 2 for test.
 
     Raises:
-        DataError: a package, or a file of it, is not installed.
+        DataError: a package or one of its files is missing.
     """
     splits = {split: [_photo(package, file) for package, file in files] for split, files in _FILES.items()}
     return PhotoSet("sample", _package_folder("skimage").parent, splits, CROPS_PER_IMAGE, NOTE)
@@ -58,7 +58,7 @@ def _photo(package: str, file: str) -> Photo:
 
 
 def _package_folder(package: str) -> Path:
-    """Where a package lies, without importing it: that would take seconds."""
+    """The folder of a package, found without importing it, which would take seconds."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.origin:
         raise DataError(f"sample photographs: {_PROJECTS[package]} is not installed. Install it, or choose other "

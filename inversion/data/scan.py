@@ -1,4 +1,4 @@
-"""What lies below a folder: photographs, the folders they lie in, and what is left out."""
+"""Recursive listing of a folder: photographs, subfolders, and files that are not used."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from inversion.files import shown
 
 @dataclass
 class Scan:
-    """The files below ``root`` by name, in the order of their names.
+    """The files below ``root``, sorted by name.
 
     Attributes:
         root: the folder.
-        photos: photographs by their extension; what they hold is not looked at.
-        ignored: files of other kinds.
-        irregular: FIFOs, devices and sockets that are called like photographs, and links to such.
-        folders: every folder, as parts of its path below the root; links to folders that were there before too.
+        photos: files with the extension of a photograph; their content is not checked.
+        ignored: names of files with other extensions.
+        irregular: names of FIFOs, devices and sockets with the extension of a photograph, and of links to them.
+        folders: every folder, as path parts relative to the root; includes links to folders that were already scanned.
     """
 
     root: Path
@@ -37,7 +37,7 @@ class Scan:
         return photo.path.relative_to(self.root).parts[:-1]
 
     def left_out(self, used: int) -> list[str]:
-        """A line on each sort of file that is left out, where ``used`` photographs are not."""
+        """One line for each kind of file that is not used; ``used`` is the number of photographs that are."""
         lines = []
         if self.ignored:
             count = len(self.ignored)
@@ -45,12 +45,12 @@ class Scan:
             lines.append(f"{'1 file is' if count == 1 else f'{count} files are'} left out{than}: "
                          f"{formats.kinds_of(self.ignored)}")
         if self.irregular:
-            lines.append(f"{len(self.irregular)} left out, being no regular files: {listed(self.irregular)}")
+            lines.append(f"{len(self.irregular)} left out, not regular files: {listed(self.irregular)}")
         return lines
 
 
 def scan(root: Path) -> Scan:
-    """Looks through a folder and those in it, hidden ones left out, links to folders followed once.
+    """Lists a folder recursively. Hidden files and folders are skipped, and each folder is scanned only once.
 
     Raises:
         DataError: a folder cannot be read.
@@ -70,7 +70,7 @@ def scan(root: Path) -> Scan:
 
 
 def _walk(found: Scan, folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """Files below a folder. A folder goes before the links to it, so that its photographs have their own names."""
+    """Files below a folder; links come last, so that photographs are named after their real folder."""
     try:
         real = folder.resolve()
         if real in seen:
@@ -78,10 +78,10 @@ def _walk(found: Scan, folder: Path, seen: set[Path]) -> Iterator[Path]:
         seen.add(real)
         entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
         entries.sort(key=os.path.islink)
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+    except (OSError, RuntimeError) as error:  # RuntimeError: a symlink loop
         raise DataError(f"{shown(folder)}: {getattr(error, 'strerror', '') or error}") from error
     for path in entries:
-        if os.path.isdir(path):  # unlike Path.is_dir, false for anything that cannot be looked into
+        if os.path.isdir(path):  # unlike Path.is_dir, False also without permission
             found.folders.append(path.relative_to(found.root).parts)
             yield from _walk(found, path, seen)
         else:
@@ -89,7 +89,7 @@ def _walk(found: Scan, folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 
 def _is_something_else(path: Path) -> bool:
-    """Whether it is neither a file nor lost: what is not there, or cannot be looked at, is reported when it is read."""
+    """Whether it exists but is no regular file; what is missing or not accessible is reported when it is read."""
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)
     except OSError:
@@ -97,7 +97,7 @@ def _is_something_else(path: Path) -> bool:
 
 
 def _name(path: Path, names: set[str]) -> str:
-    """A path as text; of two that differ only in bytes that are no text, the second shows its bytes."""
+    """A path as text. If another path has the same text, bytes that are not UTF-8 are shown as escapes."""
     name = shown(path.as_posix())
     if name in names:
         name = os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""What a set of photographs is: names and paths in three splits."""
+"""A set of photographs: names and paths in three splits."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ T = TypeVar("T")
 SPLITS = ("train", "val", "test")
 
 SPLIT_SEED = 42
-"""Seed of every split: the study's, and never the run's, so that all runs are scored on the same photographs."""
+"""Seed of every split. It does not depend on the run's seed, so that all runs have the same test photographs."""
 
 
 class Photo(NamedTuple):
-    """One photograph: its name within the set (with ``/`` between folders) and where it lies."""
+    """One photograph: its name within the set (with ``/`` between folders) and its path."""
 
     name: str
     path: Path
@@ -26,17 +26,17 @@ class Photo(NamedTuple):
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """Photographs for training, validation and test; nothing has been decoded yet.
+    """Photographs for training, validation and test, not decoded yet.
 
     Attributes:
         name: ``sample``, ``div2k``, or the folder's name.
-        root: the folder that the photographs lie under.
-        splits: the photographs of ``train``, ``val`` and ``test``, in the order in which limits take them.
-        crops_per_image: random crops taken of each training photograph in an epoch.
-        note: what to know about scores on this set; empty if nothing.
-        ignored: files that are no photographs by their extension, as names relative to the root.
-        warnings: what is wrong with the set without making it unusable, one line each.
-        remarks: how it was read: what was taken for what, and what was left out, one line each.
+        root: the folder that contains the photographs.
+        splits: the photographs of ``train``, ``val`` and ``test``; a limit takes the first ones.
+        crops_per_image: random crops of each training photograph per epoch.
+        note: a caveat about scores on this set; empty if there is none.
+        ignored: files with an unsupported extension, as names relative to the root.
+        warnings: problems that do not make the set unusable, one line each.
+        remarks: how the folder was interpreted and which files are not used, one line each.
     """
 
     name: str
@@ -49,23 +49,23 @@ class PhotoSet:
     remarks: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """Everything to be said of it, in the order in which it is shown."""
+        """Remarks, warnings and note, in the order in which they are shown."""
         return [*self.remarks, *self.warnings, *([self.note] if self.note else [])]
 
 
 def permuted(items: Sequence[T]) -> list[T]:
-    """The items in an order drawn by SPLIT_SEED: the same in every version of every library, since it is SHA-256's."""
+    """The items in a random order by SPLIT_SEED; it comes from SHA-256 and so does not depend on library versions."""
     order = sorted(range(len(items)), key=lambda index: derive_seed(SPLIT_SEED, "split", index))
     return [items[index] for index in order]
 
 
 def hold_out(photos: Sequence[T]) -> tuple[list[T], list[T]]:
-    """Train and val, 4 : 1, of what is only there to train: at least two, drawn by SPLIT_SEED."""
+    """Splits at least two training photographs 4 : 1 into train and val, at random by SPLIT_SEED."""
     mixed, held_out = permuted(photos), max(1, len(photos) // 5)
     return mixed[held_out:], mixed[:held_out]
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """The first names for a message, and how many more there are."""
+    """The first names, for a message, and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -1,6 +1,6 @@
-"""Encoders, fusions, decoders, the network made of them, and packing it. May import ``data`` and the leaves.
+"""Encoders, fusions, decoders, the model that combines them, and its export. May import ``data`` and the leaves.
 
-This module, and the faces of ``encoders``, ``fusion`` and ``decoders``, import without PyTorch.
+This package and the packages ``encoders``, ``fusion`` and ``decoders`` can be imported without PyTorch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class FeatureShape(NamedTuple):
 
     @property
     def spatial_positions(self) -> int:
-        """Spatial positions: 12,544 for a 112×112 map."""
+        """``height · width``: 12,544 for a 112×112 map."""
         return self.height * self.width
 
     def __str__(self) -> str:

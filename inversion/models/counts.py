@@ -1,6 +1,6 @@
-"""Parameter counts of all combinations of the study, shipped so that ``inversion list`` need not build them.
+"""Parameter counts of all combinations of the study, stored in a file so that ``inversion list`` is fast.
 
-The file is written by ``inversion list --recount``; a test counts again and compares.
+``inversion list --recount`` writes the file; a test compares it with new counts.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ FILE = Path(__file__).with_name("parameter_counts.json")
 IMAGE_SIZE = 224
 
 Counts = dict[str, dict[str, int]]
-"""Trainable parameters by encoder layer (or ``ensemble+FUSION``) and decoder, at 224 pixels."""
+"""Trainable parameters by encoder layer (or ``ensemble+FUSION``) and decoder, at ``IMAGE_SIZE``."""
 
 
 def shipped_counts() -> Counts:
-    """The counts in the package; empty for what was added since they were made."""
+    """The counts in the package; combinations that were added since are missing."""
     counts: Counts = json.loads(FILE.read_text()) if FILE.is_file() else {}
     return counts
 
 
 def count_parameters() -> Counts:
-    """Builds every combination without memory or weights, and counts."""
+    """Counts the parameters of every combination, built on PyTorch's meta device."""
     import torch
 
     def size(fusion: Fusion | None, shape_index: int, decoder: str) -> int:
@@ -52,5 +52,5 @@ def count_parameters() -> Counts:
 
 
 def write_counts() -> None:
-    """Counts again and replaces the shipped file."""
+    """Counts again and replaces the file in the package."""
     FILE.write_text(json.dumps(count_parameters(), indent=1) + "\n")

@@ -1,12 +1,12 @@
-"""The network of a run: frozen encoders → unit scale → [fusion] → decoder. A single run is an ensemble of one.
+"""The model of a run: frozen encoders → unit scale → [fusion] → decoder. One encoder is an ensemble of one.
 
 ::
 
     images (B, 3, S, S) in [0, 1]
-      → encoder i: normalise, frozen trunk          (B, Ci, hi, wi)
-      → UnitScale: features / their root mean square (B, Ci, hi, wi)
-      → fusion, for several encoders                (B, 256, H, W)
-      → decoder                                     (B, 3, S, S) in [0, 1]
+      → encoder i: normalise, frozen trunk            (B, Ci, hi, wi)
+      → UnitScale: features / their root mean square  (B, Ci, hi, wi)
+      → fusion, for several encoders                  (B, 256, H, W)
+      → decoder                                       (B, 3, S, S) in [0, 1]
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from inversion.seeds import derive_seed
 
 
 class UnitScale(nn.Module):
-    """Features divided by their root mean square over a whole map: one number for each encoder.
+    """Divides features by their root mean square, one scalar per encoder; the shape stays ``(B, C, h, w)``.
 
-    Features differ in scale by three orders of magnitude between encoders and layers, and a decoder's initialisation
-    and learning rate fit one scale. The number is measured once on training images, before training, and kept in the
-    checkpoint. One number, and no mean taken off: relative sizes and zeros of the channels belong to the encoder, and
-    training goes as with the raw features wherever those have a sensible scale (docs/log.md).
+    The scale of features differs by three orders of magnitude between encoders and layers, while the decoders'
+    initialisation and learning rate suit one scale. The scalar is measured on training images before training, and
+    stored in the checkpoint. It is one scalar, without a mean, so that the relative scale of channels and their zeros
+    stay as the encoder made them; features of a usual scale then train as without it (docs/log.md).
     """
 
     def __init__(self) -> None:
@@ -39,15 +39,15 @@ class UnitScale(nn.Module):
         self.register_buffer("scale", torch.ones(()))
 
     def fit(self, mean_square: float) -> None:
-        """Sets the scale for features whose squares have this mean."""
+        """Sets the scale to the square root of ``mean_square``, at least 1e-6."""
         self.scale.fill_(max(math.sqrt(mean_square), 1e-6))
 
     def forward(self, features: Tensor) -> Tensor:
-        return features / self.scale  # in the type that the encoder computed them in
+        return features / self.scale  # in the dtype of the encoder's output
 
 
 class InversionModel(nn.Module):
-    """Images ``(B, 3, S, S)`` in [0, 1] to reconstructions of the same shape and range."""
+    """Maps images ``(B, 3, S, S)`` in [0, 1] to reconstructions of the same shape and range."""
 
     def __init__(self, encoders: Sequence[Encoder], fusion: Fusion | None, decoder: nn.Module) -> None:
         super().__init__()
@@ -58,27 +58,27 @@ class InversionModel(nn.Module):
 
     @property
     def frozen(self) -> list[Encoder]:
-        """The encoders, in the order of the request."""
+        """The encoders, in the order of the parameter ``encoder``."""
         return [cast(Encoder, encoder) for encoder in self.encoders]
 
     def encode(self, images: Tensor) -> list[Tensor]:
-        """Raw feature maps, one an encoder, without gradients."""
+        """Images to raw feature maps, one ``(B, Ci, hi, wi)`` per encoder, without gradients."""
         return [encoder(images) for encoder in self.frozen]
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:
-        """Raw feature maps to images in [0, 1]; gradients flow from here on."""
+        """Raw feature maps to images ``(B, 3, S, S)`` in [0, 1], with gradients to fusion and decoder."""
         scaled = [layer(values) for layer, values in zip(self.scales, features, strict=True)]
         fused = scaled[0] if self.fusion is None else self.fusion(scaled)
         images: Tensor = self.decoder(fused)
         return images
 
     def forward(self, images: Tensor, features: Sequence[Tensor] | None = None) -> Tensor:
-        """Images to reconstructions; ``features`` are the raw maps, where they were computed before."""
+        """Images to reconstructions; ``features`` are their raw feature maps if already computed."""
         return self.decode(self.encode(images) if features is None else features)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Measures the features' scale on images ``(B, 3, S, S)`` in [0, 1], of which no map is kept."""
+        """Fits the unit scales on batches of images ``(B, 3, S, S)`` in [0, 1], without keeping their features."""
         squares, numbers = [0.0] * len(self.scales), [0] * len(self.scales)
         for batch in batches:
             for index, features in enumerate(self.encode(batch)):
@@ -92,14 +92,14 @@ class InversionModel(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def learned_state(self) -> dict[str, Tensor]:
-        """State dict without the frozen encoders: all that a checkpoint needs."""
+        """The state dict without the frozen encoders, as in checkpoints."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("encoders.")}
 
     def load_learned_state(self, state: dict[str, Tensor]) -> None:
-        """Puts a ``learned_state`` back.
+        """Loads a ``learned_state``.
 
         Raises:
-            RuntimeError: a tensor is missing, unknown (an encoder's too), misshapen or of another type.
+            RuntimeError: a tensor is missing, unexpected (such as an encoder's), or of another shape or dtype.
         """
         own = self.learned_state()
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -120,17 +120,17 @@ def build_model(
     image_size: int,
     seed: int,
 ) -> InversionModel:
-    """The model of a run, initialised from its seed alone; the global random state is left as it was.
+    """Builds the model of a run, initialised from ``seed`` alone; the global random state does not change.
 
     Raises:
         UnknownNameError: unknown decoder, option or fusion.
-        RequestError: an option that does not fit.
+        RequestError: an invalid value of an option.
     """
     decoder_type = decoders.get(decoder)
     parsed = parse_decoder_options(decoder, decoder_type.OptionsType, options)
     shapes = [encoder.feature_shape for encoder in encoders]
     with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would reseed the GPUs as well, and fork_rng does not bring their state back
+        # torch.manual_seed would reseed the GPUs too, and this fork_rng does not restore their state
         torch.default_generator.manual_seed(derive_seed(seed, "initialisation"))
         merged = fusions.get(fusion)(shapes) if fusion else None
         built = decoder_type(merged.fused if merged else shapes[0], image_size, parsed)

@@ -1,4 +1,4 @@
-"""A trained model as a folder that needs neither the network nor the files it was trained from."""
+"""Export of a trained model to a self-contained folder: it loads without downloads or other files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from inversion.models.encoders.build import build_encoder
 from inversion.models.encoders.catalog import EncoderCut
 from inversion.models.encoders.weights import WeightsSource
 from inversion.models.model import InversionModel, build_model
+from inversion.text import reason
 
 DESCRIPTION, LEARNED = "model.json", "learned.safetensors"
-MESSAGE_LENGTH = 300
 
 Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ImageSize = Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
@@ -30,7 +30,7 @@ class _Strict(BaseModel):
 
 
 class _Encoder(_Strict):
-    """``file`` lies in the folder: a path to elsewhere is none of ours."""
+    """``file`` is a plain file name in the folder; paths are refused."""
 
     encoder: str
     layer: str
@@ -39,7 +39,7 @@ class _Encoder(_Strict):
 
 
 class _Description(_Strict):
-    """What ``model.json`` says."""
+    """The content of ``model.json``."""
 
     encoders: Annotated[list[_Encoder], Field(min_length=1)]
     decoder: str
@@ -50,7 +50,7 @@ class _Description(_Strict):
 
 def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fusion: str | None, image_size: int,
                folder: Path) -> None:
-    """Writes a model: ``model.json``, what was learned, and one file of frozen weights for each encoder."""
+    """Writes a model: ``model.json``, the learned tensors, and one file of frozen weights per encoder."""
     folder.mkdir(parents=True, exist_ok=True)
     encoders = []
     for index, encoder in enumerate(model.frozen):
@@ -65,11 +65,11 @@ def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fus
 
 
 def load_packed(folder: Path) -> InversionModel:
-    """The model in a packed folder, on the CPU, in eval mode.
+    """Loads the model of a packed folder on the CPU, in eval mode.
 
     Raises:
-        DamagedArtifactError: a file of it is missing, damaged, or not what ``pack_model`` writes; the message begins
-            with the file's name.
+        DamagedArtifactError: a file is missing, damaged, or not as written by ``pack_model``; the message starts with
+            the file's name.
     """
     description = _read_description(folder / DESCRIPTION)
     try:
@@ -77,13 +77,12 @@ def load_packed(folder: Path) -> InversionModel:
     except WeightsError as error:
         raise DamagedArtifactError(str(error).replace(f"{folder}/", "")) from error
     except (InversionError, RuntimeError, ValueError, TypeError, LookupError) as error:  # another version's decoder
-        raise DamagedArtifactError(f"{DESCRIPTION} describes no model of this version: {_on_a_line(error)}") from error
+        raise DamagedArtifactError(f"{DESCRIPTION} describes no model of this version: {reason(error)}") from error
     try:
         learned = load_file(folder / LEARNED)
         model.load_learned_state(learned)
     except (OSError, SafetensorError, RuntimeError, ValueError, LookupError) as error:
-        raise DamagedArtifactError(f"{LEARNED} is missing, damaged, or of another model: {_on_a_line(error)}"
-                                   ) from error
+        raise DamagedArtifactError(f"{LEARNED} is missing, damaged, or of another model: {reason(error)}") from error
     if broken := [name for name, tensor in learned.items() if not torch.isfinite(tensor).all()]:
         raise DamagedArtifactError(f"{LEARNED} is damaged: {broken[0]} holds values that are not finite")
     return model.eval()
@@ -112,7 +111,3 @@ def _read_description(path: Path) -> _Description:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"]))
         raise DamagedArtifactError(f"{path.name} is damaged: {where + ': ' if where else ''}{detail['msg']}") from error
-
-
-def _on_a_line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:MESSAGE_LENGTH]

@@ -97,7 +97,7 @@ def test_a_server_that_ignores_the_range_is_read_from_the_start(server: Any, tar
 
 def test_a_server_that_cuts_and_cannot_resume_is_given_up(server: Any, target: Path) -> None:
     server.ignores_range, server.cut_after = True, 100_000
-    with pytest.raises(DataError, match=r"cannot be downloaded .*goes on at 100000 of 1024000 bytes"):
+    with pytest.raises(DataError, match=r"cannot be downloaded .*resumes at 100000 of 1024000 bytes"):
         get(server, target)
     assert len(server.requests) == 1 + module.TRIES
 

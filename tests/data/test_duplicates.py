@@ -78,7 +78,7 @@ def test_a_copy_of_a_scene_in_another_split_is_found(root: Path, copy: str, scen
     with Image.open(root / "train" / f"{scene}.png") as image:
         COPIES[copy](image).save(root / "test" / "copy.png")
     assert across_splits(load(root)) == [f"data leakage: 1 photograph in test is a near-duplicate of photographs in "
-                                         f"train (test/copy.png ~ train/{scene}.png): the scores are flattered"]
+                                         f"train (test/copy.png ~ train/{scene}.png): the scores are inflated"]
 
 
 def test_the_original_of_a_crop_is_found_too(root: Path) -> None:
@@ -168,9 +168,9 @@ def test_a_folder_that_cannot_be_written_costs_time_and_nothing_else(
 def test_bits_are_counted_without_numpy_2_as_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = np.random.default_rng(0).integers(0, 2**64 - 1, (7, 5), np.uint64)
     expected = [[int(code).bit_count() for code in row] for row in codes]
-    assert duplicates._ones(codes).tolist() == expected
+    assert duplicates._popcount(codes).tolist() == expected
     monkeypatch.delattr(np, "bitwise_count", raising=False)
-    assert duplicates._ones(codes).tolist() == expected
+    assert duplicates._popcount(codes).tolist() == expected
 
 
 def test_photographs_to_score_are_compared_with_those_of_the_training(root: Path, tmp_path: Path) -> None:
@@ -184,5 +184,5 @@ def test_photographs_to_score_are_compared_with_those_of_the_training(root: Path
     scored = load_prints(load(other))["test"]
     assert with_training(scored, trained["train"]) == [
         "data leakage: 2 photographs of 3 are near-duplicates of the run's training photographs (test/coffee.png ~ "
-        "train/coffee.png, test/copy.png ~ train/flower.png): the scores are flattered"]
+        "train/coffee.png, test/copy.png ~ train/flower.png): the scores are inflated"]
     assert near_duplicates(trained["test"], scored) == {}

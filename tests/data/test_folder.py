@@ -126,8 +126,8 @@ def test_a_photograph_in_two_given_splits_is_warned_about(root: Path, make_photo
     shutil.copy(root / "train" / "b.png", root / "test" / "y.png")
     photos = find(root)
     assert len(photos.splits["test"]) == 3
-    assert photos.warnings == ["2 photographs stand in both train and test (test/x.png, test/y.png): "
-                               "data leakage, the scores are flattered"]
+    assert photos.warnings == ["2 photographs are in both train and test (test/x.png, test/y.png): "
+                               "data leakage, the scores are inflated"]
 
 
 def test_a_link_to_nowhere_is_kept_so_that_it_is_reported(root: Path, make_photos: Make) -> None:

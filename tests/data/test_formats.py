@@ -75,11 +75,11 @@ def test_heic_is_read_where_pillow_heif_is_installed_whatever_it_is_called(tmp_p
 
 
 @pytest.mark.usefixtures("without_heif")
-@pytest.mark.parametrize(("name", "called"), [("photo.jpg", " called .jpg"), ("photo.png", " called .png"),
-                                              ("photo.heic", "")])
-def test_heic_is_known_by_its_content(name: str, called: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "named"), [
+    ("photo.jpg", " with the extension .jpg"), ("photo.png", " with the extension .png"), ("photo.heic", "")])
+def test_heic_is_known_by_its_content(name: str, named: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(HEIC)
-    with pytest.raises(DataError, match=rf"{name}: this is a HEIC file{called}: install pillow-heif"):
+    with pytest.raises(DataError, match=rf"{name}: this is a HEIC file{named}: install pillow-heif"):
         decode_photo(tmp_path / name, SIDE)
 
 
@@ -89,7 +89,8 @@ def test_heic_is_known_by_its_content(name: str, called: str, tmp_path: Path) ->
     (b"\n<!DOCTYPE html><html>", "an HTML page"),
     (b"\xef\xbb\xbf<html>", "an HTML page"),
     (b"<?xml version='1.0'?><Error><Code>AccessDenied", "an XML file"),
-    (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "a Git LFS pointer called .png: run "),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n",
+     "a Git LFS pointer with the extension .png: run "),
     (b"/annex/objects/SHA256E-s1--a.png\n", "a git-annex pointer"),
     ('{"message": "Café not found"}'.encode(), "a text file"),
     (b"\0\0\0\x18ftypisom\0\0\2\0isomavc1" + bytes(40), "a video"),
@@ -147,7 +148,7 @@ def test_only_regular_files_are_photographs(tmp_path: Path, make_photos: Make, l
     (root / "folder.png").mkdir()
     photos = photo_set(root, tmp_path / "cache")
     assert sum(map(len, photos.splits.values())) == 3
-    assert photos.remarks == ["3 left out, being no regular files: fifo.png, socket.png, zero.png"]
+    assert photos.remarks == ["3 left out, not regular files: fifo.png, socket.png, zero.png"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")

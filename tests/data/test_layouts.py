@@ -134,7 +134,7 @@ def test_a_folder_that_is_only_called_so_by_chance_is_a_folder(root: Path, make_
     (("train2014", "train2017", "val2014"), r"both train2014/ and train2017/: keep one"),
     (("dev", "train", "val"), r"both dev/ and val/: keep one"),
     (("birds_train", "birds_test", "cats_train", "cats_test"), r"several sets of splits \(birds_test/.*cats_train/\)"),
-    (("birds_train", "val2017"), r"birds_train/, val2017/ are called like splits, but not of one set: rename"),
+    (("birds_train", "val2017"), r"birds_train/, val2017/ are named like splits, but of different datasets: rename"),
     (("val2017", "test2017"), r"has test2017/, val2017/ but no train/"),
     (("test", "cats"), r"has test/ but no train/ and no val/"),
     (("train", "cats"), r"has train/ but no val/ and no test/"),
@@ -162,7 +162,7 @@ def test_one_folder_for_two_splits_is_called_that(root: Path, make_photos: Make)
         find(root)
 
 
-@pytest.mark.parametrize(("target", "how"), [("train", "are the same folder"), ("train/deep", "one inside the other")])
+@pytest.mark.parametrize(("target", "how"), [("train", "are the same folder"), ("train/deep", "are nested")])
 def test_a_split_that_is_a_link_into_another_is_refused(root: Path, make_photos: Make, target: str, how: str) -> None:
     make_photos(*several("train/deep"), *several("train"), *several("test"))
     (root / "val").symlink_to(root / target)

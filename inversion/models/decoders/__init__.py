@@ -1,7 +1,8 @@
-"""Decoders: a feature map ``(B, C, h, w)`` to the image ``(B, 3, S, S)``. One file and one decorator each.
+"""Decoders: a feature map ``(B, C, h, w)`` to the image ``(B, 3, S, S)`` in [0, 1].
 
-Everything that a decoder's file needs is imported from here. ``Decoder`` and ``clamp_to_image`` need PyTorch, and are
-imported when they are first asked for: names, summaries and options are known without it.
+A new decoder is one file in this package with one class: derive it from ``Decoder``, and decorate it with
+``@decoders.register("NAME")``, where NAME is the file's name. Import what it needs from here. Names, summaries and
+options are available without PyTorch; ``Decoder`` and ``clamp_to_image``, which need it, are imported lazily.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ decoders: Registry[type[Decoder]] = Registry("decoder", "inversion.models.decode
 
 
 def options_type(name: str) -> type[Options]:
-    """The options of the decoder called ``name``; its file is imported only if it declares them itself.
+    """The class of a decoder's options; the decoder's file is imported only if it declares them itself.
 
     Raises:
         UnknownNameError: there is no such decoder.

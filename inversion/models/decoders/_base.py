@@ -1,4 +1,4 @@
-"""What a decoder is, and how it declares its options."""
+"""The base class of decoders, and the clamp for those that synthesise pixels from coefficients."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from inversion.models.decoders._options import Options
 
 
 class Decoder(nn.Module):
-    """Features ``(B, C, h, w)`` of unit scale to images ``(B, 3, S, S)`` in [0, 1], for any C, h, w.
+    """Maps features ``(B, C, h, w)`` of unit scale to images ``(B, 3, S, S)`` in [0, 1], for any C, h, w.
 
-    ``features`` is the shape it is built for, ``image_size`` the side S. Options that cannot be are refused by their
-    own model, before anything is built; whatever it accepts must work with every shape.
+    ``features`` is the shape of the features, ``image_size`` the side S. ``OptionsType`` declares the options and
+    rejects invalid ones before a decoder is built; all values that it accepts must work with every shape.
     """
 
     OptionsType: ClassVar[type[Options]] = Options
@@ -27,7 +27,7 @@ class Decoder(nn.Module):
 
 
 class _ClampPulledBack(torch.autograd.Function):
-    """Clamps to [0, 1]; outside, the gradient passes only where following it leads back inside."""
+    """Clamps to [0, 1]; outside, the gradient is kept only if a descent step moves the value back to the range."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -42,12 +42,13 @@ class _ClampPulledBack(torch.autograd.Function):
 
 
 def clamp_to_image(values: Tensor) -> Tensor:
-    """Synthesised pixels to the image range [0, 1], for decoders that predict an image's coefficients.
+    """Clamps pixels to [0, 1], same shape, for decoders that predict transform coefficients of the image.
 
-    A sigmoid would make the coefficients those of the logits, not of the image. A plain clamp has no gradient outside
-    the range, and a pixel that starts there would stay. So the gradient passes straight through (Bengio, Léonard and
-    Courville 2013, https://arxiv.org/abs/1308.3432) where it pulls a pixel back; where it pushes further out, which
-    targets beyond the range do (``protocol=published``), it would only let coefficients grow without an effect.
+    With a sigmoid, the coefficients would be those of the logits and not of the image. A plain clamp has no gradient
+    outside the range, so a pixel that starts there would stay there. Therefore a straight-through gradient (Bengio,
+    Léonard and Courville 2013, https://arxiv.org/abs/1308.3432) is used where it moves a pixel back to the range. It is
+    0 where it would move it further away, as with targets outside the range (``protocol=published``): coefficients
+    would grow without any effect on the image.
     """
     result: Tensor = _ClampPulledBack.apply(values.float())
     return result

@@ -1,4 +1,4 @@
-"""Layers that several decoders are made of."""
+"""Layers shared by several decoders."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CHANNEL_FLOOR = 32
 
 
 def doublings(features: FeatureShape, image_size: int) -> int:
-    """How often a feature map must be doubled to be at least as large as the image (0 when it is already)."""
+    """Number of 2× upsamplings until a feature map is at least as large as the image; 0 if it already is."""
     return max(0, math.ceil(math.log2(image_size / min(features.height, features.width))))
 
 
 class _SumToBias(torch.autograd.Function):
-    """The values as they are; their gradient, summed, is also that of a bias which was added to them."""
+    """Identity on ``values`` in the forward pass; the backward pass also gives the gradient of a bias added to them."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, bias: Tensor) -> Tensor:
@@ -32,10 +32,10 @@ class _SumToBias(torch.autograd.Function):
 
 
 class Doubling(nn.ConvTranspose2d):
-    """ConvTranspose2d(k=4, s=2, p=1), which doubles height and width; the same numbers, sooner.
+    """ConvTranspose2d(k=4, s=2, p=1), ``(B, C, h, w)`` → ``(B, C', 2h, 2w)``, with a faster backward pass on CPUs.
 
-    oneDNN's own gradient of the bias takes longer than that of the weights: 3 of 5 ms an image for 32 channels at
-    224×224, where a sum takes 0.1 (docs/log.md). Devices other than CPUs use the plain layer.
+    oneDNN's gradient of the bias takes longer than that of the weights: 3 of 5 ms per image for 32 channels at 224×224,
+    compared with 0.1 ms for a plain sum (docs/log.md). Other devices use PyTorch's own layer.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -69,10 +69,10 @@ def convolution_stage(inputs: int, outputs: int, stride: int = 1) -> nn.Sequenti
 
 
 def start_near_zero(head: nn.Conv2d) -> nn.Conv2d:
-    """A head of transform coefficients that starts near zero, so that training starts at a grey image.
+    """Scales a head's initial weights by 0.1 and zeroes its bias, so that training starts from a grey image.
 
-    At PyTorch's default initialisation the synthesised image starts as noise of standard deviation 0.4, and unlearning
-    it cost 5 dB after 150 steps at vgg16:block1 (docs/log.md).
+    With PyTorch's default initialisation, the first images are noise with a standard deviation of 0.4, which cost 5 dB
+    after 150 steps at vgg16:block1 (docs/log.md).
     """
     with torch.no_grad():
         head.weight.mul_(0.1)
@@ -82,21 +82,28 @@ def start_near_zero(head: nn.Conv2d) -> nn.Conv2d:
 
 
 def halved(channels: int) -> int:
-    """Half the channels, with a floor of 32."""
+    """Half the number of channels, at least 32."""
     return max(channels // 2, CHANNEL_FLOOR)
 
 
 def resize_to(values: Tensor, size: int) -> Tensor:
-    """Bilinear to ``(B, C, size, size)`` where the map has another size (features that are no power of two away)."""
+    """Bilinear resize to ``(B, C, size, size)``, if the map has another size."""
     if values.shape[-2:] == (size, size):
         return values
     return F.interpolate(values, size=(size, size), mode="bilinear", align_corners=False)
 
 
 class UpsamplingHead(nn.Module):
-    """Doubles a map until it is as large as the image, then maps it to RGB: ``(B, C, h, w)`` → ``(B, 3, S, S)``.
+    """Upsamples a feature map by factors of two to the image's size, then maps it to RGB.
 
-    Channels are halved at each stage, with a floor of 32; the result is in [0, 1] through a sigmoid.
+    ::
+
+        features (B, C, h, w)
+          → K upsampling stages, K = ⌈log2(S / min(h, w))⌉      (B, C', 2^K·h, 2^K·w)
+          → bilinear resize, if that is not S×S                 (B, C', S, S)
+          → Conv2d(3×3) → sigmoid                               (B, 3, S, S) in [0, 1]
+
+    Each stage halves the channels, to no fewer than 32.
     """
 
     def __init__(self, features: FeatureShape, image_size: int) -> None:

@@ -1,7 +1,7 @@
-"""The options of decoders, declared and checked without PyTorch, so that a mistake in them is reported at once.
+"""The options of decoders, declared and checked without PyTorch, so that errors are reported immediately.
 
-The decoders that come with the project declare theirs here. Another decoder can declare its own in its file: they are
-then checked when that file is imported, which takes PyTorch's seconds.
+The options of the project's own decoders are declared here. Another decoder can declare its options in its own file;
+checking them then imports that file, and with it PyTorch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from inversion.errors import RequestError, UnknownNameError
 
 
 class Options(BaseModel):
-    """The options of a decoder that has none. Derive from it for others: one field, with a docstring, per option."""
+    """Base class of a decoder's options, itself without any. Add one field with a docstring per option."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -24,13 +24,13 @@ class AttentionOptions(Options):
     depth: int = Field(2, ge=1, le=24)
     """transformer blocks"""
     heads: int = Field(0, ge=0, le=64)
-    """attention heads; they divide the width; 0: one for every 64 channels of it"""
+    """attention heads; must divide the width; 0: one per 64 channels of the width"""
     width: int = Field(0, ge=0, le=2048)
-    """channels of a token; 0: those of the features as far as heads divide them, at most 128 beyond 1,024 tokens"""
+    """channels of a token; 0: those of the features, at most 128 above 1,024 tokens, as a multiple of heads"""
     mlp_ratio: float = Field(2.0, gt=0, le=8)
     """hidden channels of the MLP, in units of the width"""
     pooled: int = Field(14, ge=1, le=64)
-    """side of the map that keys and values are pooled to, where it is larger"""
+    """largest side of the map of keys and values; a larger map is average-pooled to it"""
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:
@@ -43,7 +43,7 @@ class FrequencyAwareOptions(Options):
     block: Literal["4", "8", "16", "32"] = "8"
     """side of a DCT block in pixels: 4, 8, 16 or 32"""
     cutoff: int = Field(4, ge=1)
-    """coefficients (u, v) with u + v below it are low frequencies"""
+    """coefficients (u, v) with u + v < cutoff are low frequencies"""
 
     @model_validator(mode="after")
     def _some_frequency_is_high(self) -> Self:
@@ -56,7 +56,7 @@ class FrequencyAwareOptions(Options):
 
 class WaveletOptions(Options):
     wavelet: str = "haar"
-    """any discrete wavelet of PyWavelets, such as haar, db2, bior2.2"""
+    """any discrete wavelet of PyWavelets, such as haar, db2 or bior2.2"""
 
     @field_validator("wavelet")
     @classmethod
@@ -71,14 +71,16 @@ class WaveletOptions(Options):
 DECLARED: Mapping[str, type[Options]] = {
     "attention": AttentionOptions, "frequency_aware": FrequencyAwareOptions, "wavelet": WaveletOptions,
 }
-"""Options by the decoder's name."""
+"""Options by decoder name."""
 
 
 def parse_decoder_options(decoder: str, declared: type[Options], values: Mapping[str, str]) -> Options:
-    """The decoder's options from ``name=value`` texts; what is not given has its default.
+    """Parses a decoder's options; options that are not given have their defaults.
+
+    ``declared`` is the class of the options, ``values`` maps their names to texts.
 
     Raises:
-        UnknownNameError: an option that this decoder does not have.
+        UnknownNameError: the decoder does not have this option.
         RequestError: a value of the wrong type or out of range.
     """
     known = declared.model_fields
@@ -92,7 +94,7 @@ def parse_decoder_options(decoder: str, declared: type[Options], values: Mapping
     except ValidationError as error:
         detail = error.errors()[0]
         message = detail["msg"].removeprefix("Value error, ")
-        if not detail["loc"]:  # options that do not go together
+        if not detail["loc"]:  # a combination of options
             raise RequestError(f"decoder_options of decoder {decoder!r}: {message}") from None
         option = str(detail["loc"][0])
         raise RequestError(

@@ -2,8 +2,8 @@
 
 Vaswani et al., "Attention Is All You Need", NeurIPS 2017 (https://arxiv.org/abs/1706.03762). Keys and values are
 average-pooled to a fixed number of tokens as in the linear spatial-reduction attention of Wang et al., "PVT v2",
-2022, section 3.2 (https://arxiv.org/abs/2106.13797), so time and memory grow with the tokens and not with their
-square. A depthwise convolution gives positions (Chu et al., "Conditional Positional Encodings", 2021,
+2022, section 3.2 (https://arxiv.org/abs/2106.13797), so time and memory are linear in the number of tokens,
+not quadratic. A depthwise convolution encodes positions (Chu et al., "Conditional Positional Encodings", 2021,
 https://arxiv.org/abs/2102.10882).
 """
 
@@ -19,14 +19,25 @@ from inversion.models.decoders._layers import UpsamplingHead
 from inversion.models.decoders._options import AttentionOptions
 
 FEW_TOKENS = 1024
-"""Up to so many tokens the blocks are as wide as the features; beyond, at most 128 wide."""
+"""Up to this number of tokens, the default width is that of the features; above it, at most 128."""
 
 HEAD_CHANNELS = 64
 
 
 @decoders.register("attention")
 class AttentionDecoder(Decoder):
-    """1×1 convolution to the tokens' width → blocks → upsampling head."""
+    """Transformer decoder with W channels per token.
+
+    ::
+
+        features (B, C, h, w)
+          → Conv2d(1×1)                                  (B, W, h, w), N = h·w tokens
+          → depth × transformer block                    (B, W, h, w)
+              x + depthwise Conv2d(3×3)                  (B, W, h, w)
+              x + attention(LayerNorm), pooled keys      (B, N, W)
+              x + MLP(LayerNorm)                         (B, N, W)
+          → UpsamplingHead                               (B, 3, S, S) in [0, 1]
+    """
 
     OptionsType = AttentionOptions
 
@@ -44,21 +55,21 @@ class AttentionDecoder(Decoder):
 
 
 def heads_of(width: int) -> int:
-    """One for every 64 channels, as in ViT and PVT, as far as they divide the width.
+    """The default number of heads: one per 64 channels, as in ViT and PVT, or fewer so that it divides the width.
 
-    More and smaller ones cost in proportion: each has a softmax of its own over all queries and keys, and of the
-    products of 16 channels little is gained (docs/log.md).
+    The time grows with the number of heads, since each computes its own softmax over all queries and keys
+    (docs/log.md).
     """
     return max(heads for heads in range(1, max(1, width // HEAD_CHANNELS) + 1) if width % heads == 0)
 
 
 def _multiple(heads: int, most: int) -> int:
-    """The largest width up to ``most`` that so many heads divide."""
+    """The largest multiple of ``heads`` up to ``most``; ``most`` itself if heads is 0."""
     return max(1, most // heads) * heads if heads else most
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm block on a map ``(B, C, H, W)``: positions, attention and MLP, each added to its input."""
+    """Pre-norm transformer block on a map ``(B, C, H, W)``: position encoding, attention and MLP, all residual."""
 
     def __init__(self, width: int, options: AttentionOptions) -> None:
         super().__init__()
@@ -80,10 +91,10 @@ class TransformerBlock(nn.Module):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """``softmax(q kᵀ / √d) v`` of heads ``(B, heads, N, d)``, by PyTorch's fused attention.
+    """``softmax(q kᵀ / √d) v`` with PyTorch's fused attention, for inputs ``(B, heads, N, d)``.
 
-    On a CPU heads of fewer than 64 channels are computed in fp32 whatever they come in: the backward pass in bf16 takes
-    up to twice as long there (docs/log.md).
+    On CPUs, heads of fewer than 64 channels are always computed in fp32: the backward pass in bf16 takes up to twice as
+    long (docs/log.md).
     """
     if query.device.type == "cpu" and query.shape[-1] < HEAD_CHANNELS:
         with torch.autocast("cpu", enabled=False):
@@ -92,7 +103,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class PooledAttention(nn.Module):
-    """Multi-head attention of all tokens ``(B, N, C)`` to at most ``pooled²`` averaged ones."""
+    """Multi-head attention of tokens ``(B, N, C)`` to at most ``pooled²`` average-pooled tokens."""
 
     def __init__(self, width: int, heads: int, pooled: int) -> None:
         super().__init__()
@@ -114,6 +125,6 @@ class PooledAttention(nn.Module):
         return result
 
     def _split(self, tokens: Tensor) -> Tensor:
-        """``(B, N, C)`` to ``(B, heads, N, C / heads)``."""
+        """``(B, N, C)`` → ``(B, heads, N, C / heads)``."""
         split: Tensor = tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
         return split

@@ -1,7 +1,7 @@
-"""Predicts block-DCT coefficients, low and high frequencies apart, and synthesises the image with an inverse DCT.
+"""Predicts block-DCT coefficients, in two branches for low and high frequencies, and applies an inverse DCT.
 
 Ahmed, Natarajan and Rao, "Discrete Cosine Transform", IEEE Trans. Computers C-23(1), 1974; blocks of 8×8 as in JPEG
-(ITU-T T.81). Few low-frequency coefficients carry the layout and profit from context; the many high-frequency ones
+(ITU-T T.81). The few low-frequency coefficients describe the layout and need context; the many high-frequency ones
 are local detail.
 """
 
@@ -22,7 +22,21 @@ COLOURS = 3
 
 @decoders.register("frequency_aware")
 class FrequencyAwareDecoder(Decoder):
-    """A shared trunk, then one branch for low and one for high frequencies, both at one position a DCT block."""
+    """A shared trunk, then one branch for low and one for high frequencies, with one position per DCT block.
+
+    ::
+
+        features (B, C, h, w)
+          → Conv2d(3×3) → BatchNorm → ReLU                        (B, W, h, w), W = max(C / 2, 64)
+          → upsampling stages, resize                             (B, W', p·g, p·g), g = S / block
+          → low:  Conv2d(p×p, stride p) → BatchNorm → ReLU
+                  → Conv2d(3×3)                                   (B, 3·L, g, g)
+          → high: Conv2d(p×p, stride p)                           (B, 3·(block² − L), g, g)
+          → × gains, inverse DCT of each block, + 0.5, clamp      (B, 3, S, S) in [0, 1]
+
+    L is the number of coefficients below the cutoff, p the number of positions per side of a block. The gains are
+    ``block / (1 + u + v)``, as the amplitudes in natural images fall with frequency.
+    """
 
     OptionsType = FrequencyAwareOptions
 
@@ -61,7 +75,7 @@ class FrequencyAwareDecoder(Decoder):
 
 
 class _ToGrid(nn.Module):
-    """Doubles the map until it is at least as large as the grid of blocks, and resizes what is no multiple of it."""
+    """Upsamples by factors of two, then resizes to ``size``, a multiple of the grid of blocks."""
 
     def __init__(self, channels: int, stages: int, size: int) -> None:
         super().__init__()
@@ -78,7 +92,7 @@ class _ToGrid(nn.Module):
 
 
 def _towards_grid(channels: int, features: FeatureShape, grid: int) -> tuple[_ToGrid, int]:
-    """The stages that bring the features to the grid, and how many of their cells one block then covers a side."""
+    """The layers that bring features to the grid of blocks, and the number of their positions per side of a block."""
     smallest = min(features.height, features.width)
     stages = max(0, math.ceil(math.log2(grid / smallest)))
     patch = max(1, (smallest << stages) // grid)
@@ -86,7 +100,7 @@ def _towards_grid(channels: int, features: FeatureShape, grid: int) -> tuple[_To
 
 
 def frequency_order(block: int) -> list[tuple[int, int]]:
-    """The (vertical, horizontal) frequencies of a block from low to high, by their sum, as in JPEG's zigzag."""
+    """The (vertical, horizontal) frequencies of a block, from low to high by their sum, similar to JPEG's zigzag."""
     return sorted(((u, v) for u in range(block) for v in range(block)), key=lambda pair: (pair[0] + pair[1], pair))
 
 
@@ -100,7 +114,7 @@ def inverse_dct_matrix(block: int) -> Tensor:
 
 
 def inverse_block_dct(coefficients: Tensor, inverse: Tensor) -> Tensor:
-    """Coefficients ``(B, 3, block², g, g)``, low to high, to pixels ``(B, 3, g·block, g·block)``.
+    """Coefficients ``(B, 3, block², g, g)``, from low to high, to pixels ``(B, 3, g·block, g·block)``.
 
     Equal to ``scipy.fft.idctn(norm="ortho")`` of each block.
     """

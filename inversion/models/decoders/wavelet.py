@@ -1,7 +1,7 @@
 """Predicts wavelet sub-bands and synthesises the image with a multi-level inverse discrete wavelet transform.
 
 Mallat, "A theory for multiresolution signal decomposition: the wavelet representation", IEEE TPAMI 11(7), 1989. The
-network works at the sub-bands' resolution and never at the image's: the last doubling is the transform's.
+network runs at the resolution of the sub-bands, at most half the image's; the transform does the last upsampling.
 """
 
 from __future__ import annotations
@@ -32,10 +32,20 @@ COLOURS = 3
 
 @decoders.register("wavelet")
 class WaveletDecoder(Decoder):
-    """A trunk at the features' resolution and one stage a level; each level has a head for its sub-bands.
+    """A trunk at the features' resolution and one upsampling stage per level; each level has a head for its sub-bands.
 
-    With J levels the coarsest sub-bands are ``S / 2^J`` wide, which is the width of the features wherever that is a
-    power of two away from the image's; smaller features are resized.
+    ::
+
+        features (B, C, h, w)
+          → resize to n = S / 2^J, if it differs               (B, C, n, n)
+          → Conv2d(3×3) → BatchNorm → ReLU                     (B, W, n, n), W = max(C / 2, 64)
+          → approximation: Conv2d(3×3)                         (B, 3, n, n)
+          → for each level j = J … 1:
+              details: Conv2d(3×3)                             (B, 9, S / 2^j, S / 2^j)
+              upsampling stage, if j > 1                       (B, max(W / 2, 32), S / 2^(j−1), S / 2^(j−1))
+          → inverse DWT of J levels, clamp                     (B, 3, S, S) in [0, 1]
+
+    J is chosen so that n is the features' size wherever S is that size times a power of two.
     """
 
     OptionsType = WaveletOptions
@@ -43,7 +53,7 @@ class WaveletDecoder(Decoder):
     def __init__(self, features: FeatureShape, image_size: int, options: WaveletOptions) -> None:
         super().__init__(features, image_size, options)
         self.wavelet = options.wavelet
-        halvings = (image_size & -image_size).bit_length() - 1  # how often the image's side can be halved
+        halvings = (image_size & -image_size).bit_length() - 1  # number of times that 2 divides the image's side
         self.levels = max(1, min(doublings(features, image_size), halvings))
         width = max(features.channels // 2, 64)
         self.trunk = convolution_stage(features.channels, width)
@@ -58,11 +68,11 @@ class WaveletDecoder(Decoder):
 
     def forward(self, features: Tensor) -> Tensor:
         values = self.trunk(resize_to(features, self.image_size >> self.levels))
-        # An orthonormal wavelet scales a local mean by 2 a level; starting at mid-grey saves the network learning it.
+        # An orthonormal wavelet scales the local mean by 2 per level; 0.5 makes training start from mid-grey.
         approximation = (self.approximation(values).float() + 0.5) * 2.0**self.levels
         bands = []
         for index, head in enumerate(self.details):
-            # Natural images have about the same energy in each octave, so coefficients grow by 2 a level as well.
+            # Natural images have about equal energy in each octave, so the coefficients grow by 2 per level too.
             bands.append(head(values).float() * (0.1 * 2.0 ** (self.levels - index)))
             if index < len(self.stages):
                 values = self.stages[index](values)
@@ -70,12 +80,12 @@ class WaveletDecoder(Decoder):
 
 
 def inverse_dwt(approximation: Tensor, details: list[Tensor], wavelet: str) -> Tensor:
-    """Multi-level inverse 2-D DWT of sub-bands that are exactly half as wide as what they synthesise.
+    """Multi-level inverse 2-D DWT, where the sub-bands of a level have exactly half the size of its result.
 
     ``approximation`` is ``(B, 3, n, n)``, ``details`` from coarse to fine ``(B, 9, n·2^i, n·2^i)``: horizontal,
     vertical and diagonal details for each colour. The result is ``(B, 3, n·2^J, n·2^J)``, equal to PyWavelets'
-    ``idwt2`` level by level. A wavelet with L taps needs L/2 − 1 coefficients beyond each border; they repeat the
-    last one.
+    ``idwt2`` level by level. A wavelet with L taps needs L/2 − 1 coefficients beyond the borders, which are padded by
+    replication.
     """
     filters = _filters(wavelet, approximation.device, approximation.dtype)
     beyond = filters.dec_len // 2 - 1
@@ -86,12 +96,12 @@ def inverse_dwt(approximation: Tensor, details: list[Tensor], wavelet: str) -> T
             if beyond:
                 bands = [F.pad(band, (before, after, before, after), mode="replicate") for band in bands]
             coefficients = (bands[0], WaveletDetailTuple2d(*bands[1:]))
-            approximation = waverec2(coefficients, filters)  # type: ignore[arg-type]  # its own tuple is not in its types
+            approximation = waverec2(coefficients, filters)  # type: ignore[arg-type]  # its type hints are too narrow
     return approximation
 
 
-@functools.cache  # given a name, ptwt would send the filters to a GPU at every call, and the host would wait
+@functools.cache  # given a name, ptwt copies the filters to the GPU at every call, which synchronises
 def _filters(wavelet: str, device: torch.device, dtype: torch.dtype) -> WaveletTensorTuple:
-    with torch.inference_mode(False):  # whoever asks first, training can use them
+    with torch.inference_mode(False):  # the first call may be in inference mode, later ones in training
         return WaveletTensorTuple(*(torch.tensor(taps, device=device, dtype=dtype)
                                     for taps in pywt.Wavelet(wavelet).filter_bank))

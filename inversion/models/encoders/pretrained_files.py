@@ -156,12 +156,12 @@ def _progress_bar(name: str, size: int) -> Any:
 
 def _from_hub(location: Location) -> Path:
     """The file, downloaded by Hugging Face's library, which goes on where it was cut."""
-    from inversion.retry import PassingError, retrying
+    from inversion.retry import TransientError, retrying
 
     name = _ask(location, _files_to_ask_for(location))[0]
     try:
         return retrying(partial(_download_from_hub, location, name))
-    except PassingError as error:
+    except TransientError as error:
         raise WeightsError(f"{location.repo}: {name} cannot be downloaded from Hugging Face ({error}): try again "
                            f"later, or give {location.option}=FILE") from error
 
@@ -169,17 +169,17 @@ def _from_hub(location: Location) -> Path:
 def _download_from_hub(location: Location, name: str) -> Path:
     import huggingface_hub
 
-    from inversion.retry import PassingError, is_transient
+    from inversion.retry import TransientError, is_transient
 
     try:
         return Path(huggingface_hub.hf_hub_download(location.repository, name, revision=location.revision))
     except Exception as error:  # of its HTTP library, of its own and of the operating system
         response, text = _response_of(error), " ".join(str(error).split())[:300]
         if response is not None and is_transient(response.status_code):
-            raise PassingError(f"HTTP status {_status(response.status_code)}",
+            raise TransientError(f"HTTP status {_status(response.status_code)}",
                                response.headers.get("Retry-After")) from error
         if "Consistency check failed" in text or _was_interrupted(error):  # fewer bytes than announced, or none
-            raise PassingError("the connection ended early") from error
+            raise TransientError("the connection ended early") from error
         raise WeightsError(f"{location.repo}: {name} cannot be downloaded from Hugging Face: {text}") from error
 
 
@@ -229,13 +229,13 @@ def _ask(location: Location, files: Files) -> tuple[str, requests.Response]:
         WeightsError: the server refuses, or is busy for too long.
         _UnreachableError: there is no server.
     """
-    from inversion.retry import PassingError, retrying
+    from inversion.retry import TransientError, retrying
 
     refusal = None
     for name, url in files:
         try:
             answer = retrying(partial(_head, url, _headers(location)))
-        except PassingError as error:
+        except TransientError as error:
             raise WeightsError(f"{url} {error}: try again later, put the file into the cache by hand, or give "
                                f"{location.option}=FILE") from error
         if answer.status_code < 400:
@@ -272,7 +272,7 @@ def _head(url: str, headers: dict[str, str]) -> requests.Response:
     import requests
     from urllib3.exceptions import ProtocolError
 
-    from inversion.retry import PassingError, is_transient
+    from inversion.retry import TransientError, is_transient
 
     try:
         answer = requests.head(url, headers=headers, timeout=PROBE_SECONDS, allow_redirects=True)
@@ -280,12 +280,12 @@ def _head(url: str, headers: dict[str, str]) -> requests.Response:
         raise WeightsError(f"{url}: no trusted connection to the server ({error})") from error
     except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
         if error.args and isinstance(error.args[0], ProtocolError):
-            raise PassingError("ended the connection without an answer") from error
+            raise TransientError("ended the connection without an answer") from error
         raise _UnreachableError from error
     except requests.exceptions.RequestException as error:
         raise WeightsError(f"{url} cannot be asked for the weights: {error}") from error
     if is_transient(answer.status_code):
-        raise PassingError(f"answered with HTTP status {_status(answer.status_code)}",
+        raise TransientError(f"answered with HTTP status {_status(answer.status_code)}",
                            answer.headers.get("Retry-After"))
     return answer
 

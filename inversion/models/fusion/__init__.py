@@ -1,6 +1,8 @@
-"""Fusions: the feature maps of several encoders to one ``(B, 256, H, W)``. One file and one decorator each.
+"""Fusions: the feature maps of several encoders to one map ``(B, 256, H, W)``.
 
-Everything that a fusion's file needs is imported from here. What needs PyTorch is imported when it is first asked for.
+A new fusion is one file in this package with one class: derive it from ``Fusion``, implement ``merge``, and decorate it
+with ``@fusions.register("NAME")``, where NAME is the file's name. Import what it needs from here. Names that need
+PyTorch are imported lazily.
 """
 
 from __future__ import annotations

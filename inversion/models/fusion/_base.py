@@ -1,4 +1,4 @@
-"""What a fusion is: feature maps of several encoders to one map that a decoder can invert."""
+"""The base class of fusions, which merge the feature maps of several encoders into one map for the decoder."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ FUSED_CHANNELS = 256
 
 
 class Fusion(nn.Module):
-    """Aligns maps ``(B, Ci, hi, wi)`` to ``(B, 256, H, W)`` of the largest one, then merges them into one such map.
+    """Aligns the maps of E encoders in channels and size, then merges them into one map.
 
-    A 1×1 convolution an encoder aligns the channels, at the map's own size; bilinear resizing comes after it, which
-    gives the same numbers as before it and costs less.
+    ::
+
+        E maps (B, Ci, hi, wi)
+          → Conv2d(1×1), one per encoder            E × (B, 256, hi, wi)
+          → bilinear resize to the largest map      E × (B, 256, H, W)
+          → merge, by the derived class             (B, 256, H, W)
+
+    The convolution comes before the resize: the result is the same, and it is cheaper. ``shapes`` are those of the
+    maps, ``channels`` those of the aligned maps; ``fused`` is the shape of the result.
     """
 
     def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
@@ -35,8 +42,8 @@ class Fusion(nn.Module):
         ])
 
     def merge(self, aligned: list[Tensor]) -> Tensor:
-        """One map ``(B, 256, H, W)`` from maps of that shape, one an encoder."""
-        raise TypeError(f"{type(self).__name__} must say how it merges")
+        """Merges the aligned maps, one ``(B, 256, H, W)`` per encoder, into one of the same shape."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement merge")
 
 
 def weighted_sum(weights: Tensor, maps: Sequence[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Learned weights an encoder at each location, positive and summing to one there."""
+"""Weights per encoder and location, predicted from the maps; positive, with a sum of one at each location."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from inversion.models.fusion import FUSED_CHANNELS, Fusion, fusions, weighted_su
 
 @fusions.register("attention")
 class AttentionFusion(Fusion):
-    """A 1×1 convolution scores each encoder's map at each location; a softmax over the encoders weighs them."""
+    """Weighted sum by a softmax over encoders at each location.
+
+    ::
+
+        E aligned maps (B, 256, H, W)
+          → Conv2d(1×1), one per encoder            scores (E, B, 1, H, W)
+          → softmax over E                          weights (E, B, 1, H, W)
+          → weighted sum of the maps                (B, 256, H, W)
+    """
 
     def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
         super().__init__(shapes, channels)

@@ -1,4 +1,4 @@
-"""All channels stacked, then a convolution back to the fused number."""
+"""Concatenation of the channels, then a 1×1 convolution back to the number of one map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from inversion.models.fusion import FUSED_CHANNELS, Fusion, fusions
 
 @fusions.register("concat")
 class ConcatFusion(Fusion):
-    """Channel stacking → 1×1 convolution → BatchNorm → ReLU."""
+    """Concatenation and a learned mix of channels.
+
+    ::
+
+        E aligned maps (B, 256, H, W)
+          → concatenate channels                    (B, E·256, H, W)
+          → Conv2d(1×1) → BatchNorm → ReLU          (B, 256, H, W)
+    """
 
     def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
         super().__init__(shapes, channels)

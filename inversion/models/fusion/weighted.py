@@ -1,4 +1,4 @@
-"""One learned scalar weight an encoder, positive and summing to one."""
+"""One learned scalar weight per encoder; the weights are positive and sum to one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from inversion.models.fusion import FUSED_CHANNELS, Fusion, fusions, weighted_su
 
 @fusions.register("weighted")
 class WeightedFusion(Fusion):
-    """Softmax of a learned logit an encoder; all encoders weigh the same at the start."""
+    """Weighted sum by a softmax of one learned logit per encoder; the weights start equal.
+
+    ::
+
+        E aligned maps (B, 256, H, W)
+          → softmax of the logits                   weights (E,)
+          → weighted sum of the maps                (B, 256, H, W)
+    """
 
     def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
         super().__init__(shapes, channels)

@@ -116,7 +116,7 @@ class BatchGradients:
                 raise
             raise InversionError(
                 f"step {position[1] + 1} of epoch {position[0] + 1}: BatchNorm needs more than one value per channel, "
-                "and this batch is one image with a 1×1 feature map. Try a larger image_size, an earlier layer, "
+                "and this batch is a single image with a 1×1 feature map. Try a larger image_size, an earlier layer, "
                 "another decoder, or a batch_size whose last batch has more than one image."
             ) from error
         return reconstructions

@@ -14,11 +14,12 @@ from benchmarks.measuring import EPOCHS, TWENTIETH, Tasks, timed
 from benchmarks.prepared import prepare_run, trainer_of
 from inversion.runs import train as run_module
 from inversion.runs.prepare import size_metrics
-from inversion.runs.train import train
+from inversion.runs.train import train_steps
 from inversion.tracking import results
 from inversion.tracking.connection import connect
 from inversion.tracking.tracked_run import TrackedRun, begin_run
 from inversion.training.callbacks import Callback
+from inversion.training.cotraining import run_alone
 
 TASKS = Tasks()
 
@@ -45,7 +46,7 @@ def whole_run(folder: Path, encoder: str) -> dict[str, float]:
         limits = {f"{split}_limit": count for split, count in TWENTIETH.items()}
         began = time.perf_counter()
         prepared = prepare_run(folder, encoder=encoder, epochs=EPOCHS, data_dir=str(Path(scratch) / "cache"), **limits)
-        result = train(prepared, connection, [Callback()])
+        result = run_alone(train_steps(prepared, connection, [Callback()]))
         seconds = time.perf_counter() - began
     return {"value": seconds, "train_seconds": result.metrics["train_seconds"]}
 
@@ -70,5 +71,6 @@ def tracking(folder: Path, encoder: str) -> dict[str, float]:
         setattr(TrackedRun, name, clocked(getattr(TrackedRun, name)))
     with tempfile.TemporaryDirectory() as scratch:
         connection = connect(f"sqlite:///{scratch}/mlflow.db", "bench")
-        train(prepare_run(folder, encoder=encoder, epochs=30, train_limit=4, val_limit=4, test_limit=1), connection)
+        prepared = prepare_run(folder, encoder=encoder, epochs=30, train_limit=4, val_limit=4, test_limit=1)
+        run_alone(train_steps(prepared, connection))
     return {"value": spent / 30}

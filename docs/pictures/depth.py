@@ -34,7 +34,7 @@ def main(epochs: int, decoder: str) -> None:
             trainer = make_trainer(prepared, Path(folder))
             trainer.fit()
         psnr = score_test_set(prepared, trainer).mean("psnr")
-        pictures = trainer.reconstruct(crops_of_test_set(prepared), prepared.photos.names("test"))
+        pictures = trainer.evaluator.reconstruct(crops_of_test_set(prepared), prepared.photos.names("test"))
         if not columns:
             columns.append(np.concatenate([to_uint8(picture.original) for picture in pictures]))
             captions.append("original")

@@ -45,10 +45,11 @@ def command(tracking_uri: str | None, experiment: str | None, resume: str | None
         from inversion.config.document import config_of
         from inversion.config.resolve import Fallback
         from inversion.runs.prepare import prepare
-        from inversion.runs.train import train
+        from inversion.runs.train import train_steps
         from inversion.tracking.connection import connect
         from inversion.tracking.mlflow_run import stop_with_mlflow_run
         from inversion.tracking.retry import with_retries
+        from inversion.training.cotraining import run_alone
         from inversion.training.stop import interruptible
 
     console = make_console()
@@ -64,7 +65,7 @@ def command(tracking_uri: str | None, experiment: str | None, resume: str | None
         plan = prepared.plan
         show_request(console, plan.name, plan, _rows(prepared))
         with ProgressBar(console, plan.config.epochs) as bar:
-            result = train(prepared, with_retries(connection, stop), [bar], stop, resume)
+            result = run_alone(train_steps(prepared, with_retries(connection, stop), [bar], stop, resume))
     show_scores(console, plan.name, plan, result, f"best epoch {result.metrics['best_epoch']:.0f}, "
                                                   f"{result.metrics['train_seconds']:.0f} s of training")
     show_locations(console, plan, result, connection)

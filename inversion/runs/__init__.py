@@ -1,4 +1,4 @@
-"""A tracked run from request to result: train, evaluate, optimize, load.
+"""Tracked runs from request to result: train, evaluate, optimize, load.
 
 May import every package but report, reconstruct, sweeps and cli.
 """

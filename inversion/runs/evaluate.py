@@ -1,4 +1,4 @@
-"""A finished run scored again: on its own test photographs, with the same numbers, or on others."""
+"""Evaluating a finished run again: on its own test images, with identical scores, or on others."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from inversion.config.run_config import RunConfig
 from inversion.data.cache import load_cached
@@ -25,8 +27,9 @@ from inversion.runs.train import TEST_PICTURES, out_of_memory_by_name
 from inversion.tracking import results
 from inversion.tracking.artifacts import RESTORE
 from inversion.tracking.connection import Connection
-from inversion.tracking.evaluations import begin_evaluation, log_params
+from inversion.tracking.ownership import create_run
 from inversion.tracking.results import fetch_image_scores
+from inversion.tracking.search import EVALUATES, KIND
 from inversion.tracking.tracked_run import TrackedRun as LoggedRun
 from inversion.tracking.tracked_run import record_outcome
 from inversion.training.callbacks import Picture
@@ -39,7 +42,7 @@ SCORES = ("psnr", "ssim", "lpips")
 
 @dataclass(frozen=True)
 class Target:
-    """The photographs to score, and whether they are of the set that the run was made with."""
+    """The images to score, and whether they are of the data set that the run was trained on."""
 
     scored: ScoredPhotos
     own: bool
@@ -53,7 +56,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was scored, under which id, and every image's logged scores where the images are the run's own test set."""
+    """An evaluation and its run id; ``logged`` has the run's own scores of the images if these are its test images."""
 
     run_id: str
     target: Target
@@ -61,14 +64,14 @@ class Evaluation:
     logged: list[dict[str, Any]]
 
     def before(self, name: str) -> list[float]:
-        """What was logged of each image, for one of ``SCORES``; empty where that is not known of all."""
+        """The logged values of one of ``SCORES``, per image; empty unless all are known."""
         values = [row[name] for row in self.logged]
         return [] if None in values else values
 
     def differences(self, name: str) -> list[float]:
-        """This evaluation minus what was logged, by image, for one of ``SCORES``; empty where one of both is not.
+        """This evaluation minus the logged values of one of ``SCORES``, per image; empty unless both are known.
 
-        0 where both are exact; infinite where one of both is.
+        For PSNR, 0 if both are infinite (exact reconstructions), and infinite if only one of them is.
         """
         now, before = getattr(self.scores, name), self.before(name)
         if not now or len(before) != len(now):
@@ -78,12 +81,18 @@ class Evaluation:
 
 def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None, data_dir: str | None,
                 progress: Progress = no_progress) -> Target:
-    """The photographs to score a run on: its own ones, found where the run says they lie, or those of ``data``.
+    """Finds the images to score a run on.
 
-    ``limit`` is how many (0: all); None is the run's own limit on its own set, and all of another set.
+    Args:
+        run: the run.
+        data: another data set; by default the run's own, at the location that the run has logged.
+        split: the split to score.
+        limit: the number of images, 0 for all; by default the run's limit on its own data set, and all of another one.
+        data_dir: the folder of downloads and caches.
+        progress: reports progress.
 
     Raises:
-        RequestError: the run's own photographs are gone or are others now, or those of ``data`` cannot be used.
+        RequestError: the run's own images are missing or have changed, or those of ``data`` cannot be used.
     """
     folder = _data_dir(run, data_dir)
     try:
@@ -91,15 +100,15 @@ def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None
     except RequestError as error:
         if data:
             raise
-        raise RequestError(f"the photographs of run {run.name} are not at {run.config.data!r} any more ({error}) "
+        raise RequestError(f"the photographs of run {run.name} are no longer at {run.config.data!r} ({error}) "
                            "Say where they are with --data FOLDER.") from error
     limits = {name: getattr(run.config, f"{name}_limit") for name in ("train", "val", "test")}
     wanted, digest = run.document["data"]["digest"], set_digest(photos, limits, folder, progress)
     own = digest == wanted
     if not own and not data:
-        raise DataError(f"the photographs at {photos.root} are not those that run {run.name} was made with (digest "
-                        f"{wanted[:12]}, now {digest[:12] or 'unreadable'}). Score on them all the same with --data "
-                        f"{run.config.data}, or say where the others are.")
+        raise DataError(f"the photographs at {photos.root} are not those that run {run.name} was trained on (digest "
+                        f"{wanted[:12]}, now {digest[:12] or 'unreadable'}). Score these with --data "
+                        f"{run.config.data}, or give the folder of the original ones.")
     if limit is None:
         limit = limits[split] if own else 0
     scored = load_scored(photos, split, limit, run.config.image_size, folder, progress)
@@ -111,48 +120,65 @@ def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None
 
 def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, reconstructor: Reconstructor,
                  target: Target, lpips: TrunkSource | None, stop: StopRequest) -> Evaluation:
-    """Scores a run on photographs, and logs that as a run of its own in an experiment.
+    """Scores a run on images, and logs the evaluation as a child run of it.
+
+    Args:
+        connection: the tracking store.
+        experiment_id: the experiment to log to.
+        run: the run to evaluate.
+        reconstructor: its model.
+        target: the images.
+        lpips: the weights of LPIPS; None if it is off.
+        stop: checked before each batch.
 
     Raises:
-        InversionError: it failed or was interrupted; its MLflow run says so.
+        InversionError: it failed or was interrupted; the reason is recorded in its MLflow run.
     """
     logged = _logged_scores(run, target)
     config = _config(run, target, lpips)
     name = f"evaluate {run.name} on {target.name}"
     tags = {"inversion.data": target.scored.photos.name, "inversion.protocol": config.protocol}
-    logger = begin_evaluation(connection, experiment_id, run.run_id, name, tags)
+    logger = _begin(connection, experiment_id, run.run_id, name, tags)
     with record_outcome(logger), out_of_memory_by_name():
-        logger.describe(name, config, tags, _document(run, config, target))
-        log_params(logger, {"evaluates": run.run_id, "split": target.scored.split})
+        params = config.model_dump() | {"evaluates": run.run_id, "split": target.scored.split}
+        logger.describe(name, params, tags, _document(run, config, target))
         counts = {target.scored.split: len(target.scored.names)}
         results.log_data_set(logger, target.scored.photos, target.scored.digest, counts, "evaluation")
         loss = ReconstructionLoss(config.mse_weight, config.lpips_weight, lpips.load() if lpips else None)
-        scores = _score(logger, reconstructor, target.scored, loss, _stopping(stop))
+        scores = _score(logger, reconstructor, target.scored, loss, _interrupter(stop))
     return Evaluation(logger.run_id, target, scores, logged)
+
+
+def _begin(connection: Connection, experiment_id: str, evaluated: str, name: str, tags: Mapping[str, str]
+           ) -> LoggedRun:
+    """A new run in an experiment, which MLflow's UI shows below the run that it evaluates."""
+    linked = {KIND: "evaluation", EVALUATES: evaluated, MLFLOW_PARENT_RUN_ID: evaluated, **tags}
+    in_experiment = dataclasses.replace(connection, experiment_id=experiment_id)
+    return LoggedRun(in_experiment, create_run(in_experiment, name, linked, "inversion evaluate"))
 
 
 def _leaks(run: TrainedRun, scored: ScoredPhotos, limits: Mapping[str, int], folder: Path, progress: Progress
            ) -> list[str]:
-    """A warning if the run was trained on some of the photographs to score, or if that cannot be found out here."""
+    """Warnings if the run was trained on some of the images to score, or if this cannot be checked."""
     try:
         photos = in_protocol(find_photo_set(run.config.data, folder, progress), run.config.protocol)
         if set_digest(photos, limits, folder, progress) != run.document["data"]["digest"]:
-            raise DataError("others are there now")
+            raise DataError("the data set has changed")
         trained = load_cached(photos, run.config.image_size, cache_folder(folder), progress, limits)
     except RequestError:
-        return [f"the photographs that run {run.name} was trained on are not at {run.config.data} any more: whether "
-                "some of them are scored here (data leakage) is not known"]
+        return [f"the photographs that run {run.name} was trained on are no longer at {run.config.data}: it is unknown "
+                "whether some of them are scored here (data leakage)"]
     return with_training(load_prints(scored.cache, progress)[scored.split], load_prints(trained, progress)["train"])
 
 
 def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos, loss: ReconstructionLoss,
-           between: Callable[[], None]) -> Scores:
-    """Scores and pictures, logged; in batches as after training, which the last bits depend on."""
+           before_batch: Callable[[], None]) -> Scores:
+    """Computes and logs scores and pictures; in the batch size of training, on which the last bits depend."""
     engine = reconstructor.engine
     memory = PeakMemory(engine.device)
-    scores = evaluate(reconstructor.model, scored.crops, loss.to(engine.device), engine, between)
+    scores = evaluate(reconstructor.model, scored.crops, loss.to(engine.device), engine, before_batch)
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
-    logger.log_metrics(finite(metrics))  # first: a store that refuses an upload must not cost the scores
+    logger.log_metrics(finite(metrics))  # first, so that the scores are kept if the store rejects an upload
     results.log_scores(logger, scored.names, scores)
     first = scored.crops[:TEST_PICTURES]
     pictures = list(map(Picture.of, scored.names, from_stored(first), reconstructor.stored(first)))
@@ -162,7 +188,7 @@ def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos
 
 
 def _logged_scores(run: TrainedRun, target: Target) -> list[dict[str, Any]]:
-    """What the run logged of the same images; empty where these are not its own test images."""
+    """The scores that the run has logged for the same images; empty unless these are its test images."""
     if not target.own or target.scored.split != "test":
         return []
     with tempfile.TemporaryDirectory() as folder:
@@ -170,13 +196,13 @@ def _logged_scores(run: TrainedRun, target: Target) -> list[dict[str, Any]]:
     names, logged = target.scored.names, [row["image"] for row in rows]
     there = run.document["data"].get("images", {}).get("test", len(rows))
     if len(rows) != there or any(one != other for one, other in zip(logged, names, strict=False)):
-        raise DamagedArtifactError(f"metrics/{results.PER_IMAGE} of run {run.run_id} is damaged: it is not of "
+        raise DamagedArtifactError(f"metrics/{results.PER_IMAGE} of run {run.run_id} is damaged: it does not have "
                                    f"the {there} images that the run was scored on. {RESTORE}")
     return rows[:len(names)] if len(rows) >= len(names) else []
 
 
 def _config(run: TrainedRun, target: Target, lpips: TrunkSource | None) -> RunConfig:
-    """The run's parameters, with the photographs, the weights of LPIPS and the device of this evaluation."""
+    """The run's parameters, with the images and the LPIPS weights of this evaluation."""
     photos = target.scored.photos
     data = photos.name if photos.name in ("sample", "div2k") else str(photos.root.resolve())
     limit = {f"{target.scored.split}_limit": len(target.scored.names)}
@@ -194,16 +220,18 @@ def _document(run: TrainedRun, config: RunConfig, target: Target) -> dict[str, A
 
 
 def _data_dir(run: TrainedRun, given: str | None) -> Path:
-    """The folder of downloads and caches: the given one, the run's where that is here, else this user's."""
+    """The folder of downloads and caches: the given one, the run's if it exists here, else this user's."""
     if given:
         return data_folder(given)
     before = Path(run.config.data_dir)
     return before if before.is_dir() else data_folder("auto")
 
 
-def _stopping(stop: StopRequest) -> Callable[[], None]:
-    def stop_if_asked() -> None:
+def _interrupter(stop: StopRequest) -> Callable[[], None]:
+    """Raises an InterruptedRunError once a stop is requested."""
+
+    def stop_if_requested() -> None:
         if stop.reason is not None:
             raise InterruptedRunError(f"stopped while scoring: {stop.reason}")
 
-    return stop_if_asked
+    return stop_if_requested

@@ -1,4 +1,4 @@
-"""A finished run loaded again, from the tracking server alone: its configuration, its model, its LPIPS."""
+"""Loading a finished run from the tracking server: its configuration, its model, its LPIPS weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from inversion.training.memory import BatchSize
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What a finished run was, and what it scored; ``config.device`` is the one to compute on here."""
+    """A finished run, with its configuration and metrics; ``config.device`` is the device to compute on here."""
 
     run_id: str
     experiment_id: str
@@ -39,22 +39,28 @@ class TrainedRun:
     metrics: dict[str, float]
 
     def engine(self) -> Engine:
-        """The run's own precision, protocol and number of threads, which belongs to the whole process."""
+        """The run's precision, protocol and number of threads; the latter is set for the whole process."""
         return make_engine(self.config)
 
 
 class Reconstructor:
-    """A trained model on its device, ready for images."""
+    """A trained model on its device.
+
+    Args:
+        model: the model.
+        engine: device, precision and protocol.
+        subject: what the images are, for the message if not even one fits into memory.
+    """
 
     def __init__(self, model: InversionModel, engine: Engine, subject: str) -> None:
-        # as the trainer has it: the memory format decides the order of additions, and with it the last bits
+        # as in the trainer: the last bits depend on the memory format
         self.model = model.to(engine.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.engine = engine
         self.batch = BatchSize(BATCH, subject)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Images ``(N, 3, S, S)`` in [0, 1] to reconstructions of the same shape, on the CPU, in batches.
+        """Reconstructions of images ``(N, 3, S, S)`` in [0, 1], computed in batches: the same shape, on the CPU.
 
         Raises:
             OutOfMemoryError: not even one image fits into the device's memory.
@@ -68,19 +74,23 @@ class Reconstructor:
         return torch.cat(list(self.batch.map(reconstruct, images)))
 
     def stored(self, crops: Tensor) -> Tensor:
-        """Stored crops ``uint8 (N, S, S, 3)`` to their reconstructions ``(N, 3, S, S)``."""
+        """Reconstructions ``(N, 3, S, S)`` of stored crops ``uint8 (N, S, S, 3)``; raises what a call raises."""
         return self(from_stored(crops))
 
 
 def find_trained(connection: Connection, text: str, device: str | None = None, everywhere: bool = True) -> TrainedRun:
-    """The finished run that ``text`` means (``tracking.choose``), to be computed on ``device``.
+    """Finds a finished training run.
 
-    Without a device it is the run's own where this machine has it, else the best one here.
+    Args:
+        connection: the tracking store.
+        text: a run id, the beginning of one, or a run name (``tracking.search.choose_run``).
+        device: the device to compute on; by default the run's own if this machine has it, else the best one here.
+        everywhere: whether to search all experiments, or the connection's only.
 
     Raises:
-        RequestError: no such run, not finished, not a training run, its artifacts are on another machine, or no such
-            device here.
-        DocumentError: its configuration cannot be read, or not be used by this version.
+        RequestError: there is no such run, it is not a finished training run, its artifacts are on another machine, or
+            this machine has no such device.
+        DocumentError: its configuration cannot be read or used by this version.
     """
     run = choose_run(connection, text, everywhere)
     require_artifacts(run)
@@ -92,11 +102,11 @@ def find_trained(connection: Connection, text: str, device: str | None = None, e
 
 
 def load_reconstructor(run: TrainedRun) -> Reconstructor:
-    """The model of a run, fetched from the tracking server.
+    """The model of a run, downloaded from the tracking server.
 
     Raises:
         MissingArtifactError: the run has no model.
-        DamagedArtifactError: it cannot be loaded, or is another run's.
+        DamagedArtifactError: the model cannot be loaded, or belongs to another run.
     """
     engine = run.engine()
     with tempfile.TemporaryDirectory() as folder:
@@ -105,27 +115,29 @@ def load_reconstructor(run: TrainedRun) -> Reconstructor:
         except DamagedArtifactError as error:
             raise DamagedArtifactError(f"the model of run {run.run_id} ({run.name}) cannot be used: {error}. {RESTORE}"
                                        ) from error
-        _require_of(model, run)
+        _require_model_of(run, model)
     return Reconstructor(model, engine, f"image_size {run.config.image_size}")
 
 
-def _require_of(model: InversionModel, run: TrainedRun) -> None:
-    """Raises a DamagedArtifactError if a run's model is not what the run was asked to train."""
+def _require_model_of(run: TrainedRun, model: InversionModel) -> None:
+    """Raises a DamagedArtifactError if the model does not have the encoders and image size of the run."""
     config, cuts = run.config, [encoder.cut for encoder in model.frozen]
     shapes = [(encoder.feature_shape, encoder.cut.shape(config.image_size)) for encoder in model.frozen]
     if "+".join(map(str, cuts)) != config.encoder or any(found != wanted for found, wanted in shapes):
-        raise DamagedArtifactError(f"the model of run {run.run_id} ({run.name}) is another run's: it has "
-                                   f"{'+'.join(map(str, cuts))}, and the run {config.encoder} at image_size "
+        raise DamagedArtifactError(f"the model of run {run.run_id} ({run.name}) belongs to another run: it has "
+                                   f"{'+'.join(map(str, cuts))}, and the run has {config.encoder} at image_size "
                                    f"{config.image_size}. {RESTORE}")
 
 
 def find_lpips(run: TrainedRun, given: str | None) -> tuple[TrunkSource | None, str]:
-    """The weights to score LPIPS with, and a line on what is other than in the run: empty if nothing is.
+    """The LPIPS weights to score with, and a note if they differ from the run's, else an empty text.
 
-    Without ``given`` they are the run's own, if these very weights are at hand here.
+    Args:
+        run: the run to score.
+        given: the weights to use; by default the run's own, if exactly these are available here.
 
     Raises:
-        WeightsError: what is given cannot be had.
+        WeightsError: the given weights cannot be found, downloaded or used.
     """
     logged = run.document["identity"]["lpips"]
     if given is not None:
@@ -137,7 +149,7 @@ def find_lpips(run: TrainedRun, given: str | None) -> tuple[TrunkSource | None, 
     if logged is None:
         return None, ""
     wanted = run.document["parameters"]["lpips_weights"]
-    absent = f"no LPIPS: the weights of run {run.name} ({wanted}) are not here; give them with --lpips-weights"
+    absent = f"no LPIPS: the weights of run {run.name} ({wanted}) are not available here; give --lpips-weights"
     try:
         source = find_trunk(wanted)
     except WeightsError:
@@ -146,6 +158,7 @@ def find_lpips(run: TrainedRun, given: str | None) -> tuple[TrunkSource | None, 
 
 
 def _nearest(device: str) -> str:
+    """The device if this machine has it, else the best one here."""
     try:
         return choose_device(device)
     except RequestError:

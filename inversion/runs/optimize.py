@@ -1,4 +1,4 @@
-"""A tracked inversion by optimisation, from request to result: what ``inversion optimize`` does."""
+"""A tracked inversion by optimisation: the work of ``inversion optimize``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from inversion.runs.prepare import Prepared, build_encoders, check_weights, crop
 from inversion.runs.train import MOST_PICTURES, TEST_PICTURES, RunResult, out_of_memory_by_name, tags_of
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
-from inversion.tracking.optimizations import begin_optimization, log_curve
+from inversion.tracking.ownership import create_run
+from inversion.tracking.search import KIND
 from inversion.tracking.study import StudyRun
 from inversion.tracking.tracked_run import TrackedRun, record_outcome
 from inversion.training.callbacks import Picture
@@ -36,20 +37,21 @@ from inversion.training.memory import BatchSize
 from inversion.training.pixel_optimization import Inverted, Point, Settings, invert, mean_curve, starting_noise
 from inversion.training.stop import StopRequest
 
+LOSS, FEATURE_ERROR = "optimize/loss", "optimize/feature_error"
 RECIPE = 1
-"""Version of the method, part of every digest: raised when the same parameters give other numbers."""
+"""Version of the method, part of every digest. Increase it if the same parameters give other numbers."""
 
 
 @dataclass(frozen=True)
 class PreparedOptimization:
-    """A resolved request with its photographs in memory; of ``prepared`` the plan's decoder means nothing."""
+    """A resolved request with its images in memory; the decoder in ``prepared`` has no effect."""
 
     config: OptimizeConfig
     prepared: Prepared
 
     @property
     def name(self) -> str:
-        """``vgg16:block1+optimize``, with seed and fallbacks as a run's name has them."""
+        """``vgg16:block1+optimize``, with seed and fallbacks as in the name of a training run."""
         plan = self.prepared.plan
         return run_name(plan.config.model_copy(update={"decoder": "optimize", "fusion": "none"}), plan.fallbacks)
 
@@ -71,16 +73,16 @@ class PreparedOptimization:
         }
 
     def identity(self) -> dict[str, Any]:
-        """All that decides the numbers, as plain data; the data are the test photographs alone."""
+        """Everything that the results depend on, as plain data; of the data set, only the test images."""
         scientific = {name: value for name, value in self.config.parameters().items() if name not in NOT_SCIENTIFIC}
         return self.prepared.plan.identity(self.prepared.photos.digest) | {"recipe": RECIPE, "parameters": scientific}
 
 
 def prepare_optimization(config: OptimizeConfig, progress: Progress = no_progress) -> PreparedOptimization:
-    """Resolves a request and reads its test photographs; nothing is tracked yet.
+    """Resolves a request and reads its test images; nothing is tracked yet.
 
     Raises:
-        RequestError: anything that cannot be run, unusable photographs included.
+        RequestError: the request cannot be run, or its images cannot be used.
     """
     plan = resolve(config.shared, progress)
     check_weights(plan)
@@ -96,15 +98,23 @@ def prepare_optimization(config: OptimizeConfig, progress: Progress = no_progres
 
 def optimize(request: PreparedOptimization, connection: Connection, stop: StopRequest, progress: Progress = no_progress,
              study: StudyRun | None = None) -> RunResult:
-    """Inverts every test image, scores what was found and logs both as a run, below a study's if one is given.
+    """Inverts every test image, and logs the images found and their scores as a run.
+
+    Args:
+        request: the prepared request.
+        connection: the tracking store and experiment.
+        stop: checked after every step.
+        progress: reports progress.
+        study: the parent run; by default the run has none.
 
     Raises:
-        InversionError: it failed or was interrupted; its MLflow run says so.
+        InversionError: it failed or was interrupted; the reason is recorded in its MLflow run.
     """
     prepared = request.prepared
-    tags = tags_of(prepared) | {"inversion.kind": "optimize"} | (study.child_tags() if study else {})
-    run = begin_optimization(connection, request.name, tags, request.config.parameters(), request.document())
+    tags = tags_of(prepared) | {KIND: "optimize"} | (study.child_tags() if study else {})
+    run = TrackedRun(connection, create_run(connection, request.name, tags, "inversion optimize"))
     with record_outcome(run), out_of_memory_by_name():
+        run.describe(request.name, request.config.parameters(), tags, request.document())
         engine = make_engine(prepared.plan.config)
         names = prepared.photos.names("test")
         results.log_data_set(run, prepared.plan.photos, prepared.photos.digest, {"test": len(names)}, "evaluation")
@@ -113,13 +123,13 @@ def optimize(request: PreparedOptimization, connection: Connection, stop: StopRe
         memory = PeakMemory(engine.device)
         crops = crops_of_test_set(prepared)
         found, curve, seconds = invert_all(request, [encoder.to(engine.device) for encoder in encoders], crops, engine,
-                                           _reporting(progress, stop))
-        log_curve(run, curve)
+                                           _reporter(progress, stop))
+        run.log_history({point.step: {LOSS: point.loss, FEATURE_ERROR: point.feature_error} for point in curve})
         scores = _score(found, crops, prepared.plan.lpips.load() if prepared.plan.lpips else None, engine,
                         prepared.plan.config.batch_size)
         scores.forward_seconds, scores.seconds = seconds, scores.seconds + seconds
         values = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
-        run.log_metrics(finite(values))  # first: a store that refuses an upload must not cost the scores
+        run.log_metrics(finite(values))  # first, so that the scores are kept if the store rejects an upload
         files = _log_results(run, names, crops, found, scores)
         scores.require_numbers(names)
     return RunResult(run.run_id, run.uri, values, files)
@@ -127,9 +137,18 @@ def optimize(request: PreparedOptimization, connection: Connection, stop: StopRe
 
 def invert_all(request: PreparedOptimization, encoders: list[Encoder], crops: Tensor, engine: Engine,
                report: Callable[[int, int], None]) -> tuple[Tensor, list[Point], float]:
-    """Images found for stored crops ``uint8 (N, S, S, 3)``, on the CPU; the mean curve; the seconds it took.
+    """Inverts stored crops.
 
-    ``report`` is told how many steps of single images are done, and of how many; what it raises ends the search.
+    Args:
+        request: the prepared request.
+        encoders: its encoders, on the engine's device.
+        crops: the crops, ``uint8 (N, S, S, 3)``.
+        engine: device and precision.
+        report: called after each step with the number of steps done, summed over the images, and their total; what it
+            raises ends the search.
+
+    Returns:
+        The images found, ``(N, 3, S, S)`` on the CPU; the mean curve; the seconds.
 
     Raises:
         OutOfMemoryError: not even one image fits.
@@ -155,9 +174,9 @@ def invert_all(request: PreparedOptimization, encoders: list[Encoder], crops: Te
 
 @torch.no_grad()
 def _score(found: Tensor, crops: Tensor, lpips: LPIPS | None, engine: Engine, batch_size: int) -> Scores:
-    """Scores of found images ``(N, 3, S, S)`` as a decoder's are, but for the protocol ``published``.
+    """Scores of the images found, ``(N, 3, S, S)``, computed as for a decoder.
 
-    There a decoder gives the normalised, clipped image; what is found here is the image, and is made into that.
+    In the protocol ``published``, a decoder outputs normalised, clipped images; the images found are converted to that.
     """
     scores, start = Scores(), synchronised_time(engine.device)
     lpips = lpips.to(engine.device) if lpips else None
@@ -193,7 +212,9 @@ def _size_metrics(encoders: list[Encoder]) -> dict[str, float]:
             "feature_locations": max(shape.spatial_positions for shape in shapes), "encoder_passes": len(shapes)}
 
 
-def _reporting(progress: Progress, stop: StopRequest) -> Callable[[int, int], None]:
+def _reporter(progress: Progress, stop: StopRequest) -> Callable[[int, int], None]:
+    """Reports progress, and raises an InterruptedRunError once a stop is requested."""
+
     def report(done: int, total: int) -> None:
         if stop.reason is not None:
             raise InterruptedRunError(f"stopped while optimising: {stop.reason}")

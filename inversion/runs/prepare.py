@@ -1,4 +1,4 @@
-"""A run without tracking: its photographs, model and trainer made from a request, and its scores."""
+"""A run without tracking: from a request to its images, its model and its trainer."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from inversion.training.measure import gflops_per_image
 from inversion.training.stop import StopRequest
 from inversion.training.trainer import CALIBRATION_IMAGES, Trainer, TrainingData
 
-SHARE_FOR_PHOTOGRAPHS = 0.25
-"""Of a GPU's free memory: photographs that take no more lie there. DIV2K's 640 take 0.2 GB at 224 pixels."""
+SHARE_FOR_IMAGES = 0.25
+"""The share of a GPU's free memory that training images may take; DIV2K's 640 take 0.2 GB at 224 pixels."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan with its photographs in memory, and the digest of what it will compute."""
+    """A plan with its images in memory, and its digest."""
 
     plan: Plan
     photos: PhotoCache
@@ -49,25 +49,30 @@ class Prepared:
 
 
 def prepare(config: RunConfig, progress: Progress = no_progress, inherited: Sequence[Fallback] = ()) -> Prepared:
-    """Resolves a request and reads its photographs; nothing is tracked yet.
+    """Resolves a request and reads its images; nothing is tracked yet.
+
+    Args:
+        config: the request.
+        progress: reports progress.
+        inherited: the fallbacks of the run that is resumed, or of the queued run.
 
     Raises:
-        RequestError: anything that cannot be run, unusable photographs included.
+        RequestError: the request cannot be run, or its images cannot be used.
     """
     plan = resolve(config, progress, inherited)
     check_weights(plan)
     limits = {"train": plan.config.train_limit, "val": plan.config.val_limit, "test": plan.config.test_limit}
     photos = load_cached(plan.photos, plan.config.image_size, cache_folder(plan.data_dir), progress, limits)
     leaks = across_splits(photos, progress)
-    told = dataclasses.replace(plan.photos, warnings=[*plan.photos.warnings, *leaks])
-    return Prepared(dataclasses.replace(plan, photos=told), photos, plan.digest(photos.digest))
+    checked = dataclasses.replace(plan.photos, warnings=[*plan.photos.warnings, *leaks])
+    return Prepared(dataclasses.replace(plan, photos=checked), photos, plan.digest(photos.digest))
 
 
 def check_weights(plan: Plan) -> None:
-    """Loads the plan's weights that lie on this machine for once, so that unusable ones are told before a run begins.
+    """Loads the plan's weights that are on this machine, so that unusable ones are found before the run begins.
 
     Raises:
-        WeightsError: a file cannot be read or does not fit, or its numbers cannot be used.
+        WeightsError: a file cannot be read, does not fit the encoder, or has values that cannot be used.
     """
     for cut in plan.cuts:
         source = plan.weights[cut.encoder]
@@ -79,7 +84,7 @@ def check_weights(plan: Plan) -> None:
 
 @functools.lru_cache(maxsize=256)
 def _check_weights(cut: EncoderCut, source: WeightsSource, identity: str, image_size: int) -> None:
-    """Once for the runs of a sweep; the identity is there for the cache, it changes with the content."""
+    """Checked once for all runs of a sweep; ``identity`` changes with the content, and is part of the cache's key."""
     build_encoder(cut, source, image_size)
 
 
@@ -92,7 +97,18 @@ def make_trainer(
     prepared: Prepared, folder: Path, callbacks: Sequence[Callback] = (), stop: StopRequest | None = None,
     group: CoTrainingGroup | None = None,
 ) -> Trainer:
-    """A trainer at the beginning of a run; checkpoints go to ``folder``, ``group`` is what it shares with others."""
+    """Builds the model and the trainer of a run.
+
+    Args:
+        prepared: the plan and the images.
+        folder: where checkpoints are written.
+        callbacks: called at each event of the training, in this order.
+        stop: checked before every training step and every batch of a validation.
+        group: the runs that train on the same encoder pass; by default this run alone.
+
+    Raises:
+        WeightsError: weights cannot be downloaded or loaded.
+    """
     config = prepared.plan.config
     engine = make_engine(config)
     model, loss = build(prepared.plan)
@@ -101,7 +117,11 @@ def make_trainer(
 
 
 def build(plan: Plan) -> tuple[InversionModel, ReconstructionLoss]:
-    """The network and the loss of a plan, on the CPU; downloads weights that are not cached."""
+    """The model and the loss of a plan, on the CPU; downloads weights that are not cached.
+
+    Raises:
+        WeightsError: weights cannot be downloaded or loaded.
+    """
     config = plan.config
     encoders = build_encoders(plan)
     fusion = None if config.fusion == "none" else config.fusion
@@ -111,20 +131,24 @@ def build(plan: Plan) -> tuple[InversionModel, ReconstructionLoss]:
 
 
 def build_encoders(plan: Plan) -> list[Encoder]:
-    """The frozen encoders of a plan, on the CPU; downloads weights that are not cached."""
+    """The frozen encoders of a plan, on the CPU; downloads weights that are not cached.
+
+    Raises:
+        WeightsError: weights cannot be downloaded or loaded.
+    """
     config = plan.config
     normalisation = IMAGENET if config.protocol == "published" else None
     return [build_encoder(cut, plan.weights[cut.encoder], config.image_size, normalisation) for cut in plan.cuts]
 
 
 def training_data(prepared: Prepared) -> TrainingData:
-    """Batches and fixed crops of the run's photographs."""
+    """Training batches and fixed crops of the run's images."""
     config, photos = prepared.plan.config, prepared.photos
     pixels = photos.pixels("train")
     crops_per_image = prepared.plan.photos.crops_per_image
     batches = TrainBatches(pixels, config.image_size, config.batch_size, crops_per_image, config.seed)
     device = torch.device(config.device)
-    if device.type == "cuda" and batches.size < SHARE_FOR_PHOTOGRAPHS * torch.cuda.mem_get_info(device)[0]:
+    if device.type == "cuda" and batches.size < SHARE_FOR_IMAGES * torch.cuda.mem_get_info(device)[0]:
         batches.move_to(device)
     return TrainingData(
         batches,
@@ -135,8 +159,13 @@ def training_data(prepared: Prepared) -> TrainingData:
 
 
 def score_test_set(prepared: Prepared, trainer: Trainer) -> Scores:
-    """Scores of every test image, in the order of their names."""
-    return trainer.score(crops_of_test_set(prepared))
+    """Scores of every test image, in the order of their names.
+
+    Raises:
+        InterruptedRunError: a stop was requested.
+        OutOfMemoryError: not even one image fits into the device's memory.
+    """
+    return trainer.evaluator.score(crops_of_test_set(prepared))
 
 
 def crops_of_test_set(prepared: Prepared) -> torch.Tensor:
@@ -145,7 +174,7 @@ def crops_of_test_set(prepared: Prepared) -> torch.Tensor:
 
 
 def size_metrics(trainer: Trainer) -> dict[str, float]:
-    """What the configuration costs before anything is learned."""
+    """The metrics of the model's size and cost, which are known before training."""
     model, size = trainer.model, trainer.config.image_size
     shapes = [encoder.feature_shape for encoder in model.frozen]
     model.eval()
@@ -159,12 +188,12 @@ def size_metrics(trainer: Trainer) -> dict[str, float]:
 
 
 def progress_metrics(trainer: Trainer) -> dict[str, float]:
-    """What training came to."""
+    """The metrics of the training itself."""
     state = trainer.state
     return {
         "best_epoch": state.best_epoch,
         "best/val_loss": state.best_loss,
-        "best/val_psnr": float(counted(state.best_psnr)),  # a checkpoint from before that may hold an infinite one
+        "best/val_psnr": float(counted(state.best_psnr)),  # earlier versions may have saved an infinite value
         "epochs_run": state.epoch,
         "train_seconds": state.train_seconds,
         "train_peak_memory_mb": state.peak_memory_mb,

@@ -1,4 +1,4 @@
-"""One run from request to result: what ``inversion train``, ``mlflow run`` and every worker of a sweep do."""
+"""A tracked training run: the work of ``inversion train``, of ``mlflow run`` and of a sweep's workers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from inversion.tracking import results
 from inversion.tracking.connection import Connection
 from inversion.tracking.study import SIDE_BY_SIDE, StudyRun
 from inversion.tracking.tracked_run import TrackedRun, begin_run, record_outcome, require_same_digest
-from inversion.training.callbacks import Callback
+from inversion.training.callbacks import Callback, CallbackList
 from inversion.training.checkpoint import BEST, LAST, CheckpointError, furthest_checkpoint
-from inversion.training.cotraining import CoTrainingGroup, Steps, run_alone
+from inversion.training.cotraining import CoTrainingGroup, Steps
 from inversion.training.evaluate import final_metrics
 from inversion.training.measure import PeakMemory
 from inversion.training.stop import StopRequest
@@ -35,7 +35,7 @@ from inversion.training.trainer import Trainer
 
 TEST_PICTURES = 8
 MOST_PICTURES = 200
-"""Test images whose reconstruction is kept beside its scores: a report picks the best and the worst out of them."""
+"""Test images whose reconstructions are logged; a report selects the best and the worst of them."""
 
 _logger = logging.getLogger(__name__)
 
@@ -50,18 +50,6 @@ class RunResult:
     pictures: list[str]
 
 
-def train(
-    prepared: Prepared,
-    connection: Connection,
-    callbacks: Sequence[Callback] = (),
-    stop: StopRequest | None = None,
-    resume: str | None = None,
-    study: StudyRun | None = None,
-) -> RunResult:
-    """Trains, tests and tracks one prepared run; see ``train_steps``."""
-    return run_alone(train_steps(prepared, connection, callbacks, stop, resume, study))
-
-
 def train_steps(
     prepared: Prepared,
     connection: Connection,
@@ -71,14 +59,19 @@ def train_steps(
     study: StudyRun | None = None,
     group: CoTrainingGroup | None = None,
 ) -> Steps[RunResult]:
-    """Trains, tests and tracks one prepared run, and yields before every training step.
+    """Trains, tests and tracks one prepared run; yields before every training step (``cotraining.run_alone`` runs it).
 
-    ``resume`` is the id of an interrupted run to resume, ``study`` the parent run of a sweep, ``group`` the runs
-    that it is trained together with. Callbacks hear of everything before the tracking store does, so that what they
-    raise keeps it from being logged.
+    Args:
+        prepared: the run.
+        connection: the tracking store and experiment.
+        callbacks: called at each event, before the event is logged: if one raises, it is not logged.
+        stop: checked before every training step.
+        resume: the id of an interrupted run to resume.
+        study: the parent run of a sweep, whose queue has assigned the run to this process.
+        group: the runs that train on the same encoder pass; by default this run alone.
 
     Raises:
-        InversionError: the run failed or was interrupted; its MLflow run says so.
+        InversionError: the run failed or was interrupted; the reason is recorded in its MLflow run.
     """
     plan = prepared.plan
     if resume:
@@ -88,33 +81,34 @@ def train_steps(
         tags[SIDE_BY_SIDE] = str(group.size)
     run = begin_run(connection, plan.name, resume, tags, claimed=study is not None)
     folder = work_folder(plan.data_dir, run.run_id)
-    with _forgetting_if_pruned(plan.data_dir, run), record_outcome(run), out_of_memory_by_name():
-        for callback in callbacks:
-            callback.on_begin(run.run_id)
-        run.describe(plan.name, plan.config, tags, document_of(prepared))
+    listeners = CallbackList([*callbacks, run])
+    with _removing_pruned(plan.data_dir, run), record_outcome(run), out_of_memory_by_name():
+        listeners.on_begin(run.run_id)
+        run.describe(plan.name, plan.config.model_dump(), tags, document_of(prepared))
         counts = {split: len(photos) for split, photos in plan.photos.splits.items()}
         results.log_data_set(run, plan.photos, prepared.photos.digest, counts, "training")
-        trainer = make_trainer(prepared, folder, [*callbacks, run], stop, group)
+        trainer = make_trainer(prepared, folder, [listeners], stop, group)
         run.log_once(size_metrics(trainer))
         if resume and (checkpoint := checkpoint_to_resume(run, folder, trainer.load_resumable)):
             trainer.resume(checkpoint)
         yield from trainer.steps()
         metrics, pictures = finish(run, prepared, trainer)
-        for callback in (*callbacks, run):
-            callback.on_commit()
-    forget_checkpoints(plan.data_dir, run.run_id)
+        listeners.on_commit()
+    remove_checkpoints(plan.data_dir, run.run_id)
     return RunResult(run.run_id, run.uri, metrics, pictures)
 
 
 def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer) -> tuple[dict[str, float], list[str]]:
-    """Scores the best epoch's model on the test set and logs everything final; returns metrics and picture names.
+    """Scores the best epoch's model on the test images and logs the results; returns metrics and picture names.
 
     Raises:
-        NonFiniteError: a test image has no scores; everything but the final metrics is logged.
+        NonFiniteError: a test image has a score that is not finite; everything but the final metrics is logged.
+        InterruptedRunError: a stop was requested.
+        OutOfMemoryError: not even one image fits into the device's memory.
     """
     names = prepared.photos.names("test")
     memory = PeakMemory(trainer.engine.device)
-    scores, pictures = trainer.score_and_show(crops_of_test_set(prepared), names, MOST_PICTURES)
+    scores, pictures = trainer.evaluator.score_with_pictures(crops_of_test_set(prepared), names, MOST_PICTURES)
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()} | progress_metrics(trainer)
     results.log_scores(run, names, scores)
     files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
@@ -140,7 +134,7 @@ def document_of(prepared: Prepared) -> dict[str, Any]:
 
 
 def tags_of(prepared: Prepared) -> dict[str, str]:
-    """The tags that runs are found and filtered by."""
+    """The tags by which runs are found and filtered."""
     config = prepared.plan.config
     device = torch.cuda.get_device_name(config.device) if config.device.startswith("cuda") else "CPU"
     return {"inversion.kind": "run", "inversion.digest": prepared.digest, "inversion.device": device,
@@ -148,35 +142,39 @@ def tags_of(prepared: Prepared) -> dict[str, str]:
 
 
 def work_folder(data_dir: Path, run_id: str) -> Path:
-    """Where a run's checkpoints lie on this machine until it is finished."""
+    """The folder of a run's checkpoints on this machine, until it is finished."""
     return data_dir / "runs" / run_id
 
 
-def forget_checkpoints(data_dir: Path, run_id: str) -> None:
-    """Removes what a run left on this machine that needs it no more: the tracking store has it."""
+def remove_checkpoints(data_dir: Path, run_id: str) -> None:
+    """Removes the local checkpoints of a run that is done; the tracking store has them."""
     shutil.rmtree(work_folder(data_dir, run_id), ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _forgetting_if_pruned(data_dir: Path, run: TrackedRun) -> Iterator[None]:
-    """A run that was given up is not gone on with; its checkpoints are with the tracking store."""
+def _removing_pruned(data_dir: Path, run: TrackedRun) -> Iterator[None]:
+    """Removes the local checkpoints of a run that is pruned, and will not be resumed."""
     try:
         yield
     except PrunedRunError:
-        forget_checkpoints(data_dir, run.run_id)
+        remove_checkpoints(data_dir, run.run_id)
         raise
 
 
 def checkpoint_to_resume(run: TrackedRun, folder: Path, require: Callable[[Path], object] = lambda path: None
                          ) -> Path | None:
-    """The checkpoint that is furthest on: this machine's, or the uploaded one of whoever worked on the run last.
+    """The checkpoint with the most steps: the one on this machine, or the uploaded one, which another may have written.
 
-    One that ``require`` raises a CheckpointError for does not count.
+    Args:
+        run: the run to resume.
+        folder: the run's folder on this machine.
+        require: raises a CheckpointError for a checkpoint that cannot be used.
 
-    None if the run was killed before its first: it begins anew then, which gives the same numbers.
+    Returns:
+        Its path; None if the run has no checkpoint yet, and starts from the beginning with the same numbers.
 
     Raises:
-        CheckpointError: there are some, and none can be used.
+        CheckpointError: there are checkpoints, and none can be used.
     """
     candidates = [folder / LAST]
     try:
@@ -189,14 +187,18 @@ def checkpoint_to_resume(run: TrackedRun, folder: Path, require: Callable[[Path]
     try:
         return furthest_checkpoint(existing, require)
     except CheckpointError as error:
-        raise CheckpointError(f"run {run.run_id} cannot be gone on with: {error}. Train its configuration anew, "
-                              "without --resume (a run of a sweep: delete it in MLflow, then --retry-failed); "
-                              f"checkpoints/{BEST} among its artifacts has what it had learned.") from error
+        raise CheckpointError(f"run {run.run_id} cannot be resumed: {error}. Train its configuration again, "
+                              "without --resume (a run of a sweep: delete it in MLflow, then --retry-failed); its "
+                              f"artifact checkpoints/{BEST} has the weights of the best epoch.") from error
 
 
 @contextlib.contextmanager
 def out_of_memory_by_name() -> Iterator[None]:
-    """Turns the device's out-of-memory error into ours, outside the steps that are tried again with fewer images."""
+    """Converts the device's out-of-memory errors of code that is not retried with fewer images.
+
+    Raises:
+        OutOfMemoryError: the device's memory is too small.
+    """
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -50,6 +50,10 @@ def log_data_set(run: TrackedRun, photos: PhotoSet, digest: str, counts: Mapping
     """Logs the images as an MLflow dataset input; ``context`` is ``training`` or ``evaluation``.
 
     MLflow accepts digests of at most 36 characters.
+
+    Raises:
+        MlflowException: the store is unreachable or rejects the request; ``to_inversion_error`` converts it.
+        InterruptedRunError: a stop was requested while the store was unreachable.
     """
     data_set = Dataset(name=photos.name, digest=digest[:32], source_type="local",
                        source=json.dumps({"uri": str(photos.root)}), profile=json.dumps(counts))
@@ -57,7 +61,11 @@ def log_data_set(run: TrackedRun, photos: PhotoSet, digest: str, counts: Mapping
 
 
 def log_scores(run: TrackedRun, names: Sequence[str], scores: Scores) -> None:
-    """Logs the scores of every test image as ``metrics/test_per_image.parquet``; LPIPS is null when it is off."""
+    """Logs the scores of every test image as ``metrics/test_per_image.parquet``; LPIPS is null when it is off.
+
+    Raises:
+        MlflowException, requests.RequestException, OSError, InterruptedRunError: as ``TrackedRun.upload``.
+    """
     lpips: Sequence[float | None] = scores.lpips or [None] * len(names)
     columns = {"image": names, "psnr": scores.psnr, "ssim": scores.ssim, "lpips": lpips, "mse": scores.mse}
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +75,11 @@ def log_scores(run: TrackedRun, names: Sequence[str], scores: Scores) -> None:
 
 
 def log_reconstructions(run: TrackedRun, pictures: Sequence[Picture]) -> list[str]:
-    """Logs test images beside the best epoch's reconstructions in ``reconstructions/``; returns the file names."""
+    """Logs test images beside the best epoch's reconstructions in ``reconstructions/``; returns the file names.
+
+    Raises:
+        MlflowException, requests.RequestException, OSError, InterruptedRunError: as ``TrackedRun.upload``.
+    """
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for number, picture in enumerate(pictures, start=1):
@@ -83,6 +95,9 @@ def log_all_pictures(run: TrackedRun, pictures: Sequence[Picture]) -> None:
 
     Columns ``image``, ``original``, ``reconstruction``; the last two are JPEG files, about 20 kB each at 224 pixels.
     They are for viewing only: scores are computed from the exact values.
+
+    Raises:
+        MlflowException, requests.RequestException, OSError, InterruptedRunError: as ``TrackedRun.upload``.
     """
     columns = {"image": [picture.name for picture in pictures],
                "original": [_jpeg(picture.original) for picture in pictures],
@@ -102,7 +117,12 @@ def _jpeg(pixels: Pixels) -> bytes:
 
 
 def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> None:
-    """Logs the whole model as ``model``, for ``mlflow.pyfunc.load_model`` and ``mlflow models serve``."""
+    """Logs the whole model as ``model``, for ``mlflow.pyfunc.load_model`` and ``mlflow models serve``.
+
+    Raises:
+        MlflowException, requests.RequestException, OSError: the store is unreachable or rejects the model;
+            ``to_inversion_error`` converts errors of stores. MLflow retries on its own, and cannot be interrupted.
+    """
     config = plan.config
     shape = (-1, 3, config.image_size, config.image_size)
     tensor = TensorSpec(np.dtype(np.float32), shape)

@@ -28,6 +28,9 @@ CONFIG, CONFIG_FILE = "inversion.config", "config.json"
 """The tag and the artifact with a run's resolved configuration."""
 
 KIND = "inversion.kind"
+EVALUATES = "inversion.evaluates"
+"""Tag of an evaluation: the id of the run that it scores again."""
+
 ID = re.compile("[0-9a-f]{32}")
 BEGINNING = re.compile("[0-9a-f]{4,31}")
 NOT_TRAINED = {"study": "is a study: give one of its runs", "driver": "only started a study: give one of its runs",
@@ -71,7 +74,7 @@ def document_of(run: Run) -> dict[str, Any]:
             return read_document(tag)
         except DocumentError as error:
             in_tag = str(error)
-    elif "inversion.kind" not in run.data.tags:
+    elif KIND not in run.data.tags:
         raise NoDocumentError(f"run {run_id} was not created by inversion, or has not started training")
     try:
         return read_document(fetch_text(run_id, CONFIG_FILE))

@@ -50,7 +50,13 @@ _logger = logging.getLogger(__name__)
 
 
 class TrackedRun(Callback):
-    """A run of the tracking store, to which training is logged by its callbacks."""
+    """A run of the tracking store, to which training is logged by its callbacks.
+
+    Args:
+        connection: the tracking store. With the client of ``with_retries``, requests are retried while the store is
+            unreachable.
+        run_id: the id of an existing run that this process owns.
+    """
 
     def __init__(self, connection: Connection, run_id: str) -> None:
         self.connection = connection
@@ -68,14 +74,20 @@ class TrackedRun(Callback):
         """The location of its artifacts."""
         return current_location(str(self.client.get_run(self.run_id).info.artifact_uri))
 
-    def describe(self, name: str, config: RunConfig, tags: Mapping[str, str], document: Mapping[str, Any]) -> None:
-        """Logs name, parameters, tags and the whole resolved configuration (tag and ``config.json``)."""
+    def describe(self, name: str, params: Mapping[str, object], tags: Mapping[str, str], document: Mapping[str, Any]
+                 ) -> None:
+        """Logs name, parameters, tags and the whole resolved configuration (tag and ``config.json``).
+
+        Raises:
+            MlflowException: the store is unreachable or rejects the request; ``to_inversion_error`` converts it.
+            InterruptedRunError: a stop was requested while the store was unreachable.
+        """
         tag, text = texts_of(document)
         everything = {MLFLOW_RUN_NAME: name, CONFIG: tag, **tags, **owner_tags()}
         known = self.client.get_run(self.run_id).data.params
         self.client.log_batch(
             self.run_id,
-            params=[Param(key, value) for key, value in params_to_log(config, known).items()],
+            params=[Param(key, value) for key, value in params_to_log(params, known).items()],
             tags=[RunTag(key, value) for key, value in everything.items()],
         )
         self.client.log_text(self.run_id, text, CONFIG_FILE)
@@ -89,12 +101,32 @@ class TrackedRun(Callback):
         self.log_metrics(metrics, step=epoch)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Logs all metrics in one request."""
+        """Logs the metrics of one step in one request.
+
+        Raises:
+            MlflowException: the store is unreachable or rejects the request; ``to_inversion_error`` converts it.
+            InterruptedRunError: a stop was requested while the store was unreachable.
+        """
+        self.log_history({step: metrics})
+
+    def log_history(self, history: Mapping[int, Mapping[str, float]]) -> None:
+        """Logs the metrics of several steps in one request.
+
+        Raises:
+            MlflowException: the store is unreachable or rejects the request; ``to_inversion_error`` converts it.
+            InterruptedRunError: a stop was requested while the store was unreachable.
+        """
         now = int(time.time() * 1000)
-        self.client.log_batch(self.run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
+        self.client.log_batch(self.run_id, metrics=[
+            Metric(key, value, now, step) for step, metrics in history.items() for key, value in metrics.items()])
 
     def log_once(self, metrics: Mapping[str, float]) -> None:
-        """Logs the metrics that the run does not have yet: MLflow would keep both values of a step."""
+        """Logs the metrics that the run does not have yet: MLflow would keep both values of a step.
+
+        Raises:
+            MlflowException: the store is unreachable or rejects the request; ``to_inversion_error`` converts it.
+            InterruptedRunError: a stop was requested while the store was unreachable.
+        """
         known = self.client.get_run(self.run_id).data.metrics
         self.log_metrics({key: value for key, value in metrics.items() if key not in known})
 
@@ -136,7 +168,13 @@ class TrackedRun(Callback):
         self._confirmed_at = time.monotonic()
 
     def upload(self, files: Sequence[Path], folder: str) -> None:
-        """Uploads files to a folder of the run's artifacts."""
+        """Uploads files to a folder of the run's artifacts.
+
+        Raises:
+            MlflowException, requests.RequestException, OSError: the artifact store is unreachable or rejects a file;
+                ``to_inversion_error`` converts errors of stores.
+            InterruptedRunError: a stop was requested while the store was unreachable.
+        """
         for file in files:
             self.client.log_artifact(self.run_id, str(file), folder)
 
@@ -199,6 +237,12 @@ def record_outcome(run: TrackedRun) -> Iterator[TrackedRun]:
     """Ends the run after the block: FINISHED, KILLED if it was interrupted, or FAILED with the reason.
 
     A run that another process has taken over is not changed.
+
+    Raises:
+        DeletedError: the run was deleted in MLflow.
+        TrackingLostError: the store is unreachable.
+        TrackingRefusedError: the store rejected a request.
+        Exception: any other error of the block.
     """
     try:
         yield run
@@ -239,14 +283,14 @@ def fail_project_run(error: BaseException) -> None:
         _logger.warning("run %s could not be marked %s: %s", run_id, status, reason(unreachable))
 
 
-def params_to_log(config: RunConfig, known: Mapping[str, str]) -> dict[str, str]:
+def params_to_log(params: Mapping[str, object], known: Mapping[str, str]) -> dict[str, str]:
     """Every resolved parameter, under a name that the run does not have yet.
 
     ``mlflow run`` has logged the shell-quoted arguments as parameters, which MLflow does not allow to change. They are
     kept, and a value that differs from its argument is logged as ``resolved.NAME``.
     """
     logged = {}
-    for name, value in config.model_dump().items():
+    for name, value in params.items():
         if name not in known:
             logged[name] = text_of(value)
         elif not _equals(name, known[name], value) and f"resolved.{name}" not in known:

@@ -1,8 +1,8 @@
-"""What a training run tells the outside as it happens."""
+"""Callbacks: what happens in a training run, event by event."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,7 +16,7 @@ Pixels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
 
 
 class Picture(NamedTuple):
-    """One image and its reconstruction as they are shown."""
+    """An image and its reconstruction, for display."""
 
     name: str
     original: Pixels
@@ -24,36 +24,75 @@ class Picture(NamedTuple):
 
     @classmethod
     def of(cls, name: str, original: Tensor, reconstruction: Tensor) -> Picture:
-        """Of two images ``(3, S, S)`` in [0, 1]."""
+        """From two images ``(3, S, S)`` in [0, 1]."""
         return cls(name, to_uint8(original), to_uint8(reconstruction))
 
 
 class Callback:
-    """Overrides what it wants to hear of; the rest goes unheard. What a method raises ends the run."""
+    """Base class whose methods do nothing. An exception that a method raises ends the run."""
 
     def on_begin(self, run_id: str) -> None:
-        """The run is about to begin, or to go on, under this id."""
+        """The run of this id is about to begin or to be resumed."""
 
     def on_commit(self) -> None:
-        """Everything of the run is logged, and it is about to be called FINISHED."""
+        """Everything of the run is logged, and it is about to be marked FINISHED."""
 
     def on_step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
-        """Optimiser step ``step`` of ``steps`` in ``epoch`` (all from 1) is done, or queued on a GPU.
+        """Optimizer step ``step`` of ``steps`` in ``epoch`` (all from 1) is done, or queued on a GPU.
 
-        ``loss`` is None where reading it would make the device wait.
+        ``loss`` is None where reading it would make the host wait for the device.
         """
 
     def on_micro_batch(self, size: int) -> None:
-        """Memory was short: steps compute ``size`` images at a time from here on. Told again after a resume."""
+        """Memory ran out: from now on, steps compute ``size`` images at a time. Repeated after a resume."""
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """An epoch is done, validated and saved. After a resume the last one before it is told again."""
+        """An epoch is trained, validated and saved. After a resume, the last epoch before it is repeated."""
 
     def on_next_epoch(self, epoch: int) -> None:
-        """Epoch ``epoch`` is about to begin, and is not the first. A PrunedRunError gives the run up."""
+        """Epoch ``epoch``, which is not the first, is about to begin. Raise PrunedRunError to prune the run."""
 
     def on_pictures(self, epoch: int, pictures: Sequence[Picture]) -> None:
-        """Reconstructions of a few validation images after an epoch; 0 is before training."""
+        """Reconstructions of a few validation images after an epoch; epoch 0 is before training."""
 
     def on_checkpoint(self, files: Sequence[Path], final: bool) -> None:
-        """Checkpoints were written; ``final`` says that none will follow."""
+        """Checkpoints were written; ``final`` if they are the run's last."""
+
+
+class CallbackList(Callback):
+    """Calls several callbacks in order. If one raises, those after it are not called."""
+
+    def __init__(self, callbacks: Iterable[Callback]) -> None:
+        self.callbacks = tuple(callbacks)
+
+    def on_begin(self, run_id: str) -> None:
+        for callback in self.callbacks:
+            callback.on_begin(run_id)
+
+    def on_commit(self) -> None:
+        for callback in self.callbacks:
+            callback.on_commit()
+
+    def on_step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
+        for callback in self.callbacks:
+            callback.on_step(epoch, step, steps, loss)
+
+    def on_micro_batch(self, size: int) -> None:
+        for callback in self.callbacks:
+            callback.on_micro_batch(size)
+
+    def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        for callback in self.callbacks:
+            callback.on_epoch(epoch, metrics)
+
+    def on_next_epoch(self, epoch: int) -> None:
+        for callback in self.callbacks:
+            callback.on_next_epoch(epoch)
+
+    def on_pictures(self, epoch: int, pictures: Sequence[Picture]) -> None:
+        for callback in self.callbacks:
+            callback.on_pictures(epoch, pictures)
+
+    def on_checkpoint(self, files: Sequence[Path], final: bool) -> None:
+        for callback in self.callbacks:
+            callback.on_checkpoint(files, final)

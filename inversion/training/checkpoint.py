@@ -1,7 +1,7 @@
-"""Checkpoints: written atomically, read without running any code from the file, and checked before a run is resumed.
+"""Checkpoints: written atomically, read without executing code from the file, and checked before a run is resumed.
 
-A checkpoint holds state dicts and plain data. All of it is checked against the model before anything is loaded: a state
-that is loaded in part would train on, with other numbers.
+A checkpoint holds state dicts and plain data. All of it is checked against the model before anything is loaded: a run
+with a partly loaded state would continue with wrong numbers.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _logger = logging.getLogger(__name__)
 
 
 class CheckpointError(InversionError):
-    """A checkpoint that cannot be written or read."""
+    """A checkpoint cannot be written, read or used."""
 
     kind = "checkpoint"
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Writes ``content`` (tensors and plain data) so that the file is either the old one or all of the new one.
+    """Writes ``content`` (tensors and plain data) atomically.
 
     Raises:
         CheckpointError: the folder is read-only or full; an earlier file at ``path`` is intact.
     """
-    serialised = io.BytesIO()  # in memory first: written by torch, a full disk is a RuntimeError that need not say so
+    serialised = io.BytesIO()  # in memory first: for a full disk, torch raises a RuntimeError that may not say so
     torch.save({"format": FORMAT, **content}, serialised)
     temporary = None
     try:
@@ -63,9 +63,11 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def furthest_checkpoint(paths: Sequence[Path], require: Callable[[Path], object] = lambda path: None) -> Path:
-    """The one of several ``last.pt`` that has the most steps behind it; what cannot be read is passed over.
+    """The ``last.pt`` with the most steps among those that can be used.
 
-    So is what ``require`` raises a CheckpointError for.
+    Args:
+        paths: existing files.
+        require: raises a CheckpointError for a checkpoint that cannot be used.
 
     Raises:
         CheckpointError: none can be used.
@@ -81,17 +83,17 @@ def furthest_checkpoint(paths: Sequence[Path], require: Callable[[Path], object]
         else:
             positions[progress.epoch, progress.step] = path
     if not positions:
-        raise CheckpointError(f"no checkpoint to go on from: {problems[-1]}")
+        raise CheckpointError(f"no checkpoint to resume from: {problems[-1]}")
     for problem in problems[1:]:
-        _logger.warning("passed over: %s", problem)
+        _logger.warning("skipped: %s", problem)
     return positions[max(positions)]
 
 
 def load_state(path: Path) -> TrainingState:
-    """Where the run of a ``last.pt`` stands.
+    """The progress in a ``last.pt``.
 
     Raises:
-        CheckpointError: as ``load_checkpoint``, or it does not say.
+        CheckpointError: as ``load_checkpoint``, or the progress is missing or malformed.
     """
     try:
         return state_of(load_checkpoint(path))
@@ -100,7 +102,7 @@ def load_state(path: Path) -> TrainingState:
 
 
 def damaged(path: Path, why: object) -> CheckpointError:
-    """The error of a checkpoint that is well formed and cannot be gone on from."""
+    """The error of a readable checkpoint from which a run cannot be resumed."""
     return CheckpointError(f"the checkpoint {path} is damaged, or was made by another version: {why}")
 
 
@@ -125,7 +127,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _require_whole(path: Path) -> None:
-    """Raises a BadZipFile if a part of a checkpoint is not what was written: PyTorch does not look at checksums."""
+    """Raises a BadZipFile if a checksum in the file is wrong: PyTorch does not verify them."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as file:
             if broken := file.testzip():
@@ -133,7 +135,7 @@ def _require_whole(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Why a file cannot be read. PyTorch's own advice, to trust the file and run its code, is never passed on."""
+    """Why a file cannot be read, without PyTorch's advice to trust the file and execute its code."""
     text = str(error).partition("\n")[0]
     if isinstance(error, OSError):
         return text or type(error).__name__
@@ -146,28 +148,28 @@ def _reason(error: Exception) -> str:
 
 
 GROUP = ("params", "lr", "betas", "eps", "weight_decay")
-"""What Adam cannot make up for in its groups."""
+"""Settings of a parameter group for which Adam has no default when it loads a state."""
 
 LATER = {"validation_seconds", "micro_batch"}
-"""What checkpoints of the first version do not have."""
+"""Fields of the progress that checkpoints of the first version do not have."""
 
 KINDS: Mapping[str, Any] = {"int": int, "float": int | float}
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
-TOLD = ("train/loss", "val/loss", "val/psnr", "images_per_second")
-"""Metrics of the last epoch that are told again."""
+REPORTED = ("train/loss", "val/loss", "val/psnr", "images_per_second")
+"""Metrics of the last epoch that callbacks need when it is reported again."""
 
 
 class MisfitError(Exception):
-    """Something in a checkpoint is missing or of the wrong kind; the message is a part of a sentence."""
+    """A part of a checkpoint is missing or of the wrong type. The message is a clause for ``damaged``."""
 
 
 def state_of(content: Mapping[str, Any]) -> TrainingState:
-    """Where the run of a ``last.pt`` stands.
+    """The progress in the content of a ``last.pt``.
 
     Raises:
-        MisfitError: it does not say.
+        MisfitError: it is missing or malformed.
     """
     values = _dict(content, "progress")
     for field in dataclasses.fields(TrainingState):
@@ -183,7 +185,7 @@ def state_of(content: Mapping[str, Any]) -> TrainingState:
     progress = TrainingState(**values)
     if progress.images < progress.step:
         raise MisfitError(f"progress.images is {progress.images} after {progress.step} steps")
-    for name in TOLD if progress.epoch else ():
+    for name in REPORTED if progress.epoch else ():
         if not isinstance(progress.last_metrics.get(name), float):
             raise MisfitError(f"progress.last_metrics.{name} is {_kind(progress.last_metrics.get(name))}")
     return progress
@@ -191,19 +193,26 @@ def state_of(content: Mapping[str, Any]) -> TrainingState:
 
 def require_fit(content: Mapping[str, Any], model: Mapping[str, Tensor], optimizer: Adam,
                 schedule: ReduceLROnPlateau, steps: int) -> None:
-    """Raises a MisfitError if the content of a ``last.pt`` is not all that these need to go on.
+    """Checks that a run can be resumed from the content of a ``last.pt``.
 
-    ``model`` is its learned state, ``steps`` how many an epoch has.
+    Args:
+        content: the content of the file.
+        model: the learned state of the model.
+        optimizer: the optimizer.
+        schedule: the learning-rate schedule.
+        steps: the number of steps of an epoch.
+
+    Raises:
+        MisfitError: something is missing or does not fit these.
     """
     progress = state_of(content)
     if progress.step > steps:
         raise MisfitError(f"progress.step is {progress.step}, and an epoch has {steps}")
-    begun = progress.epoch > 0 or progress.step > 0
     _require_tensors(_dict(content, "model"), model, "model")
     best = _dict(content, "best_model")
     if best or progress.epoch:
         _require_tensors(best, model, "best_model")
-    _require_optimizer(_dict(content, "optimizer"), optimizer, begun)
+    _require_optimizer(_dict(content, "optimizer"), optimizer, progress.has_begun)
     _require_schedule(_dict(content, "schedule"), schedule)
 
 
@@ -221,21 +230,21 @@ def _require_like(found: object, wanted: Tensor, where: str) -> None:
         raise MisfitError(f"{where} is {_described(found)}, where {_described(wanted)} is needed")
 
 
-def _require_optimizer(found: Mapping[str, Any], optimizer: Adam, begun: bool) -> None:
+def _require_optimizer(found: Mapping[str, Any], optimizer: Adam, has_begun: bool) -> None:
     groups = found.get("param_groups")
     state: dict[Any, Any] = _dict(found, "state", "optimizer.")
     wanted = optimizer.state_dict()["param_groups"]
     if not isinstance(groups, list) or len(groups) != len(wanted):
-        raise MisfitError("optimizer.param_groups are others")
+        raise MisfitError("optimizer.param_groups differ in number")
     for group, own in zip(groups, wanted, strict=True):
         for name in GROUP:
             if not isinstance(group, dict) or type(group.get(name)) is not type(own[name]):
-                raise MisfitError(f"optimizer.param_groups has no {name} of the right kind")
+                raise MisfitError(f"optimizer.param_groups has no {name} of the right type")
         if group["params"] != own["params"]:
-            raise MisfitError("optimizer.param_groups are of other parameters")
+            raise MisfitError("optimizer.param_groups have other parameters")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, parameter in enumerate(parameters):
-        if index in state or begun:
+        if index in state or has_begun:
             _require_moments(state.get(index), parameter, f"optimizer.state.{index}")
     if unknown := state.keys() - set(range(len(parameters))):
         raise MisfitError(f"optimizer.state has an unknown {min(map(str, unknown))}")
@@ -258,7 +267,7 @@ def _require_schedule(found: Mapping[str, Any], schedule: ReduceLROnPlateau) -> 
         if not both_numbers and type(found[name]) is not type(own):
             raise MisfitError(f"schedule.{name} is {_kind(found[name])}")
     for name in found:
-        if hasattr(type(schedule), str(name)):  # it would stand in for a method
+        if hasattr(type(schedule), str(name)):  # it would shadow a method
             raise MisfitError(f"schedule has an unknown {name}")
 
 

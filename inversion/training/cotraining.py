@@ -1,10 +1,11 @@
 """Co-training: several decoders on one encoder pass.
 
-The features and LPIPS's features of the target depend on the batch alone. Runs that share encoder, photographs, seed
-and protocol see the same batches, so what the first of them computes serves the others, to the bit. Each run keeps its
-own optimizer, schedule, early stopping, checkpoints and tracking. A run is a generator that yields before every
-training step; the runs take turns in one thread. With a thread each, OpenMP's threads would outnumber the cores and
-sleep at every barrier: a quarter of the time (docs/log.md).
+The encoder's features and LPIPS's features of the targets depend on the batch alone. Runs with the same encoder,
+images, seed and protocol see the same batches: the first of them computes these features, and the others reuse them,
+with bit-identical results. Each run keeps its own optimizer, schedule, early stopping, checkpoints and tracking.
+
+A run is a generator that yields before every training step, and the runs take turns in one thread. With one thread per
+run, OpenMP's threads would outnumber the cores and wait at every barrier, a quarter of the time (docs/log.md).
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from inversion.training.feature_cache import FeatureCache
 
 T = TypeVar("T")
 Position: TypeAlias = tuple[int, int]
-"""An epoch and a step of it, from 1 and from 0."""
+"""An epoch, counted from 1, and a step in it, counted from 0."""
 
 Steps: TypeAlias = Generator[Position, None, T]
 """A run that yields its position before every training step, and returns its result."""
 
 
 class CoTrainingGroup:
-    """What the runs of a group share: the tensors of the present step, and those of the validation images.
+    """What the runs of a group share: the features of the current step, and those of the validation images.
 
-    A group of one shares nothing and stores nothing of a step.
+    A group of one run stores no features of a step.
     """
 
     def __init__(self, size: int = 1) -> None:
@@ -42,7 +43,12 @@ class CoTrainingGroup:
 
     def get(self, position: Position, key: Hashable, compute: Callable[[], list[Tensor]]
             ) -> tuple[list[Tensor], float]:
-        """The tensors of a step under a key, computed by the first run that asks for them.
+        """The tensors of a step, computed by the first run that needs them.
+
+        Args:
+            position: the step.
+            key: identifies the tensors in the step.
+            compute: computes them.
 
         Returns:
             The tensors, and the seconds that this run has saved by not computing them.
@@ -59,31 +65,31 @@ class CoTrainingGroup:
         return tensors, 0.0
 
     def clear(self) -> None:
-        """Drops the tensors of the present step: memory ran out."""
+        """Frees the tensors of the current step, because memory ran out."""
         self._tensors = {}
 
 
 def run_alone(steps: Steps[T]) -> T:
-    """Runs a generator to its end and returns its result; raises what it raises."""
+    """Runs a generator to its end; returns its result or raises its exception."""
     future, = _take_turns([steps])
     return future.result()
 
 
 def train_together(runs: Sequence[Callable[[CoTrainingGroup], Steps[T]]]) -> list[Future[T]]:
-    """Runs generators in turns until all have ended; one that fails does not stop the others.
+    """Runs generators in turns until all have ended; the failure of one does not stop the others.
 
     Returns:
-        How each ended: its result or its exception.
+        The result or the exception of each.
 
     Raises:
-        KeyboardInterrupt: between two steps, after it was raised in every run that has begun.
+        KeyboardInterrupt: it arrived between two steps; it was raised in every run that had begun.
     """
     group = CoTrainingGroup(len(runs))
     return _take_turns([run(group) for run in runs])
 
 
 def _take_turns(runs: Sequence[Steps[T]]) -> list[Future[T]]:
-    """Whoever is furthest behind goes first, so that all come to the same batch at once."""
+    """The run that is furthest behind is next, so that all use a batch at the same time."""
     futures: list[Future[T]] = [Future() for _ in runs]
     waiting: dict[int, Position] = dict.fromkeys(range(len(runs)), (0, 0))
     try:
@@ -104,13 +110,13 @@ def _take_turns(runs: Sequence[Steps[T]]) -> list[Future[T]]:
 
 
 def _advance(run: Steps[T], future: Future[T]) -> Position | None:
-    """One step of a run; None if it has ended, how is in the future."""
+    """Advances a run by one step; None if it has ended, with the outcome in the future."""
     try:
         return next(run)
     except StopIteration as end:
         future.set_result(end.value)
     except BaseException as error:
-        if inspect.getgeneratorstate(run) != inspect.GEN_CLOSED:  # not the run's own: Ctrl-C arrived beside its step
+        if inspect.getgeneratorstate(run) != inspect.GEN_CLOSED:  # not the run's own: Ctrl-C arrived outside its step
             raise
         future.set_exception(error)
     return None

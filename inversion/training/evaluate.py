@@ -1,4 +1,4 @@
-"""Scores of a model on fixed crops: every image's, and their means."""
+"""Scores of a model on fixed crops: per image, and their means."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BATCH = 8
 
 @dataclass
 class Scores:
-    """One value an image, in the order of the images; ``lpips`` is empty when it is off. Times in seconds."""
+    """Scores of images, one value per image in their order. ``lpips`` is empty if it is off. Times are in seconds."""
 
     psnr: list[float] = field(default_factory=list)
     ssim: list[float] = field(default_factory=list)
@@ -42,12 +42,12 @@ class Scores:
     seconds: float = 0.0
 
     def add(self, other: Scores) -> None:
-        """Appends the scores of further images and adds what they took."""
+        """Appends the scores of more images, and adds their times."""
         for item in fields(self):
             setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
     def counted(self, name: str) -> Array:
-        """One list of scores as it counts in means: PSNR as ``inversion.metrics`` has it."""
+        """One list of scores as it counts in means: PSNR is capped by ``inversion.metrics.counted``."""
         values = getattr(self, name)
         return counted(values) if name == "psnr" else np.asarray(values, np.float64)
 
@@ -60,7 +60,7 @@ class Scores:
         return float(np.std(self.counted(name)))
 
     def require_numbers(self, names: Sequence[str]) -> None:
-        """Raises a NonFiniteError that names the first image whose scores are no numbers: its reconstruction is not."""
+        """Raises a NonFiniteError that names the first image with a score that is not finite."""
         for score in ("psnr", "ssim", "lpips"):
             for name, value in zip(names, self.counted(score), strict=False):
                 if not np.isfinite(value):
@@ -68,11 +68,15 @@ class Scores:
                                          "not finite. Try precision=fp32, or a lower lr.")
 
     def loss(self, loss: ReconstructionLoss) -> float:
-        """The training loss on these images; NaN never hides: a NaN score makes a NaN loss."""
+        """The training loss on these images; NaN if any score is NaN."""
         total = loss.mse_weight * self.mean("loss_mse")
         if self.loss_lpips and loss.lpips_weight:
             total += loss.lpips_weight * self.mean("loss_lpips")
         return total
+
+
+def no_batch_hook(images: Tensor, reconstructions: Tensor) -> None:
+    """Does nothing after a batch."""
 
 
 @torch.no_grad()
@@ -81,15 +85,24 @@ def evaluate(
     crops: Tensor,
     loss: ReconstructionLoss,
     engine: Engine,
-    between: Callable[[], None] = lambda: None,
+    before_batch: Callable[[], None] = lambda: None,
     batch: BatchSize | None = None,
     cache: FeatureCache | None = None,
-    watch: Callable[[Tensor, Tensor], None] = lambda images, reconstructions: None,
+    on_batch: Callable[[Tensor, Tensor], None] = no_batch_hook,
 ) -> Scores:
-    """Scores stored crops ``uint8 (N, S, S, 3)`` in batches; ``between`` is called before each and may raise.
+    """Scores of stored crops ``uint8 (N, S, S, 3)``, computed in batches; the model is in eval mode afterwards.
 
-    ``batch`` remembers the size that fits from one call to the next, and ``cache`` what was encoded; ``watch`` is given
-    the images and reconstructions of each batch. What an attempt that did not fit took is not part of the times.
+    The times do not include attempts that ran out of memory.
+
+    Args:
+        model: the model, on the engine's device.
+        crops: the crops.
+        loss: gives the loss terms and has the LPIPS metric, if that is on.
+        engine: device, precision and protocol.
+        before_batch: called before each batch; what it raises ends the evaluation.
+        batch: keeps the batch size that fits from one call to the next.
+        cache: keeps features of these crops from one call to the next.
+        on_batch: called with the images and reconstructions of each batch.
 
     Raises:
         OutOfMemoryError: not even one image fits.
@@ -100,19 +113,19 @@ def evaluate(
     scores = Scores()
 
     def score(stored: Tensor) -> tuple[Scores, Tensor, Tensor]:
-        between()
+        before_batch()
         return _score(model, stored, loss, engine, cache, first=len(scores.psnr))
 
     for part, images, reconstructions in batch.map(score, crops):
         scores.add(part)
-        watch(images, reconstructions)
+        on_batch(images, reconstructions)
     return scores
 
 
 def _score(model: InversionModel, stored: Tensor, loss: ReconstructionLoss, engine: Engine, cache: FeatureCache,
            first: int) -> tuple[Scores, Tensor, Tensor]:
-    """Scores, images and reconstructions. ``first`` is the place of the first crop: with their number it says which
-    crops these are.
+    """Scores, images and reconstructions. ``first`` is the index of the first crop; with the number of crops, it is the
+    key in the cache.
     """
     scores, crops = Scores(), (first, len(stored))
     start = synchronised_time(engine.device)
@@ -160,9 +173,9 @@ def validation_metrics(scores: Scores, loss: ReconstructionLoss) -> dict[str, fl
 
 
 def final_metrics(scores: Scores) -> dict[str, float]:
-    """The ``test/…`` metrics: mean and standard deviation (ddof 0) over the images, and what scoring them took.
+    """The ``test/…`` metrics: mean and standard deviation (ddof 0) over the images, and the times.
 
-    ``test/exact_images`` says how many counted as exact; it is left out where none did.
+    ``test/exact_images`` is the number of exact reconstructions; it is left out if there are none.
     """
     values: dict[str, float] = {}
     for name in ("psnr", "ssim", "lpips"):
@@ -177,5 +190,5 @@ def final_metrics(scores: Scores) -> dict[str, float]:
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics that are numbers: MLflow stores an infinite one as 1.8e308."""
+    """The metrics that are finite: MLflow stores an infinite one as 1.8e308."""
     return {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -1,4 +1,4 @@
-"""What of fixed crops does not depend on the decoder is computed once, and kept as long as there is room."""
+"""A cache for features of fixed crops, which do not depend on the decoder."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ import torch
 from torch import Tensor
 
 KEPT_BYTES = 384 * 2**20
-"""Features and LPIPS levels of 160 validation images at any of the study's layers, but at vgg16:block1 of most."""
+"""Enough for the features and LPIPS levels of 160 validation images at any of the study's layers but vgg16:block1."""
 
 SHARE = 20
-"""Of the memory that is free when the first is kept, no more than one part in so many: training needs the rest."""
+"""The cache takes at most 1/20 of the memory that is free when it is first used: training needs the rest."""
 
 
 class FeatureCache:
-    """Tensors by a key; what has no room is made anew each time, which gives the same to the bit.
+    """Tensors by key; those for which there is no room are computed each time, with bit-identical results.
 
-    Without ``room`` (bytes) it is ``KEPT_BYTES``, or less where memory is short.
+    Args:
+        room: bytes; by default ``KEPT_BYTES``, or less if memory is short.
     """
 
     def __init__(self, room: int | None = None) -> None:
         self.room = room
         self._tensors: dict[Hashable, list[Tensor]] = {}
 
-    def get(self, key: Hashable, make: Callable[[], list[Tensor]]) -> list[Tensor]:
-        """What ``make()`` gives, made only if it is not kept; the key says all that it depends on."""
+    def get(self, key: Hashable, compute: Callable[[], list[Tensor]]) -> list[Tensor]:
+        """The tensors of a key, computed if they are not in the cache; the key must cover everything they depend on."""
         found = self._tensors.get(key)
         if found is None:
-            found = make()
+            found = compute()
             if self.room is None:
                 self.room = min(KEPT_BYTES, free_bytes(found[0].device) // SHARE)
             size = sum(tensor.numel() * tensor.element_size() for tensor in found)
@@ -40,7 +41,7 @@ class FeatureCache:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of a device that nobody uses."""
+    """Free memory of a device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     available: int = psutil.virtual_memory().available

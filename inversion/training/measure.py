@@ -1,4 +1,4 @@
-"""What a model costs: peak memory, arithmetic, time."""
+"""Measuring what a model costs: peak memory, operations, time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from inversion.training.memory import give_back_freed_memory
+from inversion.training.memory import release_freed_memory
 
 MEGABYTE = 1024**2
 
@@ -20,27 +20,28 @@ MEGABYTE = 1024**2
 class PeakMemory:
     """Peak memory since its creation, in MiB: of CUDA's allocator, or of the process's resident set on a CPU.
 
-    Linux counts the resident peak for the life of a process; writing 5 to ``clear_refs`` restarts it (proc(5)).
-    Where that is not possible, the figure is the present resident set, which is a lower bound.
+    Linux keeps the resident peak for the life of a process; writing 5 to ``clear_refs`` resets it (proc(5)). Where
+    that is not possible, the current resident set is returned, which is a lower bound.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.counter_restarted = False
+        self.was_reset = False
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return
-        give_back_freed_memory()
+        release_freed_memory()
         try:
             Path("/proc/self/clear_refs").write_text("5")
-            self.counter_restarted = True
+            self.was_reset = True
         except OSError:
-            self.counter_restarted = False
+            self.was_reset = False
 
     def read_mb(self) -> float:
+        """The peak so far, in MiB."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / MEGABYTE
-        if self.counter_restarted:
+        if self.was_reset:
             for line in Path("/proc/self/status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) / 1024
@@ -49,7 +50,7 @@ class PeakMemory:
 
 
 def gflops_per_image(model: nn.Module, image: Tensor) -> float:
-    """10⁹ floating-point operations (a multiply-add is two) of one image ``(1, 3, S, S)`` through the whole model."""
+    """10⁹ floating-point operations of the whole model for one image ``(1, 3, S, S)``; a multiply-add counts as two."""
     with torch.no_grad(), flop_counter() as counter:
         model(image)
     total: int = counter.get_total_flops()
@@ -57,7 +58,7 @@ def gflops_per_image(model: nn.Module, image: Tensor) -> float:
 
 
 def flop_counter() -> FlopCounterMode:
-    """PyTorch's counter, which knows the attention kernels of CUDA only, and would take the CPU's for free."""
+    """PyTorch's counter, extended by the attention kernels of the CPU, which it does not count."""
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
     return FlopCounterMode(display=False, custom_mapping={

@@ -1,4 +1,4 @@
-"""Memory: what does not fit is computed again with fewer images at a time; what was freed stays with the process."""
+"""Memory: retrying with fewer images when memory runs out, and keeping freed memory in the process."""
 
 from __future__ import annotations
 
@@ -17,40 +17,45 @@ from inversion.errors import OutOfMemoryError
 
 Result = TypeVar("Result")
 
-SAID_OTHERWISE = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+OTHER_MESSAGES = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
                   "DefaultCPUAllocator: can't allocate memory")
+"""Messages of out-of-memory errors that have no class of their own: of cuBLAS, cuDNN and the CPU's allocator."""
 
 _logger = logging.getLogger(__name__)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory ran out: libraries below PyTorch's allocator, and the CPU's, say so only in words."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in SAID_OTHERWISE)
+    """Whether an error means that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OTHER_MESSAGES)
 
 
 def split_evenly(images: Tensor, size: int) -> Sequence[Tensor]:
-    """The fewest parts of at most ``size`` images each, as even as can be: 5 images by 4 are 3 and 2, not 4 and 1."""
+    """The fewest parts of at most ``size`` images, of nearly equal sizes: 5 images by 4 are 3 and 2, not 4 and 1."""
     return images.tensor_split(math.ceil(len(images) / size))
 
 
-def warn_of_smaller_batches(size: int, smaller: int) -> None:
-    """Says that ``smaller`` instead of ``size`` images are computed at a time, where that only takes longer."""
-    _logger.warning("out of memory: %d images at a time do not fit, even without gradients. %d at a time are tried, "
-                    "which gives the same results but for rounding.", size, smaller)
+def warn_about_smaller_batches(size: int, smaller: int) -> None:
+    """Logs that ``smaller`` instead of ``size`` images are computed at a time, where this does not change results."""
+    _logger.warning("out of memory: %d images at a time do not fit, even without gradients. Retrying with %d at a "
+                    "time, which gives the same results except for rounding.", size, smaller)
 
 
 def until_it_fits(
     compute: Callable[[int], Result],
     size: int,
     subject: str,
-    on_halved: Callable[[int, int], None] = warn_of_smaller_batches,
+    on_halved: Callable[[int, int], None] = warn_about_smaller_batches,
 ) -> Result:
-    """What ``compute`` returns for ``size`` images at a time, or for half as many, rounded up, until they fit.
+    """Calls ``compute`` with a number of images, and again with half as many (rounded up) until they fit into memory.
 
-    ``on_halved`` is told the size that did not fit and the one that is tried next, before it is.
+    Args:
+        compute: the computation; its argument is how many images to compute at a time.
+        size: the first number of images.
+        subject: what the images are, for the error message.
+        on_halved: called before each retry, with the size that did not fit and the next one.
 
     Raises:
-        OutOfMemoryError: not even one image fits; ``subject`` says in the message what an image is here.
+        OutOfMemoryError: not even one image fits.
     """
     while True:
         try:
@@ -59,9 +64,9 @@ def until_it_fits(
             if not is_out_of_memory(error):
                 raise
             reason = str(error).partition("\n")[0].rstrip(".")
-        # Only here, after the except block, is the traceback gone, which holds the failed attempt's activations.
-        gc.collect()  # activations that are part of a cycle too
-        torch.cuda.empty_cache()  # does nothing where CUDA is not in use
+        # Not in the except block: there, the traceback still holds the activations of the failed attempt.
+        gc.collect()  # frees activations in reference cycles
+        torch.cuda.empty_cache()  # does nothing if CUDA is not in use
         if size == 1:
             raise OutOfMemoryError(
                 f"out of memory: not even one image fits at {subject}: {reason}. Try a smaller image_size, another "
@@ -73,9 +78,11 @@ def until_it_fits(
 
 
 class BatchSize:
-    """How many images are computed at a time where their number changes no result: halved for good if they don't fit.
+    """How many images to compute at a time where this does not change results; halved permanently if they do not fit.
 
-    ``subject`` says in an error's message what an image is here.
+    Args:
+        size: the first number of images.
+        subject: what the images are, for the error message.
     """
 
     def __init__(self, size: int, subject: str) -> None:
@@ -83,7 +90,7 @@ class BatchSize:
         self.subject = subject
 
     def map(self, compute: Callable[[Tensor], Result], images: Tensor) -> Iterator[Result]:
-        """What ``compute`` returns for one batch of ``images`` after the other, in their order.
+        """The results of ``compute`` for consecutive batches of ``images``.
 
         Raises:
             OutOfMemoryError: not even one image fits.
@@ -97,7 +104,7 @@ class BatchSize:
         return until_it_fits(lambda count: compute(images[:count]), size, self.subject, self._halve)
 
     def _halve(self, size: int, smaller: int) -> None:
-        warn_of_smaller_batches(size, smaller)
+        warn_about_smaller_batches(size, smaller)
         self.size = smaller
 
 
@@ -108,28 +115,28 @@ NEVER = -1
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Tells glibc to keep freed blocks for reuse; False where the C library is another one.
+    """Configures glibc to keep freed blocks for reuse; returns False if the C library is another one.
 
-    It gives large blocks back to the system as soon as they are free, and the next step's activations, which need
-    just as much, are faulted in again page by page: 10,000 faults a step, a fifth of the time (docs/log.md). One
-    arena, because blocks of more than 32 MiB are never kept in those that threads get of their own; where there are
-    threads already, only MALLOC_ARENA_MAX=1 in the environment is in time.
+    By default glibc returns large blocks to the system as soon as they are freed. The activations of the next step,
+    which need as much, then cause 10,000 page faults per step, a fifth of the time (docs/log.md). One arena is used,
+    because arenas of threads never keep blocks of more than 32 MiB; if there are threads already, only
+    MALLOC_ARENA_MAX=1 in the environment has an effect.
 
-    The process then stays as large as it ever was, as CUDA's allocator does. Called once, before the first model.
+    As with CUDA's allocator, the process never shrinks. Call it before the first model is built.
     """
     mallopt = _from_libc("mallopt")
     settings = {M_ARENA_MAX: 1, M_MMAP_MAX: 0, M_TRIM_THRESHOLD: NEVER}
     return mallopt is not None and all(mallopt(name, value) == 1 for name, value in settings.items())
 
 
-def give_back_freed_memory() -> None:
-    """Returns to the system what is free now, so that a peak measured from here on is not that of an earlier run."""
+def release_freed_memory() -> None:
+    """Returns freed memory to the system, so that a peak measured from now on is not that of an earlier run."""
     if (trim := _from_libc("malloc_trim")) is not None:
         trim(0)
 
 
 def _from_libc(name: str) -> Any:
-    """A function of glibc; None on macOS and musl, which do not have it, and on Windows."""
+    """A function of glibc; None if the C library does not have it, as on macOS, Windows and with musl."""
     try:
         return getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):

@@ -1,22 +1,22 @@
-"""Inversion by optimisation: an image whose features are those of another one, found by gradient descent on its pixels.
+"""Inversion by optimisation: an image with given features, found by gradient descent on its pixels.
 
 Mahendran and Vedaldi, "Understanding Deep Image Representations by Inverting Them", CVPR 2015
 (https://arxiv.org/abs/1412.0035). Nothing is trained. For each image x0 by itself this minimises over x in [0, 1]
 
     mean over the encoders of ‖φ(x) − φ(x0)‖² / ‖φ(x0)‖²  +  w · TV(x)
 
-What it finds is ONE lower bound on what the features allow: it shows that so much of an image can be had from them, and
-never that more cannot.
+The result is ONE lower bound on what the features allow: it shows that this much of an image can be recovered, never
+that more cannot.
 
-- x stays in [0, 1] by projection: it is clamped after every step, in place of the paper's penalty on the range. A
-  sigmoid never reaches black and white and flattens the slope there: it got less far in as many steps
+- x stays in [0, 1] by projection: it is clamped after every step, instead of the paper's penalty on the range. A
+  sigmoid never reaches black or white, and its gradient vanishes there: it achieved less in as many steps
   (docs/optimize.md).
-- The paper uses gradient descent with momentum; Adam with a cosine decay of its rate to 0 needs no tuning for features
-  of other scales. Adam works on each pixel by itself and losses of images are added, so that no image knows its
-  neighbours in a batch.
-- The paper keeps w. Here it decays from tv_weight to 0, with the square of the rate's cosine: smoothness chooses among
-  the images while the features leave a choice, and takes nothing from what they do say in the end. One weight then
-  serves a layer that keeps nearly everything and one that is badly conditioned (docs/optimize.md).
+- The paper uses gradient descent with momentum. Adam with a cosine decay of the learning rate to 0 needs no tuning for
+  features of other scales. Adam works per pixel and the losses of the images are added, so an image does not depend on
+  the others in its batch.
+- The paper keeps w constant. Here it decays from tv_weight to 0 with the square of the learning rate's cosine:
+  smoothness selects among images with nearly the same features, and does not affect the end of the descent. So one
+  weight works for layers that keep nearly everything and for badly conditioned ones (docs/optimize.md).
 """
 
 from __future__ import annotations
@@ -33,20 +33,22 @@ from inversion.errors import NonFiniteError
 from inversion.seeds import generator
 
 CURVE_POINTS = 50
-"""The objective is noted at so many steps at most, evenly spread, and at the last."""
+"""Maximum number of evenly spaced steps at which the objective is recorded, besides the last one."""
+
 START_SPREAD = 0.1
-"""Standard deviation of the noise around grey that the descent begins with."""
+"""Standard deviation of the initial noise around grey."""
+
 SMALLEST_NORM = 1e-12
 
 
 class Differentiable(Protocol):
-    """Images ``(B, 3, S, S)`` in [0, 1] to features, with a gradient: what ``encoders.build.Encoder`` has."""
+    """Images ``(B, 3, S, S)`` in [0, 1] to features, with gradients: a protocol of ``encoders.build.Encoder``."""
 
     def differentiable(self, images: Tensor) -> Tensor: ...
 
 
 class Settings(NamedTuple):
-    """Steps of the descent, and Adam's rate and the weight of total variation at its beginning."""
+    """Number of steps, and the initial values of the learning rate and of the weight of total variation."""
 
     steps: int
     lr: float
@@ -55,7 +57,7 @@ class Settings(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """The objective at one step, with the weight of that step, and its first term; each a mean over the images."""
+    """The objective at one step, with that step's weight, and its first term; both are means over the images."""
 
     step: int
     loss: float
@@ -64,7 +66,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Inverted:
-    """Images ``(B, 3, S, S)`` in [0, 1] that were found, and the way there."""
+    """The images found, ``(B, 3, S, S)`` in [0, 1], and the curve of the objective."""
 
     images: Tensor
     curve: list[Point]
@@ -72,9 +74,14 @@ class Inverted:
 
 def invert(encoders: Sequence[Differentiable], images: Tensor, start: Tensor, settings: Settings,
            on_step: Callable[[int], None] = lambda step: None) -> Inverted:
-    """Images that have the features of ``images`` ``(B, 3, S, S)``, searched for from ``start`` of the same shape.
+    """Searches for images with the features of given images.
 
-    ``on_step`` is told each step that is done, from 1, and may raise.
+    Args:
+        encoders: the frozen encoders.
+        images: the images to invert, ``(B, 3, S, S)`` in [0, 1].
+        start: the initial images, of the same shape.
+        settings: the settings of the descent.
+        on_step: called after each step with its number, from 1; what it raises ends the search.
 
     Raises:
         NonFiniteError: the objective or its gradient became infinite or NaN.
@@ -83,13 +90,13 @@ def invert(encoders: Sequence[Differentiable], images: Tensor, start: Tensor, se
         target_features = [encoder.differentiable(images).float() for encoder in encoders]
     found = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([found], lr=settings.lr)
-    noted, curve = steps_to_note(settings.steps), []
+    recorded, curve = steps_to_record(settings.steps), []
     for step in range(settings.steps):
         decay = (1 + math.cos(math.pi * step / settings.steps)) / 2
         optimizer.param_groups[0]["lr"] = settings.lr * decay
         losses, errors = objective(encoders, found, target_features, settings.tv_weight * decay**2)
         found.grad, = torch.autograd.grad(losses.sum(), found)
-        if step in noted:
+        if step in recorded:
             curve.append(_point(step, losses, errors, found.grad))
         optimizer.step()
         with torch.no_grad():
@@ -104,15 +111,15 @@ def invert(encoders: Sequence[Differentiable], images: Tensor, start: Tensor, se
 
 def objective(encoders: Sequence[Differentiable], images: Tensor, target_features: Sequence[Tensor],
               tv_weight: float) -> tuple[Tensor, Tensor]:
-    """What the descent minimises for each image, ``(B,)``, and its first term, the feature error, ``(B,)``."""
+    """The objective of each image, ``(B,)``, and its first term, the feature error, ``(B,)``."""
     errors = feature_errors(encoders, images, target_features)
     return errors + tv_weight * total_variation(images), errors
 
 
 def feature_errors(encoders: Sequence[Differentiable], images: Tensor, target_features: Sequence[Tensor]) -> Tensor:
-    """``‖φ(x) − φ0‖² / ‖φ0‖²`` of each image, ``(B,)``: 0 where the features are equal, 1 for features of zeros.
+    """``‖φ(x) − φ0‖² / ‖φ0‖²`` of each image, ``(B,)``: 0 for equal features, 1 for features that are 0.
 
-    Several encoders count alike, whatever the size and scale of their features: the mean of their errors.
+    For several encoders, the mean of their errors: each counts the same, whatever the size and scale of its features.
     """
     errors = []
     for encoder, target in zip(encoders, target_features, strict=True):
@@ -123,9 +130,9 @@ def feature_errors(encoders: Sequence[Differentiable], images: Tensor, target_fe
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Squared differences of neighbouring pixels, down and across, a pixel and channel: ``(B, C, H, W)`` to ``(B,)``.
+    """Mean squared difference of neighbouring pixels, vertically plus horizontally: ``(B, C, H, W)`` to ``(B,)``.
 
-    The paper's R_V^β with β = 2, divided by C·H·W, so that its weight means the same at every image size.
+    The paper's R_V^β with β = 2, divided by C·H·W, so that its weight has the same effect at every image size.
     """
     across = images.diff(dim=3).square().flatten(1).sum(1)
     down = images.diff(dim=2).square().flatten(1).sum(1)
@@ -133,27 +140,27 @@ def total_variation(images: Tensor) -> Tensor:
 
 
 def starting_noise(indices: Sequence[int], size: int, seed: int) -> Tensor:
-    """Grey with noise in [0, 1], ``(B, 3, S, S)``: each image's own, from the seed and its index in the data set."""
+    """Initial images ``(B, 3, S, S)`` in [0, 1]: grey with noise, from the seed and each image's index in the data."""
     noise = [torch.randn(3, size, size, generator=generator(seed, "optimize", index)) for index in indices]
     return (0.5 + START_SPREAD * torch.stack(noise)).clamp(0, 1)
 
 
-def steps_to_note(steps: int) -> frozenset[int]:
-    """The steps before the last at which the objective is noted: 0 and others, evenly spread."""
+def steps_to_record(steps: int) -> frozenset[int]:
+    """The steps at which the objective is recorded: 0 and others, evenly spaced; the last one is recorded besides."""
     return frozenset(range(0, steps, math.ceil(steps / CURVE_POINTS)))
 
 
 def mean_curve(parts: Sequence[tuple[int, list[Point]]]) -> Iterator[Point]:
-    """The curve over all images, from those of batches, each with its number of images."""
+    """The mean curve over all images, from the number of images and the curve of each batch."""
     total = sum(count for count, _ in parts)
     for points in zip(*(curve for _, curve in parts), strict=True):
-        weighed = [(count / total, point) for (count, _), point in zip(parts, points, strict=True)]
-        yield Point(points[0].step, sum(share * point.loss for share, point in weighed),
-                    sum(share * point.feature_error for share, point in weighed))
+        weighted = [(count / total, point) for (count, _), point in zip(parts, points, strict=True)]
+        yield Point(points[0].step, sum(share * point.loss for share, point in weighted),
+                    sum(share * point.feature_error for share, point in weighted))
 
 
 def _point(step: int, losses: Tensor, errors: Tensor, also_finite: Tensor) -> Point:
-    """Looked at only where it is noted: reading a value waits for the device."""
+    """A point of the curve. Only recorded steps are checked, because reading a value waits for the device."""
     if not bool(losses.isfinite().all() and also_finite.isfinite().all()):
         raise NonFiniteError(f"the objective or its gradient is not finite at step {step} of the optimisation: try a "
                              "smaller lr, or precision=fp32")

@@ -1,4 +1,4 @@
-"""Where a run stands, as plain data that a checkpoint holds; early stopping and the choice of the best epoch."""
+"""The progress of a run as plain data for its checkpoints, early stopping, and the choice of the best epoch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclasses.dataclass
 class TrainingState:
-    """Epochs count from 1. ``epoch`` is the last finished one; ``step`` and the sums belong to the next."""
+    """Progress of a run: ``epoch`` is the last finished one (from 1), ``step`` and the sums belong to the next."""
 
     epoch: int = 0
     step: int = 0
@@ -26,10 +26,15 @@ class TrainingState:
     best_psnr: float = math.nan
     last_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     micro_batch: int = 0
-    """images that a step computes at a time, accumulating their gradients; 0: its whole batch"""
+    """images that a step computes at a time, accumulating gradients; 0: the whole batch"""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any step is done."""
+        return self.epoch > 0 or self.step > 0
 
     def finish_epoch(self, val_loss: float, val_psnr: float) -> bool:
-        """Closes the epoch; True if it has the lowest validation loss so far."""
+        """Finishes the epoch; returns whether its validation loss is the lowest so far."""
         self.epoch += 1
         self.step = self.images = 0
         self.loss_sum = self.mse_sum = self.lpips_sum = self.seconds_in_epoch = 0.0
@@ -39,7 +44,7 @@ class TrainingState:
         return better
 
     def is_done(self, epochs: int, patience: int) -> bool:
-        """Whether all epochs are done, or none of the last ``patience`` was better than the best."""
+        """Whether all epochs are done, or the best one is ``patience`` epochs ago."""
         return self.epoch >= epochs or self.epoch - self.best_epoch >= patience
 
     def to_dict(self) -> dict[str, Any]:

@@ -20,9 +20,17 @@ from inversion.training.memory import split_evenly
 
 
 class BatchGradients:
-    """Computes a batch's loss and puts its gradients into the model's trained parameters.
+    """Computes a batch's loss and the gradients of the model's trained parameters.
 
-    ``statistics`` are BatchNorm's buffers, which the forward pass of a training step changes.
+    Args:
+        model: the model, in train mode when gradients are computed.
+        loss: the training loss.
+        engine: device, precision and protocol.
+        optimizer: its gradients are cleared first.
+        group: the runs with which features are shared.
+
+    Attributes:
+        statistics: BatchNorm's buffers, which the forward pass of a training step updates.
     """
 
     def __init__(self, model: InversionModel, loss: ReconstructionLoss, engine: Engine,
@@ -37,13 +45,17 @@ class BatchGradients:
         self.statistics = [buffer for name, buffer in model.named_buffers() if name in learned]
 
     def of(self, images: Tensor, size: int, before: Sequence[Tensor], position: Position) -> LossTerms:
-        """Loss terms of images ``(B, 3, S, S)``, computed with at most ``size`` of them at a time.
+        """Loss terms of images ``(B, 3, S, S)``; accumulates their gradients.
 
-        When memory runs out, there are no gradients, and the statistics are those from ``before`` this step.
+        Args:
+            images: the batch.
+            size: the micro-batch: how many images to compute at a time.
+            before: BatchNorm's statistics from before this step, which are restored if memory runs out.
+            position: epoch and step, which identify the batch in the group.
 
         Raises:
-            RuntimeError: memory ran out, or what PyTorch has to say.
-            InversionError: a single image with a 1×1 map is left to BatchNorm.
+            RuntimeError: memory ran out, or another error of PyTorch; the gradients are cleared.
+            InversionError: a batch of one image has a 1×1 feature map, on which BatchNorm cannot train.
         """
         self.optimizer.zero_grad(set_to_none=True)
         parts = split_evenly(images, size)
@@ -51,31 +63,31 @@ class BatchGradients:
         try:
             terms = [self.backward(part, share, (*position, size, place))
                      for place, (part, share) in enumerate(zip(parts, shares, strict=True))]
-        except RuntimeError:  # most likely out of memory; the caller knows
+        except RuntimeError:  # most likely out of memory: the caller examines it
             self.optimizer.zero_grad(set_to_none=True)
-            self.put_back(before)
+            self.restore(before)
             self.group.clear()
             raise
         return _weighted_mean(terms, shares)
 
-    def put_back(self, before: Sequence[Tensor]) -> None:
-        """Makes the statistics what they were."""
+    def restore(self, before: Sequence[Tensor]) -> None:
+        """Restores the statistics."""
         for buffer, good in zip(self.statistics, before, strict=True):
             buffer.copy_(good)
 
     def backward(self, images: Tensor, share: float, which: tuple[int, ...]) -> LossTerms:
-        """Adds the gradients of these images' mean loss, times their share of the batch.
+        """Adds the gradients of these images' mean loss, weighted with their share of the batch.
 
-        ``which`` identifies the images (epoch, step, size and place of the part): the group shares by it what does not
-        depend on the decoder.
+        ``which`` identifies the images by epoch, step, micro-batch and part; runs of a group share under it what does
+        not depend on the decoder.
         """
         targets, lpips = make_targets(images, self.engine.protocol), self.loss.used_lpips
         with self.engine.autocast():
             features = self._shared("features", which, lambda: self.model.encode(images))
             target_features = (self._shared("target features", which, lambda: lpips.target_features(targets.loss))
                                if lpips else None)
-            made = self._reconstruct(images, features, position=which)
-            terms: LossTerms = self.loss(made, targets.loss, target_features)
+            reconstructions = self._reconstruct(images, features, position=which)
+            terms: LossTerms = self.loss(reconstructions, targets.loss, target_features)
         terms.total.backward(torch.full_like(terms.total, share))
         perceptual = None if terms.lpips is None else terms.lpips.detach()
         return LossTerms(terms.total.detach(), terms.mse.detach(), perceptual)
@@ -87,27 +99,31 @@ class BatchGradients:
         return tensors
 
     def take_saved_seconds(self) -> float:
-        """Seconds that sharing has saved since the last call: what the run would have taken longer alone."""
+        """Seconds that sharing has saved since the last call; a run that trains alone takes that much longer."""
         seconds, self.saved_seconds = self.saved_seconds, 0.0
         return seconds
 
     def _reconstruct(self, images: Tensor, features: Sequence[Tensor], position: tuple[int, ...]) -> Tensor:
-        """The model's output; what BatchNorm cannot train on is told in the run's own terms."""
+        """The model's output.
+
+        Raises:
+            InversionError: BatchNorm cannot train on the batch; PyTorch's own message does not name the parameters.
+        """
         try:
             reconstructions: Tensor = self.model(images, features)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise InversionError(
-                f"step {position[1] + 1} of epoch {position[0] + 1}: BatchNorm needs more than one value a channel, "
-                "and this is a single image with a 1×1 map. Try a larger image_size, an earlier layer, another "
-                "decoder, or a batch_size that leaves no single image over."
+                f"step {position[1] + 1} of epoch {position[0] + 1}: BatchNorm needs more than one value per channel, "
+                "and this batch is a single image with a 1×1 feature map. Try a larger image_size, an earlier layer, "
+                "another decoder, or a batch_size whose last batch has more than one image."
             ) from error
         return reconstructions
 
 
 def _weighted_mean(terms: Sequence[LossTerms], shares: Sequence[float]) -> LossTerms:
-    """The terms of a batch out of those of its parts, whose ``shares`` of its images add up to 1."""
+    """The loss terms of a batch from those of its parts; ``shares`` are the parts' shares of the images."""
     if len(terms) == 1:
         return terms[0]
 
@@ -121,18 +137,24 @@ def _weighted_mean(terms: Sequence[LossTerms], shares: Sequence[float]) -> LossT
 
 @dataclass(frozen=True)
 class Fault:
-    """The first step whose numbers were not finite, counted from 1, and what of it was not."""
+    """The first step that was not finite, counted from 1, and which of its values was not."""
 
     step: int
     what: str
 
 
 class FiniteCheck:
-    """Keeps a step with a loss or gradient that is not finite, and every step after it, from changing anything.
+    """Prevents a step whose loss or gradient is not finite, and all later steps, from changing the state.
 
-    The optimizer, which has to be a fused one, leaves weights and its own state alone where ``found_inf`` says so, as
-    with a gradient scaler; BatchNorm's statistics are put back. So the state is that of the last good step, whenever
-    the host comes to read what happened.
+    The optimizer must be a fused one: it skips the update if ``found_inf`` is set, as for a gradient scaler.
+    BatchNorm's statistics are restored. So whenever the host reads the result, the state is that of the last finite
+    step.
+
+    Args:
+        optimizer: the fused optimizer of the run.
+        parameters: the trained parameters by name.
+        statistics: BatchNorm's buffers.
+        device: the device of the run.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter],
@@ -143,14 +165,19 @@ class FiniteCheck:
         self._fault = torch.zeros(4, dtype=torch.float64, device=device)
 
     @property
-    def broken(self) -> Tensor:
-        """Whether there was such a step: a tensor on the device."""
+    def failed(self) -> Tensor:
+        """Whether a step was not finite: a tensor on the device."""
         return self._fault[0] > 0
 
-    def look(self, step: int, terms: LossTerms, before: Sequence[Tensor]) -> None:
-        """After the backward pass of a step; ``before`` are BatchNorm's statistics from before its forward pass.
+    def check(self, step: int, terms: LossTerms, before: Sequence[Tensor]) -> None:
+        """Checks a step after its backward pass, without waiting for the device.
 
-        Looks at the gradients too: a finite loss can have a NaN gradient, and one step with it ruins the run.
+        The gradients are checked too: a finite loss can have a NaN gradient, and one step with it ruins the run.
+
+        Args:
+            step: the step, counted from 1.
+            terms: its loss terms.
+            before: BatchNorm's statistics from before its forward pass.
         """
         gradients = [parameter.grad for parameter in self._parameters.values() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -158,16 +185,16 @@ class FiniteCheck:
         values = torch.stack([terms.total, terms.mse, perceptual, norm.to(terms.mse.dtype)]).isfinite().logical_not()
         found = torch.stack([(values[0] | values[3]).double(), torch.full_like(self._fault[0], step),
                              values[1].double(), values[2].double()])
-        self._fault = torch.where(self.broken, self._fault, found)
-        broken = self.broken
+        self._fault = torch.where(self.failed, self._fault, found)
+        failed = self.failed
         for buffer, good in zip(self._statistics, before, strict=True):
-            buffer.copy_(torch.where(broken, good, buffer))
-        self._optimizer.found_inf = broken.float()  # type: ignore[attr-defined]
+            buffer.copy_(torch.where(failed, good, buffer))
+        self._optimizer.found_inf = failed.float()  # type: ignore[attr-defined]
 
     def read(self) -> Fault | None:
-        """What happened, or None; waits for the device. The gradients named are those of the last step."""
-        broken, step, mse, lpips = self._fault.tolist()
-        if not broken:
+        """The fault, or None; waits for the device. A gradient that it names is one of the latest step."""
+        failed, step, mse, lpips = self._fault.tolist()
+        if not failed:
             return None
         what = [name for name, bad in (("mse", mse), ("lpips", lpips)) if bad]
         what = what or [f"gradient of {name}" for name, parameter in self._parameters.items()

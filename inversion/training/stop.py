@@ -18,10 +18,11 @@ POLL_SECONDS = 1.0
 
 
 class StopRequest:
-    """Set once, by whatever asks first; training looks at it before every step and stops at a safe point.
+    """A request to stop. Training checks it before every step, saves a checkpoint and ends.
 
-    A request with a ``parent`` is also set when that is: a worker's request stops the run it is at, while one that is
-    made for a run does not stop the worker.
+    Args:
+        parent: a request that sets this one too. A worker's request stops its runs, while the request of one run does
+            not stop the worker.
     """
 
     def __init__(self, parent: StopRequest | None = None) -> None:
@@ -31,47 +32,47 @@ class StopRequest:
 
     @property
     def reason(self) -> str | None:
-        """Why, or None as long as nobody has asked."""
+        """Why a stop was requested; None if it was not."""
         return self._reason or (self._parent.reason if self._parent else None)
 
     @property
     def error(self) -> type[InversionError]:
-        """What the run that stops is ended with."""
+        """The class of the exception that ends the run."""
         return self._error if self._reason or not self._parent else self._parent.error
 
     def set(self, reason: str, error: type[InversionError] = InterruptedRunError) -> None:
-        """Asks to stop; a later request does not replace the first."""
+        """Requests a stop; only the first call has an effect."""
         if self._reason is None:
             self._error = error
             self._reason = reason
 
     def raise_before_training(self) -> None:
-        """Ends the work on a run that has not begun to train, if somebody asked to stop.
+        """Ends a run that has not started training, if a stop was requested.
 
         Raises:
-            InterruptedRunError: it was asked for; or another error that was set with the request.
+            InterruptedRunError: a stop was requested; or the error that was set with the request.
         """
         if self.reason is not None:
             raise self.error(f"stopped before training: {self.reason}")
 
     def raise_in_wait(self, what: str) -> None:
-        """Ends a wait for something that is away, if somebody asked to stop; ``what`` says what does not answer.
+        """Ends a wait, if a stop was requested; ``what`` completes the message "REASON, while …".
 
         Raises:
-            InterruptedRunError: it was asked for; or another error that was set with the request.
+            InterruptedRunError: a stop was requested; or the error that was set with the request.
         """
         if self.reason is not None:
             raise self.error(f"{self.reason}, while {what}")
 
     def wait(self, seconds: float) -> None:
-        """Sleeps, but not on when somebody asks to stop. An event would do, were it safe to set in a signal handler."""
+        """Sleeps until a stop is requested. Not a ``threading.Event``: a signal handler cannot safely set one."""
         deadline = time.monotonic() + seconds
         while self.reason is None and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, 0.1))
 
 
 def interruptible(report: Progress, stop: StopRequest) -> Progress:
-    """The same report, which ends the work when somebody asked to stop."""
+    """The same progress report, which raises the request's error once a stop is requested."""
 
     def report_or_stop(what: str, done: int, total: int) -> None:
         stop.raise_before_training()
@@ -82,14 +83,14 @@ def interruptible(report: Progress, stop: StopRequest) -> Progress:
 
 @contextmanager
 def stop_on_signals(launcher: psutil.Process | None = None, name: str = "the process") -> Iterator[StopRequest]:
-    """A request that SIGINT, SIGTERM and the end of the ``launcher`` set, while the block runs.
+    """A request that is set by SIGINT, by SIGTERM and by the end of the ``launcher`` while the block runs.
 
-    A second Ctrl-C does not wait for the safe point. Outside the main thread only the launcher is watched: Python
-    allows signal handlers nowhere else.
+    A second Ctrl-C raises KeyboardInterrupt at once. Outside the main thread only the launcher is watched, because
+    Python allows signal handlers only there.
 
     Args:
-        launcher: The process that started this one, if its end is to stop this one too.
-        name: What the launcher is called in the reason of the request.
+        launcher: the process that started this one, if this one is to stop when it ends.
+        name: the launcher's name in the reason of the request.
     """
     request = StopRequest()
 
@@ -123,5 +124,5 @@ def _watch(name: str, launcher: psutil.Process, request: StopRequest, finished: 
 def _is_alive(process: psutil.Process) -> bool:
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:  # it ended between the two questions
+    except psutil.NoSuchProcess:  # it ended between the two calls
         return False

@@ -111,7 +111,7 @@ def test_a_signal_ends_the_run_as_killed_with_its_checkpoint_uploaded(
         number: signal.Signals, train: Command, all_runs: Runs, loss: Broken) -> None:
     loss.at(3, sending(number))
     text = failed(train(epochs=3, batch_size=2), all_runs, 130, "KILLED", "interrupted")
-    assert text == f"stopped after step 1 of epoch 2: {number.name} received. The checkpoint is safe."
+    assert text == f"stopped after step 1 of epoch 2: {number.name} received. The checkpoint is saved."
     run, = all_runs()
     saved = torch.load(Path(run.info.artifact_uri) / "checkpoints" / "last.pt", weights_only=True)["progress"]
     assert (saved["epoch"], saved["step"]) == (1, 1)

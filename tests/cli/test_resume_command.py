@@ -219,10 +219,10 @@ def test_damaged_checkpoints_are_named_with_what_can_be_done(
     outcome = inversion("train", "--resume", run.info.run_id)
     assert outcome.code == 1
     assert len(outcome.err.splitlines()) == 1
-    assert f"run {run.info.run_id} cannot be gone on with" in outcome.err
+    assert f"run {run.info.run_id} cannot be resumed" in outcome.err
     assert "last.pt" in outcome.err
     assert says in outcome.err
-    assert "Train its configuration anew, without --resume" in outcome.err
+    assert "Train its configuration again, without --resume" in outcome.err
     assert "checkpoints/best.pt" in outcome.err
     failed, = all_runs()
     assert (failed.info.status, failed.data.tags["inversion.failure"]) == ("FAILED", "checkpoint")
@@ -233,6 +233,6 @@ def test_where_one_checkpoint_is_damaged_the_other_is_gone_on_from(
     run, (here, _) = stopped
     forget_schedule(here)
     assert inversion("train", "--resume", run.info.run_id).code == 0
-    assert "passed over: the checkpoint" in caplog.text
+    assert "skipped: the checkpoint" in caplog.text
     resumed, = all_runs()
     assert Numbers(resumed).epochs == [1, 2, 3]

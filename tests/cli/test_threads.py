@@ -63,7 +63,7 @@ def test_an_evaluation_has_the_threads_of_its_run(
 def test_threads_beyond_the_cores_are_warned_of_in_one_line_and_kept(
         train: Command, all_runs: Callable[[], list[Any]], monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture) -> None:
-    device._warn_of_threads.cache_clear()
+    device._warn_about_threads.cache_clear()
     monkeypatch.setattr(device, "usable_cores", lambda: 2)
     assert train(threads=7, train_limit=1, precision="fp32").code == 0
     line, = caplog.messages

@@ -25,7 +25,7 @@ from inversion.training.checkpoint import CheckpointError
 
 
 def test_without_mlflow_run_every_parameter_is_logged_under_its_name() -> None:
-    assert params_to_log(RunConfig(), {}) == {
+    assert params_to_log(RunConfig().model_dump(), {}) == {
         name: str(value).lower() if isinstance(value, bool) else str(value)
         for name, value in RunConfig().model_dump().items()}
 
@@ -38,7 +38,7 @@ def test_a_raw_text_that_means_the_value_is_left_alone(name: str, raw: str, reso
     config = parse_config({name: resolved})
     known = {other: str(value) for other, value in config.model_dump().items()} | {name: raw}
     expected = {} if raw != "''" else {"resolved.data": "auto"}
-    assert params_to_log(config, known) == expected
+    assert params_to_log(config.model_dump(), known) == expected
 
 
 @pytest.mark.parametrize(("name", "raw", "resolved"), [
@@ -49,20 +49,20 @@ def test_a_raw_text_that_means_something_else_stays_beside_the_resolved_value(
         name: str, raw: str, resolved: object) -> None:
     config = parse_config({name: resolved})
     known = {other: str(value) for other, value in config.model_dump().items()} | {name: raw}
-    assert params_to_log(config, known) == {f"resolved.{name}": str(resolved)}
+    assert params_to_log(config.model_dump(), known) == {f"resolved.{name}": str(resolved)}
 
 
 def test_quoting_is_undone_as_mlflow_does_it() -> None:
     text = "a 'quoted' \"name\" $HOME"
-    assert params_to_log(RunConfig(data=text), {"data": shlex.quote(text)} | {
+    assert params_to_log(RunConfig(data=text).model_dump(), {"data": shlex.quote(text)} | {
         name: str(value) for name, value in RunConfig().model_dump().items() if name != "data"}) == {}
 
 
 @pytest.mark.parametrize("data", ["photos", "it's mine", "a 'b' c", "back\\slash"])
 def test_a_resumed_run_logs_no_parameter_again(data: str) -> None:
     config = parse_config({"layer": "block1", "data": data})
-    known = {"layer": "auto"} | params_to_log(config, {"layer": "auto"})
-    assert params_to_log(config, known) == {}
+    known = {"layer": "auto"} | params_to_log(config.model_dump(), {"layer": "auto"})
+    assert params_to_log(config.model_dump(), known) == {}
 
 
 @pytest.mark.parametrize(("error", "status", "kind"), [

@@ -25,7 +25,7 @@ from inversion.training.pixel_optimization import (
     mean_curve,
     objective,
     starting_noise,
-    steps_to_note,
+    steps_to_record,
     total_variation,
 )
 
@@ -213,7 +213,7 @@ def test_each_image_begins_with_noise_of_its_own() -> None:
 
 @pytest.mark.parametrize("steps", [1, 7, 49, 50, 51, 99, 200, 12345])
 def test_the_curve_has_few_points_and_both_ends(steps: int) -> None:
-    noted = steps_to_note(steps)
+    noted = steps_to_record(steps)
     assert 0 in noted
     assert len(noted) <= CURVE_POINTS
     assert max(noted) < steps

@@ -60,11 +60,11 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "no step": (lambda content: moments(content).pop("step"), r"optimizer\.state\.0\.step is missing"),
     "an unknown parameter": (
         lambda content: content["optimizer"]["state"].update({999: moments(content)}), "has an unknown 999"),
-    "no groups": (lambda content: content["optimizer"].update(param_groups=[]), "param_groups are others"),
+    "no groups": (lambda content: content["optimizer"].update(param_groups=[]), "param_groups differ in number"),
     "no rate": (lambda content: content["optimizer"]["param_groups"][0].pop("lr"), "has no lr"),
     "a rate that is a text": (lambda content: content["optimizer"]["param_groups"][0].update(lr="1"), "has no lr"),
     "other parameters": (
-        lambda content: content["optimizer"]["param_groups"][0].update(params=[0]), "are of other parameters"),
+        lambda content: content["optimizer"]["param_groups"][0].update(params=[0]), "have other parameters"),
     "an empty schedule": (lambda content: content.update(schedule={}), "schedule has no"),
     "a schedule without its best": (lambda content: content["schedule"].pop("best"), "schedule has no best"),
     "a schedule with a text": (lambda content: content["schedule"].update(patience="x"), "patience is a str"),
@@ -121,7 +121,7 @@ def test_one_that_does_not_fit_is_passed_over_for_one_that_does(
     save_checkpoint(saved.parent / "further.pt", content)
     paths = [saved.parent / "further.pt", saved]
     assert furthest_checkpoint(paths, trainer.load_resumable) == saved
-    assert "passed over: the checkpoint" in caplog.text
+    assert "skipped: the checkpoint" in caplog.text
     assert "schedule is missing" in caplog.text
 
 

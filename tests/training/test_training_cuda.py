@@ -32,14 +32,14 @@ def test_the_host_does_not_wait_for_the_device_inside_an_epoch(decoder: str, mak
     trainer._calibrate()
     run_alone(trainer._train_epoch())  # what is made once may wait
     trainer.state.step = trainer.state.images = 0
-    settle, waited = trainer._settle, []
+    synchronize, waited = trainer._synchronize, []
 
-    def settle_and_allow() -> None:
+    def synchronize_and_allow() -> None:
         torch.cuda.set_sync_debug_mode("default")
         waited.append(trainer.state.step)
-        settle()
+        synchronize()
 
-    trainer._settle = settle_and_allow  # type: ignore[method-assign]
+    trainer._synchronize = synchronize_and_allow  # type: ignore[method-assign]
     batches = iter(list(trainer.data.batches.epoch(1)))  # drawn before: draws are made on the host
     trainer.data.batches.epoch = lambda epoch, start=0: batches  # type: ignore[method-assign]
     torch.cuda.set_sync_debug_mode("error")
@@ -70,7 +70,7 @@ def test_numbers_that_are_not_finite_are_found_at_the_end_of_the_epoch_with_the_
     good._calibrate()
     first = next(iter(good.data.batches.epoch(1)))
     good.model.train()
-    good._step(first.permute(0, 3, 1, 2).float().div(255))
+    good._update(first.permute(0, 3, 1, 2).float().div(255))
     for name, value in good.model.learned_state().items():
         torch.testing.assert_close(content["model"][name], value.cpu(), atol=1e-5, rtol=1e-4)
 

@@ -32,7 +32,7 @@ def slow(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> C
     """``slow(threads=8)``: what is logged of two engines of this configuration, on 2 cores without bf16."""
     def make(**values: object) -> list[str]:
         config = RunConfig.model_validate({"device": "cpu", "precision": "fp32", "threads": 1} | values)
-        for warning in (module._warn_of_threads, module._warn_of_bf16):
+        for warning in (module._warn_about_threads, module._warn_about_bf16):
             warning.cache_clear()
         make_engine(config)
         make_engine(config)
@@ -55,7 +55,7 @@ def test_bf16_that_the_device_only_imitates_is_used_and_warned_of_once(
     gpus((8, 6), (7, 0))
     assert slow(device="cuda", precision="bf16") == slow(device="cuda:1", precision="fp32") == []
     assert slow(device="cuda:1", precision="bf16") == [
-        "precision=bf16, but cuda:1 does not compute in bf16 and imitates it: fp32 would be faster"]
+        "precision=bf16, but cuda:1 does not compute in bf16 and emulates it: fp32 would be faster"]
     assert "bf16, but cpu does not" in slow(precision="bf16")[-1]
 
 

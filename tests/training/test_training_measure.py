@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be restarted on Linux only")
 def test_peak_memory_sees_a_large_allocation_and_a_later_object_starts_anew() -> None:
     peak = PeakMemory(CPU)
-    if not peak.counter_restarted:
+    if not peak.was_reset:
         pytest.skip("this system does not let a process restart its peak")
     before = peak.read_mb()
     large = torch.ones(200 * 2**20 // 4)
@@ -35,7 +35,7 @@ def test_where_the_peak_cannot_be_restarted_the_present_size_is_told(monkeypatch
 
     monkeypatch.setattr(Path, "write_text", refuse)
     peak = PeakMemory(CPU)
-    assert not peak.counter_restarted
+    assert not peak.was_reset
     before = peak.read_mb()
     large = torch.ones(100 * 2**20 // 4)
     assert peak.read_mb() - before > 80

@@ -231,7 +231,8 @@ def test_a_batch_that_does_not_fit_is_tried_again_in_halves_as_if_it_had_been_so
     assert trainer.state.micro_batch == 2
     assert told.sizes == [2]
     warning, = caplog.messages
-    assert warning.startswith("out of memory: 4 images at a time do not fit into a training step. 2 at a time are")
+    assert warning.startswith(
+        "out of memory: 4 images at a time do not fit into a training step. Retrying with 2 at a time, whose")
     assert "effective batch of 4" in warning
     assert "BatchNorm" in warning
     assert "not bit-identical" in warning
@@ -401,7 +402,7 @@ def test_a_single_image_with_a_1x1_map_is_refused_in_the_runs_own_terms(micro_ba
     trainer = make_trainer(layers=("vgg16:block5",), decoder="wavelet")
     assert trainer.model.frozen[0].feature_shape[1:] == (1, 1)
     trainer.state.micro_batch = micro_batch
-    with pytest.raises(InversionError, match=r"^step \d of epoch 1: BatchNorm .* single image with a 1×1 map\. Try"):
+    with pytest.raises(InversionError, match=r"^step \d of epoch 1: BatchNorm .* single image with a 1×1 feature map\. Try"):
         trainer.fit()
     assert trainer.state.step == (0 if micro_batch else 2)
 
@@ -429,14 +430,14 @@ def values_of(scores: Scores) -> dict[str, Any]:
 def test_scoring_takes_fewer_images_at_a_time_for_good_where_they_do_not_fit(
         protocol: str, make_trainer: Make, caplog: pytest.LogCaptureFixture) -> None:
     trainer = make_trainer(protocol=protocol)
-    expected = values_of(trainer.score(trainer.data.validation))
+    expected = values_of(trainer.evaluator.score(trainer.data.validation))
     tried = limit_memory(trainer, 1, training=False)
-    scores = trainer.score(trainer.data.validation)
+    scores = trainer.evaluator.score(trainer.data.validation)
     assert tried == [3, 2, 1, 1, 1]
     assert {name: getattr(scores, name) for name in expected} == expected
     assert [message.partition(",")[0] for message in caplog.messages] == [
         "out of memory: 3 images at a time do not fit", "out of memory: 2 images at a time do not fit"]
-    trainer.score(trainer.data.validation)
+    trainer.evaluator.score(trainer.data.validation)
     assert tried[5:] == [1, 1, 1]
     assert trainer.state.micro_batch == 0
 
@@ -446,7 +447,7 @@ def test_memory_that_runs_out_in_a_score_is_met_like_that_of_the_model(
     from inversion import metrics
 
     trainer, real = make_trainer(), metrics.ssim
-    expected = values_of(trainer.score(trainer.data.validation))
+    expected = values_of(trainer.evaluator.score(trainer.data.validation))
 
     def ssim(images: Tensor, targets: Tensor) -> Tensor:
         if len(images) > 2:
@@ -454,9 +455,9 @@ def test_memory_that_runs_out_in_a_score_is_met_like_that_of_the_model(
         return real(images, targets)
 
     monkeypatch.setattr(metrics, "ssim", ssim)
-    scores = trainer.score(trainer.data.validation)
+    scores = trainer.evaluator.score(trainer.data.validation)
     assert {name: getattr(scores, name) for name in expected} == expected
-    assert trainer.evaluation_batch.size == 2
+    assert trainer.evaluator.batch.size == 2
 
 
 def test_what_failed_attempts_took_is_not_counted(make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,16 +465,16 @@ def test_what_failed_attempts_took_is_not_counted(make_trainer: Make, monkeypatc
     monkeypatch.setattr("inversion.training.evaluate.synchronised_time", lambda _: next(ticks))
     trainer = make_trainer()
     limit_memory(trainer, 1, training=False)
-    scores = trainer.score(trainer.data.validation)
+    scores = trainer.evaluator.score(trainer.data.validation)
     assert (scores.forward_seconds, scores.seconds) == (3, 9)  # each image: 1 forward, 3 in all
 
 
 def test_reconstructions_are_the_same_a_few_at_a_time(make_trainer: Make) -> None:
     trainer = make_trainer()
     names = trainer.data.validation_names
-    together = trainer.reconstruct(trainer.data.validation, names)
+    together = trainer.evaluator.reconstruct(trainer.data.validation, names)
     tried = limit_memory(trainer, 1, training=False)
-    pictures = trainer.reconstruct(trainer.data.validation, names)
+    pictures = trainer.evaluator.reconstruct(trainer.data.validation, names)
     assert tried == [3, 2, 1, 1, 1]
     assert [picture.name for picture in pictures] == list(names)
     for picture, expected in zip(pictures, together, strict=True):
@@ -487,7 +488,7 @@ def test_one_image_that_cannot_be_reconstructed_fails_the_run_by_name(make_train
     trainer = make_trainer()
     limit_memory(trainer, 0, training=False)
     with pytest.raises(OutOfMemoryError, match=r"^out of memory: not even one image fits at image_size 32 with encode"):
-        trainer.reconstruct(trainer.data.validation, trainer.data.validation_names)
+        trainer.evaluator.reconstruct(trainer.data.validation, trainer.data.validation_names)
 
 
 def test_features_are_measured_a_few_images_at_a_time_where_more_do_not_fit(

@@ -143,7 +143,7 @@ def test_a_run_stopped_during_validation_goes_on_as_if_it_had_not_been_and_count
     whole = make_trainer("whole", [whole_told], layers=("vgg16:block1", "resnet34:layer1"))
     whole.fit()
     stopped = make_trainer("stopped", [told], stop, layers=("vgg16:block1", "resnet34:layer1"))
-    looks, look = 0, stopped.stop_if_asked
+    looks, look = 0, stopped.stop_if_requested
 
     def at_the_second_validation() -> None:  # looked before each step, and before each batch of validation
         nonlocal looks
@@ -152,7 +152,8 @@ def test_a_run_stopped_during_validation_goes_on_as_if_it_had_not_been_and_count
             stop.set("asked by a test")
         look()
 
-    stopped.stop_if_asked = at_the_second_validation  # type: ignore[method-assign]
+    stopped.stop_if_requested = at_the_second_validation  # type: ignore[method-assign]
+    stopped.evaluator.before_batch = at_the_second_validation
     with pytest.raises(InterruptedRunError, match="after step 3 of epoch 2"):
         stopped.fit()
     progress = stopped.state
@@ -244,7 +245,7 @@ def test_of_several_last_checkpoints_the_furthest_is_taken_and_broken_ones_are_p
     paths = [tmp_path / "one" / LAST, tmp_path / "further" / LAST, tmp_path / "broken.pt", tmp_path / "absent.pt"]
     assert furthest_checkpoint(paths) == paths[1]
     assert furthest_checkpoint(paths[::-1]) == paths[1]
-    with pytest.raises(CheckpointError, match="no checkpoint to go on from"):
+    with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
         furthest_checkpoint(paths[2:])
-    with pytest.raises(CheckpointError, match="no checkpoint to go on from: there is none"):
+    with pytest.raises(CheckpointError, match="no checkpoint to resume from: there is none"):
         furthest_checkpoint([])

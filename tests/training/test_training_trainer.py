@@ -14,7 +14,7 @@ from inversion.images import from_stored
 from inversion.losses.reconstruction import make_targets
 from inversion.metrics import psnr
 from inversion.models.decoders import decoders
-from inversion.training import trainer as loop
+from inversion.training import evaluator
 from inversion.training.checkpoint import BEST, LAST, load_checkpoint
 from inversion.training.evaluate import Scores, evaluate
 from inversion.training.evaluate import final_metrics as final_metrics
@@ -36,7 +36,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Script:
             value = next(rest)
             return Scores(psnr=[100 - value], ssim=[0.5], mse=[value], loss_mse=[value])
 
-        monkeypatch.setattr(loop, "evaluate", scores)
+        monkeypatch.setattr(evaluator, "evaluate", scores)
 
     return script
 
@@ -213,7 +213,8 @@ def test_evaluation_looks_for_a_stop_before_each_batch(
     monkeypatch.setattr("inversion.training.evaluate.BATCH", 1)
     trainer = make_trainer()
     looks: list[None] = []
-    evaluate(trainer.model, trainer.data.validation, trainer.loss, trainer.engine, between=lambda: looks.append(None))
+    evaluate(trainer.model, trainer.data.validation, trainer.loss, trainer.engine,
+             before_batch=lambda: looks.append(None))
     assert len(looks) == 3
 
 

@@ -19,13 +19,10 @@ from inversion.errors import (
     UnknownNameError,
     WeightsError,
 )
-from inversion.sweeps.spec.grid import (
-    Configuration,
+from inversion.sweeps.spec.grid import Configuration, expand, read_base, read_blocks
+from inversion.sweeps.spec.overrides import (
     Override,
     check_sets,
-    expand,
-    read_base,
-    read_blocks,
     read_sets,
     read_wheres,
     select,

@@ -20,12 +20,11 @@ from inversion.sweeps.study.study import PARENT, Study
 from inversion.tracking.address import absolute
 from inversion.tracking.artifacts import download_artifact
 from inversion.tracking.connection import Connection
-from inversion.tracking.evaluations import EVALUATES
 from inversion.tracking.lifecycle import end_run, require_experiment
 from inversion.tracking.locks import exclusive_lock
 from inversion.tracking.masking import first_line, without_password
 from inversion.tracking.ownership import BOOT, HOST, machine_tags
-from inversion.tracking.search import KIND
+from inversion.tracking.search import EVALUATES, KIND
 from inversion.tracking.study import RUNS_FILE, SETTINGS_FILE, begin_study, find_study, tag
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from inversion.config.run_config import parse_config
 from inversion.errors import AbandonedRunError, InterruptedRunError, InversionError, PrunedRunError, RequestError
 from inversion.progress import no_progress
 from inversion.runs.prepare import Prepared, prepare
-from inversion.runs.train import forget_checkpoints, train_steps
+from inversion.runs.train import remove_checkpoints, train_steps
 from inversion.sweeps.queue.entry import Entry
 from inversion.sweeps.queue.lease import LOST, Lease
 from inversion.sweeps.queue.queue import Queue, Queued
@@ -153,7 +153,7 @@ class Worker(Callback):
                 run = self._run_of(trial_id, prepared, lease.stop)
                 if run is None or not self._has_result(run):
                     run = yield from self._train(prepared, run, lease, group)
-                forget_checkpoints(prepared.plan.data_dir, run.info.run_id)
+                remove_checkpoints(prepared.plan.data_dir, run.info.run_id)
                 self._complete(trial_id, run)
         except Exception as error:  # it ends the worker: those beside it save and give their runs back
             self.stop.set(str(error) or type(error).__name__)

@@ -14,6 +14,9 @@ SHORT := tests/cli tests/config tests/losses tests/models/test_*.py tests/recons
 # costs three times the CPU time.
 test avx2 acceptance lowest: export OMP_WAIT_POLICY := PASSIVE
 
+# Compiled once and not by every process: a second each, and eight for the tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 quickstart: $(VENV)/installed  ## train resnet34 + wavelet on the bundled photographs, without any download
 	$(ON_PATH) mlflow run . --env-manager local --experiment-name inversion \
 	  -P encoder=resnet34 -P decoder=wavelet -P data=sample -P weights=random -P lpips_weights=off \

@@ -107,9 +107,10 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 @pytest.mark.parametrize(("document", "words"), commands("inversion"))
 def test_an_inversion_command_has_the_options_that_are_shown(document: str, words: list[str]) -> None:
-    command = inversion.get_command(click.Context(inversion), words[1])
+    parent = click.Context(inversion, **inversion.context_settings)
+    command = inversion.get_command(parent, words[1])
     assert command is not None
-    command.make_context(words[1], words[2:])
+    command.make_context(words[1], words[2:], parent)  # a command keeps the help options of its first parent
 
 
 @pytest.mark.parametrize(("document", "words"), commands("inversion-sweep"))

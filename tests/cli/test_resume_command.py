@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import cache
@@ -23,6 +24,24 @@ Runs = Callable[[], list[Run]]
 
 STEPS = 2
 """The photographs make two batches of two."""
+EPOCHS = 6
+HELD = """
+import pathlib, time
+from inversion.cli import main
+from inversion.losses.reconstruction import ReconstructionLoss
+forward, steps = ReconstructionLoss.forward, 0
+def hold(*arguments):
+    global steps
+    steps += 1
+    if steps == 4:
+        pathlib.Path("held").touch()
+        while not pathlib.Path("go").exists():
+            time.sleep(0.01)
+    return forward(*arguments)
+ReconstructionLoss.forward = hold
+main()
+"""
+"""A command that makes a file ``held`` in its fourth step and waits there for ``go``, so that it is not done before."""
 OF_THE_CLOCK = {"images_per_second", "train_seconds", "eval_seconds", "inference_ms_per_image",
                 "train_peak_memory_mb", "eval_peak_memory_mb"}
 
@@ -133,11 +152,12 @@ def epochs_logged(all_runs: Runs) -> int:
 
 
 def test_a_process_ended_by_sigterm_is_resumed_to_the_same_numbers(
-        start: Callable[..., subprocess.Popen[str]], train_words: Command, inversion: Command,
+        start: Callable[..., subprocess.Popen[str]], workplace: Path, train_words: Command, inversion: Command,
         all_runs: Runs, undisturbed: Callable[..., Numbers]) -> None:
-    process = start(*train_words(epochs=60))
-    wait_for(lambda: epochs_logged(all_runs) >= 3, process)
+    process = start(sys.executable, "-c", HELD, *train_words(epochs=EPOCHS)[3:])
+    wait_for(lambda: (workplace / "held").exists() and epochs_logged(all_runs) >= 3, process)
     process.send_signal(signal.SIGTERM)
+    (workplace / "go").touch()
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err.startswith("error: stopped after step ")
@@ -145,18 +165,17 @@ def test_a_process_ended_by_sigterm_is_resumed_to_the_same_numbers(
     assert "Traceback" not in out
     stopped, = all_runs()
     assert stopped.info.status == "KILLED"
-    assert 3 <= epochs_logged(all_runs) < 60
+    assert 3 <= epochs_logged(all_runs) < EPOCHS
     assert inversion("train", "--resume", stopped.info.run_id).code == 0
     resumed, = all_runs()
-    assert_same(Numbers(resumed), undisturbed(epochs=60))
+    assert_same(Numbers(resumed), undisturbed(epochs=EPOCHS))
 
 
 def test_a_process_that_was_killed_outright_is_found_by_doctor_and_resumed(
-        start: Callable[..., subprocess.Popen[str]], train_words: Command, inversion: Command,
+        start: Callable[..., subprocess.Popen[str]], workplace: Path, train_words: Command, inversion: Command,
         all_runs: Runs, undisturbed: Callable[..., Numbers]) -> None:
-    process = start(*train_words(epochs=60))
-    wait_for(lambda: epochs_logged(all_runs) >= 3, process)
-    process.send_signal(signal.SIGSTOP)  # so that it is not done before everybody has looked at it
+    process = start(sys.executable, "-c", HELD, *train_words(epochs=EPOCHS)[3:])
+    wait_for(lambda: (workplace / "held").exists() and epochs_logged(all_runs) >= 3, process)
     run_id = all_runs()[0].info.run_id
 
     outcome = inversion("doctor")
@@ -183,7 +202,7 @@ def test_a_process_that_was_killed_outright_is_found_by_doctor_and_resumed(
     outcome = inversion("train", "--resume", run_id)
     assert outcome.code == 0, outcome.err
     resumed, = all_runs()
-    assert_same(Numbers(resumed), undisturbed(epochs=60))
+    assert_same(Numbers(resumed), undisturbed(epochs=EPOCHS))
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from mlflow.projects._project_spec import load_project
 from mlflow.utils.environment import _PythonEnv
 
-from inversion.cli.app import run_command
+from inversion.cli.app import cli, run_command
 from inversion.cli.report import cli as report_command
 from inversion.cli.sweep import cli as sweep_command
 from inversion.cli.train import command as train_command
@@ -81,7 +82,8 @@ def given(root: Path, parameters: dict[str, str]) -> RunConfig:
     command = load_project(str(root)).get_entry_point("main").compute_command(parameters, None)
     words = shlex.split(command)
     assert words[:4] == ["python", "-m", "inversion", "train"]
-    options = train_command.make_context("train", words[4:]).params
+    parent = click.Context(cli, **cli.context_settings)  # a command keeps the help options of its first parent
+    options = train_command.make_context("train", words[4:], parent).params
     return parse_config({name: value for name, value in options.items() if name in RunConfig.model_fields})
 
 

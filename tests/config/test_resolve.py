@@ -195,7 +195,7 @@ def test_a_loss_without_lpips_does_not_miss_it() -> None:
     ({"data": "smaple"}, UnknownNameError, "no folder .* Did you mean 'sample'"),
     ({"data": "div2k"}, DataError, "div2k"),
     ({"weights": "imagnet"}, WeightsError, "Did you mean 'imagenet'"),
-    ({"weights": "imagenet"}, WeightsError, "ImageNet weights of vgg16 .* out of reach"),
+    ({"weights": "imagenet"}, WeightsError, "ImageNet weights of vgg16 .* server is unreachable"),
     ({"lpips_weights": "nowhere.pth"}, WeightsError, "lpips_weights: no such file as 'nowhere.pth'"),
     ({"device": "cuda:99"}, RequestError, "device: cuda:99 is asked for, but"),
 ])

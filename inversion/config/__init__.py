@@ -1,4 +1,4 @@
-"""What a run is asked to do: its parameters, and the values that ``auto`` stands for. May import ``losses`` and below.
+"""The configuration of a run: parameters, resolution of ``auto``, document. May import ``losses`` and below.
 
 Only ``device`` imports PyTorch.
 """

@@ -1,4 +1,4 @@
-"""What this machine has: which device and precision ``auto`` stands for here. Importing this imports PyTorch."""
+"""Resolution of ``device=auto`` and ``precision=auto`` on this machine. Importing this imports PyTorch."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from inversion.errors import RequestError
 from inversion.parallel import usable_cores
 
 BF16_CAPABILITY = (8, 0)
-"""CUDA compute capability from which on a GPU has bf16 arithmetic: Ampere."""
+"""Lowest CUDA compute capability with bf16 arithmetic (Ampere)."""
 
 
 def choose_device(name: str) -> str:
-    """``auto`` to ``cuda`` or ``cpu``; another name is checked against this machine.
+    """Resolves ``auto`` to ``cuda`` or ``cpu``, and checks that other devices exist.
 
     Raises:
-        RequestError: CUDA is asked for and there is none, or not that many.
+        RequestError: the CUDA device does not exist on this machine.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda"):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:
-            raise RequestError(f"device: {name} is asked for, but PyTorch sees no CUDA device here. Use cpu or auto.")
+            raise RequestError(f"device={name}: PyTorch finds no CUDA device on this machine. Use cpu or auto.")
         if int(name.partition(":")[2] or 0) >= count:
-            raise RequestError(f"device: {name} is asked for, but there are only {count}: cuda:0 to cuda:{count - 1}.")
+            raise RequestError(f"device={name}: this machine has only {count} CUDA devices, cuda:0 to "
+                               f"cuda:{count - 1}.")
     return name
 
 
 def choose_precision(name: str, device: str) -> Literal["fp32", "bf16"]:
-    """``auto`` is bf16 autocast where the device computes in it, else fp32.
+    """Resolves ``auto`` to bf16 autocast if the device has bf16 arithmetic, else fp32.
 
-    What that does to test scores stands in docs/performance.md.
+    docs/performance.md compares the test scores of both.
     """
     if name == "auto":
         return "bf16" if computes_in_bf16(device) else "fp32"
@@ -41,9 +42,9 @@ def choose_precision(name: str, device: str) -> Literal["fp32", "bf16"]:
 
 
 def computes_in_bf16(device: str) -> bool:
-    """Whether a device has bf16 arithmetic: others only imitate it, slower than fp32.
+    """Whether a device has bf16 arithmetic; without it, bf16 is emulated and slower than fp32.
 
-    PyTorch's own ``is_bf16_supported`` asks the current GPU, whichever is chosen.
+    PyTorch's ``is_bf16_supported`` checks the current GPU, which may be another one.
     """
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability(device) >= BF16_CAPABILITY
@@ -57,7 +58,7 @@ def cpu_computes_in_bf16() -> bool:
 
 
 def describe_devices() -> list[str]:
-    """The devices that ``device=auto`` may take here, each with the precision that is then its default."""
+    """The devices of this machine from which ``device=auto`` chooses, each with its default precision."""
     gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     named = [f"{gpu} {torch.cuda.get_device_name(gpu)} (compute capability "
              f"{'.'.join(map(str, torch.cuda.get_device_capability(gpu)))}, {choose_precision('auto', gpu)})"

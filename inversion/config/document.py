@@ -1,12 +1,12 @@
-"""What a run says of itself: the resolved configuration, in the tag ``inversion.config`` and in ``config.json``.
+"""The document of a run: its resolved configuration, in the tag ``inversion.config`` and in ``config.json``.
 
-A document has a version. Those of every earlier one are read, and made into one of today; a newer one is read as far as
-it has what is needed here, and who would compute with it refuses.
+Documents have a version. Documents of earlier versions are migrated to the current one. Newer documents can be read if
+they have the needed fields, but their configuration cannot be used for computing.
 
-1. Has no field ``version``. ``fallbacks`` of the very first are texts.
-2. The same with ``version``.
+1. No field ``version``. In the first releases, ``fallbacks`` are strings.
+2. Version 1 with the field ``version``.
 
-A parameter that is new gets a line in ``ADDED``, and raises ``VERSION``: runs before it had its value of then.
+For a new parameter, increment ``VERSION`` and add to ``ADDED`` the value that corresponds to the earlier behaviour.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ FIRST: Mapping[str, Any] = {
     "patience": 15, "mse_weight": 0.5, "lpips_weight": 0.5, "train_limit": 0, "val_limit": 0, "test_limit": 0,
     "decoder_options": "auto", "seed": 0, "device": "cpu", "precision": "fp32", "threads": 1, "strict": False,
 }
-"""What a parameter of version 1 was where a document leaves it out; encoder, decoder, data, weights have to be there.
-Literals: what is the default today may be another tomorrow."""
+"""Parameters of version 1 that a document may omit; encoder, decoder, data and weights are required.
+
+They are literals because the defaults of ``RunConfig`` may change."""
 
 ADDED: Mapping[int, Mapping[str, Any]] = {}
-"""For each later version, the parameters that came with it, with what runs before had in their place."""
+"""For each later version, its new parameters with the values that describe earlier runs."""
 
 TAG_LENGTH = 5000
-"""Older MLflow servers refuse longer tags, and newer ones cut them at 8,000 characters without a word."""
+"""Older MLflow servers refuse longer tags, and newer ones silently truncate them at 8,000 characters."""
 
 
 class DocumentError(RequestError):
@@ -46,7 +47,7 @@ class DocumentError(RequestError):
 
 
 class NoDocumentError(DocumentError):
-    """A run without any: not made by inversion, or killed before it was described."""
+    """The run has no document: it is not of inversion, or was killed before it was logged."""
 
 
 class _Shape(BaseModel):
@@ -54,7 +55,7 @@ class _Shape(BaseModel):
 
 
 class _Parameters(_Shape):
-    """Those that a report cannot do without; the others are checked when a run is computed from them."""
+    """The parameters that a report needs; the others are checked when the configuration is used."""
 
     encoder: str
     decoder: str
@@ -110,9 +111,9 @@ class _Evaluated(_Shape):
 
 
 def texts_of(document: Mapping[str, Any]) -> tuple[str, str]:
-    """A document of this version as the tag's value and as the text of ``config.json``.
+    """A document of the current version as the value of the tag and as the text of ``config.json``.
 
-    The tag of one that is too long for a tag only says so: the file has it all.
+    If it is too long for a tag, the tag only refers to the file.
     """
     whole = {"version": VERSION, **document}
     tag = json.dumps(whole, sort_keys=True)
@@ -122,17 +123,17 @@ def texts_of(document: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def read_document(text: str) -> dict[str, Any]:
-    """A document of any version as one of this version; a newer one stays as it is.
+    """Parses a document and migrates it to the current version; a newer one is returned unchanged.
 
     Raises:
-        DocumentError: no JSON, or without what every version has; the message is a part of a sentence.
+        DocumentError: it is not JSON, or lacks required fields; the message is part of a sentence.
     """
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DocumentError(f"is no JSON ({error})") from error
+        raise DocumentError(f"is not JSON ({error})") from error
     if not isinstance(found, dict):
-        raise DocumentError(f"is no JSON object but a {type(found).__name__}")
+        raise DocumentError(f"is not a JSON object but a {type(found).__name__}")
     document = _migrated(found)
     shape = _Evaluated if "evaluates" in document else _Optimized if "method" in document else _Trained
     try:
@@ -144,7 +145,7 @@ def read_document(text: str) -> dict[str, Any]:
 
 
 def _fault(error: ValidationError) -> str:
-    """The first thing that is wrong with a document, as part of a sentence."""
+    """The first validation error, as part of a sentence."""
     detail = error.errors()[0]
     where = ".".join(map(str, detail["loc"]))
     return f"has no {where}" if detail["type"] == "missing" else f"has a wrong {where}: {detail['msg']}"
@@ -161,22 +162,22 @@ def version_of(document: Mapping[str, Any]) -> int:
 
 
 def is_newer(document: Mapping[str, Any]) -> bool:
-    """Whether a later version of inversion made it than this one."""
+    """Whether it was written by a newer version of inversion."""
     version = version_of(document)
     return isinstance(version, int) and version > VERSION
 
 
 def config_of(document: Mapping[str, Any], whose: str) -> RunConfig:
-    """The configuration to compute with; ``whose`` names the run in messages.
+    """The configuration of a document, to train or evaluate with; ``whose`` names the run in messages.
 
     Raises:
-        DocumentError: it is of a newer version, or says what this version does not know.
+        DocumentError: it is of a newer version, or has unknown parameters or values.
     """
     return config_from(document["parameters"], version_of(document), whose)
 
 
 def config_from(parameters: Mapping[str, Any], version: int, whose: str) -> RunConfig:
-    """The same from parameters that were stored with the version of their document.
+    """The configuration from a document's parameters and version.
 
     Raises:
         DocumentError: as ``config_of``.
@@ -211,12 +212,12 @@ def _migrated(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _filled(parameters: Mapping[str, Any], version: int) -> dict[str, Any]:
-    """Parameters with those that came after ``version``, or that it leaves out, as they were then."""
+    """Parameters of a document of ``version``, with omitted and later parameters filled in."""
     return {**FIRST, **added_since(version, parameters)}
 
 
 def added_since(version: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters, not all of them given, with those that came after ``version`` as they were then."""
+    """Some parameters of a document of ``version``, with those of later versions filled in from ``ADDED``."""
     filled = dict(parameters)
     for later in range(version + 1, VERSION + 1):
         filled = {**ADDED.get(later, {}), **filled}

@@ -1,6 +1,6 @@
-"""The parameters of ``inversion optimize``: those of a run that have a meaning without a decoder, and its own.
+"""The parameters of ``inversion optimize``: those of a run that apply without a decoder, and its own.
 
-Names, types, ranges and descriptions of the former are those of ``inversion.config``, and are checked there.
+``inversion.config.run_config`` defines and checks the former.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from inversion.errors import RequestError, UnknownNameError
 
 SHARED = ("encoder", "layer", "data", "data_dir", "weights", "lpips_weights", "protocol", "image_size", "batch_size",
           "test_limit", "seed", "device", "precision", "threads", "strict")
-"""Parameters of a run that mean the same here."""
+"""Parameters of a run with the same meaning here."""
 
 DEFAULTS = {"batch_size": 8, "precision": "fp32"}
-"""Where the default is another: an optimiser that compares features needs their small differences."""
+"""Defaults that differ from those of a run: the optimisation needs fp32 to resolve small differences of features."""
+
 
 class OptimizeSettings(BaseModel):
-    """What only the optimisation has."""
+    """The parameters that only the optimisation has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,7 +34,7 @@ class OptimizeSettings(BaseModel):
 
 
 class OptimizeConfig(BaseModel):
-    """A request: ``shared`` is a run's configuration of which only the parameters in ``SHARED`` mean anything."""
+    """A request. ``shared`` is the configuration of a run; only its parameters in ``SHARED`` are used."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,17 +42,17 @@ class OptimizeConfig(BaseModel):
     settings: OptimizeSettings
 
     def parameters(self) -> dict[str, Any]:
-        """Every parameter by its name, and that there is no decoder: what is logged."""
+        """All parameters by name as they are logged, with ``method`` and ``decoder``."""
         run = self.shared.model_dump()
         return {"method": "optimize", "decoder": "none", **{name: run[name] for name in SHARED},
                 **self.settings.model_dump()}
 
 
 def parse_optimize_config(values: Mapping[str, Any]) -> OptimizeConfig:
-    """A checked request from texts or typed values.
+    """Parses and checks a request from texts or typed values.
 
     Raises:
-        UnknownNameError: a parameter that does not exist.
+        UnknownNameError: the parameter does not exist.
         RequestError: a parameter of decoders, or a value of the wrong type or out of range.
     """
     known = (*SHARED, *OptimizeSettings.model_fields)
@@ -77,5 +78,5 @@ def _settings(values: Mapping[str, Any]) -> OptimizeSettings:
 
 
 def _is_empty(value: Any) -> bool:
-    """An empty text means the default, as in a run."""
+    """Whether a value is an empty text, which means the default, as in a run."""
     return isinstance(value, str) and not value.strip()

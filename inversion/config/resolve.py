@@ -1,6 +1,6 @@
-"""From what was asked for to what will be run: checks every name, and turns each ``auto`` into a value.
+"""Resolution of a configuration to a plan: checks every name and replaces each ``auto`` by a value.
 
-Everything cheap is checked here, before anything is downloaded, decoded or built. ``check`` needs no PyTorch.
+All cheap checks are here, before anything is downloaded, decoded or built. ``check`` does not need PyTorch.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from inversion.parallel import usable_cores
 from inversion.progress import Progress, no_progress
 
 RECIPE = 2
-"""Version of the training recipe, part of every digest: raised when the same parameters give other numbers."""
+"""Version of the training recipe, part of every digest: increment it when equal parameters give other numbers."""
 
 NOT_SCIENTIFIC = frozenset({"data_dir", "device", "threads", "strict", "data", "weights", "lpips_weights"})
-"""Parameters that leave a digest alone: where a run happens, and sources that stand in it by their content."""
+"""Parameters that are not part of the digest: where a run happens, and inputs that it identifies by content."""
 
 
 @dataclass(frozen=True)
 class Fallback:
-    """Something that ``auto`` had to do without: what is used instead, and how to get the real thing."""
+    """A substitute that ``auto`` chose because something was unavailable: its name, and how to get the original."""
 
     short: str
     remedy: str
 
 
 def digest_of(identity: Mapping[str, Any]) -> str:
-    """32 hexadecimal digits of all that decides a run's numbers, as plain data."""
+    """The digest, 32 hexadecimal digits, of a run's identity."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run with every parameter resolved, and where its inputs come from."""
+    """A run with all parameters resolved, and the sources of its inputs."""
 
     config: RunConfig
     cuts: tuple[EncoderCut, ...]
@@ -62,16 +62,16 @@ class Plan:
 
     @property
     def options(self) -> dict[str, str]:
-        """The decoder's options that were set."""
+        """The decoder options that were set."""
         return parse_options(self.config.decoder_options)
 
     @property
     def name(self) -> str:
-        """The run's name: ``vgg16:block1+wavelet``, with seed and fallbacks where they matter."""
+        """The run's name: ``vgg16:block1+wavelet``, with a seed other than 0 and fallbacks."""
         return run_name(self.config, self.fallbacks)
 
     def identity(self, data_digest: str) -> dict[str, Any]:
-        """All that decides the run's numbers, as plain data."""
+        """Everything that decides the run's numbers, as plain data."""
         parameters = self.config.model_dump()
         return {
             "recipe": RECIPE,
@@ -82,18 +82,18 @@ class Plan:
         }
 
     def digest(self, data_digest: str) -> str:
-        """32 hexadecimal digits that are the same if and only if the run would give the same numbers."""
+        """The digest of ``identity``: equal for two runs if they would give the same numbers."""
         return digest_of(self.identity(data_digest))
 
 
 def check(config: RunConfig) -> RunConfig:
-    """The configuration with full names (``vgg16`` → ``vgg16:block1``); names are checked without PyTorch.
+    """Checks all names, without PyTorch, and returns the configuration with full names (``vgg16`` → ``vgg16:block1``).
 
-    ``timm/…`` encoders are looked up in timm, which takes the seconds that importing it takes.
+    ``timm/NAME`` is looked up in timm, whose import takes seconds. A checked configuration is returned unchanged.
 
     Raises:
         UnknownNameError: unknown encoder, layer, decoder, fusion or decoder option.
-        RequestError: names that do not go together.
+        RequestError: an invalid combination.
     """
     cuts = parse_encoders(config.encoder, "auto" if _layer_is_in_encoder(config) else config.layer)
     decoders.check(config.decoder)
@@ -115,22 +115,21 @@ def check(config: RunConfig) -> RunConfig:
 
 
 def check_inputs(config: RunConfig) -> None:
-    """Looks whether the files and folders that a checked configuration names are there.
+    """Checks that the files and folders of a checked configuration exist.
 
-    Nothing is read and no server is asked, so that this can be done before PyTorch is imported; ``resolve`` looks
-    closer.
+    Reads no files and sends no requests, so that it can run before PyTorch is imported; ``resolve`` checks further.
 
     Raises:
         UnknownNameError: ``data`` is neither a known name nor a folder.
-        DataError: the photographs are not there.
-        WeightsError: a file of weights is not there, or an encoder is without one.
+        DataError: the photographs are missing.
+        WeightsError: a weights file is missing, or an encoder has none.
     """
-    for look in input_checks(config):
-        look()
+    for check_input in input_checks(config):
+        check_input()
 
 
 def input_checks(config: RunConfig) -> list[Callable[[], object]]:
-    """What ``check_inputs`` does, one call for each input."""
+    """The checks of ``check_inputs``, one function per input."""
     weights = [partial(parse_weights, config.weights, parse_encoders(config.encoder))]
     return [partial(require_data, config.data, data_folder(config.data_dir)),
             *(weights if config.weights != "auto" else []),
@@ -138,7 +137,7 @@ def input_checks(config: RunConfig) -> list[Callable[[], object]]:
 
 
 def _layer_is_in_encoder(config: RunConfig) -> bool:
-    """Whether ``layer`` only repeats ``encoder``, as in a configuration that went through ``check`` before."""
+    """Whether ``layer`` only repeats ``encoder``, as in a configuration that ``check`` returned."""
     several, layer = "+" in config.encoder, config.encoder.partition(":")[2]
     return config.layer == ("none" if several else layer)
 
@@ -149,15 +148,18 @@ def resolve(
     inherited: Sequence[Fallback] = (),
     find: Callable[[str, Path, Progress], PhotoSet] = find_photo_set,
 ) -> Plan:
-    """The plan of a run: data located, sources of weights found, device, precision and number of threads chosen.
+    """Resolves a configuration: locates data and weights, chooses device, precision and number of threads.
 
-    ``inherited`` are the fallbacks of the run that is resumed: its values are resolved, and no longer say ``auto``.
-    Who resolves many runs can give a ``find`` that remembers.
+    Args:
+        config: the configuration, checked or not.
+        progress: called while photographs are hashed.
+        inherited: the fallbacks of a run that is resumed, whose configuration no longer contains ``auto``.
+        find: replaces ``find_photo_set``, for instance by a cached one.
 
     Raises:
-        RequestError: anything that cannot be run; with ``strict``, also every fallback.
+        RequestError: the run is not possible; with ``strict``, also if there is a fallback.
     """
-    config = check(config)
+    config = check(config)  # idempotent: commands and specs have checked already, resumed runs have not
     cuts = parse_encoders(config.encoder)
     data_dir = data_folder(config.data_dir)
     fallbacks = list(inherited)
@@ -174,7 +176,7 @@ def resolve(
     photos = in_protocol(find(data, data_dir, progress), config.protocol)
     config = config.model_copy(update={
         "data": data if data in ("sample", "div2k") else str(Path(os.path.expanduser(data)).resolve()),
-        "data_dir": str(data_dir), "weights": _weights_from_anywhere(weights, sources),
+        "data_dir": str(data_dir), "weights": _with_absolute_paths(weights, sources),
         "lpips_weights": str(lpips) if lpips else "off",
         "lpips_weight": config.lpips_weight if lpips else 0.0, **engine,
     })
@@ -184,7 +186,7 @@ def resolve(
 
 
 def run_name(config: RunConfig, fallbacks: list[Fallback]) -> str:
-    """A name that tells runs apart at a glance, from a checked configuration."""
+    """A readable name of a run, from its checked configuration."""
     encoder = "ensemble" if config.encoder == "+".join(map(str, ENSEMBLE)) else config.encoder
     parts = [encoder, config.fusion, config.decoder] if config.fusion != "none" else [encoder, config.decoder]
     name = "+".join(parts)
@@ -215,8 +217,8 @@ def _resolve_weights(config: RunConfig, cuts: tuple[EncoderCut, ...], fallbacks:
     return "random"
 
 
-def _weights_from_anywhere(text: str, sources: dict[str, WeightsSource]) -> str:
-    """The same weights as a text that means them in every folder: a run may be resumed from another one."""
+def _with_absolute_paths(text: str, sources: dict[str, WeightsSource]) -> str:
+    """The parameter ``weights`` with absolute paths, since a run may be resumed from another folder."""
     if all(source.path is None for source in sources.values()):
         return text
     if found := find_file(text):
@@ -237,7 +239,7 @@ def _resolve_lpips(config: RunConfig, fallbacks: list[Fallback]) -> TrunkSource 
 
 
 def default_threads(workers: int = 1) -> int:
-    """CPU threads of a run where ``threads`` says no number: the cores that this process may use, shared by workers."""
+    """CPU threads of a run with ``threads=0``: the cores available to this process, divided among workers."""
     return min(max(1, usable_cores() // workers), MOST_THREADS)
 
 

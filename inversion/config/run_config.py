@@ -1,7 +1,7 @@
-"""The parameters of a run: names, types, ranges, defaults. No other place lists them.
+"""The parameters of a run: names, types, ranges and defaults, all defined in ``RunConfig``.
 
-The options of ``inversion train``, the parameters in MLproject, spec files and MLflow's params all have these names.
-Only types and ranges are checked here; whether an encoder or a file exists is for ``config.resolve`` to find out.
+The options of ``inversion train``, the parameters in MLproject and spec files, and MLflow's params use these names.
+Only types and ranges are checked here; ``config.resolve`` checks that encoders and files exist.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ Precision = Literal["auto", "fp32", "bf16"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 MOST = 1_000_000_000
-"""More than anybody means by a number of images, epochs or steps, and still a number to every library. So it is not
-among what is told to be allowed, unless somebody goes beyond it."""
+"""Upper limit of counts (images, epochs, steps), so that they fit all libraries' integers.
+
+Messages mention it only when a value exceeds it."""
 MOST_THREADS = 1024
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Limit = Annotated[int, Field(ge=0, le=MOST)]
 
 
 class RunConfig(BaseModel):
-    """One combination of encoder, layer, decoder and training settings, as asked for (``auto`` not yet resolved)."""
+    """One combination of encoder, layer, decoder and training settings, as requested (``auto`` is not resolved)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
@@ -43,15 +44,15 @@ class RunConfig(BaseModel):
     weights: str = Field("auto", description="imagenet, random, random:SEED, a state-dict file, a folder of them, "
                          "or vgg16=FILE,resnet34=FILE")
     lpips_weights: str = Field("auto", description="AlexNet trunk of LPIPS: imagenet, a file, or off; "
-                               "auto: off when out of reach")
+                               "auto: off if unavailable")
     protocol: Protocol = Field("image", description="image: loss and scores in [0, 1]; published: against the "
                                "ImageNet-normalised image, to reproduce the published tables")
     image_size: int = Field(224, ge=32, le=1024, multiple_of=32, description="side of the square crops, in pixels")
     epochs: Count = Field(30, description="epochs at most")
-    batch_size: Count = Field(4, description="images an optimiser step")
+    batch_size: Count = Field(4, description="images per optimiser step")
     lr: Positive = Field(1e-4, description="Adam's learning rate")
-    lr_patience: Limit = Field(5, description="epochs without a better val/loss before the rate is cut")
-    lr_factor: float = Field(0.5, gt=0, lt=1, description="what the rate is multiplied by then")
+    lr_patience: Limit = Field(5, description="epochs without a better val/loss before the rate is reduced")
+    lr_factor: float = Field(0.5, gt=0, lt=1, description="factor of that reduction")
     min_lr: NonNegative = Field(1e-6, description="floor of the learning rate")
     patience: Count = Field(15, description="epochs without a better val/loss before training stops")
     mse_weight: NonNegative = Field(0.5, description="weight of the mean squared error in the loss")
@@ -71,7 +72,7 @@ class RunConfig(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _empty_is_default(cls, value: Any, info: Any) -> Any:
-        """An empty text means the default: MLflow passes an unset text on as ''."""
+        """An empty text means the default: MLflow passes '' for an unset text."""
         if isinstance(value, str) and not value.strip():
             return cls.model_fields[info.field_name].default
         return value
@@ -84,42 +85,42 @@ class RunConfig(BaseModel):
         raise ValueError("auto, cpu, cuda or cuda:N")
 
     def objective_is_empty(self) -> bool:
-        """Whether both loss weights are zero, so that there is nothing to minimise."""
+        """Whether both loss weights are 0."""
         return self.mse_weight == 0 and self.lpips_weight == 0
 
 
 def parse_config(values: Mapping[str, Any]) -> RunConfig:
-    """A checked configuration from texts or typed values, as they come from a command line or a YAML file.
+    """Parses and checks a configuration from texts or typed values, as from a command line or a YAML file.
 
     Raises:
-        UnknownNameError: a parameter that does not exist.
-        RequestError: a value of the wrong type or out of range; the message names the parameter and what is allowed.
+        UnknownNameError: the parameter does not exist.
+        RequestError: a value of the wrong type or out of range; the message names the allowed values.
     """
     config = _validate(values)
     if config.objective_is_empty():
         raise RequestError("mse_weight and lpips_weight are both 0: there is nothing to train for. Set one above 0.")
     if config.min_lr > config.lr:
-        raise RequestError(f"min_lr {config.min_lr:g} is above lr {config.lr:g}: the rate can only be cut.")
+        raise RequestError(f"min_lr {config.min_lr:g} is above lr {config.lr:g}: the rate can only decrease.")
     return config
 
 
 def parse_value(name: str, value: Any) -> Any:
-    """One parameter's value in its type, checked on its own: whether it goes with the others is not looked at.
+    """Parses and checks the value of one parameter, independently of the others.
 
     Raises:
-        UnknownNameError: a parameter that does not exist.
+        UnknownNameError: the parameter does not exist.
         RequestError: a value of the wrong type or out of range.
     """
     return getattr(_validate({name: value}), name)
 
 
 def allowed_values(name: str) -> str:
-    """What a parameter may be, in words: ``image, published`` or ``a whole number, 1 or more``."""
+    """The allowed values of a parameter, in words: ``image, published`` or ``a whole number, 1 or more``."""
     return allowed_in(RunConfig.model_fields[name])
 
 
 def allowed_in(field: FieldInfo) -> str:
-    """What a field of a model of parameters may be, in words."""
+    """The allowed values of a model's field, in words."""
     if choices := get_args(field.annotation):
         return ", ".join(str(choice) for choice in choices)
     if field.annotation is bool:
@@ -136,10 +137,10 @@ def allowed_in(field: FieldInfo) -> str:
 
 
 def parse_options(text: str) -> dict[str, str]:
-    """``depth=4,heads=4`` to a dictionary; ``auto`` is the empty one.
+    """Parses ``depth=4,heads=4`` to a dictionary, which is empty for ``auto``.
 
     Raises:
-        RequestError: not of the form ``name=value,name=value``, or a name given twice.
+        RequestError: not of the form ``name=value,name=value``, or a repeated name.
     """
     options: dict[str, str] = {}
     for item in filter(None, (part.strip() for part in text.split(",") if text != "auto")):
@@ -163,7 +164,7 @@ def _validate(values: Mapping[str, Any]) -> RunConfig:
 
 
 def explain(detail: Mapping[str, Any], model: type[BaseModel]) -> str:
-    """What is wrong with a value of a model of parameters (``ErrorDetails`` of pydantic's), and what is allowed."""
+    """The message for an invalid value (``ErrorDetails`` of pydantic): the value and the allowed values."""
     name, given = str(detail["loc"][0]), detail["input"]
     if detail["type"] == "string_unicode":
         return f"{name}: {str(given)!r} is not UTF-8, and MLflow keeps nothing else: rename it, or link to it."

@@ -1,4 +1,12 @@
-"""What training minimises: mean squared error and LPIPS, in the space that the protocol says. May import models.
+"""The training loss: a weighted sum of mean squared error and LPIPS. May import ``models`` and below.
 
-This module and ``lpips_weights`` stay free of PyTorch.
+- ``reconstruction``: the loss, and its targets under each protocol. Add a loss term here.
+- ``lpips``: LPIPS, which is both a loss term and a metric.
+- ``lpips_weights``: the weights of its AlexNet trunk.
+
+Metrics are not here: PSNR, SSIM and mean squared error are functions in ``inversion.metrics``, and
+``inversion.training.evaluate`` computes all scores of the test images. Add a metric there, also a perceptual one; if it
+needs weights, as LPIPS does, ``lpips_weights`` shows how to find and load them.
+
+This module and ``lpips_weights`` import without PyTorch.
 """

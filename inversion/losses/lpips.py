@@ -1,4 +1,4 @@
-"""LPIPS: how far apart two images look, by the features of an AlexNet.
+"""LPIPS: perceptual distance of images, from the features of AlexNet.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018
 (https://arxiv.org/abs/1801.03924).
@@ -19,23 +19,23 @@ from inversion.errors import WeightsError
 
 
 class LPIPS(nn.Module):
-    """Learned perceptual distance of images ``(B, 3, H, W)`` in [0, 1] to targets: ``(B,)``, 0 for equal ones.
+    """Learned perceptual distance ``(B,)`` between images ``(B, 3, H, W)`` in [0, 1] and targets; 0 if they are equal.
 
-    The ``lpips`` package's AlexNet with its linear layers, v0.1. ``trunk`` is an AlexNet state dict in torchvision's
-    naming (``features.N.weight``). Frozen and always in eval mode, without dropout. What the targets are compared by
-    does not depend on the images: ``target_features`` gives it once, and ``distance`` takes it.
+    Uses AlexNet and the linear layers of the ``lpips`` package, v0.1. ``trunk`` is an AlexNet state dict with
+    torchvision's names (``features.N.weight``). The module is frozen and always in eval mode, without dropout.
+    ``target_features`` and ``distance`` allow the features of fixed targets to be computed once.
 
     Raises:
-        WeightsError: the state dict is not an AlexNet's; the message names the tensor.
+        WeightsError: the state dict is not that of AlexNet; the message names the tensor.
     """
 
     def __init__(self, trunk: dict[str, Tensor], source: str) -> None:
         super().__init__()
         import lpips  # type: ignore[import-untyped]
 
-        # pnet_rand: the package would otherwise download the trunk, without a time limit
+        # pnet_rand=True: otherwise the package downloads the trunk, without a timeout
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # it calls torchvision in a deprecated way
+            warnings.simplefilter("ignore", UserWarning)  # it uses a deprecated argument of torchvision
             self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
         for name, tensor in self.network.net.state_dict().items():
             original = f"features.{name.partition('.')[2]}"  # slice1.0.weight is features.0.weight
@@ -51,23 +51,23 @@ class LPIPS(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> LPIPS:
-        """Stays in eval mode: ``.train()`` would switch the package's dropout on."""
+        """Stays in eval mode: ``.train()`` would enable the package's dropout."""
         return super().train(False)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         return self.distance(self.features(images), self.target_features(targets))
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """AlexNet's five activations of images in [0, 1], each ``(B, C, h, w)``."""
+        """The activations of AlexNet's five layers for images in [0, 1], each ``(B, C, h, w)``."""
         return list(self.network.net(self.network.scaling_layer(2 * images - 1)))
 
     @torch.no_grad()
     def target_features(self, targets: Tensor) -> list[Tensor]:
-        """The features of targets, without a gradient."""
+        """The features of targets, without gradients."""
         return self.features(targets)
 
     def distance(self, features: Sequence[Tensor], target_features: Sequence[Tensor]) -> Tensor:
-        """``(B,)`` from the ``features`` of images and those of their targets; computed in float32."""
+        """The distance ``(B,)`` from the ``features`` of images and of their targets; computed in float32."""
         levels = zip(self.network.lins, features, target_features, strict=True)
         with torch.autocast(features[0].device.type, enabled=False):
             parts = [LevelDistance.apply(one.float(), other.float(), linear.model[-1].weight)
@@ -76,11 +76,11 @@ class LPIPS(nn.Module):
 
 
 class LevelDistance(torch.autograd.Function):
-    """Mean over locations of Σ_c weight_c (u_c - v_c)², where u and v are ``(B, C, h, w)`` at unit length: ``(B,)``.
+    """Mean over locations of Σ_c weight_c (u_c - v_c)²: ``(B,)``, for features u, v ``(B, C, h, w)`` of unit length.
 
-    The package's ``normalize_tensor``, difference, square, 1×1 convolution and mean, for which autograd would go over
-    the maps some thirty times; by hand it is a dozen (docs/log.md). With e = u - v and t = 2 weight e / (h w), times
-    the gradient of the result, that of the features is (t - u ⟨u, t⟩) / length.
+    Equal to the package's ``normalize_tensor``, difference, square, 1×1 convolution and mean. Autograd would read the
+    maps about thirty times, this backward pass about twelve times (docs/log.md). With e = u - v and
+    t = 2 · weight · e / (h · w) · (gradient of the result), the gradient of the features is (t - u ⟨u, t⟩) / length.
     """
 
     @staticmethod
@@ -102,20 +102,20 @@ class LevelDistance(torch.autograd.Function):
 
 
 def _length(features: Tensor) -> Tensor:
-    """Length of each location's channels ``(B, 1, h, w)``, as in ``lpips.normalize_tensor``, but 1 where all are 0.
+    """L2 norm over the channels ``(B, 1, h, w)``, as in ``lpips.normalize_tensor``, but 1 where all channels are 0.
 
-    There the package's square root has an infinite slope, and 0 · ∞ makes every gradient NaN.
+    There the gradient of the package's square root is infinite, and 0 · ∞ would make every gradient NaN.
     """
     length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
     return torch.where(length > 0, length + 1e-10, 1.0)
 
 
 class BlockwiseConvolution(nn.Module):
-    """A convolution of few channels with stride s, as one of stride 1 over blocks of s×s pixels: the same sums.
+    """A convolution of stride s, computed as one of stride 1 after ``pixel_unshuffle`` by s: the same result.
 
-    AlexNet's first layer takes 3 channels, for which there are no fast routines: gradients to the image take a quarter
-    of the time as 3×3 over 48 channels (docs/log.md). Its 11×11 weights become 12×12, with zeros. Devices other than
-    CPUs use the plain convolution.
+    AlexNet's first layer has 3 input channels, for which oneDNN has no fast kernels. As 3×3 over 48 channels, the
+    gradient to the image takes a quarter of the time (docs/log.md). The 11×11 kernel is padded with zeros to 12×12.
+    Devices other than CPUs use the original convolution.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
@@ -140,6 +140,6 @@ class BlockwiseConvolution(nn.Module):
         return F.conv2d(F.pixel_unshuffle(padded, self.stride), self.weight, self.bias)
 
     def _after(self, side: int) -> int:
-        """What to add behind the last pixel (or take away, if negative), so that whole blocks are left."""
-        steps = (side + 2 * self.padding - self.size) // self.stride  # after the first place of the window
+        """Padding after the last pixel so that the side is a multiple of the stride; negative values crop."""
+        steps = (side + 2 * self.padding - self.size) // self.stride  # of the window, from its first position
         return (steps + self.blocks) * self.stride - side - self.padding

@@ -1,4 +1,4 @@
-"""Where LPIPS gets its AlexNet trunk from: the parameter ``lpips_weights``."""
+"""The source of LPIPS's AlexNet weights: the parameter ``lpips_weights``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from inversion.losses.lpips import LPIPS
 
 ALEXNET = Location(url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", option="lpips_weights")
-"""torchvision's ``AlexNet_Weights.IMAGENET1K_V1``, which the ``lpips`` package is calibrated for."""
+"""torchvision's ``AlexNet_Weights.IMAGENET1K_V1``, which the linear layers of the ``lpips`` package were fitted to."""
 
 
 @dataclass(frozen=True)
 class TrunkSource:
-    """``imagenet`` (torchvision's own file and cache) where ``path`` is None, else a state-dict file or part of it."""
+    """``imagenet`` (torchvision's file and cache) if ``path`` is None, else a state-dict file or a part of it."""
 
     path: Path | None = None
     part: str = ""
@@ -31,14 +31,14 @@ class TrunkSource:
         return with_part(self.path, self.part) if self.path else "imagenet"
 
     def identity(self) -> str:
-        """The same if and only if the weights are."""
+        """Text that is equal for equal weights only; for a file, it depends on the content alone."""
         return with_part(f"sha256:{file_sha256(self.path)}", self.part) if self.path else ALEXNET.url.rpartition("/")[2]
 
     def load(self) -> LPIPS:
-        """The metric with this trunk; downloads ImageNet's weights if they are not cached.
+        """Loads LPIPS with this trunk; ImageNet weights are downloaded if they are not cached.
 
         Raises:
-            WeightsError: the file is no AlexNet state dict, or ImageNet's cannot be had.
+            WeightsError: the file is not an AlexNet state dict, or the ImageNet weights cannot be downloaded.
         """
         from inversion.losses.lpips import LPIPS
         from inversion.models.encoders.state_dict import fit, read_state_dict
@@ -54,7 +54,7 @@ class TrunkSource:
         return LPIPS(trunk, "imagenet")
 
     def check(self) -> None:
-        """Loads the trunk for once, if it is on this machine.
+        """Loads the trunk once as a check, if it is on this machine.
 
         Raises:
             WeightsError: it cannot be loaded.
@@ -64,10 +64,10 @@ class TrunkSource:
 
 
 def find_trunk(text: str) -> TrunkSource | None:
-    """The trunk that ``lpips_weights`` asks for; None for ``off``, and for ``auto`` where it is plainly out of reach.
+    """Resolves the parameter ``lpips_weights``; None for ``off``, and for ``auto`` if the server is unreachable.
 
     Raises:
-        WeightsError: no such file, or ``imagenet`` is neither cached nor reachable.
+        WeightsError: the file does not exist, or ``imagenet`` is neither cached nor reachable.
     """
     if text == "off":
         return None
@@ -76,16 +76,16 @@ def find_trunk(text: str) -> TrunkSource | None:
             return TrunkSource()
         if text == "auto":
             return None
-        raise WeightsError("lpips_weights=imagenet: AlexNet's weights are not cached, and their server is out of "
-                           f"reach. Put {ALEXNET.url} into TORCH_HOME/hub/checkpoints, or give lpips_weights=FILE.")
+        raise WeightsError("lpips_weights=imagenet: AlexNet's weights are not cached, and their server is unreachable. "
+                           f"Put {ALEXNET.url} into TORCH_HOME/hub/checkpoints, or give lpips_weights=FILE.")
     return _trunk_file(text)
 
 
 def require_trunk_file(text: str) -> None:
-    """Looks whether the file that ``lpips_weights`` asks for is there; asks no server for ``auto`` and ``imagenet``.
+    """Checks that the file of ``lpips_weights`` exists; ``auto``, ``imagenet`` and ``off`` always pass.
 
     Raises:
-        WeightsError: no such file.
+        WeightsError: the file does not exist.
     """
     if text not in ("auto", "imagenet", "off"):
         _trunk_file(text)
@@ -100,7 +100,7 @@ def _trunk_file(text: str) -> TrunkSource:
 
 
 def _convolutions() -> dict[str, Tensor]:
-    """What LPIPS needs of AlexNet: names, shapes and types."""
+    """The tensors of AlexNet that LPIPS needs, on the meta device: names, shapes and dtypes."""
     import torch
     from torchvision.models import alexnet  # type: ignore[import-untyped]
 

@@ -1,8 +1,8 @@
-"""The training loss: a weighted sum of mean squared error and LPIPS, in the space that the protocol says.
+"""The training loss: a weighted sum of mean squared error and LPIPS. Its target depends on the protocol:
 
-- ``image``: the target is the image itself, in [0, 1]; scores are taken against it.
-- ``published``: the target is the ImageNet-normalised image (about −2.1…2.6), which a sigmoid cannot reach; scores
-  are taken against that target clipped to [0, 1]. This is what the released code of the published study does.
+- ``image``: the target is the image itself, in [0, 1], for the loss and the metrics.
+- ``published``: the target of the loss is the ImageNet-normalised image (about −2.1…2.6), whose range a sigmoid cannot
+  reach; the metrics use it clipped to [0, 1]. The released code of the published study does the same.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from inversion.losses.lpips import LPIPS
 
 
 class Targets(NamedTuple):
-    """What a batch is trained towards and scored against, each ``(B, 3, H, W)``."""
+    """The targets of a batch for the loss and for the metrics, each ``(B, 3, H, W)``."""
 
     loss: Tensor
     score: Tensor
 
 
 def make_targets(images: Tensor, protocol: Literal["image", "published"]) -> Targets:
-    """The targets of images in [0, 1] under a protocol."""
+    """The targets of images ``(B, 3, H, W)`` in [0, 1] under a protocol."""
     if protocol == "image":
         return Targets(images, images)
     normalised = normalise(images, IMAGENET)
@@ -32,7 +32,7 @@ def make_targets(images: Tensor, protocol: Literal["image", "published"]) -> Tar
 
 
 class LossTerms(NamedTuple):
-    """The loss to minimise and its parts, each a mean over the batch; ``lpips`` is None when it is off."""
+    """The loss and its unweighted terms, each a scalar mean over the batch; ``lpips`` is None if it is off."""
 
     total: Tensor
     mse: Tensor
@@ -40,7 +40,7 @@ class LossTerms(NamedTuple):
 
 
 class ReconstructionLoss(nn.Module):
-    """``mse_weight · MSE + lpips_weight · LPIPS`` of images ``(B, 3, H, W)`` in [0, 1] to loss targets."""
+    """``mse_weight · MSE + lpips_weight · LPIPS`` between images ``(B, 3, H, W)`` in [0, 1] and their loss targets."""
 
     def __init__(self, mse_weight: float, lpips_weight: float, lpips: LPIPS | None) -> None:
         super().__init__()
@@ -50,11 +50,11 @@ class ReconstructionLoss(nn.Module):
 
     @property
     def used_lpips(self) -> LPIPS | None:
-        """LPIPS where it is part of the loss."""
+        """The LPIPS module if its weight is not 0, else None."""
         return self.lpips if self.lpips_weight else None
 
     def forward(self, images: Tensor, targets: Tensor, target_features: Sequence[Tensor] | None = None) -> LossTerms:
-        """The loss of a batch; ``target_features`` are LPIPS's features of the targets, if already computed."""
+        """The loss of a batch; ``target_features`` are the LPIPS features of the targets, if already computed."""
         mse = (images - targets).square().mean()
         lpips = self.used_lpips
         if lpips is None:

@@ -197,7 +197,7 @@ def test_a_configuration_whose_tag_is_cut_comes_from_config_json(
     damage("config.json", written('{"digest": "cut as well'))
     error = line(inversion("evaluate", trained.info.run_id), trained)
     assert "its tag inversion.config" in error
-    assert "its artifact config.json is no JSON" in error
+    assert "its artifact config.json is not JSON" in error
 
 
 @pytest.mark.parametrize(("change", "says"), [

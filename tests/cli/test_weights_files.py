@@ -82,7 +82,7 @@ def test_a_download_that_was_cut_short_is_refused_before_a_run_begins(
         parameter = {"weights": "imagenet"} if name.startswith("vgg") else {"lpips_weights": "imagenet"}
         line = one_line(train(**parameter))
         assert "cut short" in line
-        assert f"delete {file}, and it is fetched again" in line
+        assert f"delete {file}, and it is downloaded again" in line
     assert all_runs() == []
 
 

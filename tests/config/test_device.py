@@ -19,13 +19,13 @@ def test_auto_is_cuda_where_there_is_one_and_else_the_cpu(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == "cpu"
     assert choose_device("cpu") == "cpu"
-    with pytest.raises(RequestError, match="device: cuda is asked for, but PyTorch sees no CUDA device here"):
+    with pytest.raises(RequestError, match="device=cuda: PyTorch finds no CUDA device on this machine"):
         choose_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert choose_device("auto") == "cuda"
     assert choose_device("cuda:1") == "cuda:1"
-    with pytest.raises(RequestError, match="device: cuda:2 is asked for, but there are only 2: cuda:0 to cuda:1"):
+    with pytest.raises(RequestError, match="device=cuda:2: this machine has only 2 CUDA devices, cuda:0 to cuda:1"):
         choose_device("cuda:2")
 
 

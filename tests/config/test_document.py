@@ -98,7 +98,7 @@ def test_a_parameter_that_is_not_known_any_more_is_read_and_named() -> None:
 
 
 @pytest.mark.parametrize(("text", "says"), [
-    ("", "is no JSON"), ('{"digest": "a', "is no JSON"), ("[" * 100_000, "is no JSON"), ("[]", "but a list"),
+    ("", "is not JSON"), ('{"digest": "a', "is not JSON"), ("[" * 100_000, "is not JSON"), ("[]", "but a list"),
     ("null", "but a NoneType"), ("{}", "has no parameters"), ('{"version": "two"}', "wrong version"),
     ('{"version": true}', "wrong version"), ('{"version": 0}', "wrong version"), ('{"parameters": []}', "parameters"),
     ('{"version": 2, "see": "config.json"}', "has no parameters"), (f'{{"version": {VERSION + 1}}}', "newer version"),

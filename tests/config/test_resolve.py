@@ -1,4 +1,4 @@
-"""From what was asked for to what will be run: names, fallbacks, the digest."""
+"""Resolution of a request to a plan: names, fallbacks, the digest."""
 
 from __future__ import annotations
 
@@ -195,9 +195,9 @@ def test_a_loss_without_lpips_does_not_miss_it() -> None:
     ({"data": "smaple"}, UnknownNameError, "no folder .* Did you mean 'sample'"),
     ({"data": "div2k"}, DataError, "div2k"),
     ({"weights": "imagnet"}, WeightsError, "Did you mean 'imagenet'"),
-    ({"weights": "imagenet"}, WeightsError, "ImageNet weights of vgg16 .* out of reach"),
+    ({"weights": "imagenet"}, WeightsError, "ImageNet weights of vgg16 .* server is unreachable"),
     ({"lpips_weights": "nowhere.pth"}, WeightsError, "lpips_weights: no such file as 'nowhere.pth'"),
-    ({"device": "cuda:99"}, RequestError, "device: cuda:99 is asked for, but"),
+    ({"device": "cuda:99"}, RequestError, "device=cuda:99: (PyTorch finds no|this machine has only)"),
 ])
 def test_what_is_not_there_is_refused_by_name(
         given: dict[str, str], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch) -> None:

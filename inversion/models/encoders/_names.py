@@ -1,8 +1,8 @@
-"""Finding the tensors of a model in what a checkpoint holds, by their names.
+"""Finding a model's tensors in the content of a checkpoint, by name.
 
-A checkpoint may hold a state dict inside dicts (``state_dict``, ``teacher``), its names may all begin with that of the
-module around the model (``module.``, ``module.encoder_q.``, ``backbone.``), and other tensors may stand beside it. Both
-are the same once nested names are joined by dots: the model's tensors stand below a prefix.
+A checkpoint may nest the state dict in other dicts (``state_dict``, ``teacher``), prefix all names with that of a
+wrapping module (``module.``, ``module.encoder_q.``, ``backbone.``), and hold other tensors too. When nested names are
+joined by dots, all of this is one case: the model's tensors have a common prefix.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ import torch
 from torch import Tensor
 
 COUNTER = "num_batches_tracked"
-"""BatchNorm's counters of batches have no part in the features: they may be absent."""
+"""BatchNorm's batch counters do not affect the features and may be missing."""
 
 MOST_LEVELS = 32
 MOST_NAMES = 200_000
 MOST_SHOWN = 6
 
 _OUTER = ("module.", "_orig_mod.")
-"""What DistributedDataParallel and ``torch.compile`` put before every name."""
+"""Prefixes that DistributedDataParallel and ``torch.compile`` add to every name."""
 
 
 class NamesError(Exception):
-    """The names leave open which tensors are meant, or there are none; the message says how."""
+    """No tensors have the needed names, or the choice is ambiguous; the message says which."""
 
 
 def flatten(content: object) -> dict[str, Tensor]:
-    """Every tensor in nested dicts, by its dotted name; the dicts around all of them are left out.
+    """All tensors in nested dicts by dotted name, without the part that all names have in common.
 
     Raises:
-        NamesError: a dict contains itself, there are too many, or two tensors have the same name.
+        NamesError: a dict contains itself, there are too many entries or levels, or two tensors have the same name.
     """
     found: dict[tuple[str, ...], Tensor] = {}
     pending: list[tuple[tuple[str, ...], Any, frozenset[int]]] = [((), content, frozenset())]
@@ -56,7 +56,7 @@ def flatten(content: object) -> dict[str, Tensor]:
 
 
 def without_outer(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefixes that wrap a whole model, where every name has them."""
+    """Removes the prefixes of wrapping modules that every name has."""
     names = dict(found)
     while names and (prefix := next((outer for outer in _OUTER if all(name.startswith(outer) for name in names)), "")):
         names = below(names, prefix)
@@ -64,22 +64,22 @@ def without_outer(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def below(found: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with the prefix, without it."""
+    """The tensors whose names start with the prefix, under names without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
 
 
 def part_of(found: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    """The tensors below ``part`` (``teacher``, ``state_dict.module.encoder_q``), wherever that stands in their names.
+    """The tensors below ``part`` (``teacher``, ``state_dict.module.encoder_q``), at any depth.
 
     Raises:
-        NamesError: there are none, or in several places.
+        NamesError: there is no such part, or there are several.
     """
-    asked = part.strip(".") + "."
-    prefixes = {name[: f".{name}".index(f".{asked}")] for name in found if f".{asked}" in f".{name}"}
+    wanted = part.strip(".") + "."
+    prefixes = {name[: f".{name}".index(f".{wanted}")] for name in found if f".{wanted}" in f".{name}"}
     if "" in prefixes:
         prefixes = {""}
     if part and len(prefixes) == 1:
-        return below(found, prefixes.pop() + asked)
+        return below(found, prefixes.pop() + wanted)
     if prefixes and part:
         places = _listed(prefix + part for prefix in prefixes)
         raise NamesError(f"it has several parts {part!r}: {places}")
@@ -91,9 +91,9 @@ def part_of(found: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
 
 
 def prefixes_with(needed: Iterable[str], found: Iterable[str]) -> list[str]:
-    """The prefixes below which every needed name is found; without such, the one below which most are.
+    """The prefixes under which all needed names are found; if there is none, the one with the most of them.
 
-    The empty prefix goes before all others: the names then are those of the model already.
+    If the names are found without a prefix, the empty prefix is the only result.
     """
     wanted = {name for name in needed if not name.endswith(COUNTER)}
     counts: Counter[str] = Counter()
@@ -106,16 +106,16 @@ def prefixes_with(needed: Iterable[str], found: Iterable[str]) -> list[str]:
 
 
 def large_prefixes(found: Iterable[str], least: int) -> list[str]:
-    """The prefixes, the empty one first, that at least so many names have."""
+    """The prefixes that at least ``least`` names have, the empty one first."""
     counts = Counter(name[: dot + 1] for name in found for dot in _dots(name)[:4])
     return ["", *sorted(prefix for prefix, count in counts.items() if count >= max(1, least))]
 
 
 def one_of(candidates: Mapping[str, Mapping[str, Tensor]]) -> str:
-    """The prefix to take of several below which the model's tensors are, each with these.
+    """Chooses one of several prefixes, each with the tensors under it, if their tensors are equal.
 
     Raises:
-        NamesError: they are not the same numbers.
+        NamesError: the tensors differ.
     """
     first, *others = candidates
     if all(_same(candidates[first], candidates[other]) for other in others):
@@ -128,7 +128,7 @@ def one_of(candidates: Mapping[str, Mapping[str, Tensor]]) -> str:
 def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     try:
         return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    except (RuntimeError, NotImplementedError):  # of different types, or of kinds that cannot be compared
+    except (RuntimeError, NotImplementedError):  # of different dtypes, or not comparable
         return False
 
 

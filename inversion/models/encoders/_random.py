@@ -1,8 +1,8 @@
-"""Random weights of the four named encoders: drawn by the rules of their originals, but tensor by tensor.
+"""Random weights of the encoders in the catalog, with the initialisation of the original models.
 
-Each tensor has a generator of its own, made from the seed and the name of the tensor. So the weights of a layer are the
-same wherever the cut is, at any image size, whatever was drawn before, and with any version of torchvision and timm;
-and only what the cut needs is drawn. Changes here change results: raise ``weights.RANDOM_RECIPE`` with them.
+Each tensor has its own generator, seeded from the seed and the tensor's name. So the weights of a layer do not depend
+on the cut, the image size, earlier random numbers or the versions of torchvision and timm, and only the tensors before
+the cut are drawn. Changes here change results: increment ``weights.RANDOM_RECIPE`` with them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from inversion.seeds import generator
 
 
 def random_state(trunk: nn.Module, encoder: str, seed: int) -> dict[str, Tensor]:
-    """A state dict for ``trunk``, which may be on the meta device.
+    """A random state dict for ``trunk``, which may be on the meta device.
 
-    The rules are those of ``torchvision.models.VGG`` and ``ResNet`` and of timm's ``VisionTransformer`` and
+    The initialisation is that of ``torchvision.models.VGG`` and ``ResNet`` and of timm's ``VisionTransformer`` and
     ``PyramidVisionTransformerV2``: convolutions by He et al. (2015) in fan-out mode, except ViT's patch projection,
-    which has PyTorch's default; linear layers and position embeddings truncated normal with 0.02; norms neutral.
+    which has PyTorch's default; linear layers and position embeddings truncated normal with standard deviation
+    0.02; norms with weight 1 and bias 0.
     """
     state = {}
     for prefix, module in trunk.named_modules():
@@ -43,7 +44,7 @@ def _fill(tensor: Tensor, name: str, module: nn.Module, encoder: str, chance: to
             nn.init.trunc_normal_(tensor, std=0.02, generator=chance)
     elif name in _TOKEN_STD:
         nn.init.trunc_normal_(tensor, std=_TOKEN_STD[name], generator=chance)
-    else:  # a new version of the model has something that no rule was made for
+    else:  # a new kind of parameter, in a new model or a new version of one
         raise ValueError(f"{encoder}: no rule for the random weights of {type(module).__name__}.{name}")
 
 

@@ -1,9 +1,9 @@
-"""timm's models, cut by its own pruning and run by its own feature interface.
+"""Encoders from timm, cut with ``prune_intermediate_layers`` and run with ``forward_intermediates``.
 
-``forward_intermediates`` gives every architecture's features as maps (B, C, h, w), also transformers' tokens, and
-``prune_intermediate_layers`` removes what is behind the cut; parameter names stay those of the whole model, unlike with
-``features_only``. Where branches of different resolution run side by side (HRNet, CrossViT), timm's pruning keeps the
-parts of a layer that feed the other branches.
+``forward_intermediates`` returns the features of every architecture as maps (B, C, h, w), also the tokens of
+transformers. ``prune_intermediate_layers`` removes the layers after the cut; unlike with ``features_only``, parameter
+names stay those of the whole model. In models with parallel branches of different resolution (HRNet, CrossViT), timm's
+pruning keeps the parts of a layer that feed the other branches.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from inversion.models.encoders.weights import WeightsSource
 from inversion.seeds import derive_seed
 
 _FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
-"""What timm's modules call the functions that turn original checkpoints into theirs."""
+"""Names of the functions in timm's modules that convert original checkpoints to timm's names."""
 
 
 def build_trunk(cut: EncoderCut, source: WeightsSource, image_size: int) -> nn.Module:
-    """The cut model with its weights, for square images of one size; tensors keep timm's names.
+    """Builds the cut model with its weights, for images of side ``image_size``; tensors keep timm's names.
 
-    Random weights of ``timm/NAME`` are the model's own initialisation of the whole model, in a random state made from
-    the seed alone: a layer's weights are the same wherever the cut is, but not for another image size where the model
-    has position embeddings, nor necessarily for another version of timm or PyTorch.
+    Random weights of ``timm/NAME`` come from timm's initialisation of the whole model with a fresh generator. A layer's
+    weights do not depend on the cut, but may depend on the version of timm and PyTorch and, in models with position
+    embeddings, on the image size.
 
     Raises:
-        WeightsError: the weights cannot be had, or do not fit.
+        WeightsError: the weights are not available, or do not fit.
     """
     if source.kind == "imagenet":
         return _pretrained(cut, image_size)
-    # Other models may hold tensors that no state dict has, and that only the constructor can make: not on meta.
+    # Not on meta for other models: some have tensors that only the constructor computes, outside the state dict.
     named = cut.encoder in ENCODERS
     with _random_state_of_its_own(derive_seed(source.seed, cut.encoder)):
         trunk = _prune(_timm_models.create(cut.spec.model, image_size, device="meta" if named else "cpu"), cut)
@@ -58,14 +58,14 @@ def build_trunk(cut: EncoderCut, source: WeightsSource, image_size: int) -> nn.M
 
 def run_trunk(trunk: nn.Module, images: Tensor, index: int) -> Tensor:
     """Normalised images ``(B, 3, H, W)`` to the features at the cut ``(B, C, h, w)``."""
-    # Without stop_early an unpruned model would run to its end; norm is that of the whole model, behind the cut.
+    # stop_early: otherwise an unpruned model runs to its end; norm=False: the model's last norm is after the cut.
     features: list[Tensor] = cast(Any, trunk).forward_intermediates(
         images, indices=[index], norm=False, stop_early=True, output_fmt="NCHW", intermediates_only=True)
     return features[0]
 
 
 def layer_index(cut: EncoderCut) -> int:
-    """The layer's number in timm's feature interface: its place among the model's layers."""
+    """The layer's index in timm's feature interface, which is its position in ``cut.spec.layers``."""
     return list(cut.spec.layers).index(cut.layer)
 
 
@@ -75,12 +75,12 @@ def _prune(model: Any, cut: EncoderCut) -> nn.Module:
 
 
 def _pretrained(cut: EncoderCut, image_size: int) -> nn.Module:
-    # Given the file, timm does not ask the server about it, which takes most of a minute without a network.
+    # Given a file, timm sends no request to the server; without a network, that takes most of a minute.
     with cached_imagenet(cut) as path:
-        read_state_dict(path)  # of a file that is none, timm's errors do not say what it is
-        # Files of the hub are state dicts, also of models whose original files need a loader of their own.
+        read_state_dict(path)  # for an invalid file, our errors are clearer than timm's
+        # Files on the hub are state dicts, also for models whose original files need a custom loader.
         overlay = {"file": str(path), "custom_load": False}
-        # With the classifier that the weights were trained with: timm then insists that every tensor is in the file.
+        # Built with its classifier, so that timm requires every tensor of the file.
         with _random_state_of_its_own(seed=0):
             model = _timm_models.create(cut.spec.model, image_size, device="cpu", pretrained=True,
                                         pretrained_cfg_overlay=overlay)
@@ -91,16 +91,16 @@ def _pretrained(cut: EncoderCut, image_size: int) -> nn.Module:
 
 @contextmanager
 def _random_state_of_its_own(seed: int) -> Iterator[None]:
-    """timm initialises from PyTorch's global generator: lend it a fresh one, and give the caller's back."""
+    """Seeds PyTorch's global generator, which timm's initialisation uses, and restores its state afterwards."""
     with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would reseed the GPUs' generators too, and those are not given back.
+        # Not torch.manual_seed, which would reseed the GPUs' generators too, and they are not restored.
         torch.default_generator.manual_seed(seed)
         yield
 
 
 def _fitted(trunk: nn.Module, cut: EncoderCut, image_size: int, found: Mapping[str, Tensor], what: str
             ) -> dict[str, Tensor]:
-    """What the trunk needs of a checkpoint in timm's names, or else in others that timm's own filter knows.
+    """The tensors that the trunk needs, from a checkpoint with timm's names or with names that timm can convert.
 
     Raises:
         WeightsError: neither fits; the message is that for timm's names.
@@ -120,10 +120,10 @@ def _fitted(trunk: nn.Module, cut: EncoderCut, image_size: int, found: Mapping[s
 
 
 def _with_positions_resampled(model: nn.Module, found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Position embeddings and biases of another image size, brought to the model's by timm's own filter.
+    """Resamples position embeddings and biases for another image size with timm's filter.
 
-    Of what the filter returns only these are taken: it would also resize patch embeddings, and a file for another patch
-    size should be an error.
+    Other results of the filter are not used: it also resizes patch embeddings, while a file for another patch size
+    should be an error.
     """
     needed = model.state_dict()
     positions = [name for name in needed if "pos" in name and name in found and found[name].shape != needed[name].shape]
@@ -135,7 +135,7 @@ def _with_positions_resampled(model: nn.Module, found: Mapping[str, Tensor]) -> 
 
 def _converted(needed: Mapping[str, Tensor], cut: EncoderCut, image_size: int, found: Mapping[str, Tensor]
                ) -> dict[str, dict[str, Tensor]]:
-    """The needed tensors below each prefix where timm's filter finds them: checkpoints of the original authors."""
+    """The needed tensors under each prefix from which timm's filter can convert them, for original checkpoints."""
     whole = _timm_models.create(cut.spec.model, image_size)
     candidates = {}
     for prefix in large_prefixes(found, len(needed) // 2):
@@ -148,12 +148,12 @@ def _converted(needed: Mapping[str, Tensor], cut: EncoderCut, image_size: int, f
 
 
 def _is_resized(original: Tensor | None, needed: Tensor) -> bool:
-    """Whether a filter made a kernel of another size fit: the file is for another patch size."""
+    """Whether the filter resized a convolution kernel: then the file is for another patch size."""
     return original is not None and original.ndim == needed.ndim == 4 and original.shape != needed.shape
 
 
 def _filtered(model: nn.Module, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict in timm's names by the filter of the model's module; nothing where that cannot."""
+    """Converts a state dict to timm's names with the filter of the model's module; empty if that fails."""
     module = sys.modules[type(model).__module__]
     convert = next((getattr(module, name) for name in _FILTERS if hasattr(module, name)), None)
     if convert is None:
@@ -161,9 +161,9 @@ def _filtered(model: nn.Module, found: Mapping[str, Tensor]) -> dict[str, Tensor
     takes = inspect.signature(convert).parameters
     options = {}
     if "adapt_layer_scale" in takes and any("gamma_" in name for name in found):
-        options["adapt_layer_scale"] = True  # the names of DeiT III, for which timm gives this itself
+        options["adapt_layer_scale"] = True  # names of DeiT III, for which timm sets this itself
     try:
         result = convert(dict(found), model, **options) if len(takes) > 1 else convert(dict(found))
-    except Exception:  # not a checkpoint that it knows, in whatever way: what does not fit is then reported as such
+    except Exception:  # filters raise any error for unknown checkpoints; the caller reports the misfit
         return {}
     return {name: tensor for name, tensor in result.items() if isinstance(tensor, Tensor)}

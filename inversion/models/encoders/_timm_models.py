@@ -1,6 +1,6 @@
-"""What timm knows about its models: names, layers, feature shapes, where the weights lie. Importing this imports timm.
+"""timm's models: names, layers, feature shapes, locations of weights. Importing this imports timm.
 
-Models are looked at on PyTorch's meta device, where they have shapes but no memory, so nothing is initialised or run.
+Models are built on PyTorch's meta device, where tensors have shapes but no memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _COUNTED = re.compile(r"(block|stage)s[._](\d+)")
 
 
 class UnknownTimmModelError(UnknownNameError):
-    """A model that timm does not have; of its more than a thousand names only the nearest are listed."""
+    """timm does not have this model; only the nearest of its more than a thousand names are listed."""
 
     def __init__(self, name: str, names: list[str]) -> None:
         nearest = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
@@ -34,13 +34,13 @@ class UnknownTimmModelError(UnknownNameError):
 
 
 def describe(name: str) -> EncoderSpec:
-    """The timm model ``name`` as an encoder called ``timm/NAME``, always with a weights tag where timm has one.
+    """The timm model ``name`` as the encoder ``timm/NAME``, with an explicit weights tag if timm has one.
 
-    The tag decides the normalisation as well as the weights, and timm's default tags change between versions.
+    The tag decides both normalisation and weights, and timm's default tags change between versions.
 
     Raises:
-        UnknownNameError: timm has no such model, or the model has no such tag.
-        RequestError: the model does not take RGB images, or tells no layers.
+        UnknownNameError: timm does not have this model, or the model does not have this tag.
+        RequestError: the model does not take RGB images, or cannot be cut.
     """
     return _describe(_full_name(name))
 
@@ -61,7 +61,7 @@ def _describe(name: str) -> EncoderSpec:
 
 
 def layer_name(node: str, number: int) -> str:
-    """``blocks.0`` is ``block1``, ``stages_3`` is ``stage4``; others keep their names, a nameless one gets one."""
+    """``blocks.0`` → ``block1``, ``stages_3`` → ``stage4``; other names stay, and an empty one is numbered."""
     if counted := _COUNTED.fullmatch(node):
         return f"{counted[1]}{int(counted[2]) + 1}"
     return node or f"feature{number}"
@@ -69,10 +69,10 @@ def layer_name(node: str, number: int) -> str:
 
 @functools.lru_cache(maxsize=256)
 def feature_shape(name: str, index: int, image_size: int) -> FeatureShape:
-    """The features of the model's layer number ``index``.
+    """The shape of the features of layer ``index``.
 
     Raises:
-        RequestError: the model cannot be built for, or run at, this image size.
+        RequestError: the model does not support this image size.
     """
     try:
         model: Any = create(name, image_size).eval()
@@ -80,15 +80,15 @@ def feature_shape(name: str, index: int, image_size: int) -> FeatureShape:
             images = torch.empty(1, 3, image_size, image_size, device="meta")
             features = model.forward_intermediates(images, indices=[index], norm=False, stop_early=True,
                                                    output_fmt="NCHW", intermediates_only=True)
-    except Exception as error:  # a model refuses a size in whatever way its code happens to stumble over it
+    except Exception as error:  # models raise any kind of error for an unsupported size
         why = reason(error)
         raise RequestError(f"{TIMM_PREFIX}{name} cannot be run at image_size {image_size}: {why}") from error
     return FeatureShape(*features[0].shape[1:])
 
 
 def create(name: str, image_size: int | None = None, device: str = "meta", **options: Any) -> nn.Module:
-    """The whole model, built for an image size; ``options`` are those of ``timm.create_model``."""
-    # Models whose position embeddings or windows fix the input size say so and take it; others work at any size.
+    """Builds the whole model for an image size; ``options`` are passed to ``timm.create_model``."""
+    # Models with position embeddings or windows of a fixed size take the image size; others work at any size.
     if image_size and pretrained_config(name).fixed_input_size:
         options["img_size"] = image_size
     with torch.device(device):
@@ -96,12 +96,12 @@ def create(name: str, image_size: int | None = None, device: str = "meta", **opt
 
 
 def pretrained_config(name: str) -> Any:
-    """timm's ``PretrainedCfg``: normalisation, input size and where the weights are."""
+    """timm's ``PretrainedCfg``: normalisation, input size and location of the weights."""
     return get_pretrained_cfg(name, allow_unregistered=True) or timm.models.PretrainedCfg()
 
 
 def weights_location(name: str) -> tuple[str, str, tuple[str, ...]]:
-    """URL, Hugging Face repository (which timm prefers) and file names, each empty where timm names none."""
+    """URL, Hugging Face repository (which timm prefers) and file names; each is empty if timm has none."""
     config = pretrained_config(name)
     url = config.url if isinstance(config.url, str) else (config.url or ("",))[0]
     return url, config.hf_hub_id or "", (config.hf_hub_filename,) if config.hf_hub_filename else ()
@@ -121,7 +121,7 @@ def _full_name(name: str) -> str:
 
 
 def _feature_info(model: nn.Module, name: str) -> dict[str, dict[str, Any]]:
-    """Module name to timm's entry for it (channels, reduction), in the order of the indices of its interface."""
+    """timm's entries (channels, reduction) by module name, in the order of its feature indices."""
     info = getattr(model, "feature_info", None)
     if not info or not all(hasattr(model, method) for method in ("forward_intermediates", "prune_intermediate_layers")):
         raise RequestError(f"{TIMM_PREFIX}{name} cannot be cut: it has no feature_info or no forward_intermediates")

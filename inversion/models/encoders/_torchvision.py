@@ -1,4 +1,4 @@
-"""VGG16 and ResNet34 from torchvision, cut with its feature extractor before any memory is given to their weights."""
+"""Encoders from torchvision, cut with its feature extractor on the meta device."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from inversion.models.encoders.weights import WeightsSource
 
 
 def build_trunk(cut: EncoderCut, source: WeightsSource) -> nn.Module:
-    """The cut model with its weights; tensors keep torchvision's names, and only those of the cut are there.
+    """Builds the cut model with its weights; tensors keep torchvision's names, and only those before the cut exist.
 
     Raises:
-        WeightsError: the weights cannot be had, or do not fit.
+        WeightsError: the weights are not available, or do not fit.
     """
     spec = cut.spec
     with torch.device("meta"):
@@ -40,11 +40,11 @@ def build_trunk(cut: EncoderCut, source: WeightsSource) -> nn.Module:
 
 
 class PairwiseMaxPool(nn.Module):
-    """MaxPool2d(2, 2) as maxima of neighbours: the same values, without the places of the maxima.
+    """MaxPool2d(2, 2) on CPUs as pairwise maxima: the same values, without the indices of the maxima.
 
-    PyTorch's own also writes those, four times the bytes of a bf16 result's input, for a backward pass that a frozen
-    encoder does not have. Where there is one (inversion by optimisation) it is PyTorch's: at ties the gradients differ.
-    It was measured on CPUs; other devices use PyTorch's too.
+    PyTorch's own layer also writes int64 indices for the backward pass, which a frozen encoder does not need. Inputs
+    with gradients (inversion by optimisation) use PyTorch's layer, because the gradients differ at ties; so do other
+    devices, on which this was not measured.
     """
 
     def forward(self, values: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""PyTorch's pickles, read without running anything that they name.
+"""Safe loading of PyTorch's pickle files, without running any code in them.
 
-``torch.load(weights_only=True)`` refuses a file for a single number of NumPy's or the parsed arguments beside its
-tensors. Such plain data is replaced by stand-ins that hold nothing; whatever else is not PyTorch's own is refused.
+``torch.load(weights_only=True)`` refuses a file that holds a NumPy scalar or parsed arguments beside its tensors. Such
+plain data is replaced by empty placeholders; other objects that are not PyTorch's own are refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from inversion.models.encoders.file_content import Format
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Where checkpoints usually hold the tensors."""
+"""Usual keys of the state dict in a checkpoint."""
 
 _PLAIN = (
     "argparse.Namespace", "types.SimpleNamespace", "pathlib.Path", "pathlib.PosixPath", "pathlib.PurePosixPath",
@@ -27,24 +27,23 @@ _PLAIN = (
     "datetime.date", "datetime.timedelta", "numpy.dtype", "numpy.core.multiarray.scalar",
     "numpy._core.multiarray.scalar",
 )
-"""Data that training scripts leave beside the tensors."""
-
+"""Plain data that training scripts save beside the tensors."""
 
 _PROGRAMS = frozenset({
     "os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "importlib", "runpy", "ctypes", "code",
     "pty", "pickle", "marshal", "webbrowser", "urllib", "urllib2", "requests", "asyncio", "multiprocessing", "operator",
     "timeit", "io",
 })
-"""Modules whose functions no weights need, but attacks do."""
+"""Modules whose functions are used in attacks and never in checkpoints."""
 
 _FUNCTIONS = frozenset({"eval", "exec", "getattr", "setattr", "open", "compile", "__import__", "input", "breakpoint"})
-"""The same of ``builtins``, whose classes are harmless."""
+"""The same for functions in ``builtins``; its classes are harmless."""
 
 _PICKLE_BYTES = 1 << 24
 
 
 class RefusedObjectsError(Exception):
-    """The file holds other Python objects than tensors; ``names`` are theirs."""
+    """The file holds Python objects other than tensors; ``names`` lists their types."""
 
     def __init__(self, names: list[str]) -> None:
         super().__init__(", ".join(names))
@@ -52,7 +51,7 @@ class RefusedObjectsError(Exception):
 
 
 class Ignored:
-    """Stands for an object that is not read: takes whatever it was made of, and keeps nothing."""
+    """Placeholder for an object that is not loaded: accepts any arguments and state, and stores nothing."""
 
     def __new__(cls, *_: object, **__: object) -> Ignored:
         return super().__new__(cls)
@@ -73,19 +72,19 @@ _STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [_stand_
 
 
 def read_pickle(path: Path, file_format: Format) -> Any:
-    """What ``torch.save`` wrote, on the CPU; of the zip format mapped from the file.
+    """Loads a file of ``torch.save`` on the CPU; files in the zip format are memory-mapped.
 
     Raises:
-        RefusedObjectsError: it holds other objects than tensors and plain data.
-        Exception: of any kind, for a damaged file.
+        RefusedObjectsError: it holds objects other than tensors and plain data.
+        Exception: any other error, for a damaged file.
     """
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_STAND_INS):
-            warnings.simplefilter("ignore")  # of other protocols, and of sparse tensors: both end in our own errors
-            if path.suffix == ".safetensors":  # torch.load goes by that name, and this file is none
+            warnings.simplefilter("ignore")  # of pickle protocols and sparse tensors: both lead to our own errors
+            if path.suffix == ".safetensors":  # torch.load would trust the extension, which is wrong here
                 with path.open("rb") as file:
                     return torch.load(file, map_location="cpu", weights_only=True)
-            # A cut needs a small part of a large file. The old format cannot be mapped.
+            # A cut needs a small part of a large file. The old format cannot be memory-mapped.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=file_format == "zip")
     except pickle.UnpicklingError as error:
         if names := _refused(path, file_format, str(error)):
@@ -94,15 +93,15 @@ def read_pickle(path: Path, file_format: Format) -> Any:
 
 
 def looks_hostile(names: list[str]) -> bool:
-    """Whether unpickling would call functions that have no place in a checkpoint."""
+    """Whether unpickling would call functions that no checkpoint needs."""
     return any(name.partition(".")[0] in _PROGRAMS or name.removeprefix("builtins.") in _FUNCTIONS
                or name.startswith(("torch.hub.", "torch.serialization.")) for name in names)
 
 
 def converting_line(path: Path) -> str:
-    """A shell command that turns a trusted file into a plain state dict."""
+    """A shell command that converts a trusted file to a plain state dict."""
     with path.open("rb") as file:
-        content = file.read(_PICKLE_BYTES)  # the objects come before the numbers, in both formats
+        content = file.read(_PICKLE_BYTES)  # the pickle comes before the tensors' data, in both formats
     loaded = "torch.load(old, map_location='cpu', weights_only=False)"
     if _has_text(content, "_modules"):
         wanted = f"{loaded}.state_dict()"
@@ -115,7 +114,7 @@ def converting_line(path: Path) -> str:
 
 
 def _refused(path: Path, file_format: Format, message: str) -> list[str]:
-    """The names of what was refused: all of them where PyTorch can list them, else the first."""
+    """The names of refused objects: all of them if PyTorch can list them, else the first."""
     if file_format == "zip":
         try:
             with torch.serialization.safe_globals(_STAND_INS):
@@ -124,9 +123,9 @@ def _refused(path: Path, file_format: Format, message: str) -> list[str]:
             return []
     else:
         names = re.findall(r"GLOBAL (\S+) (?:was not|whose module)", message)[:1]
-    return sorted(re.sub(r"^commands\.", "subprocess.", name) for name in names)  # protocol 2 has Python 2's names
+    return sorted(re.sub(r"^commands\.", "subprocess.", name) for name in names)  # protocol 2 uses Python 2's names
 
 
 def _has_text(content: bytes, text: str) -> bool:
-    """Whether a string stands in a pickle."""
+    """Whether a pickle contains a string."""
     return len(text).to_bytes(4, "little") + text.encode() in content

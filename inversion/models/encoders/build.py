@@ -1,4 +1,14 @@
-"""Building encoders: a pretrained model cut at a layer, with its weights, frozen for good."""
+"""The encoder module: a pretrained model cut at a layer, with its weights, frozen.
+
+::
+
+    images (B, 3, S, S) in [0, 1]
+      → (images − mean) / std                            (B, 3, S, S)
+      → the pretrained model up to the cut               (B, C, S / stride, S / stride)
+
+At S = 224, ``vgg16:block1`` gives (B, 64, 112, 112), ``resnet34:layer1`` and ``pvt_v2_b2:stage1`` (B, 64, 56, 56), and
+``vit_small:block1`` its patch tokens as a map (B, 384, 14, 14).
+"""
 
 from __future__ import annotations
 
@@ -17,11 +27,11 @@ from inversion.models.encoders.weights import WeightsSource
 
 
 class Encoder(nn.Module):
-    """A frozen encoder: images in [0, 1] ``(B, 3, S, S)``, not normalised, to features ``(B, C, h, w)``.
+    """A frozen encoder: images ``(B, 3, S, S)`` in [0, 1], not normalised, to features ``(B, C, h, w)``.
 
-    It normalises inside. Its parameters take no gradients, it is always in eval mode (``train()`` leaves it there, so
-    that BatchNorm statistics never move), and nothing behind the cut exists. ``trunk`` is the cut model, ``run`` turns
-    it and normalised images into features.
+    It normalises the images itself. Its parameters have no gradients, and it stays in eval mode even after ``train()``,
+    so that BatchNorm statistics never change. Layers after the cut are not built. ``trunk`` is the cut model; ``run``
+    applies it to normalised images.
     """
 
     mean: Tensor
@@ -35,45 +45,45 @@ class Encoder(nn.Module):
         self.feature_shape = feature_shape
         self.trunk = trunk.requires_grad_(False)
         self._run = run
-        # Buffers, so that they move with the module; constants of the build, so that no state dict holds them.
+        # Buffers, so that they move with the module; not persistent, since they are constants.
         self.register_buffer("mean", torch.tensor(normalisation.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(normalisation.std).view(3, 1, 1), persistent=False)
         self.train(False)
 
     def train(self, mode: bool = True) -> Encoder:
-        """Stays in eval mode, whatever is asked."""
+        """Stays in eval mode for any ``mode``."""
         return super().train(False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy stays in eval mode too: torchvision's cut model is in train mode after ``copy.deepcopy``."""
+        """Keeps copies in eval mode: torchvision's cut model is in train mode after ``copy.deepcopy``."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.train(False)
 
-    # Not inference mode: its tensors cannot be saved for a backward pass, as the decoder's first layer has to.
+    # Not inference mode: the decoder's first layer could not save such tensors for its backward pass.
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Images ``(B, 3, S, S)`` in [0, 1] to features ``(B, C, h, w)``, without a gradient."""
         return self.differentiable(images)
 
     def differentiable(self, images: Tensor) -> Tensor:
-        """The same features, with a gradient to the images where they ask for one (inversion by optimisation)."""
+        """The same features, with gradients to images that require them, for inversion by optimisation."""
         return self._run(self.trunk, (images - self.mean) / self.std)
 
     def trunk_state(self) -> dict[str, Tensor]:
-        """The cut's tensors under the original model's names: saved to a file, they serve as ``weights=FILE``."""
+        """The tensors under their names in the original model; a file of them can be used as ``weights=FILE``."""
         return {name: tensor.detach() for name, tensor in self.trunk.state_dict().items()}
 
 
 def build_encoder(cut: EncoderCut, source: WeightsSource, image_size: int,
                   normalisation: Normalisation | None = None) -> Encoder:
-    """The encoder for square images of ``image_size``, on the CPU, in float32.
+    """Builds the encoder for images of side ``image_size``, on the CPU, in float32.
 
-    ``normalisation`` replaces the encoder's own, as the ``published`` protocol does. The global random state is neither
+    ``normalisation`` replaces that of the encoder, as in the ``published`` protocol. The global random state is neither
     used nor changed.
 
     Raises:
-        RequestError: the encoder does not work at this image size.
-        WeightsError: the weights cannot be had, or do not fit; the message names the tensor.
+        RequestError: the encoder does not support this image size.
+        WeightsError: the weights are not available, or do not fit; the message names the tensor.
     """
     spec = cut.spec
     shape = cut.shape(image_size)

@@ -1,6 +1,7 @@
-"""The encoders by name, the layers they can be cut at, and the requests that choose among them.
+"""The encoders by name, their layers, and the parsing of the parameters ``encoder`` and ``layer``.
 
-Nothing here imports PyTorch. timm is imported only for ``timm/NAME``, whose layers only timm knows.
+This module does not import PyTorch. It imports timm only for ``timm/NAME``, whose layers only timm knows. The package's
+docstring says how to add an encoder to ``_SPECS``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _SPECS = (
          for number, (channels, pool) in enumerate(_VGG16_CHANNELS_AND_POOLS, start=1)},
         IMAGENET, "plain 3×3 convolutions; a block ends with its max-pool",
         "Simonyan & Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015",
-        "https://arxiv.org/abs/1409.1556",
+        "https://arxiv.org/abs/1409.1556", weights_url="https://download.pytorch.org/models/vgg16-397923af.pth",
     ),
     EncoderSpec(
         "resnet34", "torchvision", "resnet34", "ResNet34_Weights.IMAGENET1K_V1",
@@ -32,7 +33,7 @@ _SPECS = (
          for number, channels in enumerate(_RESNET34_CHANNELS, start=1)},
         IMAGENET, "convolutions with residual connections",
         "He et al., Deep Residual Learning for Image Recognition, CVPR 2016",
-        "https://arxiv.org/abs/1512.03385",
+        "https://arxiv.org/abs/1512.03385", weights_url="https://download.pytorch.org/models/resnet34-b627a593.pth",
     ),
     EncoderSpec(
         "vit_small", "timm", _VIT_SMALL, _VIT_SMALL,
@@ -53,15 +54,15 @@ _SPECS = (
 )
 
 ENCODERS: dict[str, EncoderSpec] = {spec.name: spec for spec in _SPECS}
-"""The encoders with a name of their own; every other timm model is ``timm/NAME``."""
+"""The encoders with short names; any other timm model is ``timm/NAME``."""
 
 
 def encoder_spec(name: str) -> EncoderSpec:
-    """The encoder called ``name``: one of ``ENCODERS``, or ``timm/NAME`` with or without a weights tag.
+    """The description of an encoder: one of ``ENCODERS``, or ``timm/NAME`` with or without a weights tag.
 
     Raises:
-        UnknownNameError: there is none.
-        RequestError: timm has the model, but it cannot serve as an encoder.
+        UnknownNameError: there is no such encoder.
+        RequestError: timm has the model, but it cannot be used as an encoder.
     """
     if name in ENCODERS:
         return ENCODERS[name]
@@ -74,7 +75,7 @@ def encoder_spec(name: str) -> EncoderSpec:
 
 @dataclass(frozen=True)
 class EncoderCut:
-    """An encoder up to a layer, whose output is the features: ``str(cut)`` is ``"vgg16:block1"``."""
+    """An encoder cut at a layer, whose output is the features; ``str(cut)`` is ``"vgg16:block1"``."""
 
     encoder: str
     layer: str
@@ -84,14 +85,14 @@ class EncoderCut:
 
     @property
     def spec(self) -> EncoderSpec:
-        """The encoder that is cut."""
+        """The description of the encoder."""
         return encoder_spec(self.encoder)
 
     def shape(self, image_size: int) -> FeatureShape:
-        """Channels, height and width of the features of square images.
+        """The shape of the features of images ``(B, 3, image_size, image_size)``.
 
         Raises:
-            RequestError: the encoder does not work at this image size.
+            RequestError: the encoder does not support this image size.
         """
         spec = self.spec
         name = spec.layer(self.layer)
@@ -111,22 +112,22 @@ ENSEMBLE: tuple[EncoderCut, ...] = (
     EncoderCut("vit_small", "block1"),
     EncoderCut("pvt_v2_b2", "stage1"),
 )
-"""What ``encoder=ensemble`` stands for."""
+"""The encoders of ``encoder=ensemble``."""
 
 
 def parse_encoders(encoder: str, layer: str = "auto") -> tuple[EncoderCut, ...]:
-    """The cuts that the parameters ``encoder`` and ``layer`` ask for, in their order, under their full names.
+    """Parses the parameters ``encoder`` and ``layer`` to cuts with full names, in the given order.
 
     ``encoder`` is ``vgg16``, ``vgg16:block1``, ``ensemble``, ``timm/NAME``, ``timm/NAME:LAYER``, or several of them
-    joined by ``+``. Without a layer the encoder's first one is meant.
+    joined by ``+``. The default layer is the encoder's first one.
 
     Raises:
-        UnknownNameError: an encoder or a layer that does not exist.
-        RequestError: a layer beside an encoder that has one already or beside several encoders; a cut named twice.
+        UnknownNameError: the encoder or the layer does not exist.
+        RequestError: ``layer`` is given with several encoders or with one that has a layer already; a cut is repeated.
     """
     parts = [part.strip() for part in encoder.split("+")]
     if not all(parts):
-        raise RequestError(f"encoder {encoder!r}: a name is missing (several are written as vgg16:block1+resnet34)")
+        raise RequestError(f"encoder {encoder!r}: a name is missing (write several as vgg16:block1+resnet34)")
     if layer != "auto":
         if len(parts) > 1 or parts[0] == "ensemble" or ":" in parts[0]:
             raise RequestError(f"layer {layer!r} beside encoder {encoder!r}: a layer is for one encoder without one. "

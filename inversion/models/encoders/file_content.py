@@ -1,6 +1,6 @@
-"""What a weights file is, by its first bytes: its name says little (``.bin``, ``.ckpt``), and downloads go wrong.
+"""Detection of a weights file's format from its content, since extensions (``.bin``, ``.ckpt``) are ambiguous.
 
-Nothing here imports PyTorch.
+This module does not import PyTorch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ START_BYTES = 1024
 MOST_HEADER_BYTES = 100_000_000
 
 MAGIC_NUMBER = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""The number, pickled, that files of ``torch.save`` before version 1.6 begin with."""
+"""The pickled number at the start of files of ``torch.save`` before version 1.6."""
 
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "it is a git-lfs pointer, not the file itself: fetch that with git lfs pull"),
@@ -35,18 +35,18 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (
 
 
 class ForeignFileError(Exception):
-    """Not a weights file, or a part of one; the message says what it is."""
+    """Not a weights file, or only a part of one; the message says what it is."""
 
 
 def format_of(path: Path) -> Format:
-    """The format of a weights file: PyTorch's own (``zip``, or ``pickle`` before 1.6) or ``safetensors``.
+    """The format of a weights file: PyTorch's ``zip`` (or ``pickle`` before 1.6), or ``safetensors``.
 
     Raises:
-        ForeignFileError: something else, or cut short as far as the format tells.
+        ForeignFileError: another format, or visibly truncated.
         OSError: it cannot be read.
     """
     status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for ever
+    if not stat.S_ISREG(status.st_mode):  # opening a FIFO would block
         raise ForeignFileError("it is no regular file")
     with path.open("rb") as file:
         start = file.read(START_BYTES)
@@ -72,7 +72,7 @@ def _check_zip(path: Path) -> Format:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        # the table of contents is the last thing in a zip file
+        # the central directory is at the end of a zip file
         raise ForeignFileError("it is damaged or cut short: the end of the zip file is missing") from error
     if any(name.endswith("/constants.pkl") for name in names):
         raise ForeignFileError("it is a TorchScript program: save the state_dict() of what torch.jit.load gives")

@@ -1,6 +1,6 @@
-"""Pretrained weights as files: in torchvision's or Hugging Face's cache, on their servers, and the download between.
+"""Files of pretrained weights: lookup in torchvision's and Hugging Face's caches, and download from their servers.
 
-Nothing here imports PyTorch.
+This module does not import PyTorch.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from inversion.errors import WeightsError
+from inversion.text import reason
 
 if TYPE_CHECKING:
     import requests
@@ -31,19 +32,18 @@ REMEMBERED_SECONDS = 60.0
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """The files that timm looks for in a Hugging Face repository, in its order."""
 
-
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where ImageNet weights lie: a file at ``url``, or one of ``files`` in the Hugging Face repository ``repo``."""
+    """A location of weights: a file at ``url``, or one of ``files`` in the Hugging Face repository ``repo``."""
 
     url: str = ""
     repo: str = ""
     files: tuple[str, ...] = HUB_FILES
     option: str = "weights"
-    """The parameter by which a file can be given instead."""
+    """The parameter that accepts a file instead, for error messages."""
 
     @property
     def repository(self) -> str:
@@ -52,19 +52,23 @@ class Location:
 
     @property
     def revision(self) -> str | None:
-        """What ``repo`` says behind ``@``."""
+        """The part of ``repo`` after ``@``."""
         return self.repo.partition("@")[2] or None
 
 
 def location_status(location: Location) -> Status:
-    """The same for any location of weights."""
+    """Whether weights are cached, downloadable or unreachable; the server's answer is reused for a minute.
+
+    Raises:
+        WeightsError: the server answered with an error, or is busy for too long.
+    """
     if cached_file(location):
         return "cached"
-    return _probe(location, _files_to_ask_for(location), int(time.monotonic() / REMEMBERED_SECONDS))
+    return _probe(location, _files_to_request(location), int(time.monotonic() / REMEMBERED_SECONDS))
 
 
 def torch_checkpoints() -> Path:
-    """The folder in which torchvision keeps what it downloads, by the rules of ``torch.hub.get_dir``."""
+    """torchvision's download folder, as given by ``torch.hub.get_dir``."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))
     return Path(os.path.expanduser(home)) / "hub" / "checkpoints"
@@ -73,7 +77,7 @@ def torch_checkpoints() -> Path:
 def cached_file(location: Location) -> Path | None:
     """The weights in torchvision's or Hugging Face's cache, if they are there.
 
-    Of Hugging Face's the present revision goes first; without it any other that was fetched, the newest first.
+    In Hugging Face's cache the current revision is preferred, then the newest of the others.
     """
     if not location.repo:
         file = torch_checkpoints() / _file_name(location)
@@ -82,28 +86,28 @@ def cached_file(location: Location) -> Path | None:
 
     for name in location.files:
         cached = huggingface_hub.try_to_load_from_cache(location.repository, name, revision=location.revision)
-        if isinstance(cached, str):  # a file known to be absent from the repository is an object that is no path
+        if isinstance(cached, str):  # for a file known to be missing in the repository, it is another object
             return Path(cached)
     return None if location.revision else _of_another_revision(location)
 
 
 def fetch(location: Location) -> Path:
-    """The weights in the cache of their library, downloaded if they are not there; a download that was cut goes on.
+    """The path of the weights in their library's cache; downloads them, or resumes the download, if necessary.
 
     Raises:
-        WeightsError: the server is out of reach, busy for too long, or refuses.
+        WeightsError: the server is unreachable, busy for too long, or refuses.
     """
     try:
         return cached_file(location) or (_from_hub(location) if location.repo else _from_url(location))
     except _UnreachableError as error:
-        raise WeightsError(f"{location.repo or location.url} is not cached, and its server is out of reach: connect, "
+        raise WeightsError(f"{location.repo or location.url} is not cached, and its server is unreachable: connect, "
                            f"or give {location.option}=FILE") from error
 
 
 def damaged_download(name: str, path: Path, why: str) -> WeightsError:
-    """The error for a file in a cache that cannot be used; of a link, the file itself has to go."""
+    """The error for an unusable file in a cache; it names the target of a link, since that must be deleted."""
     return WeightsError(f"{name} cannot be loaded from {path.parent}: {why.removesuffix('.')}. If the download was cut "
-                        f"short, delete {path.resolve()}, and it is fetched again")
+                        f"short, delete {path.resolve()}, and it is downloaded again")
 
 
 def _file_name(location: Location) -> str:
@@ -111,7 +115,7 @@ def _file_name(location: Location) -> str:
 
 
 def _of_another_revision(location: Location) -> Path | None:
-    """A file that ``snapshot_download`` or another revision left; the library itself looks for ``main`` only."""
+    """A file of ``snapshot_download`` or another revision; the library itself only looks for ``main``."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -119,25 +123,25 @@ def _of_another_revision(location: Location) -> Path | None:
     for name in location.files:
         if found := [file for file in folder.glob(f"*/{name}") if file.is_file()]:
             newest = max(found, key=lambda file: file.stat().st_mtime)
-            _logger.info("%s: the cache has revision %s, and not main: it is taken", location.repo, newest.parent.name)
+            _logger.info("%s: main is not cached, using revision %s", location.repo, newest.parent.name)
             return newest
     return None
 
 
 def _from_url(location: Location) -> Path:
-    """The file, downloaded to where torchvision looks for it; its name holds the beginning of its SHA-256."""
+    """Downloads a file to torchvision's cache; its name contains the start of its SHA-256."""
     import filelock
 
     from inversion.download import download
 
     target = torch_checkpoints() / _file_name(location)
-    size = int(_ask(location, _files_to_ask_for(location))[1].headers.get("Content-Length", 0))
+    size = int(_request_first(location, _files_to_request(location))[1].headers.get("Content-Length", 0))
     if not size:
-        raise WeightsError(f"{location.url}: the server does not tell the size of the file: save it as {target}")
+        raise WeightsError(f"{location.url}: the server does not report the size of the file: save it as {target}")
     beginning = re.search(r"-([0-9a-f]{8,})\.", target.name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # other processes may want the same file
+        # other processes may download the same file
         with filelock.FileLock(f"{target}.lock"), _progress_bar(target.name, size) as bar:
             download(location.url, target, size, beginning[1] if beginning else "",
                      lambda _, done, __: bar.update(done - bar.n), WeightsError, "with TORCH_HOME")
@@ -155,10 +159,10 @@ def _progress_bar(name: str, size: int) -> Any:
 
 
 def _from_hub(location: Location) -> Path:
-    """The file, downloaded by Hugging Face's library, which goes on where it was cut."""
+    """Downloads a file with Hugging Face's library, which resumes interrupted downloads."""
     from inversion.retry import TransientError, retrying
 
-    name = _ask(location, _files_to_ask_for(location))[0]
+    name = _request_first(location, _files_to_request(location))[0]
     try:
         return retrying(partial(_download_from_hub, location, name))
     except TransientError as error:
@@ -173,18 +177,18 @@ def _download_from_hub(location: Location, name: str) -> Path:
 
     try:
         return Path(huggingface_hub.hf_hub_download(location.repository, name, revision=location.revision))
-    except Exception as error:  # of its HTTP library, of its own and of the operating system
-        response, text = _response_of(error), " ".join(str(error).split())[:300]
+    except Exception as error:  # from its HTTP library, itself or the operating system
+        response, text = _response_of(error), reason(error)
         if response is not None and is_transient(response.status_code):
             raise TransientError(f"HTTP status {_status(response.status_code)}",
-                               response.headers.get("Retry-After")) from error
-        if "Consistency check failed" in text or _was_interrupted(error):  # fewer bytes than announced, or none
+                                 response.headers.get("Retry-After")) from error
+        if "Consistency check failed" in text or _was_interrupted(error):  # fewer bytes than announced
             raise TransientError("the connection ended early") from error
         raise WeightsError(f"{location.repo}: {name} cannot be downloaded from Hugging Face: {text}") from error
 
 
 def _response_of(error: BaseException | None) -> Any:
-    """The server's answer that an error, or the one it came from, holds."""
+    """The HTTP response of an error or of one of its causes."""
     while error is not None:
         if (response := getattr(error, "response", None)) is not None:
             return response
@@ -193,9 +197,9 @@ def _response_of(error: BaseException | None) -> Any:
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether an existing connection broke or fell silent.
+    """Whether an established connection broke or timed out.
 
-    By the class's name: Hugging Face's library has used requests, httpx and httpx2, which name these errors alike.
+    Compared by class name: versions of Hugging Face's library use requests or httpx, with the same names of errors.
     """
     while error is not None:
         if type(error).__name__ in ("RemoteProtocolError", "ReadError", "ReadTimeout", "ChunkedEncodingError",
@@ -209,25 +213,25 @@ def _was_interrupted(error: BaseException | None) -> bool:
 def _probe(location: Location, files: Files, minute: int) -> Status:
     """Whether the server has the weights.
 
-    An answer is good for the ``minute``: a sweep asks for every one of its runs, and each may take seconds.
+    ``minute`` is part of the cache's key: a sweep checks every run, and each request may take seconds.
     """
     try:
-        _ask(location, files)
+        _request_first(location, files)
     except _UnreachableError:
         return "unreachable"
     return "downloadable"
 
 
 class _UnreachableError(Exception):
-    """No connection came about, or none was to be tried."""
+    """The connection failed, or the library is offline."""
 
 
-def _ask(location: Location, files: Files) -> tuple[str, requests.Response]:
-    """The name of the first of the files that the server has, and its answer to a HEAD request.
+def _request_first(location: Location, files: Files) -> tuple[str, requests.Response]:
+    """The name of the first of the files that the server has, and its response to a HEAD request.
 
     Raises:
         WeightsError: the server refuses, or is busy for too long.
-        _UnreachableError: there is no server.
+        _UnreachableError: there is no connection to the server.
     """
     from inversion.retry import TransientError, retrying
 
@@ -247,8 +251,8 @@ def _ask(location: Location, files: Files) -> tuple[str, requests.Response]:
     raise refusal or _UnreachableError
 
 
-def _files_to_ask_for(location: Location) -> Files:
-    """Each file's name and address; none when Hugging Face's library is told to stay offline."""
+def _files_to_request(location: Location) -> Files:
+    """Name and address of each file; empty if Hugging Face's library is set to offline."""
     if not location.repo:
         return ((_file_name(location), location.url),)
     import huggingface_hub
@@ -260,7 +264,7 @@ def _files_to_ask_for(location: Location) -> Files:
 
 
 def _headers(location: Location) -> dict[str, str]:
-    """With the user's token, for Hugging Face: some repositories are gated."""
+    """The headers of a request; for Hugging Face with the user's token, since some repositories are gated."""
     if not location.repo:
         return {}
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
@@ -283,10 +287,10 @@ def _head(url: str, headers: dict[str, str]) -> requests.Response:
             raise TransientError("ended the connection without an answer") from error
         raise _UnreachableError from error
     except requests.exceptions.RequestException as error:
-        raise WeightsError(f"{url} cannot be asked for the weights: {error}") from error
+        raise WeightsError(f"{url}: the request for the weights failed ({error})") from error
     if is_transient(answer.status_code):
         raise TransientError(f"answered with HTTP status {_status(answer.status_code)}",
-                           answer.headers.get("Retry-After"))
+                             answer.headers.get("Retry-After"))
     return answer
 
 
@@ -299,7 +303,7 @@ def _status(code: int) -> str:
 
 
 def _remedy(answer: requests.Response, location: Location) -> str:
-    """What a final refusal means, and what can be done."""
+    """The meaning of a final HTTP status, and what the user can do."""
     by_hand = f"put the file into the cache by hand, or give {location.option}=FILE"
     said = answer.headers.get("X-Error-Message", "")
     if answer.status_code in (401, 403) and location.repo:

@@ -1,4 +1,4 @@
-"""What the catalog, and timm, say of an encoder: its layers, its normalisation and where it comes from."""
+"""The description of an encoder: its source, layers, normalisation and weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ TIMM_PREFIX = "timm/"
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """A layer that an encoder can be cut at: ``channels`` maps at 1/``stride`` of the image's side.
+    """A layer at which an encoder can be cut: its features are ``(B, channels, S / stride, S / stride)``.
 
-    ``node`` is the module of the original model whose output the features are.
+    ``node`` is the name of the module in the original model whose output the features are.
     """
 
     channels: int
@@ -26,10 +26,19 @@ class LayerSpec:
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """A pretrained model that can serve as an encoder, with its layers from the image inwards.
+    """A pretrained model that can be used as an encoder.
 
-    ``model`` is the name by which ``source`` builds it, in timm with the weights tag; ``weights`` is what ``source``
-    calls its ImageNet weights; ``paper`` and ``url`` say where the architecture comes from.
+    Attributes:
+        name: the name in ``encoder=NAME:LAYER``.
+        source: the library that builds the model.
+        model: the model's name in that library, with the weights tag for timm.
+        weights: the library's name of the ImageNet weights, for timm with the tag.
+        layers: the layers by name, from the input to the output.
+        normalisation: mean and standard deviation that the weights were trained with.
+        summary: the architecture in a few words.
+        paper: the publication of the architecture.
+        url: the address of the publication.
+        weights_url: torchvision's address of the weights, known without importing it; empty for timm.
     """
 
     name: str
@@ -41,9 +50,10 @@ class EncoderSpec:
     summary: str
     paper: str
     url: str
+    weights_url: str = ""
 
     def layer(self, name: str) -> str:
-        """The layer's name as ``layers`` has it; the original model's module name is understood too.
+        """The name of a layer in ``layers``, given that name or the module name in the original model.
 
         Raises:
             UnknownNameError: there is no such layer.

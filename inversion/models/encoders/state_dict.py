@@ -1,4 +1,4 @@
-"""Reading state dicts, and fitting them to the tensors that a cut encoder needs."""
+"""Reading state dicts from files, and selecting the tensors that a cut encoder needs."""
 
 from __future__ import annotations
 
@@ -31,15 +31,14 @@ MOST_SHOWN = 4
 
 
 def read_state_dict(path: Path, part: str = "") -> dict[str, Tensor]:
-    """The tensors of a weights file, on the CPU, by name; the format is known by the content.
+    """Reads the tensors of a weights file to the CPU, by name; the format is detected from the content.
 
-    Names in nested dicts are joined by dots (``teacher.conv1.weight``). Dicts around all tensors are taken off, and so
-    are the prefixes that DistributedDataParallel and ``torch.compile`` put before every name. ``part`` says which
-    tensors are meant, where there are several models: ``teacher``. The tensors may be mapped from the file: copy what
-    is kept.
+    Names in nested dicts are joined by dots (``teacher.conv1.weight``). Dicts that contain all tensors are removed, and
+    so are the prefixes that DistributedDataParallel and ``torch.compile`` add to every name. ``part`` selects one of
+    several models in the file, such as ``teacher``. The tensors may be memory-mapped: copy those that you keep.
 
     Raises:
-        WeightsError: the file cannot be read, holds no tensors or no such part, or holds code (nothing of it is run).
+        WeightsError: the file cannot be read, has no tensors or no such part, or contains code, which is not run.
     """
     content = _read(path)
     try:
@@ -55,13 +54,13 @@ def read_state_dict(path: Path, part: str = "") -> dict[str, Tensor]:
 
 
 def fit(needed: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
-    """Copies of the tensors in ``found`` that ``needed`` asks for, in its types; what else is found does not matter.
+    """Copies the tensors of ``found`` with the names in ``needed``, with its dtypes; other tensors are ignored.
 
-    They may stand below one prefix of their names. BatchNorm's counters of batches, which have no part in the features,
-    may be absent. ``what`` begins the message (``"weights x.pth do not fit vgg16:block1"``).
+    The names in ``found`` may have a common prefix. BatchNorm's batch counters, which do not affect the features, may
+    be missing. ``what`` starts the error message (``"weights x.pth do not fit vgg16:block1"``).
 
     Raises:
-        WeightsError: a tensor is missing, has another shape, is there several times, or holds no usable numbers.
+        WeightsError: a tensor is missing, has another shape, exists several times, or has unusable values.
     """
     found = below_prefix(needed, found, what)
     missing = [name for name in needed if name not in found and not name.endswith(COUNTER)]
@@ -82,12 +81,12 @@ def fit(needed: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) ->
 
 
 def below_prefix(needed: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) -> Mapping[str, Tensor]:
-    """What is found below the prefix that the needed names have in it.
+    """The tensors under the prefix that the needed names have in ``found``.
 
-    Of several such prefixes those count below which the shapes fit too.
+    Of several such prefixes, those with fitting shapes are preferred.
 
     Raises:
-        WeightsError: it is left open which is meant.
+        WeightsError: the prefix is ambiguous.
     """
     candidates = {prefix: below(found, prefix) for prefix in prefixes_with(needed, found)}
     if len(candidates) > 1:
@@ -117,33 +116,33 @@ def _read(path: Path) -> Any:
         convert = not looks_hostile(error.names)
         why = (f"it holds Python objects other than tensors: {names}{more}" if convert
                else f"unpickling it would call {names}{more}, which no weights need: do not trust it")
-    except pickle.UnpicklingError as error:  # its own advice is to trust the file, which is not on offer
+    except pickle.UnpicklingError as error:  # PyTorch's message advises to trust the file
         convert = "Unsupported operand" in str(error)
         why = "it was saved with a pickle protocol other than PyTorch's own" if convert else "it is damaged"
     except OSError as error:
         why = error.strerror or str(error)
-    except Exception as error:  # bytes that are no weights make a reader stumble in any way (IndexError was seen)
+    except Exception as error:  # readers raise any kind of error for damaged files (IndexError was seen)
         why = f"it is damaged or cut short: {reason(error)}"
     advice = f". If you trust the file, convert it: {converting_line(path)}" if convert else ""
     raise WeightsError(f"weights {path} cannot be read ({why}): only plain state dicts, tensors by name, are{advice}")
 
 
 def _special_kind(tensor: Tensor) -> str:
-    """What keeps a tensor from being copied as it is, as a sentence's end; empty for an ordinary one."""
+    """Why a tensor cannot be copied as it is, as the end of a sentence; empty for an ordinary tensor."""
     if tensor.is_meta:
         return "has no numbers (it was saved from the meta device)"
     if tensor.is_quantized:
         return "is quantised: save that of the float model"
-    if tensor.is_nested:  # it has no shape either
+    if tensor.is_nested:  # it has no shape
         return "is nested: save it as a plain tensor"
     return "" if tensor.layout == torch.strided else "is sparse: save it dense"
 
 
 def _usable(name: str, tensor: Tensor, dtype: torch.dtype, what: str) -> Tensor:
-    """A copy in the type that is needed.
+    """A copy of a tensor in the needed dtype.
 
     Raises:
-        WeightsError: what it holds are no numbers of the needed kind, or none to compute with.
+        WeightsError: it is not floating-point where that is needed, or has NaN, infinite or impossible values.
     """
     if dtype.is_floating_point and not tensor.is_floating_point():
         raise WeightsError(f"{what}: tensor {name!r} holds {str(tensor.dtype).removeprefix('torch.')} where "

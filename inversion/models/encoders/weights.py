@@ -1,13 +1,12 @@
-"""Where an encoder's weights come from: what the parameter ``weights`` may say, without reading a tensor.
+"""The source of an encoder's weights: parsing of the parameter ``weights``, without reading tensors.
 
-Nothing here imports PyTorch.
+This module does not import PyTorch.
 """
 
 from __future__ import annotations
 
 import difflib
 import functools
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -17,26 +16,27 @@ from pathlib import Path
 from typing import Literal
 
 from inversion.errors import WeightsError
+from inversion.files import file_sha256
 from inversion.models.encoders.catalog import ENCODERS, EncoderCut, encoder_spec
 from inversion.models.encoders.file_content import ForeignFileError, format_of
 from inversion.models.encoders.imagenet import imagenet_name
 from inversion.models.encoders.specs import TIMM_PREFIX
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar", ".bin")
-"""What weights files are called; a file of another name is taken if its content is that of one."""
+"""Usual extensions of weights files; other files are accepted by their content."""
 
 MOST_DIGITS = 18
-"""Of a seed: Python itself refuses to read some thousands."""
+"""Most digits of a seed; Python itself refuses to parse several thousand."""
 
 RANDOM_RECIPE = "v1"
-"""Version of the random initialisation, which stands in the digest: raise it when the same seed gives other weights."""
+"""Version of the random initialisation, part of the digest: increment it when a seed gives other weights."""
 
 
 @dataclass(frozen=True)
 class WeightsSource:
     """Where one encoder's weights come from: ``imagenet``, ``random`` with a seed, or a ``file`` at a path.
 
-    ``part`` says which of a file's tensors are meant, where there are several models in it: ``teacher``.
+    ``part`` selects one of several models in a file, such as ``teacher``.
     """
 
     encoder: str
@@ -51,7 +51,7 @@ class WeightsSource:
         return with_part(self.path, self.part) if self.path else self.kind
 
     def identity(self) -> str:
-        """Short text that is the same if and only if the weights are; for a file, it depends on the content alone.
+        """Short text that is equal for equal weights only; for a file, it depends on the content alone.
 
         Raises:
             WeightsError: the file cannot be read.
@@ -59,7 +59,7 @@ class WeightsSource:
         if self.kind == "imagenet":
             return imagenet_name(self.encoder)
         if self.path is None:
-            # Other timm models are initialised by timm itself, which may do it otherwise in another version.
+            # Other timm models are initialised by timm, whose code may change between versions.
             recipe = RANDOM_RECIPE if self.encoder in ENCODERS else f"timm-{version('timm')}"
             return f"random:{self.seed}:{recipe}"
         try:
@@ -73,13 +73,13 @@ def parse_weights(text: str, cuts: Sequence[EncoderCut]) -> dict[str, WeightsSou
     """The source of each encoder in ``cuts``, from the parameter ``weights``.
 
     ``text`` is ``imagenet``, ``random``, ``random:SEED``, a state-dict file (for one encoder), a folder with one file
-    per encoder (``vgg16*.pth`` or another of ``SUFFIXES``), or ``vgg16=FILE,resnet34=FILE``, where a keyword may stand
-    in place of a file. ``FILE#teacher`` means a part of a file. ``auto`` is for the caller to resolve first (see
+    per encoder (``vgg16*.pth`` or another of ``SUFFIXES``), or ``vgg16=FILE,resnet34=FILE``, with keywords allowed in
+    place of files. ``FILE#teacher`` means a part of a file. The caller must resolve ``auto`` first (see
     ``imagenet_status``).
 
     Raises:
-        WeightsError: a file that is missing, ambiguous or of an unknown kind, or an encoder without one.
-        UnknownNameError: ``NAME=FILE`` for an encoder that does not exist.
+        WeightsError: a file is missing, ambiguous or of an unknown format, or an encoder has no file.
+        UnknownNameError: ``NAME=FILE`` names an unknown encoder.
     """
     if text == "auto":
         raise ValueError("weights=auto has to be resolved to imagenet or random first")
@@ -102,7 +102,7 @@ def _parse_mapping(text: str, encoders: list[str]) -> dict[str, WeightsSource]:
         name, equals, value = (piece.strip() for piece in item.partition("="))
         if not (name and equals and value):
             raise WeightsError(f"weights: {item!r} is not of the form ENCODER=FILE (as in vgg16=FILE,resnet34=FILE)")
-        # A name of another run's encoder is fine: one mapping may serve a whole sweep.
+        # Other encoders than this run's are allowed, so that a sweep can use one mapping.
         encoder = encoder_spec(name).name
         if encoder in given:
             raise WeightsError(f"weights: {encoder} is given twice")
@@ -140,17 +140,17 @@ def _parse_source(text: str, encoder: str) -> WeightsSource:
 
 
 def find_file(text: str) -> tuple[Path, str] | None:
-    """The file that ``FILE`` or ``FILE#part`` means, and the part; a file whose own name has the ``#`` goes first.
+    """The file of ``FILE`` or ``FILE#part``, and the part; a file whose name contains the ``#`` is preferred.
 
     Raises:
-        WeightsError: there is a file before the ``#``, and nothing behind it.
+        WeightsError: the file exists, but the part after the ``#`` is empty.
     """
     head, mark, part = text, "", ""
     while True:
         path = Path(os.path.expanduser(head))
         if _is(path, stat.S_ISREG):
             if mark and not part:
-                raise WeightsError(f"weights {text}: a part of the file is missing behind #, as in {head}#teacher")
+                raise WeightsError(f"weights {text}: the name of a part is missing after #, as in {head}#teacher")
             return path, part
         head, mark, last = head.rpartition("#")
         if not mark:
@@ -159,7 +159,7 @@ def find_file(text: str) -> tuple[Path, str] | None:
 
 
 def _is(path: Path, kind: Callable[[int], bool]) -> bool:
-    """Whether there is something of the kind at the path; no for what cannot be a path, or not be looked at."""
+    """Whether a file of the kind exists at the path; False also for invalid paths or without permission."""
     try:
         return kind(path.stat().st_mode)
     except (OSError, ValueError):  # too long a name, no permission, a null character
@@ -167,12 +167,12 @@ def _is(path: Path, kind: Callable[[int], bool]) -> bool:
 
 
 def with_part(text: str | Path, part: str) -> str:
-    """What ``find_file`` reads."""
+    """``FILE#part`` or ``FILE``, as parsed by ``find_file``."""
     return f"{text}#{part}" if part else str(text)
 
 
 def _find(folder: Path, encoder: str) -> Path:
-    """The one file of ``folder`` that is called after ``encoder``; an exact name goes before a mere beginning."""
+    """The only file in ``folder`` named after ``encoder``; an exact name is preferred to a longer one."""
     stem = encoder.removeprefix(TIMM_PREFIX)
     files = sorted(file for file in folder.iterdir() if file.name.endswith(SUFFIXES) and file.is_file())
     for candidates in ([file for file in files if file.name.removeprefix(stem) in SUFFIXES],
@@ -189,6 +189,5 @@ def _find(folder: Path, encoder: str) -> Path:
 
 @functools.lru_cache(maxsize=64)
 def _sha256(path: Path, size: int, modified: int) -> str:
-    """Size and time of change are there for the cache: a file that was rewritten is read again."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Size and modification time are part of the cache's key, so that a rewritten file is read again."""
+    return file_sha256(path)

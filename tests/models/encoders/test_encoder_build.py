@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torchvision import models  # type: ignore[import-untyped]
 
 from inversion.errors import RequestError, WeightsError
 from inversion.images import IMAGENET, normalise
-from inversion.models.encoders import ENCODERS, EncoderCut, WeightsSource
+from inversion.models import encoders
+from inversion.models.encoders import ENCODERS, EncoderCut, WeightsSource, imagenet_status, parse_encoders
 from inversion.models.encoders._torchvision import PairwiseMaxPool
 from inversion.models.encoders.build import Encoder, build_encoder
 
@@ -37,6 +40,31 @@ def test_every_layer_gives_the_features_of_the_whole_original_model(
     features = encoder(whole.images)
     assert torch.equal(features, whole.features[layer])
     assert features.shape[1:] == encoder.feature_shape == EncoderCut(name, layer).shape(IMAGE_SIZE)
+
+
+def test_the_example_in_the_packages_docstring_is_all_that_an_encoder_needs(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    example = inspect.cleandoc(str(encoders.__doc__)).partition("::\n")[2].partition("\n    )\n")[0] + ")"
+    spec = eval(example.strip(), dict(vars(encoders)))
+    monkeypatch.setitem(ENCODERS, spec.name, spec)
+    weights = models.get_weight(spec.weights)
+    assert spec.weights_url == weights.url
+    whole = models.resnet18().eval()
+    torch.save(whole.state_dict(), tmp_path / "whole.pth")
+    images = torch.rand(2, 3, 64, 64)
+    early = whole.maxpool(whole.relu(whole.bn1(whole.conv1(normalise(images, IMAGENET)))))
+    for layer, expected in (("layer1", whole.layer1(early)), ("layer2", whole.layer2(whole.layer1(early)))):
+        (cut,) = parse_encoders(f"{spec.name}:{layer}")
+        source = WeightsSource(spec.name, "file", path=tmp_path / "whole.pth")
+        features = encoders.build_encoder(cut, source, 64)(images)
+        assert torch.equal(features, expected)
+        assert features.shape[1:] == cut.shape(64)
+        encoders.build_encoder(cut, WeightsSource(spec.name, "random"), 64)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    checkpoints = tmp_path / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (tmp_path / "whole.pth").rename(checkpoints / weights.url.rpartition("/")[2])
+    assert imagenet_status(cut) == "cached"
 
 
 @pytest.mark.parametrize("text", STUDY)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from safetensors.torch import save
 
 from inversion.errors import WeightsError
 from inversion.losses.lpips_weights import TrunkSource, find_trunk
-from inversion.models.encoders import EncoderCut, WeightsSource, imagenet, imagenet_status, pretrained_files
+from inversion.models.encoders import ENCODERS, EncoderCut, WeightsSource, imagenet_status, pretrained_files
 from inversion.models.encoders.build import Encoder, build_encoder
 
 VGG = EncoderCut("vgg16", "block1")
@@ -44,7 +44,7 @@ class Origin:
 
 @pytest.fixture
 def origin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Origin]:
-    """A server that both libraries' weights are to be had at."""
+    """A server of both libraries' weights."""
     state = Origin()
 
     class Handler(BaseHTTPRequestHandler):
@@ -118,7 +118,7 @@ def vgg_file(tmp_path: Path, random_encoder: Callable[..., Encoder], origin: Ori
     torch.save(random_encoder("vgg16:block1").trunk_state(), tmp_path / "vgg.pth")
     content = (tmp_path / "vgg.pth").read_bytes()
     name = f"vgg16-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    monkeypatch.setattr(imagenet, "TORCHVISION_URLS", {VGG.spec.weights: f"{origin.url}/{name}"})
+    monkeypatch.setitem(ENCODERS, "vgg16", replace(VGG.spec, weights_url=f"{origin.url}/{name}"))
     origin.files[f"/{name}"] = content
     return content
 
@@ -151,7 +151,7 @@ def same(one: Encoder, other: Encoder) -> bool:
 @pytest.mark.usefixtures("caches", "vit_file", "vgg_file")
 @pytest.mark.parametrize("cut", [VGG, VIT], ids=str)
 class TestAsking:
-    """Whether the weights are to be had, before anything starts."""
+    """Whether the weights are available, before anything starts."""
 
     @pytest.mark.parametrize("statuses", [[429], [503, 502], [500, 504, 408], [0, 503]], ids=str)
     def test_a_busy_server_is_asked_again(

@@ -130,7 +130,7 @@ def test_a_part_is_part_of_the_identity_and_survives_a_round_trip(file: Callable
 
 @pytest.mark.parametrize(("part", "message"), [
     ("#techer", "has no part 'techer'. Known: 'student', "), ("#techer", "Did you mean 'teacher'?"),
-    ("#", "a part of the file is missing behind #"), ("#teacher.features.0.weight", "has no part 'teacher.features.0"),
+    ("#", "the name of a part is missing after #"), ("#teacher.features.0.weight", "has no part 'teacher.features.0"),
 ])
 def test_a_part_that_is_not_there_is_refused(part: str, message: str, file: Callable[..., Path]) -> None:
     path = file({"student": vgg(0), "teacher": vgg(1)})

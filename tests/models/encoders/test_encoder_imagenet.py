@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torchvision import models  # type: ignore[import-untyped]
 
 from inversion.errors import WeightsError
-from inversion.models.encoders import EncoderCut, WeightsSource, imagenet, imagenet_status, pretrained_files
+from inversion.models.encoders import ENCODERS, EncoderCut, WeightsSource, imagenet, imagenet_status, pretrained_files
 from inversion.models.encoders.build import build_encoder
 
 VGG = EncoderCut("vgg16", "block1")
@@ -72,9 +73,11 @@ def server() -> Iterator[Callable[[int], str]]:
 
 
 def point_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both libraries' weights are now to be had at this address."""
-    monkeypatch.setattr(imagenet, "TORCHVISION_URLS", {
-        weights: f"{address}/{url.rpartition('/')[2]}" for weights, url in imagenet.TORCHVISION_URLS.items()})
+    """Makes this address the server of both libraries' weights."""
+    for name, spec in ENCODERS.items():
+        if spec.weights_url:
+            moved = replace(spec, weights_url=f"{address}/{spec.weights_url.rpartition('/')[2]}")
+            monkeypatch.setitem(ENCODERS, name, moved)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
                         address + "/{repo_id}/resolve/{revision}/{filename}")
@@ -84,8 +87,8 @@ def point_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_addresses_are_torchvisions_own() -> None:
-    for weights, url in imagenet.TORCHVISION_URLS.items():
-        assert models.get_weight(weights).url == url
+    for spec in ENCODERS.values():
+        assert spec.weights_url == (models.get_weight(spec.weights).url if spec.source == "torchvision" else "")
 
 
 @pytest.mark.parametrize("environment", [{"TORCH_HOME": "/a/b"}, {"XDG_CACHE_HOME": "/c"}, {"TORCH_HOME": "~/t"}, {}])

@@ -87,7 +87,7 @@ class OutOfMemoryError(InversionError):
 
 
 class InterruptedRunError(InversionError):
-    """The run was asked to stop before it was done; its last checkpoint is safe (exit code 130)."""
+    """A stop was requested before the run was done; its last checkpoint is saved (exit code 130)."""
 
     exit_code = 130
     kind = "interrupted"
@@ -95,13 +95,13 @@ class InterruptedRunError(InversionError):
 
 
 class PrunedRunError(InversionError):
-    """A search gave the run up as not promising."""
+    """The pruner of a search stopped the run as not promising."""
 
     kind = "pruned"
     status = "KILLED"
 
 
 class AbandonedRunError(InversionError):
-    """Another process has taken the run over, because this one was silent for too long: it writes nothing more."""
+    """Another process has taken over the run, because this one sent no heartbeat in time: it writes nothing more."""
 
     kind = "abandoned"

@@ -30,7 +30,7 @@ from inversion.sweeps.study.reconcile import end_dead_parent, end_others, leave_
 from inversion.sweeps.study.resolve import Resolver
 from inversion.sweeps.study.set_up import locate_queue, set_up
 from inversion.sweeps.study.study import Study, follow_store, in_its_experiment, open_study, require_same_store
-from inversion.sweeps.workers.driver import Crew, Driver, look, show_deleted, sum_up
+from inversion.sweeps.workers.driver import Crew, Driver, read_snapshot, show_deleted, sum_up
 from inversion.sweeps.workers.live import render
 from inversion.sweeps.workers.local import Processes, visible_gpus
 from inversion.tracking.address import absolute, sqlite_file
@@ -62,7 +62,7 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
     Raises:
         RequestError: the request does not fit the study, or an input is out of reach; nothing was queued.
         InterruptedRunError: a signal stopped the sweep; the same command resumes it.
-        InversionError: all workers exited before the study was done, or the tracking store or the queue went away.
+        InversionError: all workers exited before the study was done, or the tracking store or the queue was lost.
     """
     console = make_console()
     with stop_with_mlflow_run() as stop, _service_errors(stop):
@@ -80,7 +80,7 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
             count = len(study.queue.retry_failed())
             console.print(f"retrying {count} failed run{'' if count == 1 else 's'}")
         if crew is None:
-            snapshot = look(study.queue).without(deleted)
+            snapshot = read_snapshot(study.queue).without(deleted)
             leave_queued(connection, study.parent.run_id, snapshot)
             console.print(f"work on it with: inversion-sweep --join --study {study.name} "
                           f"--storage {quote(without_password(url))} "
@@ -108,7 +108,7 @@ def status(name: str, options: Options) -> int:
 
     Raises:
         RequestError: there is no such study.
-        InversionError: the tracking store or the queue does not answer or refuses.
+        InversionError: the tracking store or the queue does not answer or rejects a request.
     """
     console = make_console()
     with _service_errors():
@@ -117,7 +117,7 @@ def status(name: str, options: Options) -> int:
         connection = in_its_experiment(study.queue.study, connection)
         study.queue.recover_stale_trials()
         reconcile(study.queue, connection, name)
-        snapshot = look(study.queue).without(reconcile_members(study, connection))
+        snapshot = read_snapshot(study.queue).without(reconcile_members(study, connection))
         has_parent = find_parent(connection, name, study.parent.run_id) is not None
         end_dead_parent(connection, study.parent.run_id, snapshot)
         end_others(connection, name)
@@ -130,7 +130,7 @@ def status(name: str, options: Options) -> int:
 
 
 def _connect(name: str, options: Options, make: bool) -> Connection:
-    """The tracking store with the experiment given, or the default one; to join, with the one that has the study."""
+    """Connects to the given experiment or the default one; to join a study, to the one that has it."""
     require_apart(options["storage"], find_store(options["tracking_uri"]))
     # not required: if the default experiment does not exist, the study may be in another one, which its queue knows
     connection = connect(options["tracking_uri"], options["experiment"], create=make, required=False)
@@ -147,7 +147,7 @@ def _service_errors(stop: StopRequest | None = None) -> Iterator[None]:
     """Turns errors of the tracking store and of the queue's database into one-line errors.
 
     Raises:
-        InversionError: which of the two is away or refuses, and why.
+        InversionError: which of the two is unreachable or rejects a request, and why.
         InterruptedRunError: the same, after a stop was requested.
     """
     try:
@@ -165,7 +165,7 @@ def _service_errors(stop: StopRequest | None = None) -> Iterator[None]:
 
 
 def _queue_error(error: Exception) -> InversionError | None:
-    """What to say of an error of the queue's database, from Optuna or SQLAlchemy; MLflow wraps its own database's."""
+    """The error to raise for an error of the queue's database, from Optuna or SQLAlchemy; MLflow wraps its own."""
     if not isinstance(error, SQLAlchemyError | StorageInternalError):
         return None
     if is_refused(error):
@@ -227,7 +227,7 @@ def _add_seeds(study: Study, connection: Connection, crew: Crew | None, options:
 
 def _sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest) -> Snapshot:
     try:
-        require_answer(connection.uri)  # MLflow itself would try for minutes
+        require_answer(connection.uri)  # MLflow itself would retry for minutes
     except NoTrackingError as error:
         raise TrackingLostError(f"{error} The same command then completes the summary.") from error
     return sum_up(study, with_retries(connection, stop), console, stop)
@@ -258,8 +258,8 @@ def note_too_many_threads(workers: int, threads: int, console: Console) -> None:
 def runs_side_by_side(options: Options) -> int:
     """How many runs a worker trains on one encoder pass.
 
-    By default more than one only where that was measured to pay and takes no work from others: with a single worker on
-    a CPU. On a GPU the peak memory, which the report compares, would no longer be that of one run.
+    By default more than one only for a single worker on a CPU, where it was measured to be faster and takes no work
+    from other workers. On a GPU the peak memory, which the report compares, would not be that of one run.
     """
     if options["side_by_side"] is not None:
         return int(options["side_by_side"])

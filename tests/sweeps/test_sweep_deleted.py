@@ -88,7 +88,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Crew]:
     def hire(*steps: Callable[[], object]) -> Crew:
         hired = Crew(*steps)
         monkeypatch.setenv("INVERSION_GRACE_SECONDS", "3")
-        monkeypatch.setattr("inversion.sweeps.workers.driver.LOOK_SECONDS", 0.01)
+        monkeypatch.setattr("inversion.sweeps.workers.driver.READ_SECONDS", 0.01)
         monkeypatch.setattr(actions, "make_crew", lambda *_: hired)
         return hired
 

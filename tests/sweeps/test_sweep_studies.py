@@ -13,7 +13,7 @@ from inversion.sweeps import actions
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.study.study import PARENT
 from inversion.sweeps.workers import worker as worker_module
-from inversion.sweeps.workers.driver import Driver, look
+from inversion.sweeps.workers.driver import Driver, read_snapshot
 from inversion.tracking.ownership import owner_tags
 from inversion.tracking.store_errors import NoTrackingError
 from inversion.tracking.study import runs_of
@@ -137,7 +137,7 @@ def test_a_tracking_store_that_is_lost_at_the_end_is_told_in_one_line(
     def lose(error: Exception) -> Any:
         raise error
 
-    monkeypatch.setattr(Driver, "drive", lambda driver, stop: look(driver.reading))
+    monkeypatch.setattr(Driver, "drive", lambda driver, stop: read_snapshot(driver.reading))
     if answers:
         monkeypatch.setattr(actions, "sum_up", lambda *_: lose(requests.ConnectionError("reset by peer")))
     else:

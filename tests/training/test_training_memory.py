@@ -402,7 +402,8 @@ def test_a_single_image_with_a_1x1_map_is_refused_in_the_runs_own_terms(micro_ba
     trainer = make_trainer(layers=("vgg16:block5",), decoder="wavelet")
     assert trainer.model.frozen[0].feature_shape[1:] == (1, 1)
     trainer.state.micro_batch = micro_batch
-    with pytest.raises(InversionError, match=r"^step \d of epoch 1: BatchNorm .* single image with a 1×1 feature map\. Try"):
+    with pytest.raises(
+            InversionError, match=r"^step \d of epoch 1: BatchNorm .* single image with a 1×1 feature map\. Try"):
         trainer.fit()
     assert trainer.state.step == (0 if micro_batch else 2)
 

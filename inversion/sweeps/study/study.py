@@ -1,4 +1,4 @@
-"""A study: its queue, the attributes of its Optuna study, and the parameters of its runs. Made or opened here."""
+"""Studies: creating and opening one, its queue, the attributes of its Optuna study, the parameters of its runs."""
 
 from __future__ import annotations
 
@@ -46,13 +46,18 @@ class Study:
 
     @property
     def parent(self) -> StudyRun:
-        """Its parent run in MLflow. Read anew each time: a deleted parent run is replaced."""
+        """Its parent run in MLflow. Read from the queue each time, because a deleted parent run is replaced."""
         return StudyRun(self.queue.study.user_attrs[PARENT], self.name)
 
     @property
     def metric(self) -> str:
         """The metric that is reported to Optuna after every epoch."""
         return self.search.reported_metric() if self.search else GRID_METRIC
+
+    @property
+    def objective(self) -> str:
+        """The metric that is the value of a run in Optuna."""
+        return self.search.metric if self.search else GRID_VALUE
 
     @property
     def threads(self) -> int:
@@ -100,7 +105,7 @@ class Study:
         study = self.queue.study
         with knowingly_experimental():
             study.sampler = search.make_sampler(entry.root)
-            study.get_trials(deepcopy=False)  # fills Optuna's cache, which misses trials that it has not read itself
+            study.get_trials(deepcopy=False)  # fills Optuna's cache, which may miss trials of other processes
             trial = Trial(study, entry.trial._trial_id)
             return {name: _suggest(trial, name, distribution) for name, distribution in search.distributions().items()}
 
@@ -139,7 +144,7 @@ def make_study(storage: RDBStorage, name: str, connection: Connection, search: S
     else:
         attributes = {GRACE: grace_from_environment(), SEARCH: search.to_json() if search else None,
                       EXPERIMENT: connection.experiment, TRACKING: _shown(connection.uri)}
-        for key, value in attributes.items():  # the last one marks them complete, should this process die before
+        for key, value in attributes.items():  # TRACKING is last: it marks a complete set, if this process dies
             study.set_user_attr(key, value)
     with knowingly_experimental():
         study.set_metric_names([search.metric if search else GRID_VALUE])  # for optuna-dashboard

@@ -14,7 +14,7 @@ from inversion.report import leaderboard
 from inversion.sweeps.queue.entry import Entry, Snapshot
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import open_storage, patiently
-from inversion.sweeps.study.parent import hold_parent, log_runs
+from inversion.sweeps.study.parent import ensure_parent, log_runs
 from inversion.sweeps.study.reconcile import end_parent, reconcile, reconcile_members
 from inversion.sweeps.study.study import Study, open_study
 from inversion.sweeps.workers.live import View
@@ -27,9 +27,10 @@ from inversion.tracking.study import children
 from inversion.training.stop import StopRequest
 
 MOST_NAMED = 20
-LOOK_SECONDS = 1.0
-MOST_SECONDS = 10.0
-SHARE_OF_LOOKING = 0.2
+READ_SECONDS, MAX_READ_SECONDS = 1.0, 10.0
+"""Shortest and longest time between two readings of the queue."""
+
+SHARE_OF_READING = 0.2
 """The largest share of time spent reading the queue: 2,000 runs take half a second."""
 
 _logger = logging.getLogger(__name__)
@@ -59,7 +60,15 @@ class Crew(Protocol):
 
 
 class Driver:
-    """Keeps a crew working on a study until every run is done, by this crew or by others."""
+    """Keeps a crew of workers running on a study until every run is done, by this crew or by others.
+
+    Args:
+        study: the study.
+        connection: the tracking store and the study's experiment.
+        crew: the workers, not started.
+        console: where progress is shown.
+        side_by_side: how many runs each worker may train together on one encoder pass.
+    """
 
     def __init__(self, study: Study, connection: Connection, crew: Crew, console: Console,
                  side_by_side: int = 1) -> None:
@@ -73,10 +82,20 @@ class Driver:
         self.reconciled_at = -math.inf
 
     def drive(self, stop: StopRequest) -> Snapshot:
-        """Drives until the study is done, all workers have exited, or a stop is requested; returns the last snapshot.
+        """Keeps workers running until the study is done, all of them have exited, or a stop is requested.
+
+        Args:
+            stop: ends the sweep: the workers save their checkpoints and release their runs.
+
+        Returns:
+            The last snapshot of the study.
 
         Raises:
-            InversionError: a worker cannot be started, or the queue's database is lost or refuses.
+            InversionError: a worker cannot be started.
+            QueueLostError: the queue's database does not answer.
+            QueueRefusedError: the queue's database rejects a request.
+            InterruptedRunError: a stop was requested while the queue's database does not answer.
+            ExperimentDeletedError: the study's experiment was deleted in MLflow.
         """
         title, workers = f"study {self.study.name}", 0
         try:
@@ -84,8 +103,8 @@ class Driver:
             with View(self.console, title, self.study.metric, workers) as view:
                 while True:
                     began = time.monotonic()
-                    snapshot = look(self.reading, stop)
-                    pause = max(LOOK_SECONDS, (time.monotonic() - began) / SHARE_OF_LOOKING)
+                    snapshot = read_snapshot(self.reading, stop)
+                    pause = max(READ_SECONDS, (time.monotonic() - began) / SHARE_OF_READING)
                     view.workers = self.crew.working()
                     view.update(snapshot)
                     if snapshot.is_done or stop.reason is not None:
@@ -94,12 +113,12 @@ class Driver:
                     if self.crew.working() == 0:
                         break
                     self._reconcile(stop)
-                    stop.wait(min(pause, MOST_SECONDS))
+                    stop.wait(min(pause, MAX_READ_SECONDS))
         finally:
             if stop.reason is not None:
                 self.console.print(f"{stop.reason}: workers are saving their checkpoints", soft_wrap=True)
             self.crew.stop()
-        return look(self.reading, stop)
+        return read_snapshot(self.reading, stop)
 
     def _spec(self) -> WorkerSpec:
         study = self.study
@@ -113,9 +132,9 @@ class Driver:
             self.reconciled_at = -math.inf
 
     def _count_done(self, stop: StopRequest) -> int:
-        """Number of runs that are done, including those that are given up now because their workers died."""
+        """Number of runs that are done, after failing those whose workers died too often."""
         patiently(lambda: self.study.queue.recover_stale_trials(), "looking for dead workers", stop)
-        return len(look(self.reading, stop).having("finished", "pruned", "failed"))
+        return len(read_snapshot(self.reading, stop).having("finished", "pruned", "failed"))
 
     def _reconcile(self, stop: StopRequest) -> None:
         """Recovers and reconciles what dead workers of any machine left, at most once per heartbeat interval."""
@@ -124,22 +143,26 @@ class Driver:
         patiently(lambda: self.study.queue.recover_stale_trials(), "looking for dead workers", stop)
         try:
             require_answer(self.connection.uri)  # MLflow itself would retry for minutes
-            if hold_parent(self.study, self.connection):
+            if ensure_parent(self.study, self.connection):
                 reconcile_members(self.study, self.connection)
             reconcile(self.study.queue, self.connection, self.study.name)
             parent = self.connection.client.get_run(self.study.parent.run_id)
             if parent.info.status != "RUNNING":  # another driver was stopped, or is dead
                 take_over(self.connection.client, parent.info.run_id)
         except Exception as error:
-            # refusals too: a run may be deleted while it is being read, and is gone next time
+            # rejections too: a run may be deleted while it is being read, and is not read next time
             if not (isinstance(error, NoTrackingError) or is_lost(error) or is_refused(error)):
                 raise
             _logger.warning("the tracking store could not be reconciled with the queue: %s", reason(error))
         self.reconciled_at = time.monotonic()
 
 
-def look(queue: Queue, stop: StopRequest | None = None) -> Snapshot:
-    """A snapshot of a study now."""
+def read_snapshot(queue: Queue, stop: StopRequest | None = None) -> Snapshot:
+    """The current state of a study's runs.
+
+    Raises:
+        QueueLostError, QueueRefusedError, InterruptedRunError: as ``patiently``.
+    """
     return Snapshot(patiently(queue.entries, "reading the queue", stop), datetime.now())
 
 
@@ -150,18 +173,18 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
         ExperimentDeletedError: the experiment was deleted in MLflow.
     """
     patiently(lambda: study.queue.recover_stale_trials(), "looking for dead workers", stop)
-    snapshot = look(study.queue, stop)
+    snapshot = read_snapshot(study.queue, stop)
     try:
-        hold_parent(study, connection)
+        ensure_parent(study, connection)
         reconcile(study.queue, connection, study.name)
-        snapshot = look(study.queue, stop).without(reconcile_members(study, connection))
+        snapshot = read_snapshot(study.queue, stop).without(reconcile_members(study, connection))
         log_runs(connection, study.parent.run_id, snapshot.entries)
         rows = leaderboard.leaderboard(children(connection, study.name, "attributes.status = 'FINISHED'"))
         if rows and snapshot.is_done:
             leaderboard.show(rows, console)
         if rows:
             connection.client.log_text(study.parent.run_id, leaderboard.as_csv(rows), "leaderboard.csv")
-    finally:  # if the store refuses, the queue says why the runs failed
+    finally:  # the queue has the reasons of failed runs, also if the tracking store rejects the requests
         show_failures(snapshot, console)
         show_deleted(snapshot.having("deleted"), console)
     end_parent(connection, study.parent.run_id, snapshot)

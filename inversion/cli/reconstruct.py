@@ -93,7 +93,7 @@ def command(run: str, pictures: tuple[str, ...], output: str, size: str, compare
 
 
 def _show(console: Console, results: Sequence[PictureResult], runs: Sequence[LoadedRun], size: Size) -> None:
-    """A row for each picture and run, and each run's means."""
+    """Prints a row for each picture and run, and each run's means."""
     from inversion.metrics import count_exact, exact_note
     from inversion.reconstruct.output import TABLE
 

@@ -272,5 +272,5 @@ def _print_links(study: Study, connection: Connection, url: str, console: Consol
     uri, queue = without_password(absolute(connection.uri)), quote(without_password(url))
     page = (f"{uri.rstrip('/')}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
             if uri.startswith("http") else f"mlflow ui --backend-store-uri {quote(uri)}")
-    console.print(f"look at the runs: {page}  (study run {run_id})", soft_wrap=True)
-    console.print(f"look at the queue: optuna-dashboard {queue}", soft_wrap=True)
+    console.print(f"view the runs: {page}  (study run {run_id})", soft_wrap=True)
+    console.print(f"view the queue: optuna-dashboard {queue}", soft_wrap=True)

@@ -23,7 +23,7 @@ from inversion.losses.lpips_weights import TrunkSource
 from inversion.losses.reconstruction import ReconstructionLoss
 from inversion.progress import Progress, no_progress
 from inversion.runs.load import Reconstructor, TrainedRun
-from inversion.runs.train import TEST_PICTURES, out_of_memory_by_name
+from inversion.runs.train import TEST_PICTURES, convert_out_of_memory
 from inversion.tracking import results
 from inversion.tracking.artifacts import RESTORE
 from inversion.tracking.connection import Connection
@@ -139,7 +139,7 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
     name = f"evaluate {run.name} on {target.name}"
     tags = {"inversion.data": target.scored.photos.name, "inversion.protocol": config.protocol}
     logger = _begin(connection, experiment_id, run.run_id, name, tags)
-    with record_outcome(logger), out_of_memory_by_name():
+    with record_outcome(logger), convert_out_of_memory():
         params = config.model_dump() | {"evaluates": run.run_id, "split": target.scored.split}
         logger.describe(name, params, tags, _document(run, config, target))
         counts = {target.scored.split: len(target.scored.names)}

@@ -30,7 +30,7 @@ from inversion.sweeps.study.reconcile import end_dead_parent, end_others, leave_
 from inversion.sweeps.study.resolve import Resolver
 from inversion.sweeps.study.set_up import locate_queue, set_up
 from inversion.sweeps.study.study import Study, follow_store, in_its_experiment, open_study, require_same_store
-from inversion.sweeps.workers.driver import Crew, Driver, read_snapshot, show_deleted, sum_up
+from inversion.sweeps.workers.driver import Driver, WorkerPool, read_snapshot, show_deleted, sum_up
 from inversion.sweeps.workers.live import render
 from inversion.sweeps.workers.local import Processes, visible_gpus
 from inversion.tracking.address import absolute, sqlite_file
@@ -69,30 +69,24 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         connection = _connect(name, options, make=spec is not None)
         url = locate_queue(options["storage"], connection, name)
         require_queue(url)
-        crew = make_crew(name, url, absolute(connection.uri), options) if options["workers"] != 0 else None
-        study, deleted = (_set_up(spec, connection, url, crew, stop, console) if spec
+        pool = make_pool(name, url, absolute(connection.uri), options) if options["workers"] != 0 else None
+        study, deleted = (_set_up(spec, connection, url, pool, stop, console) if spec
                           else (_join(name, connection, url, stop), []))
         connection = in_its_experiment(study.queue.study, connection)
-        if options["seeds_for"] and not _add_seeds(study, connection, crew, options, console):
+        if options["seeds_for"] and not _add_seeds(study, connection, pool, options, console):
             return 0
         end_others(connection, name)
         if options["retry_failed"]:
             count = len(study.queue.retry_failed())
             console.print(f"retrying {count} failed run{'' if count == 1 else 's'}")
-        if crew is None:
-            snapshot = read_snapshot(study.queue).without(deleted)
-            leave_queued(connection, study.parent.run_id, snapshot)
-            console.print(f"work on it with: inversion-sweep --join --study {study.name} "
-                          f"--storage {quote(without_password(url))} "
-                          f"--tracking-uri {quote(without_password(connection.uri))}", soft_wrap=True)
-            show_deleted(snapshot.having("deleted"), console)
-            return 1 if snapshot.having("deleted") else 0
-        if isinstance(crew, Processes):
-            note_too_many_threads(crew.per_machine, study.threads, console)
-        snapshot = Driver(study, connection, crew, console, runs_side_by_side(options)).drive(stop)
+        if pool is None:
+            return _finish_queueing(study, connection, url, deleted, console)
+        if isinstance(pool, Processes):
+            note_too_many_threads(pool.per_machine, study.threads, console)
+        snapshot = Driver(study, connection, pool, console, runs_side_by_side(options)).drive(stop)
         summed = _sum_up(study, connection, console, stop)
         if not snapshot.is_done and stop.reason is None:
-            why = "; ".join(crew.troubles()) or "they found no run to claim"
+            why = "; ".join(pool.errors()) or "they found no run to claim"
             raise InversionError(f"all workers exited with runs still pending: {why}. The same command resumes the "
                                  "study.")
         _print_links(study, connection, url, console)
@@ -101,6 +95,17 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         raise InterruptedRunError(f"{stop.reason}: {left} run{'' if left == 1 else 's'} of study {name} "
                                   f"{'is' if left == 1 else 'are'} not done; the same command resumes the study")
     return 1 if summed.having("failed", "deleted") else 0
+
+
+def _finish_queueing(study: Study, connection: Connection, url: str, deleted: Sequence[Entry], console: Console) -> int:
+    """Marks the study as queued and prints how to work on it; returns the exit code."""
+    snapshot = read_snapshot(study.queue).without(deleted)
+    leave_queued(connection, study.parent.run_id, snapshot)
+    console.print(f"work on it with: inversion-sweep --join --study {study.name} "
+                  f"--storage {quote(without_password(url))} "
+                  f"--tracking-uri {quote(without_password(connection.uri))}", soft_wrap=True)
+    show_deleted(snapshot.having("deleted"), console)
+    return 1 if snapshot.having("deleted") else 0
 
 
 def status(name: str, options: Options) -> int:
@@ -174,12 +179,12 @@ def _queue_error(error: Exception) -> InversionError | None:
                           "Run the same command again when it does.")
 
 
-def _set_up(spec: Spec, connection: Connection, url: str, crew: Crew | None, stop: StopRequest,
+def _set_up(spec: Spec, connection: Connection, url: str, pool: WorkerPool | None, stop: StopRequest,
             console: Console) -> tuple[Study, Sequence[Entry]]:
     """The study with the new runs of the spec, and its runs deleted in MLflow that the spec does not ask for."""
     console.print(f"spec {spec.path}", soft_wrap=True)
     with progress_bars() as report:
-        study, added, again, deleted = set_up(spec, connection, url, crew.per_machine if crew else 1,
+        study, added, again, deleted = set_up(spec, connection, url, pool.per_machine if pool else 1,
                                               interruptible(report, stop), stop)
     console.print(f"study {spec.study}: {len(study.queue.entries())} runs, {added} of them new; queue "
                   f"{without_password(url)}, tracking store {without_password(connection.uri)}",
@@ -204,13 +209,14 @@ def _join(name: str, connection: Connection, url: str, stop: StopRequest | None 
     return study
 
 
-def _add_seeds(study: Study, connection: Connection, crew: Crew | None, options: Options, console: Console) -> bool:
+def _add_seeds(study: Study, connection: Connection, pool: WorkerPool | None, options: Options, console: Console
+               ) -> bool:
     """Queues the seeds that would decide what is undecided in the study's report; returns whether there are any."""
     from inversion.report.seed_plan import describe_plan
     from inversion.sweeps.study.seeds import queue_seeds, seeds_for_undecided
 
     with console.status("reading the tracking server"):
-        more = seeds_for_undecided(study, connection, Resolver(no_progress, crew.per_machine if crew else 1),
+        more = seeds_for_undecided(study, connection, Resolver(no_progress, pool.per_machine if pool else 1),
                                    options["seed_sd"])
     if more.plan is None:
         console.print(f"study {study.name}: nothing is undecided")
@@ -233,7 +239,7 @@ def _sum_up(study: Study, connection: Connection, console: Console, stop: StopRe
     return sum_up(study, with_retries(connection, stop), console, stop)
 
 
-def make_crew(name: str, queue: str, tracking: str, options: Options) -> Crew:
+def make_pool(name: str, queue: str, tracking: str, options: Options) -> WorkerPool:
     """The workers of study ``name``, not started; a Ray cluster has to answer before anything is queued."""
     if options["ray"] is not None:
         from inversion.sweeps.workers.ray_cluster import RayTasks

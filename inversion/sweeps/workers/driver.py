@@ -36,8 +36,8 @@ SHARE_OF_READING = 0.2
 _logger = logging.getLogger(__name__)
 
 
-class Crew(Protocol):
-    """A group of workers, wherever they run."""
+class WorkerPool(Protocol):
+    """A group of workers: processes of this machine, or tasks on a Ray cluster."""
 
     @property
     def per_machine(self) -> int:
@@ -46,13 +46,13 @@ class Crew(Protocol):
     def start(self, spec: WorkerSpec) -> None:
         """Starts every worker."""
 
-    def tend(self, count_done: Callable[[], int]) -> list[str]:
+    def restart_dead(self, count_done: Callable[[], int]) -> list[str]:
         """Restarts workers that died; returns a message for each. ``count_done`` counts the runs that are done."""
 
-    def working(self) -> int:
+    def count_alive(self) -> int:
         """How many workers are alive."""
 
-    def troubles(self) -> list[str]:
+    def errors(self) -> list[str]:
         """The last messages of workers that exited early."""
 
     def stop(self) -> None:
@@ -60,21 +60,21 @@ class Crew(Protocol):
 
 
 class Driver:
-    """Keeps a crew of workers running on a study until every run is done, by this crew or by others.
+    """Keeps a pool of workers running on a study until every run is done, by these workers or by others.
 
     Args:
         study: the study.
         connection: the tracking store and the study's experiment.
-        crew: the workers, not started.
+        pool: the workers, not started yet.
         console: where progress is shown.
         side_by_side: how many runs each worker may train together on one encoder pass.
     """
 
-    def __init__(self, study: Study, connection: Connection, crew: Crew, console: Console,
+    def __init__(self, study: Study, connection: Connection, pool: WorkerPool, console: Console,
                  side_by_side: int = 1) -> None:
         self.study = study
         self.connection = connection
-        self.crew = crew
+        self.pool = pool
         self.console = console
         self.side_by_side = side_by_side
         looking = open_study(open_storage(study.queue.storage.url, reading=True), study.name)
@@ -99,25 +99,25 @@ class Driver:
         """
         title, workers = f"study {self.study.name}", 0
         try:
-            self.crew.start(self._spec())
+            self.pool.start(self._spec())
             with View(self.console, title, self.study.metric, workers) as view:
                 while True:
                     began = time.monotonic()
                     snapshot = read_snapshot(self.reading, stop)
                     pause = max(READ_SECONDS, (time.monotonic() - began) / SHARE_OF_READING)
-                    view.workers = self.crew.working()
+                    view.workers = self.pool.count_alive()
                     view.update(snapshot)
                     if snapshot.is_done or stop.reason is not None:
                         break
-                    self._tend(stop)
-                    if self.crew.working() == 0:
+                    self._restart_dead(stop)
+                    if self.pool.count_alive() == 0:
                         break
                     self._reconcile(stop)
                     stop.wait(min(pause, MAX_READ_SECONDS))
         finally:
             if stop.reason is not None:
                 self.console.print(f"{stop.reason}: workers are saving their checkpoints", soft_wrap=True)
-            self.crew.stop()
+            self.pool.stop()
         return read_snapshot(self.reading, stop)
 
     def _spec(self) -> WorkerSpec:
@@ -125,9 +125,9 @@ class Driver:
         return WorkerSpec(study.name, study.queue.storage.url, absolute(self.connection.uri), study.experiment,
                           side_by_side=self.side_by_side)
 
-    def _tend(self, stop: StopRequest) -> None:
-        """Has dead workers restarted, and their runs recovered at once so that others can resume them."""
-        for death in self.crew.tend(lambda: self._count_done(stop)):
+    def _restart_dead(self, stop: StopRequest) -> None:
+        """Restarts dead workers; their runs are recovered at once, so that others can resume them."""
+        for death in self.pool.restart_dead(lambda: self._count_done(stop)):
             self.console.print(death, soft_wrap=True)
             self.reconciled_at = -math.inf
 

@@ -83,7 +83,7 @@ class Processes:
         for slot in self.slots:
             self._start(slot)
 
-    def tend(self, count_done: Callable[[], int]) -> list[str]:
+    def restart_dead(self, count_done: Callable[[], int]) -> list[str]:
         """Restarts workers that were killed; returns a message for each.
 
         ``count_done`` counts the runs that are done. A worker for which this number does not grow is not restarted
@@ -105,11 +105,11 @@ class Processes:
                     self._start(slot)
         return killed
 
-    def working(self) -> int:
+    def count_alive(self) -> int:
         """How many workers are alive."""
         return sum(slot.process is not None for slot in self.slots)
 
-    def troubles(self) -> list[str]:
+    def errors(self) -> list[str]:
         """The last messages of workers that exited early."""
         return [f"worker {slot.number + 1}: {slot.last_message} (log: {slot.log})" for slot in self.slots
                 if slot.process is None and slot.last_message]

@@ -65,7 +65,7 @@ class RayTasks:
         for number in range(1, self.count + 1):
             self._start(number)
 
-    def tend(self, count_done: Callable[[], int]) -> list[str]:
+    def restart_dead(self, count_done: Callable[[], int]) -> list[str]:
         """Notes which workers failed. Ray itself restarts those that died, without reporting it."""
         finished, _ = self.ray.wait(list(self.pending), num_returns=len(self.pending), timeout=0)
         for reference in finished:
@@ -80,11 +80,11 @@ class RayTasks:
                 self._start(number)
         return []
 
-    def working(self) -> int:
+    def count_alive(self) -> int:
         """How many workers have not finished; some may wait for resources of the cluster."""
         return len(self.pending)
 
-    def troubles(self) -> list[str]:
+    def errors(self) -> list[str]:
         """The last messages of workers that exited early."""
         return self.messages
 

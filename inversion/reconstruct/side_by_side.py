@@ -151,7 +151,7 @@ def _read_again(source: Source) -> NDArray[np.uint8]:
     try:
         return read_picture(source)
     except DataError as error:
-        raise InversionError(f"{error} (it was there when this command began)") from error
+        raise InversionError(f"{error} (it was readable when this command began)") from error
 
 
 def _table_row(result: PictureResult, run: TrainedRun, size: Size, files: dict[str, str]) -> dict[str, object]:

@@ -143,7 +143,8 @@ def _connect(name: str, options: Options, make: bool) -> Connection:
         return connection
     found = experiments_of(connection, name)
     if len(found) > 1:
-        raise RequestError(f"study {name} is in several experiments: {', '.join(found)}. Give one as --experiment.")
+        raise RequestError(f"study {name} is in several experiments: {', '.join(found)}. Give one of them with "
+                           "--experiment.")
     return connect(connection.uri, found[0], create=False) if found else connection
 
 
@@ -174,7 +175,7 @@ def _queue_error(error: Exception) -> InversionError | None:
     if not isinstance(error, SQLAlchemyError | StorageInternalError):
         return None
     if is_refused(error):
-        return QueueRefusedError(f"the queue's database refuses: {reason(error)}")
+        return QueueRefusedError(f"the queue's database rejects the request: {reason(error)}")
     return QueueLostError(f"the queue's database does not answer: {reason(error)}. "
                           "Run the same command again when it does.")
 

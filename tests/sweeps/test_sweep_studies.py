@@ -44,7 +44,7 @@ def test_a_search_is_not_mixed_with_another_one(lab: Any, sweep: Sweep) -> None:
     assert sweep(lab.spec(search), "--workers", 0).code == 0
     outcome = sweep(lab.spec(search, epochs=3), "--workers", 0)
     assert outcome.code == 2
-    assert "study tiny already exists with another epochs 3 (there 2)" in outcome.err
+    assert "study tiny already exists with another epochs 3 (the study has 2)" in outcome.err
     assert sweep(lab.spec(search, threads=2), "--workers", 0).code == 0
 
 

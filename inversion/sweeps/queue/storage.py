@@ -183,7 +183,8 @@ def patiently(call: Callable[[], T], what: str, stop: StopRequest | None = None)
             return call()
         except Exception as error:
             if is_refused(error):
-                raise QueueRefusedError(f"the queue's database refuses ({what}): {reason(error)}") from error
+                raise QueueRefusedError(f"the queue's database rejects the request ({what}): {reason(error)}"
+                                        ) from error
             if not is_lost(error):
                 raise
             failure = f"the queue's database does not answer ({what})"

@@ -107,19 +107,19 @@ def reconcile_members(study: Study, connection: Connection) -> list[Entry]:
     Returns the runs that are finished in the queue but deleted in MLflow.
     """
     parent = find_parent(connection, study.name, study.parent.run_id)
-    there = {run.info.run_id: run for run in find_members(connection, study.name)}
+    runs = {run.info.run_id: run for run in find_members(connection, study.name)}
     deleted = []
     for entry in study.queue.entries():
         if entry.run_id is None:
             continue
-        run = there.get(entry.run_id) or find_active(connection, entry.run_id)
+        run = runs.get(entry.run_id) or find_active(connection, entry.run_id)
         if run is not None:
-            there[entry.run_id] = run
+            runs[entry.run_id] = run
             _identify(connection, run, study.name, entry)
         elif entry.state == "finished":
             deleted.append(entry)
     if parent is not None:
-        put_below(connection, parent.info.run_id, there.values())
+        put_below(connection, parent.info.run_id, runs.values())
     return deleted
 
 

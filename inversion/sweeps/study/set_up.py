@@ -59,18 +59,18 @@ def locate_queue(given: str | None, connection: Connection, study: str) -> str:
     url = storage_url(given, connection.uri)
     parent = find_study(connection, study)
     tags = parent.data.tags if parent else {}
-    there = tags.get(STORAGE_TAG)
-    if there is None:
+    recorded = tags.get(STORAGE_TAG)
+    if recorded is None:
         return url
-    file = sqlite_file(there)
+    file = sqlite_file(recorded)
     if file is not None:
         _require_this_machine(study, tags, connection)
-    if there == without_password(url) or (file is not None and not file.exists()):
+    if recorded == without_password(url) or (file is not None and not file.exists()):
         return url
-    if given or "***" in there:
-        raise RequestError(f"study {study} has its queue in {there}, not in {without_password(url)}. "
-                           f"Give --storage {there}, or another --study.")
-    return storage_url(there, connection.uri)
+    if given or "***" in recorded:
+        raise RequestError(f"study {study} has its queue in {recorded}, not in {without_password(url)}. "
+                           f"Give --storage {recorded}, or another --study.")
+    return storage_url(recorded, connection.uri)
 
 
 def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress: Progress,

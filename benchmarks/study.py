@@ -96,7 +96,7 @@ def measure(name: str, values: dict[str, Any], folder: Path, steps: int) -> Cost
             train_an_epoch(trainer)
 
         def score(kept: FeatureCache) -> None:
-            trainer.evaluator.score(trainer.data.validation, kept)
+            trainer.evaluator.score(trainer.data.validation, cache=kept)
 
         nothing, everything = FeatureCache(room=0), FeatureCache(room=KEPT_BYTES)
         calls = (step, lambda: score(nothing), lambda: score(everything))

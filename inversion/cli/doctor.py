@@ -43,7 +43,7 @@ def command(tracking_uri: str | None, experiment: str | None, data_dir: str | No
 
 
 def show_machine(console: Console, data_dir: Path) -> None:
-    """Versions, device, cached weights, data on disk."""
+    """Prints versions, devices, cached weights and data on disk."""
     with slow_imports():
         from inversion.config.device import describe_devices
         from inversion.losses.lpips_weights import ALEXNET
@@ -61,7 +61,7 @@ def show_machine(console: Console, data_dir: Path) -> None:
 
 
 def show_runs(console: Console, tracking_uri: str | None, experiment: str | None, ended: tuple[str, ...]) -> None:
-    """The tracking store and its RUNNING runs; dead ones are ended.
+    """Prints the tracking store and its RUNNING runs; ends those whose process is dead.
 
     Raises:
         RequestError: the store does not answer, or ``--end`` names a run that is not RUNNING.

@@ -80,7 +80,7 @@ def command(run: str, data: str | None, split: str, test_limit: int | None, lpip
 
 
 def _show(console: Console, run: TrainedRun, evaluation: Evaluation) -> None:
-    """The scores of this evaluation beside the logged ones, of the same images if possible."""
+    """Prints the scores of this evaluation beside the logged ones, of the same images if possible."""
     from inversion.metrics import count_exact, exact_note
 
     target, scores = evaluation.target, evaluation.scores

@@ -48,7 +48,7 @@ def command(name: str | None, image_size: int, recount: bool) -> None:
 
 
 def show_encoders(console: Console, names: list[str], image_size: int) -> None:
-    """A row per layer: the shape of its features, and the number of parameters of each decoder."""
+    """Prints a row per layer: the shape of its features, and the number of parameters of each decoder."""
     from inversion.models.encoders.catalog import EncoderCut
 
     known = counts.shipped_counts() if image_size == counts.IMAGE_SIZE else {}
@@ -75,7 +75,7 @@ def show_encoders(console: Console, names: list[str], image_size: int) -> None:
 
 
 def show_parts(console: Console) -> None:
-    """Decoders and fusions, one line each."""
+    """Prints decoders and fusions, one line each."""
     for title, registry in (("Decoders", decoders), ("Fusions", fusions)):
         table = make_table("", "", title=title, show_header=False)
         for name in registry.names():
@@ -85,7 +85,7 @@ def show_parts(console: Console) -> None:
 
 
 def show_decoder(console: Console, name: str) -> None:
-    """A decoder and its ``--decoder-options``."""
+    """Prints a decoder and its ``--decoder-options``."""
     console.print(styled(name, "bold"), f": {decoders.summary(name)}", sep="")
     options = options_type(name).model_fields
     table = make_table("option", "default", "meaning")

@@ -26,7 +26,7 @@ DESCRIPTIONS = {
     "seed": "seed of the initial noise",
     "precision": "bf16: autocast; auto: fp32, also on CUDA",
 }
-"""Descriptions of parameters that mean less here than in a training run."""
+"""Descriptions of parameters that differ from those of a training run."""
 
 
 def _options(command: F) -> F:

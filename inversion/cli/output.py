@@ -1,4 +1,4 @@
-"""What ``train`` and ``optimize`` print: the resolved request, a progress bar, the scores, and where results are."""
+"""The output of ``train`` and ``optimize``: the resolved request, a progress bar, the scores, where results are."""
 
 from __future__ import annotations
 
@@ -26,7 +26,12 @@ _logger = logging.getLogger(__name__)
 
 
 class ProgressBar(Callback):
-    """Epoch, loss, validation PSNR, images/s and time left; without a terminal only the log (``inversion -v``)."""
+    """Shows epoch, loss, validation PSNR, images/s and time left; without a terminal, it only logs (``inversion -v``).
+
+    Args:
+        console: where it is shown.
+        epochs: the maximum number of epochs.
+    """
 
     def __init__(self, console: Console, epochs: int) -> None:
         self.epochs = epochs
@@ -56,9 +61,9 @@ class ProgressBar(Callback):
 
 
 def show_request(console: Console, title: str, plan: Plan, rows: Mapping[str, str]) -> None:
-    """A resolved request as a table, then notes on its data and its fallbacks.
+    """Prints a resolved request as a table, then notes on its data and its fallbacks.
 
-    ``rows`` are those of the command; encoder, weights and device are the same for all.
+    ``rows`` are those of the command, beside those of every command: encoder, weights and device.
     """
     config = plan.config
     everything = {"encoder": ", ".join(f"{cut} ({cut.shape(config.image_size)})" for cut in plan.cuts),
@@ -75,7 +80,7 @@ def show_request(console: Console, title: str, plan: Plan, rows: Mapping[str, st
 
 
 def show_scores(console: Console, name: str, plan: Plan, result: RunResult, remark: str) -> None:
-    """The test scores on one line."""
+    """Prints the test scores in one line."""
     scores = [f"{label} {result.metrics[metric]:.3f} ± {result.metrics[f'{metric}_std']:.3f}"
               for metric, label in SCORE_LABELS.items() if metric in result.metrics]
     exact = exact_note(round(result.metrics.get("test/exact_images", 0)))
@@ -84,9 +89,9 @@ def show_scores(console: Console, name: str, plan: Plan, result: RunResult, rema
 
 
 def show_locations(console: Console, plan: Plan, result: RunResult, connection: Connection) -> None:
-    """Where the reconstructions are, how to open the run in MLflow, and the fallbacks once more."""
+    """Prints where the reconstructions are, how to open the run in MLflow, and the fallbacks again."""
     console.print(f"reconstructions: {_reconstructions_of(result)}", soft_wrap=True)
-    console.print(f"look at the run: {_page_of(connection, result.run_id)}", soft_wrap=True)
+    console.print(f"view the run: {_page_of(connection, result.run_id)}", soft_wrap=True)
     if plan.fallbacks:
         remedies = "; ".join(fallback.remedy for fallback in plan.fallbacks)
         console.print(f"{', '.join(fallback.short for fallback in plan.fallbacks)}: not comparable with DIV2K and "

@@ -71,7 +71,7 @@ def command(run: str, pictures: tuple[str, ...], output: str, size: str, compare
         from inversion.reconstruct.output import SHEET, TABLE, OutputFolder
         from inversion.reconstruct.side_by_side import FileNames, labels_of, reconstruct_all
         from inversion.runs.load import find_trained
-        from inversion.runs.train import out_of_memory_by_name
+        from inversion.runs.train import convert_out_of_memory
         from inversion.tracking.connection import connect
 
     how: Size = "tiles" if size == "tiles" else "fit"
@@ -82,7 +82,7 @@ def command(run: str, pictures: tuple[str, ...], output: str, size: str, compare
         names = FileNames(sources, labels_of(runs), [each.config.image_size for each in runs], how)
         loaded, notes = _load(runs, lpips_weights)
         folder = OutputFolder(output_path, names.all())
-        with out_of_memory_by_name():
+        with convert_out_of_memory():
             results = reconstruct_all(sources, loaded, how, names, folder, report)
     _show(console, results, loaded, how)
     for line in notes:
@@ -93,7 +93,7 @@ def command(run: str, pictures: tuple[str, ...], output: str, size: str, compare
 
 
 def _show(console: Console, results: Sequence[PictureResult], runs: Sequence[LoadedRun], size: Size) -> None:
-    """A row for each picture and run, and each run's means."""
+    """Prints a row for each picture and run, and each run's means."""
     from inversion.metrics import count_exact, exact_note
     from inversion.reconstruct.output import TABLE
 

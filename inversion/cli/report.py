@@ -1,4 +1,4 @@
-"""The command ``inversion-report``: what a study shows, from the tracking server alone."""
+"""The command ``inversion-report``: a report of a study, from the tracking server alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inversion.files import shown, why_not_writable
 
 
 class Budget(FiniteRange):
-    """Megabytes, or ``auto`` for none: MLproject has to give every option something."""
+    """Megabytes, or ``auto`` for no limit: MLproject has to pass a value for every option."""
 
     def __init__(self) -> None:
         super().__init__(min=0, min_open=True)
@@ -27,14 +27,14 @@ class Budget(FiniteRange):
 
 
 class Folder(click.Path):
-    """A folder, of which an empty text is none: ``Path("")`` is the present one."""
+    """A folder. An empty text is rejected: ``Path("")`` is the current folder."""
 
     def __init__(self) -> None:
         super().__init__(file_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str) and not value.strip():
-            self.fail(f"an empty text ({value!r}) is no folder", param, ctx)
+            self.fail(f"an empty text ({value!r}) is not a folder", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -43,18 +43,18 @@ class Folder(click.Path):
 @click.option("--output", type=Folder(), required=True, metavar="DIR",
               help="Folder for index.html, report.md and tables/; files of an earlier report there are replaced.")
 @click.option("--memory-budget", type=Budget(), metavar="MB",
-              help="Recommend the best configuration that trained on a GPU within so much memory.")
+              help="Recommend the best configuration that trained on a GPU within this much memory.")
 @click.option("--seed-sd", type=FiniteRange(min=0, min_open=True), metavar="DB",
-              help="Standard deviation of the mean PSNR between trainings of one configuration, where it is known from "
-                   "elsewhere. By default it is measured on the configurations with several seeds.")
+              help="Standard deviation of the mean PSNR between trainings of one configuration, if it is known from "
+                   "other runs [default: measured on the configurations with several seeds]")
 @tracking_options
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
 def cli(study: str, output: Path, memory_budget: float | None, seed_sd: float | None, tracking_uri: str | None,
         experiment: str | None, verbose: bool) -> None:
     """Draw the conclusions of the study NAME: tables, paired statistics, charts and pictures.
 
-    Everything is read from the tracking server, and the report is logged to the study's run as well. A study may be
-    half done, or have failures; what is missing is said.
+    Everything is read from the tracking server, and the report is also logged to the study's run. A study may be
+    unfinished or have failed runs; the report lists what is missing.
 
     \b
     Examples:
@@ -79,7 +79,7 @@ def cli(study: str, output: Path, memory_budget: float | None, seed_sd: float | 
     for sentence in report.headline:
         console.print(sentence, soft_wrap=True)
     console.print(f"report: {page}", soft_wrap=True)
-    with console.status("logging the report"):  # last: a server that refuses it must not keep it from being told
+    with console.status("logging the report"):  # last: the conclusions are printed even if the server rejects it
         log(connection, report, output)
 
 
@@ -88,8 +88,8 @@ def _require_folder(folder: Path) -> None:
     if why := why_not_writable(folder):
         raise RequestError(f"--output {shown(folder)}: {why}")
     if (folder / "tables").is_symlink():
-        raise RequestError(f"--output {shown(folder)}: tables is a link there, and the report would write where it "
-                           "leads")
+        raise RequestError(f"--output {shown(folder)}: tables is a symbolic link there, and the report would write "
+                           "to its target")
     for name in ("index.html", "report.md"):
         if (folder / name).is_dir():
             raise RequestError(f"--output {shown(folder)}: {name} is a folder there, and the report would write a file")

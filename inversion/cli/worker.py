@@ -19,10 +19,10 @@ from inversion.training.stop import stop_on_signals
 
 @click.command()
 def main() -> None:
-    """Works on a study until nothing is left, or until the process that started it is gone.
+    """Works on a study until no run is left, or until the process that started it has ended.
 
     Raises:
-        InterruptedRunError: it was asked to stop.
+        InterruptedRunError: a stop was requested.
     """
     log_to_stderr("%(asctime)s %(levelname)s %(name)s: %(message)s", logging.INFO)
     mask_logs()

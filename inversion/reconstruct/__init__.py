@@ -1,1 +1,4 @@
-"""Images of a user through trained runs: reconstructions, scores, a contact sheet. May import ``runs`` and below."""
+"""Reconstructing a user's own pictures with trained runs: images, scores, a contact sheet.
+
+May import ``runs`` and the packages below it.
+"""

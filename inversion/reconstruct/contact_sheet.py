@@ -1,4 +1,4 @@
-"""All pictures of a request on one sheet: originals, reconstructions, differences, with names and PSNR."""
+"""A contact sheet: originals, reconstructions and differences in one image, with names and PSNR."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from inversion.images import to_uint8
 
 CELL, GAP, LINE, TEXT = 240, 10, 19, 14
 MOST_PICTURES = 40
-"""Pictures on a sheet: more make a file that no viewer shows well."""
+"""Maximum number of pictures on a sheet; viewers do not display larger files well."""
 
 INK, GREY, PAPER = "#1a1a1a", "#6b6b6b", "white"
 
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One picture: its name, its original, and for each run a reconstruction, a difference and a caption."""
+    """One picture: its name, its original, and one reconstruction, difference and caption per run."""
 
     name: str
     original: Image.Image
@@ -31,7 +31,7 @@ class SheetRow:
 
 
 def thumbnail(image: Tensor) -> Image.Image:
-    """An image ``(3, H, W)`` in [0, 1], no side longer than a cell; of a small one, every pixel becomes a square."""
+    """An image ``(3, H, W)`` in [0, 1], scaled down to fit a cell; a small one is enlarged by a whole factor."""
     picture = Image.fromarray(to_uint8(image))
     picture.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
     factor = CELL // max(picture.size)
@@ -39,7 +39,7 @@ def thumbnail(image: Tensor) -> Image.Image:
 
 
 def contact_sheet(rows: Sequence[SheetRow], runs: Sequence[str]) -> Image.Image:
-    """The sheet: for one run original, reconstruction and difference in a row; for several, the differences below."""
+    """Draws the sheet. The differences are in the row of the reconstructions for one run, and below it for several."""
     single = len(runs) == 1
     font = _font()
     heads = ["original", runs[0], "difference"] if single else ["original", *runs]
@@ -59,7 +59,7 @@ def contact_sheet(rows: Sequence[SheetRow], runs: Sequence[str]) -> Image.Image:
 
 
 def _block(row: SheetRow, single: bool, font: ImageFont.FreeTypeFont) -> Image.Image:
-    """One picture's part of the sheet."""
+    """The part of the sheet for one picture."""
     upper = [row.original, *row.reconstructions, *(row.differences if single else [])]
     captions = [row.name, *row.captions, *([""] if single else [])]
     lower = [] if single else row.differences
@@ -83,7 +83,7 @@ def _left(column: int) -> int:
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
-    """Lines that a cell is wide enough for."""
+    """The text, broken into lines as wide as a cell."""
     lines = [""]
     for character in text:
         if font.getlength(lines[-1] + character) > CELL:
@@ -93,7 +93,7 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
 
 
 def _font() -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib and knows the letters that Pillow's own font does not."""
+    """DejaVu Sans, which comes with matplotlib and has more characters than Pillow's own font."""
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or not spec.origin:
         raise ModuleNotFoundError("matplotlib, which inversion depends on, is not installed")

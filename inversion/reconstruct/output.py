@@ -1,4 +1,4 @@
-"""The folder of results: which files, and never over somebody else's."""
+"""The output folder: writing results without replacing files of others."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from inversion.text import visible
 
 SHEET, TABLE = "contact-sheet.png", "scores.csv"
 MANIFEST = ".made-by-inversion"
-"""Lists the files that this command has made in the folder, one a line: those it may replace."""
+"""Lists the files that this command has created in the folder, one per line. Only these are replaced."""
 
 
 class OutputFolder:
-    """A folder that files are written into, of which all are named beforehand.
+    """A folder for files whose names are known beforehand.
 
-    Each file is written beside its place and then put there: a link of its name is replaced, never written through.
+    Each file is written under a temporary name and then renamed, so that a symbolic link is replaced, not followed.
     """
 
     def __init__(self, path: Path, names: Iterable[str]) -> None:
-        """Makes the folder and claims the names in it.
+        """Creates the folder, and lists the names in its manifest.
 
         Raises:
-            RequestError: it cannot be made or written, or has files of these names that this command did not make.
+            RequestError: the folder cannot be created or written, or has files of these names that this command did not
+                create.
         """
         self.path = path
         names = list(names)
@@ -45,26 +46,36 @@ class OutputFolder:
             with replacing(path / MANIFEST) as temporary:
                 temporary.write_text("".join(f"{name}\n" for name in sorted({*made, *names})), "utf-8")
         except OSError as error:
-            leads_nowhere = os.path.islink(path) and not os.path.exists(path)
-            why = "it is a link to nowhere" if leads_nowhere else error.strerror or error
+            is_broken_link = os.path.islink(path) and not os.path.exists(path)
+            why = "it is a link to nowhere" if is_broken_link else error.strerror or error
             raise RequestError(f"--output {shown(path)} cannot be written: {why}") from error
 
     def write_image(self, name: str, image: Tensor) -> None:
-        """An image ``(3, H, W)`` in [0, 1] as PNG.
+        """Writes an image ``(3, H, W)`` in [0, 1] as PNG.
 
         Raises:
-            InversionError: it cannot be written; so do the others.
+            InversionError: the file cannot be written.
         """
         with self._written(name) as file:
             Image.fromarray(to_uint8(image)).save(file, format="PNG")
 
     def write_sheet(self, sheet: Image.Image) -> None:
-        """The contact sheet."""
+        """Writes the contact sheet.
+
+        Raises:
+            InversionError: the file cannot be written.
+        """
         with self._written(SHEET) as file:
             sheet.save(file, format="PNG")
 
     def write_table(self, rows: Sequence[Mapping[str, object]]) -> None:
-        """Rows of equal keys as ``scores.csv``; None is empty. People look at it in terminals, so texts are escaped."""
+        """Writes rows with equal keys as ``scores.csv``; None becomes an empty cell.
+
+        Control characters are escaped, because the file may be displayed in a terminal.
+
+        Raises:
+            InversionError: the file cannot be written.
+        """
         with self._written(TABLE) as path, path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
@@ -81,7 +92,7 @@ class OutputFolder:
             raise InversionError(f"{self.path / name} cannot be written: {error.strerror or error}") from error
 
     def _made(self) -> set[str]:
-        """The names that the folder's list has; what was put in its place and is no text names nothing."""
+        """The names in the manifest; none if it is not a regular file."""
         try:
             with open_regular(self.path / MANIFEST) as file:
                 return set(file.read().decode("utf-8", "replace").splitlines())
@@ -89,6 +100,6 @@ class OutputFolder:
             return set()
 
     def _is_foreign(self, name: str, made: set[str]) -> bool:
-        """Whether there is something of that name, be it a link to nowhere, that is not a file of ours."""
+        """Whether the folder has something of this name that is not a regular file created by this command."""
         path = self.path / name
         return os.path.lexists(path) and (name not in made or path.is_symlink() or not path.is_file())

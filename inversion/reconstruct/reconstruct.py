@@ -1,4 +1,4 @@
-"""One picture through one trained run: prepared as the run's test images are, or whole, in tiles."""
+"""Reconstructing one picture with one run: scaled and cropped like its test images, or whole, in tiles."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Size = Literal["fit", "tiles"]
 
 BAND_PIXELS = 2**21
 LPIPS_PIXELS = 16_000_000
-"""Pixels of the largest picture that LPIPS is computed for: AlexNet takes it in one piece, about 250 bytes a pixel."""
+"""Pixels of the largest picture for which LPIPS is computed: AlexNet needs about 250 bytes per pixel for it."""
 
 
 class PictureScores(NamedTuple):
-    """PSNR in dB (infinite for equal images), SSIM, LPIPS (None where it is off or the picture too large), MSE."""
+    """PSNR in dB (infinite for equal images), SSIM, LPIPS (None if it is off or the picture is too large), MSE."""
 
     psnr: float
     ssim: float
@@ -40,9 +40,9 @@ class PictureScores(NamedTuple):
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """A picture and what a run made of it, images ``(3, H, W)`` in [0, 1]; ``difference`` is what the scores count.
+    """A picture and its reconstruction, images ``(3, H, W)`` in [0, 1]; ``difference`` is that to the scores' target.
 
-    Under the published protocol that is the difference to the normalised picture, clipped to [0, 1].
+    In the published protocol, the target is the normalised picture, clipped to [0, 1].
     """
 
     original: Tensor
@@ -53,10 +53,14 @@ class Reconstruction:
 
 def reconstruct_picture(pixels: NDArray[np.uint8], size: Size, image_size: int, reconstructor: Reconstructor,
                         lpips: LPIPS | None) -> Reconstruction:
-    """Reconstructs and scores a picture ``uint8 (H, W, 3)``.
+    """Reconstructs and scores a picture.
 
-    ``fit`` scales the shorter side and crops the centre, ``image_size`` pixels a side, as is done with test images;
-    ``tiles`` keeps the picture's own size.
+    Args:
+        pixels: the picture, ``uint8 (H, W, 3)``.
+        size: ``fit`` scales the picture and crops its centre, like test images; ``tiles`` keeps its own size.
+        image_size: the side of the run's images, in pixels.
+        reconstructor: the run's model.
+        lpips: the LPIPS metric; None if it is off.
 
     Raises:
         OutOfMemoryError: not even one image fits into the device's memory.
@@ -74,14 +78,14 @@ def reconstruct_picture(pixels: NDArray[np.uint8], size: Size, image_size: int, 
 
 
 def fitted(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
-    """A picture prepared as test images are: ``uint8 (S, S, 3)``, its shorter side 256/224 of ``S`` before the crop."""
+    """A picture scaled to a shorter side of 256/224 of ``S`` and cropped, like test images: ``uint8 (S, S, 3)``."""
     crop: NDArray[np.uint8] = center_crops([scaled_pixels(pixels, stored_size(image_size))], image_size)[0].numpy()
     return crop
 
 
 @torch.no_grad()
 def score_picture(image: Tensor, target: Tensor, lpips: LPIPS | None) -> PictureScores:
-    """Scores of an image ``(3, H, W)`` in [0, 1] against a target of the same shape, 32 pixels a side or more."""
+    """Scores of an image ``(3, H, W)`` in [0, 1] against a target of the same shape; at least 32 pixels per side."""
     height, width = image.shape[1:]
     squares = similarity = 0.0
     for first, last, end in _bands(height, width):
@@ -96,7 +100,9 @@ def score_picture(image: Tensor, target: Tensor, lpips: LPIPS | None) -> Picture
 
 
 def _bands(height: int, width: int) -> Iterator[tuple[int, int, int]]:
-    """First row, row behind the last, and row behind the last of the windows that begin in the band."""
+    """Bands of rows that are scored one at a time: their first row, their end, and the end of the windows that begin in
+    them.
+    """
     rows = max(WINDOW, BAND_PIXELS // width)
     for first in range(0, height, rows):
         last = min(first + rows, height)

@@ -1,4 +1,4 @@
-"""Pictures through one run or several: files, scores and a contact sheet in a folder."""
+"""Reconstructing pictures with one or several runs: files, scores and a contact sheet in a folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from inversion.runs.load import Reconstructor, TrainedRun
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run ready for pictures; its label is short, and no other one of the request has it."""
+    """A run with its model; the label is short, and unique in the request."""
 
     label: str
     run: TrainedRun
@@ -37,7 +37,7 @@ class LoadedRun:
 
 @dataclass(frozen=True)
 class PictureResult:
-    """One picture by one run: the picture's own size, the reconstruction's, and the scores."""
+    """One picture reconstructed by one run: the picture's ``own_size``, the reconstruction's ``size``, the scores."""
 
     source: Source
     label: str
@@ -47,10 +47,10 @@ class PictureResult:
 
 
 def labels_of(runs: Sequence[TrainedRun]) -> list[str]:
-    """Run names without their fallbacks, with the beginning of the id where runs are called alike.
+    """Run names without their fallbacks; runs with equal names get the beginning of their id.
 
     Raises:
-        RequestError: a run stands twice.
+        RequestError: a run is given twice.
     """
     ids = [run.run_id for run in runs]
     if twice := [run for run in runs if ids.count(run.run_id) > 1]:
@@ -61,7 +61,7 @@ def labels_of(runs: Sequence[TrainedRun]) -> list[str]:
 
 
 def load_lpips_once(sources: Sequence[TrunkSource | None]) -> list[LPIPS | None]:
-    """The metric for each of several runs; the same weights are loaded once."""
+    """The LPIPS metric of each run; equal weights are loaded only once."""
     loaded = {source: source.load() for source in set(sources) if source}
     return [loaded[source] if source else None for source in sources]
 
@@ -69,7 +69,7 @@ def load_lpips_once(sources: Sequence[TrunkSource | None]) -> list[LPIPS | None]
 class FileNames:
     """The files of each picture: ``cat_original.png``, ``cat_reconstruction.png``, ``cat_difference.png``.
 
-    With several runs, ``cat_RUN_reconstruction.png``; with several sizes of images, ``cat_original_64px.png``.
+    With several runs, ``cat_RUN_reconstruction.png``; with several image sizes, ``cat_original_64px.png``.
     """
 
     def __init__(self, sources: Sequence[Source], labels: Sequence[str], image_sizes: Sequence[int],
@@ -88,26 +88,26 @@ class FileNames:
         self._files = dict(zip(wanted, unique(list(wanted.values())), strict=True))
 
     def original(self, source: Source, label: str) -> str:
-        """One file for all runs of the same size of images."""
+        """The file of the original, shared by runs of the same image size."""
         return self._files[source.name, self._pixels[label], "original"]
 
-    def made(self, source: Source, label: str, what: str) -> str:
-        """``what`` is ``reconstruction`` or ``difference``."""
+    def result(self, source: Source, label: str, what: str) -> str:
+        """The file of a result; ``what`` is ``reconstruction`` or ``difference``."""
         return self._files[source.name, label, what]
 
     def all(self) -> list[str]:
-        """Every file of the request, each once."""
+        """All files of the request."""
         return [*self._files.values(), SHEET, TABLE]
 
 
 def reconstruct_all(sources: Sequence[Source], runs: Sequence[LoadedRun], size: Size, names: FileNames,
                     output: OutputFolder, progress: Progress = no_progress) -> list[PictureResult]:
-    """Reconstructs every picture by every run, and writes all files.
+    """Reconstructs every picture with every run, and writes all files.
 
-    What ends it early leaves the files, the scores and the sheet of the pictures that were done before.
+    If an error ends it early, the files, scores and sheet of the earlier pictures are written.
 
     Raises:
-        InversionError: a picture is gone meanwhile, a file cannot be written, or memory is too small.
+        InversionError: a picture can no longer be read, a file cannot be written, or memory ran out.
     """
     results: list[PictureResult] = []
     table: list[dict[str, object]] = []
@@ -118,12 +118,12 @@ def reconstruct_all(sources: Sequence[Source], runs: Sequence[LoadedRun], size: 
             row: list[Reconstruction] = []
             rows: list[dict[str, object]] = []
             for loaded in runs:
-                loaded.run.engine()  # its number of threads
+                loaded.run.engine()  # sets the number of threads
                 made = reconstruct_picture(pixels, size, loaded.image_size, loaded.reconstructor, loaded.lpips)
                 row.append(made)
                 files = {"original": names.original(source, loaded.label),
-                         "reconstruction": names.made(source, loaded.label, "reconstruction"),
-                         "difference": names.made(source, loaded.label, "difference")}
+                         "reconstruction": names.result(source, loaded.label, "reconstruction"),
+                         "difference": names.result(source, loaded.label, "difference")}
                 for what, file in files.items():
                     output.write_image(file, getattr(made, what))
                 height, width = made.original.shape[1:]
@@ -143,15 +143,15 @@ def reconstruct_all(sources: Sequence[Source], runs: Sequence[LoadedRun], size: 
 
 
 def _read_again(source: Source) -> NDArray[np.uint8]:
-    """A picture that was looked at before.
+    """Reads a picture that ``require_readable`` has read before.
 
     Raises:
-        InversionError: it cannot be used any more.
+        InversionError: it can no longer be read.
     """
     try:
         return read_picture(source)
     except DataError as error:
-        raise InversionError(f"{error} (it was there when this command began)") from error
+        raise InversionError(f"{error} (it was readable when this command began)") from error
 
 
 def _table_row(result: PictureResult, run: TrainedRun, size: Size, files: dict[str, str]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The pictures that a user names: files, folders, patterns."""
+"""The pictures of a request: files, folders and patterns."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from inversion.parallel import in_order
 from inversion.progress import Progress, no_progress
 
 SMALLEST = 32
-"""Shorter side of the smallest picture that is taken, in pixels: the smallest image size, and what LPIPS needs."""
+"""Minimum of a picture's shorter side in pixels: the smallest image size, and the minimum for LPIPS."""
 NAMED_AT_MOST = 10
 
 
 class Source(NamedTuple):
-    """A picture to reconstruct: where it lies, and a name for its files that no other one of the request has."""
+    """A picture to reconstruct; its name is unique in the request, and part of the names of its results."""
 
     name: str
     path: Path
 
 
 def find_pictures(texts: Sequence[str]) -> list[Source]:
-    """The pictures of files, folders (what lies in them, not in folders below) and patterns, each file once.
+    """The pictures of files, folders (without their subfolders) and patterns, each file once.
 
     Raises:
-        DataError: nothing is there, or nothing that is a picture by its extension.
+        DataError: a folder or a pattern has no file with the extension of a picture.
     """
     paths = list(dict.fromkeys(path for text in texts for path in _expanded(text)))
     names = unique([safe_file_name(path.stem) for path in paths])
@@ -42,7 +42,7 @@ def find_pictures(texts: Sequence[str]) -> list[Source]:
 
 
 def read_picture(source: Source) -> NDArray[np.uint8]:
-    """A picture, upright, at its own size: ``uint8 (H, W, 3)``.
+    """Reads a picture at its own size, rotated upright: ``uint8 (H, W, 3)``.
 
     Raises:
         DataError: it cannot be used; the message names the file and the reason.
@@ -51,7 +51,7 @@ def read_picture(source: Source) -> NDArray[np.uint8]:
 
 
 def require_readable(sources: Sequence[Source], progress: Progress = no_progress) -> None:
-    """Decodes every picture once, before anything is computed.
+    """Decodes every picture once, to find unreadable ones before anything is computed.
 
     Raises:
         DataError: some cannot be used; the message names the first ten.
@@ -59,7 +59,7 @@ def require_readable(sources: Sequence[Source], progress: Progress = no_progress
     problems = []
     for done, problem in enumerate(in_order(_problem, sources), start=1):
         problems += [problem] if problem else []
-        progress("looking at pictures", done, len(sources))
+        progress("checking pictures", done, len(sources))
     if problems:
         more = f"; and {len(problems) - NAMED_AT_MOST} more" if len(problems) > NAMED_AT_MOST else ""
         raise DataError(f"{len(problems)} of {len(sources)} pictures cannot be used: "
@@ -85,13 +85,13 @@ def _expanded(text: str) -> list[Path]:
         if not found:
             others = formats.kinds_of(file.name for file in files if not os.path.isdir(file))
             raise DataError(f"{shown(path)}: no pictures in this folder{others and f', but {others}'} (known "
-                            f"extensions: {formats.known_extensions()}); folders in it are not looked into")
+                            f"extensions: {formats.known_extensions()}); its subfolders are not searched")
         return found
     if os.path.exists(path) or not glob.has_magic(text):
-        return [path]  # a file that is not there is told of with the unreadable ones
+        return [path]  # a missing file is reported with the unreadable ones
     found = sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if _is_picture(file))
     if not found:
-        raise DataError(f"{text!r}: no picture's name is of this pattern ({formats.known_extensions()})")
+        raise DataError(f"{text!r}: no picture's name matches this pattern ({formats.known_extensions()})")
     return found
 
 

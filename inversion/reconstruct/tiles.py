@@ -1,14 +1,14 @@
-"""A whole picture by overlapping tiles, blended without seams.
+"""Reconstructing a whole picture in overlapping tiles that are blended without seams.
 
-Along each axis, tiles of equal overlap cover the picture. Where a tile begins inside what is there already, it is faded
-in over the overlap::
+Along each axis, tiles with equal overlaps cover the picture. Over its overlap with the tiles before it, a tile is
+blended linearly into the result so far::
 
-    there ──────────────╲
-                         ╲    result = there + w · (tile - there),   0 < w < 1, rising along the overlap
+    result ─────────────╲
+                         ╲    result + w · (tile - result),   0 < w < 1, increasing along the overlap
     tile               ╱──────────
 
-The weights of all tiles at a pixel are ``w`` and ``1 - w``, nested: they sum to exactly 1, and where the tiles agree
-the result is what they agree on, to the last bit. Only one row of tiles is in memory at a time.
+The weights at a pixel sum to exactly 1, and where the tiles are equal, the result is bit-identical to them. Only one
+row of tiles is in memory at a time.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 OVERLAP = 4
-"""Tiles overlap by at least one part in so many of their side: decoders are worst at the borders."""
+"""Tiles overlap by at least 1/4 of their side, because decoders are worst at the borders."""
 
 
 def tile_starts(length: int, tile: int) -> list[int]:
-    """First pixels of the tiles that cover ``length`` pixels, evenly spread; ``length`` is ``tile`` at least."""
+    """First pixels of evenly spaced tiles that cover ``length`` pixels; ``length`` must be at least ``tile``."""
     stride = tile - tile // OVERLAP
     count = math.ceil((length - tile) / stride) + 1
     return [round(index * (length - tile) / max(1, count - 1)) for index in range(count)]
 
 
 def tile_count(height: int, width: int, tile: int) -> int:
-    """How many tiles a picture of this size is cut into."""
+    """The number of tiles of a picture of this size."""
     return len(tile_starts(max(height, tile), tile)) * len(tile_starts(max(width, tile), tile))
 
 
@@ -41,13 +41,13 @@ def reconstruct_in_tiles(pixels: NDArray[np.uint8], tile: int, to_images: Callab
                          reconstruct: Callable[[Tensor], Tensor]) -> Tensor:
     """The reconstruction ``(3, H, W)`` of a picture ``uint8 (H, W, 3)`` of any size.
 
-    A side shorter than a tile is continued by its mirror image, which is cut off again.
+    A picture with a side shorter than a tile is padded symmetrically, and the padding is cut off again.
 
     Args:
-        pixels: stored pixels of the picture.
+        pixels: the picture.
         tile: side of the tiles, in pixels.
-        to_images: stored pixels ``uint8 (N, tile, tile, 3)`` to images ``(N, 3, tile, tile)``.
-        reconstruct: images to reconstructions of the same shape, on the CPU.
+        to_images: converts stored pixels ``uint8 (N, tile, tile, 3)`` to images ``(N, 3, tile, tile)``.
+        reconstruct: reconstructs images; the result has the same shape and is on the CPU.
     """
     height, width = pixels.shape[:2]
     padding = [(missing // 2, missing - missing // 2) for missing in (max(0, tile - height), max(0, tile - width))]
@@ -66,7 +66,7 @@ def reconstruct_in_tiles(pixels: NDArray[np.uint8], tile: int, to_images: Callab
 
 
 class Blend:
-    """Images ``(3, H, W)`` joined along one dimension (1 or 2), in the order of their places."""
+    """Joins overlapping images ``(3, H, W)`` along one dimension (1 or 2), in the order of their positions."""
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
@@ -74,21 +74,21 @@ class Blend:
         self.length = 0
 
     def add(self, image: Tensor, start: int) -> None:
-        """Joins an image that begins at ``start``, which is not before the last one's, nor behind the end so far."""
+        """Adds an image at ``start``: not before the start of the last image, and not after the end of the result."""
         overlap = self.length - start
         if overlap > 0:
-            there, image = self._take(overlap), image.clone()
-            faded = image.narrow(self.dim, 0, overlap)
-            faded.copy_(there + self._rising(overlap).to(there) * (faded - there))
+            before, image = self._take(overlap), image.clone()
+            blended = image.narrow(self.dim, 0, overlap)
+            blended.copy_(before + self._weights(overlap).to(before) * (blended - before))
         self.parts.append(image)
         self.length = start + image.shape[self.dim]
 
     def result(self) -> Tensor:
-        """All that was joined."""
+        """The joined image."""
         return torch.cat(self.parts, self.dim)
 
     def _take(self, overlap: int) -> Tensor:
-        """The last ``overlap`` pixels so far, taken off: more than the last part where three images overlap."""
+        """Removes and returns the last ``overlap`` pixels; they span several parts where three images overlap."""
         taken: list[Tensor] = []
         while overlap:
             last = self.parts.pop()
@@ -100,7 +100,7 @@ class Blend:
             taken.insert(0, last)
         return torch.cat(taken, self.dim)
 
-    def _rising(self, overlap: int) -> Tensor:
-        """The weights of what comes, ``1/(overlap + 1)`` to ``overlap/(overlap + 1)``, along the dimension."""
+    def _weights(self, overlap: int) -> Tensor:
+        """The weights of the new image along the dimension, ``1/(overlap + 1)`` to ``overlap/(overlap + 1)``."""
         weights = torch.arange(1, overlap + 1) / (overlap + 1)
         return weights.view((1, 1, -1) if self.dim == 2 else (1, -1, 1))

@@ -23,7 +23,7 @@ from inversion.losses.lpips_weights import TrunkSource
 from inversion.losses.reconstruction import ReconstructionLoss
 from inversion.progress import Progress, no_progress
 from inversion.runs.load import Reconstructor, TrainedRun
-from inversion.runs.train import TEST_PICTURES, out_of_memory_by_name
+from inversion.runs.train import TEST_PICTURES, convert_out_of_memory
 from inversion.tracking import results
 from inversion.tracking.artifacts import RESTORE
 from inversion.tracking.connection import Connection
@@ -101,7 +101,7 @@ def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None
         if data:
             raise
         raise RequestError(f"the photographs of run {run.name} are no longer at {run.config.data!r} ({error}) "
-                           "Say where they are with --data FOLDER.") from error
+                           "Give their folder with --data FOLDER.") from error
     limits = {name: getattr(run.config, f"{name}_limit") for name in ("train", "val", "test")}
     wanted, digest = run.document["data"]["digest"], set_digest(photos, limits, folder, progress)
     own = digest == wanted
@@ -139,7 +139,7 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
     name = f"evaluate {run.name} on {target.name}"
     tags = {"inversion.data": target.scored.photos.name, "inversion.protocol": config.protocol}
     logger = _begin(connection, experiment_id, run.run_id, name, tags)
-    with record_outcome(logger), out_of_memory_by_name():
+    with record_outcome(logger), convert_out_of_memory():
         params = config.model_dump() | {"evaluates": run.run_id, "split": target.scored.split}
         logger.describe(name, params, tags, _document(run, config, target))
         counts = {target.scored.split: len(target.scored.names)}
@@ -194,10 +194,10 @@ def _logged_scores(run: TrainedRun, target: Target) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         rows = fetch_image_scores(run.run_id, Path(folder))
     names, logged = target.scored.names, [row["image"] for row in rows]
-    there = run.document["data"].get("images", {}).get("test", len(rows))
-    if len(rows) != there or any(one != other for one, other in zip(logged, names, strict=False)):
+    expected = run.document["data"].get("images", {}).get("test", len(rows))
+    if len(rows) != expected or any(one != other for one, other in zip(logged, names, strict=False)):
         raise DamagedArtifactError(f"metrics/{results.PER_IMAGE} of run {run.run_id} is damaged: it does not have "
-                                   f"the {there} images that the run was scored on. {RESTORE}")
+                                   f"the {expected} images that the run was scored on. {RESTORE}")
     return rows[:len(names)] if len(rows) >= len(names) else []
 
 

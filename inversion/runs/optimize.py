@@ -22,7 +22,7 @@ from inversion.losses.reconstruction import make_targets
 from inversion.models.encoders.build import Encoder
 from inversion.progress import Progress, no_progress
 from inversion.runs.prepare import Prepared, build_encoders, check_weights, crops_of_test_set
-from inversion.runs.train import MOST_PICTURES, TEST_PICTURES, RunResult, out_of_memory_by_name, tags_of
+from inversion.runs.train import MOST_PICTURES, TEST_PICTURES, RunResult, convert_out_of_memory, tags_of
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
 from inversion.tracking.ownership import create_run
@@ -113,7 +113,7 @@ def optimize(request: PreparedOptimization, connection: Connection, stop: StopRe
     prepared = request.prepared
     tags = tags_of(prepared) | {KIND: "optimize"} | (study.child_tags() if study else {})
     run = TrackedRun(connection, create_run(connection, request.name, tags, "inversion optimize"))
-    with record_outcome(run), out_of_memory_by_name():
+    with record_outcome(run), convert_out_of_memory():
         run.describe(request.name, request.config.parameters(), tags, request.document())
         engine = make_engine(prepared.plan.config)
         names = prepared.photos.names("test")

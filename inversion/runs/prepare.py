@@ -108,6 +108,7 @@ def make_trainer(
 
     Raises:
         WeightsError: weights cannot be downloaded or loaded.
+        torch.OutOfMemoryError: the model does not fit into the device's memory.
     """
     config = prepared.plan.config
     engine = make_engine(config)
@@ -165,7 +166,7 @@ def score_test_set(prepared: Prepared, trainer: Trainer) -> Scores:
         InterruptedRunError: a stop was requested.
         OutOfMemoryError: not even one image fits into the device's memory.
     """
-    return trainer.evaluator.score(crops_of_test_set(prepared))
+    return trainer.evaluator.score(crops_of_test_set(prepared), trainer.stop_if_requested)
 
 
 def crops_of_test_set(prepared: Prepared) -> torch.Tensor:

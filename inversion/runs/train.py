@@ -82,7 +82,7 @@ def train_steps(
     run = begin_run(connection, plan.name, resume, tags, claimed=study is not None)
     folder = work_folder(plan.data_dir, run.run_id)
     listeners = CallbackList([*callbacks, run])
-    with _removing_pruned(plan.data_dir, run), record_outcome(run), out_of_memory_by_name():
+    with _removing_pruned(plan.data_dir, run), record_outcome(run), convert_out_of_memory():
         listeners.on_begin(run.run_id)
         run.describe(plan.name, plan.config.model_dump(), tags, document_of(prepared))
         counts = {split: len(photos) for split, photos in plan.photos.splits.items()}
@@ -108,7 +108,8 @@ def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer) -> tuple[dict[
     """
     names = prepared.photos.names("test")
     memory = PeakMemory(trainer.engine.device)
-    scores, pictures = trainer.evaluator.score_with_pictures(crops_of_test_set(prepared), names, MOST_PICTURES)
+    scores, pictures = trainer.evaluator.score_with_pictures(
+        crops_of_test_set(prepared), names, MOST_PICTURES, trainer.stop_if_requested)
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()} | progress_metrics(trainer)
     results.log_scores(run, names, scores)
     files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
@@ -193,7 +194,7 @@ def checkpoint_to_resume(run: TrackedRun, folder: Path, require: Callable[[Path]
 
 
 @contextlib.contextmanager
-def out_of_memory_by_name() -> Iterator[None]:
+def convert_out_of_memory() -> Iterator[None]:
     """Converts the device's out-of-memory errors of code that is not retried with fewer images.
 
     Raises:

@@ -30,7 +30,7 @@ from inversion.sweeps.study.reconcile import end_dead_parent, end_others, leave_
 from inversion.sweeps.study.resolve import Resolver
 from inversion.sweeps.study.set_up import locate_queue, set_up
 from inversion.sweeps.study.study import Study, follow_store, in_its_experiment, open_study, require_same_store
-from inversion.sweeps.workers.driver import Crew, Driver, look, show_deleted, sum_up
+from inversion.sweeps.workers.driver import Driver, WorkerPool, read_snapshot, show_deleted, sum_up
 from inversion.sweeps.workers.live import render
 from inversion.sweeps.workers.local import Processes, visible_gpus
 from inversion.tracking.address import absolute, sqlite_file
@@ -62,37 +62,31 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
     Raises:
         RequestError: the request does not fit the study, or an input is out of reach; nothing was queued.
         InterruptedRunError: a signal stopped the sweep; the same command resumes it.
-        InversionError: all workers exited before the study was done, or the tracking store or the queue went away.
+        InversionError: all workers exited before the study was done, or the tracking store or the queue was lost.
     """
     console = make_console()
     with stop_with_mlflow_run() as stop, _service_errors(stop):
         connection = _connect(name, options, make=spec is not None)
         url = locate_queue(options["storage"], connection, name)
         require_queue(url)
-        crew = make_crew(name, url, absolute(connection.uri), options) if options["workers"] != 0 else None
-        study, deleted = (_set_up(spec, connection, url, crew, stop, console) if spec
+        pool = make_pool(name, url, absolute(connection.uri), options) if options["workers"] != 0 else None
+        study, deleted = (_set_up(spec, connection, url, pool, stop, console) if spec
                           else (_join(name, connection, url, stop), []))
         connection = in_its_experiment(study.queue.study, connection)
-        if options["seeds_for"] and not _add_seeds(study, connection, crew, options, console):
+        if options["seeds_for"] and not _add_seeds(study, connection, pool, options, console):
             return 0
         end_others(connection, name)
         if options["retry_failed"]:
             count = len(study.queue.retry_failed())
             console.print(f"retrying {count} failed run{'' if count == 1 else 's'}")
-        if crew is None:
-            snapshot = look(study.queue).without(deleted)
-            leave_queued(connection, study.parent.run_id, snapshot)
-            console.print(f"work on it with: inversion-sweep --join --study {study.name} "
-                          f"--storage {quote(without_password(url))} "
-                          f"--tracking-uri {quote(without_password(connection.uri))}", soft_wrap=True)
-            show_deleted(snapshot.having("deleted"), console)
-            return 1 if snapshot.having("deleted") else 0
-        if isinstance(crew, Processes):
-            note_too_many_threads(crew.per_machine, study.threads, console)
-        snapshot = Driver(study, connection, crew, console, runs_side_by_side(options)).drive(stop)
+        if pool is None:
+            return _finish_queueing(study, connection, url, deleted, console)
+        if isinstance(pool, Processes):
+            note_too_many_threads(pool.per_machine, study.threads, console)
+        snapshot = Driver(study, connection, pool, console, runs_side_by_side(options)).drive(stop)
         summed = _sum_up(study, connection, console, stop)
         if not snapshot.is_done and stop.reason is None:
-            why = "; ".join(crew.troubles()) or "they found no run to claim"
+            why = "; ".join(pool.errors()) or "they found no run to claim"
             raise InversionError(f"all workers exited with runs still pending: {why}. The same command resumes the "
                                  "study.")
         _print_links(study, connection, url, console)
@@ -103,12 +97,23 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
     return 1 if summed.having("failed", "deleted") else 0
 
 
+def _finish_queueing(study: Study, connection: Connection, url: str, deleted: Sequence[Entry], console: Console) -> int:
+    """Marks the study as queued and prints how to work on it; returns the exit code."""
+    snapshot = read_snapshot(study.queue).without(deleted)
+    leave_queued(connection, study.parent.run_id, snapshot)
+    console.print(f"work on it with: inversion-sweep --join --study {study.name} "
+                  f"--storage {quote(without_password(url))} "
+                  f"--tracking-uri {quote(without_password(connection.uri))}", soft_wrap=True)
+    show_deleted(snapshot.having("deleted"), console)
+    return 1 if snapshot.having("deleted") else 0
+
+
 def status(name: str, options: Options) -> int:
     """Shows the state of a study's runs, after correcting in MLflow those whose worker died; returns the exit code.
 
     Raises:
         RequestError: there is no such study.
-        InversionError: the tracking store or the queue does not answer or refuses.
+        InversionError: the tracking store or the queue does not answer or rejects a request.
     """
     console = make_console()
     with _service_errors():
@@ -117,7 +122,7 @@ def status(name: str, options: Options) -> int:
         connection = in_its_experiment(study.queue.study, connection)
         study.queue.recover_stale_trials()
         reconcile(study.queue, connection, name)
-        snapshot = look(study.queue).without(reconcile_members(study, connection))
+        snapshot = read_snapshot(study.queue).without(reconcile_members(study, connection))
         has_parent = find_parent(connection, name, study.parent.run_id) is not None
         end_dead_parent(connection, study.parent.run_id, snapshot)
         end_others(connection, name)
@@ -130,7 +135,7 @@ def status(name: str, options: Options) -> int:
 
 
 def _connect(name: str, options: Options, make: bool) -> Connection:
-    """The tracking store with the experiment given, or the default one; to join, with the one that has the study."""
+    """Connects to the given experiment or the default one; to join a study, to the one that has it."""
     require_apart(options["storage"], find_store(options["tracking_uri"]))
     # not required: if the default experiment does not exist, the study may be in another one, which its queue knows
     connection = connect(options["tracking_uri"], options["experiment"], create=make, required=False)
@@ -138,7 +143,8 @@ def _connect(name: str, options: Options, make: bool) -> Connection:
         return connection
     found = experiments_of(connection, name)
     if len(found) > 1:
-        raise RequestError(f"study {name} is in several experiments: {', '.join(found)}. Give one as --experiment.")
+        raise RequestError(f"study {name} is in several experiments: {', '.join(found)}. Give one of them with "
+                           "--experiment.")
     return connect(connection.uri, found[0], create=False) if found else connection
 
 
@@ -147,7 +153,7 @@ def _service_errors(stop: StopRequest | None = None) -> Iterator[None]:
     """Turns errors of the tracking store and of the queue's database into one-line errors.
 
     Raises:
-        InversionError: which of the two is away or refuses, and why.
+        InversionError: which of the two is unreachable or rejects a request, and why.
         InterruptedRunError: the same, after a stop was requested.
     """
     try:
@@ -165,21 +171,21 @@ def _service_errors(stop: StopRequest | None = None) -> Iterator[None]:
 
 
 def _queue_error(error: Exception) -> InversionError | None:
-    """What to say of an error of the queue's database, from Optuna or SQLAlchemy; MLflow wraps its own database's."""
+    """The error to raise for an error of the queue's database, from Optuna or SQLAlchemy; MLflow wraps its own."""
     if not isinstance(error, SQLAlchemyError | StorageInternalError):
         return None
     if is_refused(error):
-        return QueueRefusedError(f"the queue's database refuses: {reason(error)}")
+        return QueueRefusedError(f"the queue's database rejects the request: {reason(error)}")
     return QueueLostError(f"the queue's database does not answer: {reason(error)}. "
                           "Run the same command again when it does.")
 
 
-def _set_up(spec: Spec, connection: Connection, url: str, crew: Crew | None, stop: StopRequest,
+def _set_up(spec: Spec, connection: Connection, url: str, pool: WorkerPool | None, stop: StopRequest,
             console: Console) -> tuple[Study, Sequence[Entry]]:
     """The study with the new runs of the spec, and its runs deleted in MLflow that the spec does not ask for."""
     console.print(f"spec {spec.path}", soft_wrap=True)
     with progress_bars() as report:
-        study, added, again, deleted = set_up(spec, connection, url, crew.per_machine if crew else 1,
+        study, added, again, deleted = set_up(spec, connection, url, pool.per_machine if pool else 1,
                                               interruptible(report, stop), stop)
     console.print(f"study {spec.study}: {len(study.queue.entries())} runs, {added} of them new; queue "
                   f"{without_password(url)}, tracking store {without_password(connection.uri)}",
@@ -204,13 +210,14 @@ def _join(name: str, connection: Connection, url: str, stop: StopRequest | None 
     return study
 
 
-def _add_seeds(study: Study, connection: Connection, crew: Crew | None, options: Options, console: Console) -> bool:
+def _add_seeds(study: Study, connection: Connection, pool: WorkerPool | None, options: Options, console: Console
+               ) -> bool:
     """Queues the seeds that would decide what is undecided in the study's report; returns whether there are any."""
     from inversion.report.seed_plan import describe_plan
     from inversion.sweeps.study.seeds import queue_seeds, seeds_for_undecided
 
     with console.status("reading the tracking server"):
-        more = seeds_for_undecided(study, connection, Resolver(no_progress, crew.per_machine if crew else 1),
+        more = seeds_for_undecided(study, connection, Resolver(no_progress, pool.per_machine if pool else 1),
                                    options["seed_sd"])
     if more.plan is None:
         console.print(f"study {study.name}: nothing is undecided")
@@ -227,13 +234,13 @@ def _add_seeds(study: Study, connection: Connection, crew: Crew | None, options:
 
 def _sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest) -> Snapshot:
     try:
-        require_answer(connection.uri)  # MLflow itself would try for minutes
+        require_answer(connection.uri)  # MLflow itself would retry for minutes
     except NoTrackingError as error:
         raise TrackingLostError(f"{error} The same command then completes the summary.") from error
     return sum_up(study, with_retries(connection, stop), console, stop)
 
 
-def make_crew(name: str, queue: str, tracking: str, options: Options) -> Crew:
+def make_pool(name: str, queue: str, tracking: str, options: Options) -> WorkerPool:
     """The workers of study ``name``, not started; a Ray cluster has to answer before anything is queued."""
     if options["ray"] is not None:
         from inversion.sweeps.workers.ray_cluster import RayTasks
@@ -258,8 +265,8 @@ def note_too_many_threads(workers: int, threads: int, console: Console) -> None:
 def runs_side_by_side(options: Options) -> int:
     """How many runs a worker trains on one encoder pass.
 
-    By default more than one only where that was measured to pay and takes no work from others: with a single worker on
-    a CPU. On a GPU the peak memory, which the report compares, would no longer be that of one run.
+    By default more than one only for a single worker on a CPU, where it was measured to be faster and takes no work
+    from other workers. On a GPU the peak memory, which the report compares, would not be that of one run.
     """
     if options["side_by_side"] is not None:
         return int(options["side_by_side"])
@@ -272,5 +279,5 @@ def _print_links(study: Study, connection: Connection, url: str, console: Consol
     uri, queue = without_password(absolute(connection.uri)), quote(without_password(url))
     page = (f"{uri.rstrip('/')}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
             if uri.startswith("http") else f"mlflow ui --backend-store-uri {quote(uri)}")
-    console.print(f"look at the runs: {page}  (study run {run_id})", soft_wrap=True)
-    console.print(f"look at the queue: optuna-dashboard {queue}", soft_wrap=True)
+    console.print(f"view the runs: {page}  (study run {run_id})", soft_wrap=True)
+    console.print(f"view the queue: optuna-dashboard {queue}", soft_wrap=True)

@@ -1,4 +1,4 @@
 """Everything about MLflow: stores, runs and who owns them, artifacts, results, studies.
 
-May import ``config``, ``data``, ``models`` and ``training``; no package below it imports MLflow.
+May import ``config``, ``data``, ``models`` and ``training``, which do not import MLflow.
 """

@@ -180,10 +180,10 @@ def _require_tables(uri: str) -> None:
     if not _is_database(uri):
         return
     try:
-        there = inspect(create_engine(uri, poolclass=NullPool)).has_table("experiments")
+        has_tables = inspect(create_engine(uri, poolclass=NullPool)).has_table("experiments")
     except SQLAlchemyError as error:
         raise NoTrackingError(f"tracking store {without_password(uri)}: {reason(error)}") from error
-    if not there:
+    if not has_tables:
         raise NoStoreError(f"tracking store {without_password(uri)} is empty: nothing has been logged there yet. "
                            "Give another --tracking-uri.")
 

@@ -22,7 +22,7 @@ CONNECT_SECONDS = 10
 
 POLL_SECONDS = 0.05
 STOP_GRACE_SECONDS = 5.0
-"""How long a process that was asked to stop still waits for a lock, which it needs to hand back its run."""
+"""How long a process still waits for a lock after a stop was requested: it needs the lock to release its run."""
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def _lock_file(url: str, create: bool) -> FileLock | None:
     file = sqlite_file(url)
     if file is not None and os.access(file.parent, os.W_OK):
         place = file.with_name(f"{file.name}.lock")
-    else:  # nobody creates or changes a database in a read-only folder
+    else:  # in a read-only folder, no process creates or changes the database
         place = default_data_dir() / "locks" / f"{hashlib.sha256(absolute(url).encode()).hexdigest()[:16]}.lock"
         if create:
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The ``mlflow run`` that started this process: found by its command line, and watched, since training ends with it."""
+"""Finding the ``mlflow run`` that started this process, and stopping when it ends."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ def is_mlflow_run(words: Sequence[str]) -> bool:
 def find_mlflow_run() -> psutil.Process | None:
     """The ``mlflow run`` that started this process, if one did.
 
-    It is the nearest ancestor that is no shell: with an environment to activate, MLflow puts a bash in between, which
-    outlives it.
+    It is not always the parent: to activate an environment, MLflow starts a shell in between, which outlives it.
     """
     if "MLFLOW_RUN_ID" not in os.environ:
         return None
@@ -33,6 +32,6 @@ def find_mlflow_run() -> psutil.Process | None:
         for ancestor in psutil.Process().parents():
             if is_mlflow_run(ancestor.cmdline()):
                 return ancestor
-    except psutil.Error:  # an ancestor ended or belongs to somebody else: there is nothing to watch
+    except psutil.Error:  # an ancestor has ended or belongs to another user
         return None
     return None

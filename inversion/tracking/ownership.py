@@ -246,7 +246,7 @@ def _judge(run: Run, uri: str) -> tuple[Verdict, str]:
         if alive is None and tags.get(HOST) == platform.node():
             return "unknown", f"{where}, in another container or another machine of that name: --end if it is gone"
         if alive is None:
-            return "unknown", f"{where}: look there, with inversion doctor"
+            return "unknown", f"{where}: check it there with inversion doctor"
         return ("alive", f"{where} is alive") if alive else ("dead", f"{where} is gone")
     if not _is_ours(run):
         return "unknown", "not created by inversion"

@@ -96,10 +96,10 @@ def search(connection: Connection, condition: str) -> Iterator[Run]:
 def search_in(connection: Connection, experiments: Sequence[str], condition: str,
               view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
     """Runs of several experiments that match a filter of MLflow; empty ids stand for missing experiments."""
-    there = [experiment_id for experiment_id in experiments if experiment_id]
-    if there:
+    existing = [experiment_id for experiment_id in experiments if experiment_id]
+    if existing:
         yield from pages(lambda token: connection.client.search_runs(
-            there, condition, view, PAGE, page_token=token))
+            existing, condition, view, PAGE, page_token=token))
 
 
 def pages(search: Callable[[str | None], PagedList[T]]) -> Iterator[T]:

@@ -48,7 +48,7 @@ PERMANENT_STATES = {"53100", "57P04"}
 """Exceptions among these: disk full, database dropped."""
 
 RETRIED_LOCKS = {"55P03", "55006"}
-"""SQLSTATE of a lock that could not be had, and of an object in use."""
+"""SQLSTATE of a lock that is not available, and of an object in use."""
 
 SQLITE_RETRIED = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL", "SQLITE_INTERRUPT", "SQLITE_SCHEMA")
 MYSQL_RETRIED = {1040, 1053, 1205, 1213, 2002, 2003, 2006, 2013}
@@ -56,12 +56,12 @@ MYSQL_RETRIED = {1040, 1053, 1205, 1213, 2002, 2003, 2006, 2013}
 
 RETRIED_ERRNOS = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETRESET, errno.EAGAIN,
                   errno.EINTR, errno.ETIMEDOUT, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE}
-# libpq has no SQLSTATE for a connection that was refused: its words are all there is.
+# libpq has no SQLSTATE for a rejected connection, only a message.
 CONNECTION_REFUSED = re.compile(
     r"FATAL:(?!.*(too many|connection slots|starting up|shutting down|not (yet )?accepting|recovery mode|terminating))"
     r"|certificate|does not support SSL|no password supplied|invalid \S+ value|no pg_hba\.conf entry", re.DOTALL)
-# requests' words for a status, MLflow's for a status it has tried again, and http.client's for that of a proxy: what
-# MLflow collects from the threads of a download, and urllib3 from its attempts, is left as text.
+# The status as text, where that is all: requests' message, MLflow's after its retries, and http.client's for a proxy.
+# MLflow collects the errors of a download's threads as text, and urllib3 those of its attempts.
 STATUS_TEXT = re.compile(r"\b(?P<status>[1-5]\d\d) (?:Client|Server) Error: |too many (?P<again>\d{3}) error responses"
                          r"|Tunnel connection failed: (?P<proxy>\d{3})")
 COLLECTED = "The following failures occurred while downloading"

@@ -120,7 +120,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # a damaged pickle can raise anything: KeyError, IndexError, TypeError and others
         raise CheckpointError(f"cannot read the checkpoint {path}: {_reason(error)}") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is no checkpoint: it holds a {type(content).__name__}")
+        raise CheckpointError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
     if content.get("format") != FORMAT:
         raise CheckpointError(f"{path} has checkpoint format {content.get('format')}, this version reads {FORMAT}")
     return content

@@ -25,33 +25,32 @@ class Evaluator:
         loss: gives the validation loss and has the LPIPS metric, if that is on.
         engine: device, precision and protocol.
         subject: what the images are, for the message if not even one fits into memory.
-        before_batch: called before each batch of a scoring; what it raises ends the scoring.
     """
 
-    def __init__(self, model: InversionModel, loss: ReconstructionLoss, engine: Engine, subject: str,
-                 before_batch: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, model: InversionModel, loss: ReconstructionLoss, engine: Engine, subject: str) -> None:
         self.model = model
         self.loss = loss
         self.engine = engine
-        self.before_batch = before_batch
         self.batch = BatchSize(BATCH, subject)
 
-    def score(self, crops: Tensor, cache: FeatureCache | None = None,
+    def score(self, crops: Tensor, before_batch: Callable[[], None] = lambda: None, cache: FeatureCache | None = None,
               on_batch: Callable[[Tensor, Tensor], None] = no_batch_hook) -> Scores:
         """Scores of stored crops ``uint8 (N, S, S, 3)``.
 
         Args:
             crops: the crops.
+            before_batch: called before each batch; what it raises ends the scoring.
             cache: a cache for these very crops, if they are scored more than once.
             on_batch: called with the images and the reconstructions of each batch.
 
         Raises:
             OutOfMemoryError: not even one image fits into the device's memory.
         """
-        return evaluate(self.model, crops, self.loss, self.engine, self.before_batch, self.batch, cache, on_batch)
+        return evaluate(self.model, crops, self.loss, self.engine, before_batch, self.batch, cache, on_batch)
 
-    def score_with_pictures(self, crops: Tensor, names: Sequence[str], most: int) -> tuple[Scores, list[Picture]]:
-        """Scores of stored crops, and pictures of the first ``most`` of them, in one pass.
+    def score_with_pictures(self, crops: Tensor, names: Sequence[str], most: int,
+                            before_batch: Callable[[], None] = lambda: None) -> tuple[Scores, list[Picture]]:
+        """Scores of stored crops, and pictures of the first ``most`` of them, in one pass; see ``score``.
 
         Raises:
             OutOfMemoryError: not even one image fits into the device's memory.
@@ -61,11 +60,11 @@ class Evaluator:
         def add_pictures(images: Tensor, reconstructions: Tensor) -> None:
             pictures.extend(map(Picture.of, names[len(pictures):most], images, reconstructions))
 
-        return self.score(crops, on_batch=add_pictures), pictures
+        return self.score(crops, before_batch, on_batch=add_pictures), pictures
 
     @torch.no_grad()
     def reconstruct(self, crops: Tensor, names: Sequence[str]) -> list[Picture]:
-        """Stored crops ``uint8 (N, S, S, 3)`` with their reconstructions; not interrupted by ``before_batch``.
+        """Stored crops ``uint8 (N, S, S, 3)`` with their reconstructions.
 
         Raises:
             OutOfMemoryError: not even one image fits into the device's memory.

@@ -117,7 +117,7 @@ class Trainer:
         self.finite = FiniteCheck(self.optimizer, trained, self.gradients.statistics, engine.device)
         self.loss_sums = torch.zeros(3, dtype=torch.float64, device=engine.device)
         self.subject = f"image_size {config.image_size} with encoder {config.encoder} and decoder {config.decoder}"
-        self.evaluator = Evaluator(self.model, self.loss, engine, self.subject, self.stop_if_requested)
+        self.evaluator = Evaluator(self.model, self.loss, engine, self.subject)
 
     def fit(self) -> TrainingState:
         """Trains to the end; see ``steps``."""
@@ -272,7 +272,7 @@ class Trainer:
                 would find it.
         """
         state, started = self.state, time.perf_counter()
-        scores = self.evaluator.score(self.data.validation, self.group.validation)
+        scores = self.evaluator.score(self.data.validation, self.stop_if_requested, self.group.validation)
         metrics = validation_metrics(scores, self.loss)
         seconds = time.perf_counter() - started
         state.validation_seconds += seconds

@@ -65,7 +65,7 @@ def test_a_run_of_another_machine_is_shown_and_left(
     client.create_run("0", tags=owner_tags() | {HOST: "elsewhere", PID: "17"}, run_name="far away")
     told = doctor()
     assert "far away" in told
-    assert "process 17 on elsewhere: look there, with inversion doctor" in " ".join(told.replace("│", " ").split())
+    assert "process 17 on elsewhere: check it there with inversion doctor" in " ".join(told.replace("│", " ").split())
     assert all_runs()[0].info.status == "RUNNING"
 
 

@@ -167,7 +167,7 @@ def test_a_pattern_that_the_shell_left_alone_is_expanded(reconstruct: Callable[.
         picture(name)
     (Path("a3.txt")).write_text("no picture")
     assert [row["picture"] for row in reconstruct("a*").rows] == ["a1.png", "a2.png"]
-    assert "no picture's name is of this pattern" in reconstruct("x*.png").outcome.err
+    assert "no picture's name matches this pattern" in reconstruct("x*.png").outcome.err
 
 
 def test_pictures_that_cannot_be_used_are_named_before_anything_is_computed(

@@ -144,7 +144,7 @@ def test_a_full_disk_is_told_in_a_line(reconstruct: Callable[..., Any], picture:
 def test_no_two_pictures_and_runs_share_a_file(names: list[str], labels: list[str]) -> None:
     sources = [Source(name, Path(f"{name}.png")) for name in names]
     files = FileNames(sources, labels, [32, 32], "fit")
-    made = [files.made(source, label, what) for source in sources for label in labels
+    made = [files.result(source, label, what) for source in sources for label in labels
             for what in ("reconstruction", "difference")]
     assert len({name.casefold() for name in made}) == len(made)
     assert set(made) < set(files.all())

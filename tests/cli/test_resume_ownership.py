@@ -37,7 +37,8 @@ def test_where_nobody_here_can_look_a_run_is_not_resumed_before_it_is_ended(
     assert train(batch_size=2).code == 130
     stopped, = all_runs()
     client, run_id = MlflowClient(), stopped.info.run_id
-    for owner, where in (({HOST: "elsewhere", PID: "17"}, "process 17 on elsewhere: look there, with inversion doctor"),
+    for owner, where in (({HOST: "elsewhere", PID: "17"},
+                          "process 17 on elsewhere: check it there with inversion doctor"),
                          ({NAMESPACE: "pid:[7]"}, "in another container or another machine of that name")):
         for key, value in (owner_tags() | owner).items():
             client.set_tag(run_id, key, value)

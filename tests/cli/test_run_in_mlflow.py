@@ -56,7 +56,7 @@ def test_it_prints_its_table_and_scores_and_nothing_of_mlflows(finished: Any) ->
     assert finished.printed.stderr == ""
     lines = [line for line in finished.printed.stdout.splitlines() if not line.startswith(("│", "┌", "└"))]
     assert [line.partition(":")[0].strip() for line in lines] == [
-        "vgg16", "vgg16", "reconstructions", "look at the run"]
+        "vgg16", "vgg16", "reconstructions", "view the run"]
     psnr = finished.run.data.metrics["test/psnr"]
     assert f"PSNR {psnr:.3f} ± " in finished.printed.stdout
     assert finished.run.info.run_id in finished.printed.stdout

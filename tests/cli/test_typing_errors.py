@@ -62,7 +62,7 @@ WRONG = {
         ("evaluate", "Missing argument 'RUN'"),
         ("reconstruct 4fbe nowhere.png --output out", "nowhere.png: No such file or directory"),
         ("reconstruct 4fbe spec.yaml --output out", "spec.yaml: not an image in a known format"),
-        ("reconstruct 4fbe nowhere*.png --output out", "no picture's name is of this pattern"),
+        ("reconstruct 4fbe nowhere*.png --output out", "no picture's name matches this pattern"),
         ("reconstruct 4fbe file.png --output file.png", "--output file.png cannot be written: Not a directory"),
         ("reconstruct 4fbe file.png --output file.png/below", "--output file.png/below cannot be written"),
         ("reconstruct 4fbe file.png", "Missing option '--output'"),

@@ -125,7 +125,8 @@ def test_a_queue_that_forbids_to_write_is_told_at_once_with_the_reason(limited: 
     storage = open_storage(limited)
     queue = Queue(storage, load_study(storage=storage, study_name="tiny"))
     began = time.monotonic()
-    with pytest.raises(QueueRefusedError, match=r"refuses \(claiming a run\): permission denied for table trial_hear"):
+    with pytest.raises(
+            QueueRefusedError, match=r"rejects the request \(claiming a run\): permission denied for table trial_hear"):
         patiently(queue.claim, "claiming a run")
     assert time.monotonic() - began < 20
     storage.engine.dispose()
@@ -135,7 +136,7 @@ def test_a_refusal_is_not_waited_for() -> None:
     def call() -> None:
         raise FORBIDDEN
 
-    with pytest.raises(QueueRefusedError, match=r"the queue's database refuses \(storing a result\): no"):
+    with pytest.raises(QueueRefusedError, match=r"the queue's database rejects the request \(storing a result\): no"):
         patiently(call, "storing a result")
 
 

@@ -17,7 +17,7 @@ from inversion.runs.train import train_steps
 from inversion.sweeps import actions
 from inversion.sweeps.queue.queue import Queue, Queued
 from inversion.sweeps.workers import worker as worker_module
-from inversion.sweeps.workers.cotraining import share_a_pass
+from inversion.sweeps.workers.worker import can_train_together
 from inversion.tracking.study import SIDE_BY_SIDE
 from inversion.training.callbacks import Callback
 from inversion.training.step import BatchGradients
@@ -142,7 +142,7 @@ def test_only_runs_that_share_a_pass_are_claimed_together_and_only_once(bench: A
     def claimed(queue: Queue, most: int) -> list[int]:
         entry = queue.claim()
         assert entry is not None
-        company = queue.claim_others(most, lambda other: share_a_pass(entry, other))
+        company = queue.claim_others(most, lambda other: can_train_together(entry, other))
         return [entry.trial.number, *(other.trial.number for other in company)]
 
     assert claimed(ours, 2) == [0, 1, 3]

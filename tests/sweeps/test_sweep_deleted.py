@@ -54,7 +54,7 @@ def remove(lab: Any, run: Run, for_good: bool = False) -> None:
         client._tracking_client.store._hard_delete_run(run.info.run_id)
 
 
-class Crew:
+class WorkerPool:
     """Workers that do nothing but what a test says: ``steps`` are done one for each look of the driver."""
 
     per_machine = 1
@@ -66,15 +66,15 @@ class Crew:
     def start(self, order: Any) -> None:
         pass
 
-    def tend(self, count_done: Callable[[], int]) -> list[str]:
+    def restart_dead(self, count_done: Callable[[], int]) -> list[str]:
         if self.steps:
             self.steps.pop(0)()
         return []
 
-    def working(self) -> int:
+    def count_alive(self) -> int:
         return 1
 
-    def troubles(self) -> list[str]:
+    def errors(self) -> list[str]:
         return []
 
     def stop(self) -> None:
@@ -82,14 +82,14 @@ class Crew:
 
 
 @pytest.fixture
-def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Crew]:
-    """``crew(first, second)``: the workers of the next command; the driver looks after them every second."""
+def pool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., WorkerPool]:
+    """``pool(first, second)``: the workers of the next command; the driver looks after them every second."""
 
-    def hire(*steps: Callable[[], object]) -> Crew:
-        hired = Crew(*steps)
+    def hire(*steps: Callable[[], object]) -> WorkerPool:
+        hired = WorkerPool(*steps)
         monkeypatch.setenv("INVERSION_GRACE_SECONDS", "3")
-        monkeypatch.setattr("inversion.sweeps.workers.driver.LOOK_SECONDS", 0.01)
-        monkeypatch.setattr(actions, "make_crew", lambda *_: hired)
+        monkeypatch.setattr("inversion.sweeps.workers.driver.READ_SECONDS", 0.01)
+        monkeypatch.setattr(actions, "make_pool", lambda *_: hired)
         return hired
 
     return hire
@@ -117,11 +117,11 @@ def test_a_finished_run_that_is_deleted_is_done_again_when_it_is_asked_for(
 
 
 def test_a_deleted_run_that_is_not_asked_for_is_named_and_the_exit_code_is_1(
-    lab: Any, done: Callable[..., None], sweep: Sweep, crew: Callable[..., Crew]
+    lab: Any, done: Callable[..., None], sweep: Sweep, pool: Callable[..., WorkerPool]
 ) -> None:
     done()
     remove(lab, find(lab, "wavelet"))
-    crew()
+    pool()
     for words in (("--status", "--study", "tiny"), ("--join", "--study", "tiny"),
                   (lab.spec(GRID, epochs=1), "--workers", 0, "--where", "decoder=transposed_conv")):
         outcome = sweep(*words)
@@ -205,14 +205,14 @@ def test_a_worker_whose_experiment_is_deleted_gives_its_run_back_and_ends(
 
 
 def test_an_experiment_that_is_deleted_ends_the_driver_in_one_line_and_the_queue_is_kept(
-    lab: Any, sweep: Sweep, crew: Callable[..., Crew], work_here: Callable[[], None]
+    lab: Any, sweep: Sweep, pool: Callable[..., WorkerPool], work_here: Callable[[], None]
 ) -> None:
     client, spec = lab.results().client, lab.spec(ONE, epochs=1)
 
     def delete() -> None:
         client.delete_experiment(client.get_experiment_by_name("inversion").experiment_id)
 
-    hired = crew(delete)
+    hired = pool(delete)
     outcome = sweep(spec)
     experiment = client.get_experiment_by_name("inversion").experiment_id
     restore = f"mlflow experiments restore -x {experiment}"
@@ -224,19 +224,19 @@ def test_an_experiment_that_is_deleted_ends_the_driver_in_one_line_and_the_queue
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert restore in refused.err
     client.restore_experiment(experiment)
-    crew(work_here)
+    pool(work_here)
     assert sweep(spec).code == 0
     assert {run.info.status for run in lab.results().everything} == {"FINISHED"}
 
 
 @pytest.mark.parametrize("for_good", [False, True])
 def test_a_parent_that_is_deleted_while_it_works_is_made_again_with_its_files_and_children(
-    for_good: bool, lab: Any, done: Callable[..., None], sweep: Sweep, crew: Callable[..., Crew],
+    for_good: bool, lab: Any, done: Callable[..., None], sweep: Sweep, pool: Callable[..., WorkerPool],
     work_here: Callable[[], None],
 ) -> None:
     done(ONE)
     first = lab.results().parent
-    crew(lambda: remove(lab, first, for_good), lambda: None, work_here)
+    pool(lambda: remove(lab, first, for_good), lambda: None, work_here)
     outcome = sweep(lab.spec(GRID, epochs=1))
     assert (outcome.code, outcome.err) == (0, "")
     parent = lab.results().parent
@@ -297,7 +297,7 @@ def test_tags_that_were_edited_are_put_right_and_nothing_is_done_again(
 
 
 def test_names_in_tables_come_from_the_configuration(
-    lab: Any, done: Callable[..., None], sweep: Sweep, crew: Callable[..., Crew]
+    lab: Any, done: Callable[..., None], sweep: Sweep, pool: Callable[..., WorkerPool]
 ) -> None:
     done()
     client, results = lab.results().client, lab.results()
@@ -305,7 +305,7 @@ def test_names_in_tables_come_from_the_configuration(
     for name in ("the same", "", "x" * 900, "[bold]x[/b]\n\x1b[31m"):
         for run in results.runs:
             client.set_tag(run.info.run_id, "mlflow.runName", name)
-        crew()
+        pool()
         outcome = sweep(lab.spec(GRID, epochs=1))
         assert (outcome.code, outcome.err) == (0, "")
         board = Path(client.download_artifacts(results.parent.info.run_id, "leaderboard.csv")).read_text()
@@ -316,7 +316,7 @@ def test_names_in_tables_come_from_the_configuration(
 
 
 def test_runs_made_by_hand_below_the_study_are_no_configurations_of_it(
-    lab: Any, done: Callable[..., None], sweep: Sweep, crew: Callable[..., Crew]
+    lab: Any, done: Callable[..., None], sweep: Sweep, pool: Callable[..., WorkerPool]
 ) -> None:
     done()
     client, parent = lab.results().client, lab.results().parent
@@ -324,7 +324,7 @@ def test_runs_made_by_hand_below_the_study_are_no_configurations_of_it(
         run = client.create_run(parent.info.experiment_id, tags=tags)
         client.log_batch(run.info.run_id, metrics=[Metric("test/psnr", 99.0, 0, 0)])
         client.set_terminated(run.info.run_id)
-    crew()
+    pool()
     outcome = sweep(lab.spec(GRID, epochs=1))
     assert (outcome.code, outcome.err) == (0, "")
     board = Path(client.download_artifacts(parent.info.run_id, "leaderboard.csv")).read_text()

@@ -13,7 +13,7 @@ from inversion.sweeps import actions
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.study.study import PARENT
 from inversion.sweeps.workers import worker as worker_module
-from inversion.sweeps.workers.driver import Driver, look
+from inversion.sweeps.workers.driver import Driver, read_snapshot
 from inversion.tracking.ownership import owner_tags
 from inversion.tracking.store_errors import NoTrackingError
 from inversion.tracking.study import runs_of
@@ -44,7 +44,7 @@ def test_a_search_is_not_mixed_with_another_one(lab: Any, sweep: Sweep) -> None:
     assert sweep(lab.spec(search), "--workers", 0).code == 0
     outcome = sweep(lab.spec(search, epochs=3), "--workers", 0)
     assert outcome.code == 2
-    assert "study tiny already exists with another epochs 3 (there 2)" in outcome.err
+    assert "study tiny already exists with another epochs 3 (the study has 2)" in outcome.err
     assert sweep(lab.spec(search, threads=2), "--workers", 0).code == 0
 
 
@@ -137,7 +137,7 @@ def test_a_tracking_store_that_is_lost_at_the_end_is_told_in_one_line(
     def lose(error: Exception) -> Any:
         raise error
 
-    monkeypatch.setattr(Driver, "drive", lambda driver, stop: look(driver.reading))
+    monkeypatch.setattr(Driver, "drive", lambda driver, stop: read_snapshot(driver.reading))
     if answers:
         monkeypatch.setattr(actions, "sum_up", lambda *_: lose(requests.ConnectionError("reset by peer")))
     else:

@@ -38,8 +38,8 @@ def test_a_run_against_a_server_prints_nothing_of_mlflows(served: Any) -> None:
     lines = [line for line in served.printed.stdout.splitlines() if not line.startswith(("│", "┌", "└"))]
     run_id = served.run.info.run_id
     assert [line.partition(":")[0].strip() for line in lines] == [
-        "vgg16", "vgg16", "reconstructions", "look at the run"]
-    assert lines[-1] == f"look at the run: {served.address}/#/experiments/1/runs/{run_id}"
+        "vgg16", "vgg16", "reconstructions", "view the run"]
+    assert lines[-1] == f"view the run: {served.address}/#/experiments/1/runs/{run_id}"
     assert lines[-2].endswith(f"mlflow artifacts download --run-id {run_id} --artifact-path reconstructions")
 
 

@@ -213,7 +213,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(content: bytes, tmp_path: Path)
 @pytest.mark.parametrize("content", [[1, 2], torch.ones(2), "text"])
 def test_a_file_with_something_else_in_it_is_refused(content: Any, tmp_path: Path) -> None:
     torch.save(content, tmp_path / LAST)
-    with pytest.raises(CheckpointError, match=r"is no checkpoint: it holds a (list|Tensor|str)"):
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint: it holds a (list|Tensor|str)"):
         load_checkpoint(tmp_path / LAST)
 
 

@@ -153,7 +153,6 @@ def test_a_run_stopped_during_validation_goes_on_as_if_it_had_not_been_and_count
         look()
 
     stopped.stop_if_requested = at_the_second_validation  # type: ignore[method-assign]
-    stopped.evaluator.before_batch = at_the_second_validation
     with pytest.raises(InterruptedRunError, match="after step 3 of epoch 2"):
         stopped.fit()
     progress = stopped.state

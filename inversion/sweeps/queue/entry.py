@@ -1,4 +1,4 @@
-"""The runs of a study as the queue knows them: the state of each, its worker, and all of them at one moment."""
+"""The runs of a study in its queue: the state and worker of each, and a snapshot of all."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ NAME, CONFIG, DIGEST, FALLBACKS, DOCUMENT = "run", "config", "digest", "fallback
 
 RUN_ID, OWNER, HOLDS, RELEASED, FAILURE, MESSAGE, SCORES = (
     "mlflow_run", "owner", "holds", "released", "failure", "failure_message", "scores")
-"""User attributes that workers set: ``holds`` is the digest that this trial has reserved, ``released`` says why a run
-was requeued before it was finished."""
+"""User attributes that workers set: ``holds`` is the digest that this trial has reserved, ``released`` the reason why a
+run was requeued before it was finished."""
 
 NOT_CHOSEN = "not_chosen"
 """User attribute of a trial that was pruned because another value of a tuned parameter was chosen."""
@@ -32,7 +32,7 @@ STATES: tuple[State, ...] = get_args(State)
 class Entry:
     """One run of the study, by its latest trial: a retry is a new trial in Optuna.
 
-    ``is_deleted``: it is finished, but its run was deleted in MLflow, which Optuna does not know.
+    ``is_deleted``: it is finished, but its run was deleted in MLflow, which is not stored in Optuna.
     """
 
     trial: FrozenTrial
@@ -64,7 +64,7 @@ class Entry:
 
     @property
     def owner(self) -> Mapping[str, str]:
-        """Host and process of the worker that has or had it."""
+        """Host and process of the worker that trains it, or trained it last."""
         owner: dict[str, str] = self.trial.user_attrs.get(OWNER, {})
         return owner
 

@@ -26,16 +26,16 @@ _logger = logging.getLogger(__name__)
 class Lease(Callback):
     """Sends heartbeats for a claimed trial while the block runs, and reports the training to the queue.
 
-    Optuna's own heartbeat thread ends at its first database error. This one continues, and stops the run when the trial
+    Optuna's own heartbeat thread ends at its first database error. This one continues, and stops the run if the trial
     was taken over. A process that was paused (a suspended machine, SIGSTOP) checks its lease before it writes anything,
-    so that it never touches a run that is no longer its own.
+    so that it never changes a run that another worker has taken over.
 
     Args:
         queue: The queue that the trial was claimed from.
         trial_id: The claimed trial.
-        metric: What is reported after every epoch.
-        stop: Is set when the lease is lost.
-        prunes: Whether the study's pruner is asked after every epoch.
+        metric: The metric that is reported after every epoch.
+        stop: Set when the lease is lost.
+        prunes: Whether the study's pruner may stop the run after an epoch.
         clock: Seconds since the epoch. A monotonic clock would stand still while a machine is suspended.
     """
 
@@ -95,7 +95,7 @@ class Lease(Callback):
             raise AbandonedRunError(LOST)
 
     def _is_mine(self) -> bool:
-        asked_at = self.clock()  # the process may be paused before it has the answer
+        asked_at = self.clock()  # before the query: the process may be paused during it
         mine = self.queue.is_mine(self.trial_id)
         if mine:
             self._confirmed_at = asked_at
@@ -116,5 +116,5 @@ class Lease(Callback):
                     self.stop.set(LOST, AbandonedRunError)
                     return
                 self.queue.beat(self.trial_id)
-            except (SQLAlchemyError, OptunaError) as error:  # the database is down: a lost trial shows later
+            except (SQLAlchemyError, OptunaError) as error:  # a later check shows whether the trial is lost
                 _logger.warning("no heartbeat for trial %d: %s", self.trial_id, error)

@@ -55,7 +55,7 @@ from inversion.tracking.masking import safe
 from inversion.tracking.ownership import owner_tags, same_owner
 from inversion.training.stop import StopRequest
 
-LOOK_AGAIN_SECONDS = 20.0
+REREAD_SECONDS = 20.0
 """How long a worker relies on its list of waiting trials: reading 2,000 of them takes half a second."""
 
 
@@ -110,7 +110,7 @@ class Queue:
 
         The digests are read under the lock, so two processes that add the same run at once add it once.
         """
-        with self._alone():
+        with self._locked():
             self._remember_tuned(runs)  # before the runs can be claimed
             known = {trial.user_attrs.get(DIGEST) for trial in self._trials()}
             new = [run for run in runs if run.digest is None or run.digest not in known]
@@ -131,39 +131,47 @@ class Queue:
 
     def grow(self, trials: int) -> int:
         """Queues trials of a search until there are ``trials``; returns how many were added."""
-        with self._alone():
+        with self._locked():
             missing = max(0, trials - len(latest(self._trials())))
             for _ in range(missing):
                 self.study.add_trial(_waiting_trial(Queued()))
         return missing
 
     def claim(self) -> Entry | None:
-        """Claims a waiting run, interrupted ones first; None if none is waiting. Each goes to one worker only.
+        """Claims a waiting run, interrupted ones first. Only one worker can claim a run.
+
+        Returns:
+            The claimed run; None if none is waiting.
 
         Raises:
-            StorageInternalError, SQLAlchemyError: the database does not answer or refuses; ``patiently`` retries.
+            StorageInternalError, SQLAlchemyError: the database does not answer or rejects the request. ``patiently``
+                retries the call; a claim that was written but not confirmed is recovered like that of a dead worker.
         """
         while True:
-            if not self._waiting or self.clock() - self._read_at > LOOK_AGAIN_SECONDS:
+            if not self._waiting or self.clock() - self._read_at > REREAD_SECONDS:
                 self._read_waiting()
             if not self._waiting:
                 return None
-            taken = self._take(self._waiting.pop(0))
-            if taken is not None:
-                return taken
+            claimed = self._try_to_claim(self._waiting.pop(0))
+            if claimed is not None:
+                return claimed
 
     def claim_others(self, most: int, wanted: Callable[[Entry], bool]) -> list[Entry]:
-        """Claims up to ``most`` more waiting runs that are ``wanted``, from the list that the last claim read."""
+        """Claims up to ``most`` more waiting runs that are ``wanted``, from the list that the last claim read.
+
+        Raises:
+            StorageInternalError, SQLAlchemyError: as ``claim``.
+        """
         found: list[Entry] = []
         for entry in [entry for entry in self._waiting if wanted(entry)]:
             if len(found) == most:
                 break
             self._waiting.remove(entry)
-            if (taken := self._take(entry)) is not None:
-                found.append(taken)
+            if (claimed := self._try_to_claim(entry)) is not None:
+                found.append(claimed)
         return found
 
-    def _take(self, entry: Entry) -> Entry | None:
+    def _try_to_claim(self, entry: Entry) -> Entry | None:
         """Claims one waiting run; None if another worker was faster."""
         trial_id = entry.trial._trial_id
         with suppress(UpdateFinishedTrialError):
@@ -181,14 +189,14 @@ class Queue:
         """
         if throttle and self.clock() - self._recovered_at < self.heartbeat_seconds:
             return
-        with self._alone():
+        with self._locked():
             heartbeats_count = self.clock() - self._database_failed_at >= self.grace_seconds
             recover_stale_trials(self.storage, self.study, heartbeats_count)
         self._recovered_at = self.clock()
 
     def retry_failed(self, kinds: Iterable[str] | None = None) -> list[Entry]:
         """Queues failed runs again (all, or those with a failure of these kinds) and returns them."""
-        with self._alone():
+        with self._locked():
             failed = [entry for entry in self.entries() if entry.state == "failed"
                       and (kinds is None or entry.trial.user_attrs[FAILURE] in kinds)]
             for entry in failed:
@@ -203,9 +211,9 @@ class Queue:
 
         Their old trials stay in Optuna, with their values.
         """
-        with self._alone():
+        with self._locked():
             now = {entry.trial._trial_id for entry in self.entries()}
-            left = [entry for entry in finished if entry.trial._trial_id in now]  # else another process did it
+            left = [entry for entry in finished if entry.trial._trial_id in now]  # another process may have queued some
             for entry in left:
                 enqueue_from_scratch(self.study, entry)
         return len(left)
@@ -231,7 +239,7 @@ class Queue:
 
         A search may suggest the same configuration twice: the first trial that asks does the run.
         """
-        with self._alone():
+        with self._locked():
             others = self.storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
             if any(other.user_attrs.get(HOLDS) == digest for other in others if other._trial_id != trial_id):
                 return False
@@ -271,27 +279,27 @@ class Queue:
         """
         self.remember_run(trial_id, run_id)
         self.storage.set_trial_user_attr(trial_id, SCORES, scores)
-        self._tell(trial_id, TrialState.COMPLETE, value)
+        self._finish(trial_id, TrialState.COMPLETE, value)
 
     def prune(self, trial_id: int, why: str) -> None:
         """Ends a trial that the pruner stopped."""
         self.storage.set_trial_user_attr(trial_id, MESSAGE, why)
-        self._tell(trial_id, TrialState.PRUNED)
+        self._finish(trial_id, TrialState.PRUNED)
 
     def fail(self, trial_id: int, kind: str, message: str) -> None:
         """Records that the run itself failed: it is retried only on request (``retry_failed``)."""
         self.storage.set_trial_user_attr(trial_id, MESSAGE, safe(message))
         self.storage.set_trial_user_attr(trial_id, FAILURE, kind)
-        self._tell(trial_id, TrialState.FAIL)
+        self._finish(trial_id, TrialState.FAIL)
 
     def release(self, trial_id: int, why: str) -> None:
         """Requeues a run that was interrupted, to be resumed later."""
         self.storage.set_trial_user_attr(trial_id, RELEASED, safe(why))
         fail_trial(self.storage, trial_id)
-        with self._alone():
+        with self._locked():
             enqueue_owed_retries(self.study, self._trials())
 
-    def _alone(self) -> Any:
+    def _locked(self) -> Any:
         return exclusive_lock(self.storage.url, self.stop)
 
     def _trials(self) -> list[FrozenTrial]:
@@ -321,7 +329,7 @@ class Queue:
                 self.prune(trial_id, "another value was chosen by validation")
         return [entry for entry in waiting if tuning.stage(entry) == "free"]
 
-    def _tell(self, trial_id: int, state: TrialState, value: float | None = None) -> None:
+    def _finish(self, trial_id: int, state: TrialState, value: float | None = None) -> None:
         number = self.storage.get_trial(trial_id).number
         try:
             self.study.tell(number, value, state)

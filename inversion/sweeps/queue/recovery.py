@@ -35,8 +35,8 @@ from inversion.tracking.ownership import owner_is_alive
 
 DIED = "worker_died"
 MAX_DEATHS = 5
-"""A run whose workers died this often without completing an epoch is not retried until the sweep is started again: the
-run may be what kills them."""
+"""A run whose workers died this often without completing an epoch may be the cause. It is not retried until the sweep
+is started again."""
 
 
 def recover_stale_trials(storage: RDBStorage, study: optuna.Study, heartbeats_count: bool) -> None:

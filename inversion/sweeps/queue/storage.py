@@ -1,4 +1,4 @@
-"""The Optuna storage that a study's queue lies in: which one, made once, and on SQLite with claims that are atomic."""
+"""The Optuna storage of a queue: its address, opening it, atomic claims on SQLite, and retries."""
 
 from __future__ import annotations
 
@@ -34,41 +34,42 @@ from inversion.training.stop import StopRequest
 FILE_NAME = "inversion-queue.db"
 BUSY_SECONDS = 60
 BUSY_SLICE_SECONDS = 1.0
-"""SQLite waits for a lock in pieces of this length: in between, a stop is seen."""
+"""SQLite waits for a lock in slices of this length; between them, a stop is noticed."""
 
 RETRY_SECONDS = 300.0
-"""How long a worker waits for a database that does not answer, as MLflow's client does for its server."""
+"""How long a worker retries while the database does not answer; MLflow's client retries about as long."""
 
-APART = "MLflow's and Optuna's tables do not go into one database: give another --storage."
+APART = "MLflow's and Optuna's tables cannot be in the same database: give another --storage."
 GRACE_SECONDS = 90
 GRACE_VARIABLE = "INVERSION_GRACE_SECONDS"
-"""How long a worker may be silent before others take its run over; the study keeps what it was begun with."""
+"""Seconds without a heartbeat after which other workers take over a run; a study keeps its first value."""
+
 DAY = 86_400
 
-SILENT_PEER = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
-"""libpq notices by these within half a minute that a machine or its network is gone; the system's default is hours."""
+KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+"""With these, libpq notices within half a minute that the server is unreachable; the system's default is hours."""
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 
 class QueueLostError(InversionError):
-    """The queue's database stopped answering; runs are safe in their checkpoints."""
+    """The queue's database became unreachable; the checkpoints of its runs are safe."""
 
     kind = "queue_lost"
 
 
 class QueueRefusedError(InversionError):
-    """The queue's database answers and refuses: no permission, no such table, no room."""
+    """The queue's database rejects a request: no permission, no such table, no space."""
 
     kind = "queue_refused"
 
 
 def grace_from_environment() -> int:
-    """Seconds of silence after which a worker counts as dead (90, or what the environment says).
+    """Seconds without a heartbeat after which a worker counts as dead: 90, or the environment variable's value.
 
     Raises:
-        RequestError: what the environment says is no number of seconds.
+        RequestError: the value is not a number of seconds.
     """
     text = os.environ.get(GRACE_VARIABLE, str(GRACE_SECONDS))
     if not (re.fullmatch("[0-9]{1,5}", text) and 3 <= int(text) <= DAY):
@@ -78,14 +79,14 @@ def grace_from_environment() -> int:
 
 
 def set_grace(storage: RDBStorage, seconds: int) -> None:
-    """Heartbeats come so often that several may be lost before a worker counts as dead."""
+    """Sets the grace period, and a heartbeat interval so short that several may be lost in it."""
     storage.heartbeat_interval = max(1, seconds // 6)
     storage.grace_period = seconds
 
 
 @contextmanager
 def knowingly_experimental() -> Iterator[None]:
-    """Heartbeats are experimental in Optuna: that is known, and tested here."""
+    """Suppresses Optuna's warnings that heartbeats are experimental: the tests cover what is used."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield
@@ -94,10 +95,10 @@ def knowingly_experimental() -> Iterator[None]:
 def storage_url(given: str | None, tracking_uri: str) -> str:
     """The address of the queue's database: the given one, or a file beside the tracking store.
 
-    A tracking server has no folder: the file is then in the user's data folder, under the server's name.
+    For a tracking server, the file is in the user's data folder, with the server's name.
 
     Raises:
-        RequestError: a database that Optuna's claims are not known to be atomic on.
+        RequestError: the address is malformed, or a database on which Optuna's claims are not known to be atomic.
     """
     if given:
         return read_queue(given)
@@ -110,19 +111,22 @@ def storage_url(given: str | None, tracking_uri: str) -> str:
 
 
 def open_storage(url: str, reading: bool = False, stop: StopRequest | None = None) -> RDBStorage:
-    """Optuna's storage with heartbeats; made if it is not there, by one process at a time.
+    """Opens Optuna's storage with heartbeats; creates it if it does not exist, in one process at a time.
 
-    ``reading`` opens it for looking only: on SQLite that does not wait for those who write, nor they for it. ``stop``
-    ends every wait for a database that others keep locked.
+    Args:
+        url: the address of the database.
+        reading: whether only to read. On SQLite, readers and writers then do not wait for each other.
+        stop: ends every wait for a locked database.
 
     Raises:
-        RequestError: the database cannot be opened; nothing was started.
+        RequestError: the database cannot be opened.
+        InterruptedRunError: a stop was requested while another process holds the lock.
     """
     options: dict[str, Any] = {"connect_args": _limits(url)} if _is_sqlite(url) else {
-        "pool_pre_ping": True, "connect_args": {**_limits(url), **SILENT_PEER}}
+        "pool_pre_ping": True, "connect_args": {**_limits(url), **KEEPALIVE}}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     require_queue(url)
-    with _refused_by_name(url):
+    with _request_errors(url):
         if file := sqlite_file(url):
             file.parent.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(url, stop), knowingly_experimental():
@@ -134,39 +138,44 @@ def open_storage(url: str, reading: bool = False, stop: StopRequest | None = Non
 
 
 def require_queue(url: str) -> None:
-    """Raises a RequestError if a database cannot be opened, or has MLflow's tables; nothing is made there."""
+    """Raises a RequestError if a database cannot be opened, or has MLflow's tables; creates nothing."""
     file = sqlite_file(url)
     if file is not None and not file.exists():
         return
-    with _refused_by_name(url), create_engine(
+    with _request_errors(url), create_engine(
             url, poolclass=NullPool, connect_args=_limits(url)).connect() as database:
         if is_tracking_store(database):
             raise RequestError(f"queue {without_password(url)} is the database of an MLflow tracking store. {APART}")
 
 
 def require_apart(given: str | None, tracking_uri: str) -> None:
-    """Raises a RequestError if a queue is to lie in the tracking store's own database; nothing is made there yet."""
+    """Raises a RequestError if ``--storage`` is the tracking store's own database; creates nothing."""
     if given and is_same_database(read_queue(given), tracking_uri):
         raise RequestError(f"--storage {without_password(given)} is the tracking store's own database. {APART}")
 
 
 def has_studies(url: str) -> bool:
-    """Whether a database was a queue before: who only looks makes no tables in one that was not."""
+    """Whether a database has a queue's tables. Readers check this first, because opening a storage creates them."""
     try:
         return bool(inspect(create_engine(url, poolclass=NullPool, connect_args=_limits(url))).has_table("studies"))
-    except (SQLAlchemyError, ImportError, ValueError):  # opening it says why
+    except (SQLAlchemyError, ImportError, ValueError):  # opening it reports the error
         return True
 
 
 def patiently(call: Callable[[], T], what: str, stop: StopRequest | None = None) -> T:
-    """Tries again while the database does not answer, for some minutes, or until somebody asks to stop.
+    """Calls a function, and again while the database does not answer, for some minutes or until a stop is requested.
 
-    After a stop it is asked once: a run is given back if that is possible, and else recovered when its lease is over.
+    After a stop there is one attempt: a run is released if that works, and is recovered after its lease otherwise.
+
+    Args:
+        call: the function, which uses the queue.
+        what: what it does, for error messages: ``claiming a run``.
+        stop: ends the retries.
 
     Raises:
-        QueueLostError: it did not come back.
-        QueueRefusedError: it answers, and refuses.
-        InterruptedRunError: it does not answer, and somebody asked to stop.
+        QueueLostError: the database did not answer for ``RETRY_SECONDS``.
+        QueueRefusedError: it rejects the request.
+        InterruptedRunError: it does not answer, and a stop was requested.
     """
     deadline, pause = time.monotonic() + RETRY_SECONDS, 1.0
     while True:
@@ -174,26 +183,31 @@ def patiently(call: Callable[[], T], what: str, stop: StopRequest | None = None)
             return call()
         except Exception as error:
             if is_refused(error):
-                raise QueueRefusedError(f"the queue's database refuses ({what}): {reason(error)}") from error
+                raise QueueRefusedError(f"the queue's database rejects the request ({what}): {reason(error)}"
+                                        ) from error
             if not is_lost(error):
                 raise
-            silence = f"the queue's database does not answer ({what})"
+            failure = f"the queue's database does not answer ({what})"
             if stop is not None:
-                stop.raise_in_wait(f"{silence}: {reason(error)}")
+                stop.raise_in_wait(f"{failure}: {reason(error)}")
             if time.monotonic() + pause > deadline:
-                raise QueueLostError(f"{silence}: {reason(error)}") from error
-            _logger.warning("%s: trying again", silence)
+                raise QueueLostError(f"{failure}: {reason(error)}") from error
+            _logger.warning("%s; retrying", failure)
             if stop is None:
                 time.sleep(pause)
             else:
                 stop.wait(pause)
-                stop.raise_in_wait(f"{silence}: {reason(error)}")
+                stop.raise_in_wait(f"{failure}: {reason(error)}")
             pause = min(2 * pause, 20.0)
 
 
 @contextmanager
-def _refused_by_name(url: str) -> Iterator[None]:
-    """Raises a RequestError for what keeps a database from being opened."""
+def _request_errors(url: str) -> Iterator[None]:
+    """Converts errors of opening a database.
+
+    Raises:
+        RequestError: the database cannot be opened.
+    """
     try:
         yield
     except (SQLAlchemyError, OptunaError, OSError, RuntimeError, ImportError, ValueError) as error:
@@ -202,7 +216,7 @@ def _refused_by_name(url: str) -> Iterator[None]:
 
 
 def _limits(url: str) -> dict[str, int]:
-    """How long the driver waits for a database."""
+    """Options of the driver that limit how long it waits for a database."""
     return {"timeout": BUSY_SECONDS} if _is_sqlite(url) else {"connect_timeout": locks.CONNECT_SECONDS}
 
 
@@ -211,15 +225,15 @@ def _is_sqlite(url: str) -> bool:
 
 
 def _make_atomic(storage: RDBStorage, begin: Callable[[Any], None]) -> None:
-    """Makes Optuna's read-then-write a transaction that excludes others from its beginning.
+    """Makes Optuna's read-then-write atomic on SQLite, by transactions that take the write lock at their beginning.
 
-    Optuna relies on SELECT … FOR UPDATE, which SQLite ignores: two workers then take the same waiting trial.
+    Optuna relies on SELECT … FOR UPDATE, which SQLite ignores, so two workers could claim the same waiting trial.
     https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#serializable-isolation-savepoints-transactional-ddl
     """
 
     @event.listens_for(storage.engine, "connect")
     def on_connect(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # Python's driver would begin transactions of its own, too late
+        connection.isolation_level = None  # otherwise Python's driver begins transactions itself, too late
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(f"PRAGMA busy_timeout={round(1000 * min(BUSY_SLICE_SECONDS, BUSY_SECONDS))}")
@@ -228,11 +242,11 @@ def _make_atomic(storage: RDBStorage, begin: Callable[[Any], None]) -> None:
     def on_begin(connection: Any) -> None:
         begin(connection)
 
-    storage.engine.dispose()  # connections that were made before
+    storage.engine.dispose()  # closes earlier connections
 
 
 def _begin(statement: str, stop: StopRequest | None, connection: Any) -> None:
-    """Begins a transaction; while somebody else writes, it is tried again until a stop or for ``BUSY_SECONDS``."""
+    """Begins a transaction; retries while others write, for ``BUSY_SECONDS`` or until a stop is requested."""
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Spec files: from a name to checked run configurations or a search, and whether the inputs they name are there."""
+"""Spec files: from a name to checked run configurations or a search, and checks that their inputs exist."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MAX_BYTES = 1_000_000
 
 OFFLINE = ("nothing was queued. To run without any download: inversion-sweep smoke.yaml, or this study on "
            "the bundled images with --set data=sample --set weights=random --set lpips_weights=off")
-"""What to run instead, when weights or images are out of reach."""
+"""What to run instead if weights or images are unavailable."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Spec:
 
     @cached_property
     def configs(self) -> list[RunConfig]:
-        """What the spec's inputs are taken from: every run of a grid; of a search, a run for each of its encoders."""
+        """The configurations that determine the spec's inputs: all runs of a grid, or one per encoder of a search."""
         search = self.search
         if search is None:
             return [each.config for each in self.configurations]
@@ -140,7 +140,7 @@ def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), s
         if "tune" in top.entries and (tuning := read_tuning(top.entries["tune"], base, blocks, errors)):
             blocks = tuning.apply(blocks)
         configurations = expand(top.keys["grid"], base, blocks, errors)
-    errors.raise_if_any()  # from a wrong grid there is nothing to select
+    errors.raise_if_any()  # runs are selected from a valid grid only
     configurations = select(configurations, where_overrides, errors)
     errors.raise_if_any()
     texts = {parameter: scalar.text for parameter, scalar in base.items()}
@@ -149,7 +149,7 @@ def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), s
 
 
 def check_study(name: str) -> str:
-    """The name, if a study can have it.
+    """Returns the name if it is a valid name of a study.
 
     Raises:
         SeveralErrors: it has other characters, or is too long.
@@ -161,7 +161,7 @@ def check_study(name: str) -> str:
 
 
 class InputErrors(ErrorCollector):
-    """Errors of inputs; where images or weights are out of reach, the last line says what to run instead."""
+    """Errors of inputs. If images or weights are unavailable, the last line says what to run instead."""
 
     def raise_if_any(self) -> None:
         if any(isinstance(error, DataError | WeightsError | FallbackRefusedError) for error in self.causes):

@@ -41,10 +41,10 @@ def storage_tags(url: str) -> dict[str, str]:
     return {STORAGE_TAG: without_password(absolute(url)), STORAGE_HOST: place[HOST], STORAGE_BOOT: place.get(BOOT, "")}
 
 
-def hold_parent(study: Study, connection: Connection) -> bool:
-    """Makes sure that the study has a parent run; returns whether it was replaced.
+def ensure_parent(study: Study, connection: Connection) -> bool:
+    """Creates a new parent run if the study's was deleted; returns whether it was replaced.
 
-    A deleted parent run is not restored: deleting it was somebody's decision. The new one gets its files.
+    A deleted parent run is not restored, because a user decided to delete it. The new one gets its files.
 
     Raises:
         ExperimentDeletedError: the whole experiment was deleted.
@@ -55,7 +55,7 @@ def hold_parent(study: Study, connection: Connection) -> bool:
     if run is not None and run.info.run_id == known:
         return False
     url = study.queue.storage.url
-    with exclusive_lock(url):  # several drivers may do this at once
+    with exclusive_lock(url):  # several drivers may do this at the same time
         parent = begin_study(connection, study.name, storage_tags(url), known)
         study.queue.study.set_user_attr(PARENT, parent.run_id)
     if parent.run_id != known:

@@ -34,9 +34,9 @@ _logger = logging.getLogger(__name__)
 def reconcile(queue: Queue, connection: Connection, study: str, clock: Callable[[], float] = time.time) -> int:
     """Ends the study's RUNNING runs that no worker has; returns how many. Recover stale trials of the queue first.
 
-    The queue is authoritative: a run whose trial is claimed is left alone. A run without a trial was just created, or
+    The queue is authoritative: a run whose trial is claimed is not changed. A run without a trial was just created, or
     is the duplicate of a repeated request to MLflow. A run of a process that is no worker of this queue
-    (``inversion train --resume``, a queue that was lost) is left alone unless that process is dead.
+    (``inversion train --resume``, a queue that was lost) is not changed unless that process is dead.
 
     Args:
         queue: The queue of the study.
@@ -70,10 +70,10 @@ def end_others(connection: Connection, study: str) -> None:
 
 
 def _by_run(queue: Queue) -> dict[str | None, Entry]:
-    return {entry.run_id: entry for entry in sorted(queue.entries(), key=_says_more)}
+    return {entry.run_id: entry for entry in sorted(queue.entries(), key=_precedence)}
 
 
-def _says_more(entry: Entry) -> tuple[bool, bool]:
+def _precedence(entry: Entry) -> tuple[bool, bool]:
     """Trials of a search may share a run: a running trial takes precedence, then a finished one."""
     return entry.state == "running", entry.state == "finished"
 
@@ -97,29 +97,29 @@ def _is_worked_on(run: Run, entries: Mapping[str | None, Entry], queue: Queue, l
 def warn_of_unknown_owner(run_id: str, pid: str, host: str) -> None:
     """Warns once that a run may be in use by a process that cannot be checked from here."""
     _logger.warning("run %s is RUNNING in process %s on %s, which is no worker of this queue and cannot be checked "
-                    "from here: the run is left alone. If the process is gone: inversion doctor --end %s",
+                    "from here: the run is not changed. If the process is gone: inversion doctor --end %s",
                     run_id, pid, host, run_id)
 
 
 def reconcile_members(study: Study, connection: Connection) -> list[Entry]:
-    """Restores parent and tags of all runs of the study, which somebody may have edited in MLflow.
+    """Restores parent and tags of all runs of the study, in case they were edited in MLflow.
 
     Returns the runs that are finished in the queue but deleted in MLflow.
     """
     parent = find_parent(connection, study.name, study.parent.run_id)
-    there = {run.info.run_id: run for run in find_members(connection, study.name)}
+    runs = {run.info.run_id: run for run in find_members(connection, study.name)}
     deleted = []
     for entry in study.queue.entries():
         if entry.run_id is None:
             continue
-        run = there.get(entry.run_id) or find_active(connection, entry.run_id)
+        run = runs.get(entry.run_id) or find_active(connection, entry.run_id)
         if run is not None:
-            there[entry.run_id] = run
+            runs[entry.run_id] = run
             _identify(connection, run, study.name, entry)
         elif entry.state == "finished":
             deleted.append(entry)
     if parent is not None:
-        put_below(connection, parent.info.run_id, there.values())
+        put_below(connection, parent.info.run_id, runs.values())
     return deleted
 
 

@@ -1,4 +1,4 @@
-"""More seeds for the configurations of a grid that leave a question undecided."""
+"""More seeds for those configurations of a grid whose comparison is undecided."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def queue_seeds(study: Study, connection: Connection, more: MoreSeeds) -> int:
 
 def _missing_seeds(item: Configuration, seeds: int, entries: dict[str | None, Entry], resolver: Resolver,
                    ) -> list[Queued]:
-    """The runs that are missing to ``seeds`` seeds: the smallest seeds that the configuration does not have."""
+    """The runs that the configuration lacks for ``seeds`` seeds, with the smallest seeds that it does not have."""
     queued = next((entries[run.digest] for run in item.runs.values() if run.digest in entries), None)
     if queued is None:
         raise RequestError(f"{item.label} was not queued by inversion-sweep: use inversion train for its other seeds")

@@ -50,27 +50,27 @@ class SetUp(NamedTuple):
 
 
 def locate_queue(given: str | None, connection: Connection, study: str) -> str:
-    """The address of a study's queue: the one it was begun in, else ``given`` or the default.
+    """The address of a study's queue: the one in which it was created, else ``given`` or the default.
 
     Raises:
-        RequestError: the study was begun in another queue, or in a file on another machine. With two queues, every run
-            would be done twice.
+        RequestError: the study has another queue, or one in a file on another machine. With two queues, every run would
+            be trained twice.
     """
     url = storage_url(given, connection.uri)
     parent = find_study(connection, study)
     tags = parent.data.tags if parent else {}
-    there = tags.get(STORAGE_TAG)
-    if there is None:
+    recorded = tags.get(STORAGE_TAG)
+    if recorded is None:
         return url
-    file = sqlite_file(there)
+    file = sqlite_file(recorded)
     if file is not None:
         _require_this_machine(study, tags, connection)
-    if there == without_password(url) or (file is not None and not file.exists()):
+    if recorded == without_password(url) or (file is not None and not file.exists()):
         return url
-    if given or "***" in there:
-        raise RequestError(f"study {study} has its queue in {there}, not in {without_password(url)}. "
-                           f"Give --storage {there}, or another --study.")
-    return storage_url(there, connection.uri)
+    if given or "***" in recorded:
+        raise RequestError(f"study {study} has its queue in {recorded}, not in {without_password(url)}. "
+                           f"Give --storage {recorded}, or another --study.")
+    return storage_url(recorded, connection.uri)
 
 
 def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress: Progress,
@@ -80,7 +80,7 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
     Everything is resolved and checked before anything is written.
 
     Raises:
-        SeveralErrors: some runs cannot be done.
+        SeveralErrors: some runs cannot be trained.
         RequestError: a different study of this name exists.
     """
     resolver = Resolver(progress, workers)
@@ -92,13 +92,13 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
         connection = in_its_experiment(optuna_study, connection)
         if spec.search and base:
             require_same_base(optuna_study, spec.search, base)
-        locate_queue(url, connection, spec.study)  # another machine may have begun the study meanwhile
+        locate_queue(url, connection, spec.study)  # another machine may have created the study meanwhile
         parent = begin_study(connection, spec.study, storage_tags(url), optuna_study.user_attrs.get(PARENT))
         if base:
             optuna_study.set_user_attr(BASE, base)
     study = as_study(storage, optuna_study, stop)
     added = study.queue.grow(spec.search.trials) if spec.search else study.queue.add(runs, progress)
-    optuna_study.set_user_attr(PARENT, parent.run_id)  # lets workers join: only now is there something to do
+    optuna_study.set_user_attr(PARENT, parent.run_id)  # allows workers to join, now that runs are queued
     study.queue.recover_stale_trials()
     study.queue.retry_failed([DIED, DELETED])
     deleted, asked = reconcile_members(study, connection), {run.digest for run in runs}

@@ -1,4 +1,4 @@
-"""A study: its queue, the attributes of its Optuna study, and the parameters of its runs. Made or opened here."""
+"""Studies: creating and opening one, its queue, the attributes of its Optuna study, the parameters of its runs."""
 
 from __future__ import annotations
 
@@ -46,13 +46,18 @@ class Study:
 
     @property
     def parent(self) -> StudyRun:
-        """Its parent run in MLflow. Read anew each time: a deleted parent run is replaced."""
+        """Its parent run in MLflow. Read from the queue each time, because a deleted parent run is replaced."""
         return StudyRun(self.queue.study.user_attrs[PARENT], self.name)
 
     @property
     def metric(self) -> str:
         """The metric that is reported to Optuna after every epoch."""
         return self.search.reported_metric() if self.search else GRID_METRIC
+
+    @property
+    def objective(self) -> str:
+        """The metric that is the value of a run in Optuna."""
+        return self.search.metric if self.search else GRID_VALUE
 
     @property
     def threads(self) -> int:
@@ -72,10 +77,10 @@ class Study:
 
     def require_data(self, digest: str) -> None:
         """Raises a DataError if the images on this machine differ from those that a search was set up with."""
-        there = self.queue.study.user_attrs[BASE]["data"]
-        if there != digest:
+        expected = self.queue.study.user_attrs[BASE]["data"]
+        if expected != digest:
             raise DataError(f"the images on this machine differ from those of the study (digest {digest}, "
-                            f"expected {there})")
+                            f"expected {expected})")
 
     def configure(self, entry: Entry) -> tuple[dict[str, Any], list[dict[str, str]], str | None]:
         """Parameters, inherited fallbacks and digest (None before a search's trial starts) of a claimed run.
@@ -100,7 +105,7 @@ class Study:
         study = self.queue.study
         with knowingly_experimental():
             study.sampler = search.make_sampler(entry.root)
-            study.get_trials(deepcopy=False)  # fills Optuna's cache, which misses trials that it has not read itself
+            study.get_trials(deepcopy=False)  # fills Optuna's cache, which may miss trials of other processes
             trial = Trial(study, entry.trial._trial_id)
             return {name: _suggest(trial, name, distribution) for name, distribution in search.distributions().items()}
 
@@ -128,8 +133,8 @@ def make_study(storage: RDBStorage, name: str, connection: Connection, search: S
     if name not in optuna.get_all_study_names(storage):
         optuna.create_study(storage=storage, study_name=name, direction=direction)
     study = optuna.load_study(storage=storage, study_name=name)
-    there = study.user_attrs
-    if TRACKING in there:
+    existing = study.user_attrs
+    if TRACKING in existing:
         follow_store(study, connection)
         require_same_store(study, connection.uri)
         _require_same_search(study, search)
@@ -139,7 +144,7 @@ def make_study(storage: RDBStorage, name: str, connection: Connection, search: S
     else:
         attributes = {GRACE: grace_from_environment(), SEARCH: search.to_json() if search else None,
                       EXPERIMENT: connection.experiment, TRACKING: _shown(connection.uri)}
-        for key, value in attributes.items():  # the last one marks them complete, should this process die before
+        for key, value in attributes.items():  # TRACKING is last: it marks a complete set, if this process dies
             study.set_user_attr(key, value)
     with knowingly_experimental():
         study.set_metric_names([search.metric if search else GRID_VALUE])  # for optuna-dashboard
@@ -196,9 +201,9 @@ def _search_of(study: optuna.Study) -> Search | None:
 
 def follow_store(study: optuna.Study, connection: Connection) -> None:
     """Updates the address of a study's tracking store if the folder with queue and store was moved or copied."""
-    there = study.user_attrs.get(TRACKING)
-    file = sqlite_file(there) if there else None
-    if file is None or file.exists() or there == _shown(connection.uri):
+    stored = study.user_attrs.get(TRACKING)
+    file = sqlite_file(stored) if stored else None
+    if file is None or file.exists() or stored == _shown(connection.uri):
         return
     try:
         find_run(connection, study.user_attrs.get(PARENT, ""))
@@ -209,10 +214,10 @@ def follow_store(study: optuna.Study, connection: Connection) -> None:
 
 def require_same_store(study: optuna.Study, uri: str) -> None:
     """Raises a RequestError if a worker would log to a tracking store other than the study's."""
-    there = study.user_attrs.get(TRACKING)
-    if there is not None and _shown(there) != _shown(uri):
-        raise RequestError(f"study {study.study_name} logs to {there}, and this would log to {_shown(uri)}. "
-                           f"Give --tracking-uri {there}, or another --study.")
+    stored = study.user_attrs.get(TRACKING)
+    if stored is not None and _shown(stored) != _shown(uri):
+        raise RequestError(f"study {study.study_name} logs to {stored}, and this would log to {_shown(uri)}. "
+                           f"Give --tracking-uri {stored}, or another --study.")
 
 
 def in_its_experiment(study: optuna.Study, connection: Connection) -> Connection:
@@ -221,13 +226,13 @@ def in_its_experiment(study: optuna.Study, connection: Connection) -> Connection
     Raises:
         RequestError: another experiment was asked for.
     """
-    there = study.user_attrs.get(EXPERIMENT, connection.experiment)
-    if there == connection.experiment:
+    stored = study.user_attrs.get(EXPERIMENT, connection.experiment)
+    if stored == connection.experiment:
         return connection
     if connection.is_given:
-        raise RequestError(f"study {study.study_name} is in the experiment {there}, not in {connection.experiment}. "
-                           f"Give --experiment {there}, or another --study.")
-    return connect(connection.uri, there)
+        raise RequestError(f"study {study.study_name} is in the experiment {stored}, not in {connection.experiment}. "
+                           f"Give --experiment {stored}, or another --study.")
+    return connect(connection.uri, stored)
 
 
 def require_same_base(study: optuna.Study, search: Search, base: dict[str, Any]) -> None:
@@ -235,13 +240,13 @@ def require_same_base(study: optuna.Study, search: Search, base: dict[str, Any])
 
     The folder of the images, the device and the number of threads may differ.
     """
-    there: dict[str, Any] | None = study.user_attrs.get(BASE)
-    if there is None:
+    stored: dict[str, Any] | None = study.user_attrs.get(BASE)
+    if stored is None:
         return
     before, now = (search.configure(each["config"], search.example()).model_dump(exclude=PLACES)
-                   for each in (there, base))
-    changed = [f"{name} {now[name]} (there {before[name]})" for name in now if now[name] != before[name]]
-    changed += ["images"] if there["data"] != base["data"] else []
+                   for each in (stored, base))
+    changed = [f"{name} {now[name]} (the study has {before[name]})" for name in now if now[name] != before[name]]
+    changed += ["images"] if stored["data"] != base["data"] else []
     if changed:
         raise RequestError(f"study {study.study_name} already exists with another {' and '.join(changed)}: trials of "
                            "different searches cannot be compared. Give it another name with --study.")
@@ -249,15 +254,15 @@ def require_same_base(study: optuna.Study, search: Search, base: dict[str, Any])
 
 def _require_same_search(study: optuna.Study, search: Search | None) -> None:
     """Raises a RequestError if an existing study would change in anything but a search's number of trials."""
-    there: dict[str, Any] | None = study.user_attrs.get(SEARCH)
+    stored: dict[str, Any] | None = study.user_attrs.get(SEARCH)
     now = search.to_json() if search else None
-    if (there is None) != (now is None):
-        kinds = ("grid", "search") if there is None else ("search", "grid")
+    if (stored is None) != (now is None):
+        kinds = ("grid", "search") if stored is None else ("search", "grid")
         raise RequestError(f"study {study.study_name} is a {kinds[0]}, and this spec is a {kinds[1]}. "
                            "Give it another name with --study.")
-    if there is None or now is None:
+    if stored is None or now is None:
         return
-    changed = [key for key in sorted(there.keys() | now.keys()) if key != "trials" and there.get(key) != now.get(key)]
+    changed = [key for key in sorted(stored.keys() | now.keys()) if key != "trials" and stored.get(key) != now.get(key)]
     if changed:
         raise RequestError(f"study {study.study_name} already exists with another {' and '.join(changed)}: trials of "
                            "different searches cannot be compared. Give it another name with --study.")

@@ -14,7 +14,7 @@ from inversion.report import leaderboard
 from inversion.sweeps.queue.entry import Entry, Snapshot
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import open_storage, patiently
-from inversion.sweeps.study.parent import hold_parent, log_runs
+from inversion.sweeps.study.parent import ensure_parent, log_runs
 from inversion.sweeps.study.reconcile import end_parent, reconcile, reconcile_members
 from inversion.sweeps.study.study import Study, open_study
 from inversion.sweeps.workers.live import View
@@ -27,16 +27,17 @@ from inversion.tracking.study import DIGEST, children
 from inversion.training.stop import StopRequest
 
 MOST_NAMED = 20
-LOOK_SECONDS = 1.0
-MOST_SECONDS = 10.0
-SHARE_OF_LOOKING = 0.2
+READ_SECONDS, MAX_READ_SECONDS = 1.0, 10.0
+"""Shortest and longest time between two readings of the queue."""
+
+SHARE_OF_READING = 0.2
 """The largest share of time spent reading the queue: 2,000 runs take half a second."""
 
 _logger = logging.getLogger(__name__)
 
 
-class Crew(Protocol):
-    """A group of workers, wherever they run."""
+class WorkerPool(Protocol):
+    """A group of workers: processes of this machine, or tasks on a Ray cluster."""
 
     @property
     def per_machine(self) -> int:
@@ -45,13 +46,13 @@ class Crew(Protocol):
     def start(self, spec: WorkerSpec) -> None:
         """Starts every worker."""
 
-    def tend(self, count_done: Callable[[], int]) -> list[str]:
+    def restart_dead(self, count_done: Callable[[], int]) -> list[str]:
         """Restarts workers that died; returns a message for each. ``count_done`` counts the runs that are done."""
 
-    def working(self) -> int:
+    def count_alive(self) -> int:
         """How many workers are alive."""
 
-    def troubles(self) -> list[str]:
+    def errors(self) -> list[str]:
         """The last messages of workers that exited early."""
 
     def stop(self) -> None:
@@ -59,13 +60,21 @@ class Crew(Protocol):
 
 
 class Driver:
-    """Keeps a crew working on a study until every run is done, by this crew or by others."""
+    """Keeps a pool of workers running on a study until every run is done, by these workers or by others.
 
-    def __init__(self, study: Study, connection: Connection, crew: Crew, console: Console,
+    Args:
+        study: the study.
+        connection: the tracking store and the study's experiment.
+        pool: the workers, not started yet.
+        console: where progress is shown.
+        side_by_side: how many runs each worker may train together on one encoder pass.
+    """
+
+    def __init__(self, study: Study, connection: Connection, pool: WorkerPool, console: Console,
                  side_by_side: int = 1) -> None:
         self.study = study
         self.connection = connection
-        self.crew = crew
+        self.pool = pool
         self.console = console
         self.side_by_side = side_by_side
         looking = open_study(open_storage(study.queue.storage.url, reading=True), study.name)
@@ -73,49 +82,59 @@ class Driver:
         self.reconciled_at = -math.inf
 
     def drive(self, stop: StopRequest) -> Snapshot:
-        """Drives until the study is done, all workers have exited, or a stop is requested; returns the last snapshot.
+        """Keeps workers running until the study is done, all of them have exited, or a stop is requested.
+
+        Args:
+            stop: ends the sweep: the workers save their checkpoints and release their runs.
+
+        Returns:
+            The last snapshot of the study.
 
         Raises:
-            InversionError: a worker cannot be started, or the queue's database is lost or refuses.
+            InversionError: a worker cannot be started.
+            QueueLostError: the queue's database does not answer.
+            QueueRefusedError: the queue's database rejects a request.
+            InterruptedRunError: a stop was requested while the queue's database does not answer.
+            ExperimentDeletedError: the study's experiment was deleted in MLflow.
         """
         title, workers = f"study {self.study.name}", 0
         try:
-            self.crew.start(self._spec())
+            self.pool.start(self._spec())
             with View(self.console, title, self.study.metric, workers) as view:
                 while True:
                     began = time.monotonic()
-                    snapshot = look(self.reading, stop)
-                    pause = max(LOOK_SECONDS, (time.monotonic() - began) / SHARE_OF_LOOKING)
-                    view.workers = self.crew.working()
+                    snapshot = read_snapshot(self.reading, stop)
+                    pause = max(READ_SECONDS, (time.monotonic() - began) / SHARE_OF_READING)
+                    view.workers = self.pool.count_alive()
                     view.update(snapshot)
                     if snapshot.is_done or stop.reason is not None:
                         break
-                    self._tend(stop)
-                    if self.crew.working() == 0:
+                    self._restart_dead(stop)
+                    if self.pool.count_alive() == 0:
                         break
                     self._reconcile(stop)
-                    stop.wait(min(pause, MOST_SECONDS))
+                    stop.wait(min(pause, MAX_READ_SECONDS))
         finally:
             if stop.reason is not None:
                 self.console.print(f"{stop.reason}: workers are saving their checkpoints", soft_wrap=True)
-            self.crew.stop()
-        return look(self.reading, stop)
+            self.pool.stop()
+        return read_snapshot(self.reading, stop)
 
     def _spec(self) -> WorkerSpec:
         study = self.study
         return WorkerSpec(study.name, study.queue.storage.url, absolute(self.connection.uri), study.experiment,
                           side_by_side=self.side_by_side)
 
-    def _tend(self, stop: StopRequest) -> None:
-        """Has dead workers restarted, and their runs recovered at once so that others can resume them."""
-        for death in self.crew.tend(lambda: self._count_done(stop)):
+    def _restart_dead(self, stop: StopRequest) -> None:
+        """Restarts dead workers; their runs are recovered at once, so that others can resume them."""
+        for death in self.pool.restart_dead(lambda: self._count_done(stop)):
             self.console.print(death, soft_wrap=True)
             self.reconciled_at = -math.inf
 
     def _count_done(self, stop: StopRequest) -> int:
-        """Number of runs that are done, including those that are given up now because their workers died."""
+        """Number of runs that are done, after failing those whose workers died too often."""
         patiently(lambda: self.study.queue.recover_stale_trials(), "looking for dead workers", stop)
-        return len(look(self.reading, stop).having("finished", "pruned", "not chosen", "failed"))
+        return len(read_snapshot(self.reading, stop).having("finished", "pruned", "not chosen", "failed"))
 
     def _reconcile(self, stop: StopRequest) -> None:
         """Recovers and reconciles what dead workers of any machine left, at most once per heartbeat interval."""
@@ -124,22 +143,26 @@ class Driver:
         patiently(lambda: self.study.queue.recover_stale_trials(), "looking for dead workers", stop)
         try:
             require_answer(self.connection.uri)  # MLflow itself would retry for minutes
-            if hold_parent(self.study, self.connection):
+            if ensure_parent(self.study, self.connection):
                 reconcile_members(self.study, self.connection)
             reconcile(self.study.queue, self.connection, self.study.name)
             parent = self.connection.client.get_run(self.study.parent.run_id)
             if parent.info.status != "RUNNING":  # another driver was stopped, or is dead
                 take_over(self.connection.client, parent.info.run_id)
         except Exception as error:
-            # refusals too: a run may be deleted while it is being read, and is gone next time
+            # rejections too: a run may be deleted while it is being read, and is not read next time
             if not (isinstance(error, NoTrackingError) or is_lost(error) or is_refused(error)):
                 raise
             _logger.warning("the tracking store could not be reconciled with the queue: %s", reason(error))
         self.reconciled_at = time.monotonic()
 
 
-def look(queue: Queue, stop: StopRequest | None = None) -> Snapshot:
-    """A snapshot of a study now."""
+def read_snapshot(queue: Queue, stop: StopRequest | None = None) -> Snapshot:
+    """The current state of a study's runs.
+
+    Raises:
+        QueueLostError, QueueRefusedError, InterruptedRunError: as ``patiently``.
+    """
     def read() -> Snapshot:
         entries = queue.entries()
         tuning = queue.tuning(entries)
@@ -156,11 +179,11 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
         ExperimentDeletedError: the experiment was deleted in MLflow.
     """
     patiently(lambda: study.queue.recover_stale_trials(), "looking for dead workers", stop)
-    snapshot = look(study.queue, stop)
+    snapshot = read_snapshot(study.queue, stop)
     try:
-        hold_parent(study, connection)
+        ensure_parent(study, connection)
         reconcile(study.queue, connection, study.name)
-        snapshot = look(study.queue, stop).without(reconcile_members(study, connection))
+        snapshot = read_snapshot(study.queue, stop).without(reconcile_members(study, connection))
         tuning = study.queue.tuning(snapshot.entries)
         log_runs(connection, study.parent.run_id, snapshot.entries, tuning)
         finished = children(connection, study.name, "attributes.status = 'FINISHED'")
@@ -169,7 +192,7 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
             leaderboard.show(rows, console)
         if rows:
             connection.client.log_text(study.parent.run_id, leaderboard.as_csv(rows), "leaderboard.csv")
-    finally:  # if the store refuses, the queue says why the runs failed
+    finally:  # the queue has the reasons of failed runs, also if the tracking store rejects the requests
         show_failures(snapshot, console)
         show_deleted(snapshot.having("deleted"), console)
     end_parent(connection, study.parent.run_id, snapshot)

@@ -22,8 +22,8 @@ STOP_SECONDS = 60.0
 """How long a worker may take to save its checkpoint and requeue its run."""
 
 DEATHS_IN_A_ROW = 2 * MAX_DEATHS
-"""A worker that dies this often without a run done in between is not restarted. A run that kills its workers is given
-up earlier, and then counts as done."""
+"""A worker that dies this often, with no run done in between, is not restarted. A run that kills its workers fails
+earlier, and then counts as done."""
 
 WORKER_SPEC = "INVERSION_WORKER"
 """Environment variable with the spec of a worker process: not an argument, as addresses may contain passwords."""
@@ -62,7 +62,7 @@ class Slot:
     process: subprocess.Popen[bytes] | None = None
     deaths: int = 0
     done: int = -1
-    said: str = ""
+    last_message: str = ""
     log: Path = field(default_factory=Path)
 
 
@@ -83,35 +83,36 @@ class Processes:
         for slot in self.slots:
             self._start(slot)
 
-    def tend(self, count_done: Callable[[], int]) -> list[str]:
-        """Restarts workers that were killed; ``count_done`` counts the runs that are done, including those given up.
+    def restart_dead(self, count_done: Callable[[], int]) -> list[str]:
+        """Restarts workers that were killed; returns a message for each.
 
-        That is how progress is seen. Giving up a run that keeps killing this worker is progress, too.
+        ``count_done`` counts the runs that are done. A worker for which this number does not grow is not restarted
+        forever; a run that fails because it killed its workers counts.
         """
         killed = []
         for slot in self.slots:
             if slot.process is None or (code := slot.process.poll()) is None:
                 continue
             slot.process = None
-            slot.said = _last_line(slot.log) if code else ""
+            slot.last_message = _last_line(slot.log) if code else ""
             if code < 0:  # by a signal: out of memory, a crash in a library, kill -9
                 done = count_done()
                 slot.deaths = slot.deaths + 1 if done == slot.done else 1
                 slot.done = done
-                slot.said = f"killed by {signal.Signals(-code).name}"
-                killed.append(f"worker {slot.number + 1}: {slot.said}")
+                slot.last_message = f"killed by {signal.Signals(-code).name}"
+                killed.append(f"worker {slot.number + 1}: {slot.last_message}")
                 if slot.deaths < DEATHS_IN_A_ROW:
                     self._start(slot)
         return killed
 
-    def working(self) -> int:
+    def count_alive(self) -> int:
         """How many workers are alive."""
         return sum(slot.process is not None for slot in self.slots)
 
-    def troubles(self) -> list[str]:
+    def errors(self) -> list[str]:
         """The last messages of workers that exited early."""
-        return [f"worker {slot.number + 1}: {slot.said} (log: {slot.log})" for slot in self.slots
-                if slot.process is None and slot.said]
+        return [f"worker {slot.number + 1}: {slot.last_message} (log: {slot.log})" for slot in self.slots
+                if slot.process is None and slot.last_message]
 
     def stop(self) -> None:
         """Lets the workers save their checkpoints and requeue their runs."""
@@ -130,7 +131,7 @@ class Processes:
         slot.log = self.folder / f"worker-{os.getpid()}-{slot.number + 1}.log"
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
         environment[WORKER_SPEC] = self.spec
-        environment.setdefault("MALLOC_ARENA_MAX", "1")  # inversion.training.memory says why
+        environment.setdefault("MALLOC_ARENA_MAX", "1")  # see inversion.training.memory
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot.number % len(self.gpus)]
         try:

@@ -32,7 +32,7 @@ LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 def work_on(spec: str) -> str:
     """The Ray task of a worker. Cancelling it sends a SIGINT.
 
-    Returns the error message of a worker that gave up, else an empty string: not all our errors can be pickled.
+    Returns the message of the error that ended the worker, else an empty string: not all errors can be pickled.
     """
     os.environ.pop("MLFLOW_RUN_ID", None)  # set if `mlflow run` started the cluster
     try:
@@ -57,7 +57,7 @@ class RayTasks:
         self.per_machine = math.ceil(self.count / len(room))
         self.spec = ""
         self.pending: dict[Any, int] = {}
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def start(self, spec: WorkerSpec) -> None:
         """Starts every worker, spread over the nodes."""
@@ -65,7 +65,7 @@ class RayTasks:
         for number in range(1, self.count + 1):
             self._start(number)
 
-    def tend(self, count_done: Callable[[], int]) -> list[str]:
+    def restart_dead(self, count_done: Callable[[], int]) -> list[str]:
         """Notes which workers failed. Ray itself restarts those that died, without reporting it."""
         finished, _ = self.ray.wait(list(self.pending), num_returns=len(self.pending), timeout=0)
         for reference in finished:
@@ -75,18 +75,18 @@ class RayTasks:
             except Exception as error:  # Ray's own, or a bug of ours
                 why = _cause(error)
             if why:
-                self.said.append(f"worker {number}: {why}")
-            else:  # its node was told to stop: it requeued its run; restart it elsewhere
+                self.messages.append(f"worker {number}: {why}")
+            else:  # its node is being stopped: it has released its run, and is restarted elsewhere
                 self._start(number)
         return []
 
-    def working(self) -> int:
+    def count_alive(self) -> int:
         """How many workers have not finished; some may wait for resources of the cluster."""
         return len(self.pending)
 
-    def troubles(self) -> list[str]:
+    def errors(self) -> list[str]:
         """The last messages of workers that exited early."""
-        return self.said
+        return self.messages
 
     def stop(self) -> None:
         """Lets the workers save their checkpoints and requeue their runs, then leaves the cluster."""

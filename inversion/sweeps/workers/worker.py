@@ -1,4 +1,4 @@
-"""A worker: claims runs of a study and does them, until none is left or it is stopped."""
+"""A worker: claims runs of a study and trains them, until none is left or a stop is requested."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from inversion.errors import AbandonedRunError, InterruptedRunError, InversionEr
 from inversion.progress import no_progress
 from inversion.runs.prepare import Prepared, prepare
 from inversion.runs.train import remove_checkpoints, train_steps
-from inversion.sweeps.queue.entry import Entry
+from inversion.sweeps.queue.entry import CONFIG, Entry
 from inversion.sweeps.queue.lease import LOST, Lease
 from inversion.sweeps.queue.queue import Queue, Queued
 from inversion.sweeps.queue.storage import RETRY_SECONDS, QueueLostError, open_storage, patiently
 from inversion.sweeps.study.reconcile import warn_of_unknown_owner
-from inversion.sweeps.study.study import GRID_VALUE, Study, open_study, require_same_store
-from inversion.sweeps.workers.cotraining import share_a_pass
+from inversion.sweeps.study.study import Study, open_study, require_same_store
 from inversion.sweeps.workers.local import WorkerSpec
+from inversion.sweeps.workers.outcome import is_complete, scores_of, value_of
 from inversion.tracking.address import is_server
 from inversion.tracking.connection import Connection, connect, require_answer
 from inversion.tracking.lifecycle import ExperimentDeletedError, describe_failure
@@ -52,19 +52,20 @@ LOSSES_IN_A_ROW = 5
 FAILURES_OF_A_MACHINE = 3
 """A worker stops after this many consecutive runs that could not be started: its machine is the likely cause."""
 
-SHOWN = ("test/psnr", "test/ssim", "test/lpips", "best/val_psnr", "best/val_loss", "train_seconds")
-"""Metrics that are copied to the trial, for the live table and optuna-dashboard."""
+SAME_FEATURES = ("encoder", "data", "data_dir", "weights", "lpips_weights", "protocol", "image_size", "batch_size",
+                 "train_limit", "val_limit", "test_limit", "seed", "device", "precision", "threads")
+"""Parameters that determine the batches of a run, the features of its encoders, and how these are computed."""
 
 _logger = logging.getLogger(__name__)
 
 
 def work(spec: WorkerSpec, stop: StopRequest) -> None:
-    """Runs a worker, in a process of this machine or in a task on a Ray cluster.
+    """Runs a worker, in a process on this machine or in a task on a Ray cluster.
 
     Raises:
         RequestError: the study does not exist, or logs to another tracking store; or the worker was assigned a GPU for
             runs that may use it, and CUDA finds none.
-        InversionError: this machine cannot do the study's runs, or lost the tracking store or the queue.
+        InversionError: this machine cannot train the study's runs, or the tracking store or the queue was lost.
     """
     study = open_study(open_storage(spec.storage, stop=stop), spec.study, stop)
     if spec.gpu and study.may_use_a_gpu:
@@ -84,8 +85,24 @@ def _require_gpu() -> None:
                            "such device")
 
 
+def can_train_together(one: Entry, other: Entry) -> bool:
+    """Whether two queued runs see the same batches through the same encoders. False for trials of a search, whose
+    parameters are unknown before they start.
+    """
+    first, second = (entry.trial.user_attrs.get(CONFIG) for entry in (one, other))
+    return first is not None and second is not None and all(
+        name in first and name in second and first[name] == second[name] for name in SAME_FEATURES)
+
+
 class Worker(Callback):
-    """Works on a study with one run at a time, or ``side_by_side`` on one encoder pass where there are such."""
+    """Trains the runs of a study, one at a time or several together.
+
+    Args:
+        study: the study.
+        connection: the tracking store and the study's experiment.
+        stop: ends the worker after its runs have saved a checkpoint and are released.
+        side_by_side: how many runs may train together on one encoder pass.
+    """
 
     def __init__(self, study: Study, connection: Connection, stop: StopRequest, side_by_side: int = 1) -> None:
         self.study = study
@@ -97,42 +114,42 @@ class Worker(Callback):
         self.lost = 0
 
     def work(self) -> None:
-        """Works until every run of the study is done, by this or other workers, or until it is asked to stop.
+        """Works until every run of the study is done, by this or other workers, or until a stop is requested.
 
         Raises:
-            InversionError: this machine cannot do the study's runs, or lost the tracking store or the queue.
+            InversionError: this machine cannot train the study's runs, or the tracking store or the queue was lost.
         """
         while self.stop.reason is None:
             patiently(partial(self.queue.recover_stale_trials, throttle=True), "looking for dead workers", self.stop)
             entry = patiently(self.queue.claim, "claiming a run", self.stop)
             if entry is not None:
-                self._do_all([entry, *self._companions(entry)])
+                self._train_all([entry, *self._claim_companions(entry)])
             elif not any(entry.is_open for entry in patiently(self.queue.entries, "looking for work", self.stop)):
                 return
-            else:  # other workers have the last ones: if they die, their runs come back
+            else:  # other workers have the last runs, which are queued again if their worker dies
                 self.stop.wait(IDLE_SECONDS)
 
     def on_begin(self, run_id: str) -> None:
         self.not_begun = 0
 
-    def _companions(self, entry: Entry) -> list[Entry]:
-        """Other waiting runs that this one can train side by side with: claimed too."""
-        if self.side_by_side == 1 or self.study.search is not None or self._may_kill(entry):
+    def _claim_companions(self, entry: Entry) -> list[Entry]:
+        """Claims other waiting runs that can train together with this one."""
+        if self.side_by_side == 1 or self.study.search is not None or self._has_killed(entry):
             return []
 
         def wanted(other: Entry) -> bool:
-            return share_a_pass(entry, other) and not self._may_kill(other)
+            return can_train_together(entry, other) and not self._has_killed(other)
 
         most = self.side_by_side - 1
-        return patiently(lambda: self.queue.claim_others(most, wanted), "claiming runs that go with it", self.stop)
+        return patiently(lambda: self.queue.claim_others(most, wanted), "claiming runs to train together", self.stop)
 
-    def _may_kill(self, entry: Entry) -> bool:
-        """Whether a worker died at the run since its last epoch: it trains alone, and takes no other with it."""
-        return patiently(lambda: self.queue.has_died(entry), "asking how a run ended before", self.stop)
+    def _has_killed(self, entry: Entry) -> bool:
+        """Whether a worker died at the run since its last epoch: it then trains alone, in case it is the cause."""
+        return patiently(lambda: self.queue.has_died(entry), "reading how a run ended before", self.stop)
 
-    def _do_all(self, entries: Sequence[Entry]) -> None:
-        """Claimed runs, each with an end of its own; what ends the worker is raised when all are done."""
-        with contextlib.ExitStack() as stack:  # they give signs of life also while they wait for their turn
+    def _train_all(self, entries: Sequence[Entry]) -> None:
+        """Trains claimed runs together, each with its own outcome; errors that end the worker are raised at the end."""
+        with contextlib.ExitStack() as stack:  # heartbeats of all runs, also of those that wait for their turn
             leases = [stack.enter_context(self._lease(entry)) for entry in entries]
             futures = train_together([partial(self._do, entry, lease)
                                       for entry, lease in zip(entries, leases, strict=True)])
@@ -144,23 +161,30 @@ class Worker(Callback):
                      prunes=self.study.search is not None)
 
     def _do(self, entry: Entry, lease: Lease, group: CoTrainingGroup) -> Steps[None]:
-        """One claimed run, from its parameters to what the queue says of it afterwards; yields before every step."""
+        """Does one claimed run: prepares it, trains it unless it has a result, records the outcome in the queue.
+
+        Yields before every training step.
+        """
         trial_id = lease.trial_id
         try:
-            with self._settled(trial_id):
-                self.stop.raise_before_training()  # one that was claimed with this one may have ended the worker
+            with self._recorded(trial_id):
+                self.stop.raise_before_training()  # a run that was claimed with this one may have ended the worker
                 prepared = self._prepare(entry)
-                run = self._run_of(trial_id, prepared, lease.stop)
-                if run is None or not self._has_result(run):
+                run = self._find_run(trial_id, prepared, lease.stop)
+                if run is None or not is_complete(run, self.study.objective):
                     run = yield from self._train(prepared, run, lease, group)
                 remove_checkpoints(prepared.plan.data_dir, run.info.run_id)
                 self._complete(trial_id, run)
-        except Exception as error:  # it ends the worker: those beside it save and give their runs back
+        except Exception as error:  # it ends the worker: the other runs save a checkpoint and are released
             self.stop.set(str(error) or type(error).__name__)
             raise
 
     def _prepare(self, entry: Entry) -> Prepared:
-        """The run's parameters, with this machine's folders and device."""
+        """Resolves the run's parameters with this machine's folders and device, and reads its images.
+
+        Raises:
+            RequestError: the inputs on this machine are missing, or differ from those that the run was queued with.
+        """
         self.not_begun += 1
         config, fallbacks, digest = self.study.configure(entry)
         prepared = prepare(parse_config(config), interruptible(no_progress, self.stop),
@@ -173,8 +197,8 @@ class Worker(Callback):
             self.queue.describe(entry.trial._trial_id, Queued(prepared.plan.name, config, prepared.digest, fallbacks))
         return prepared
 
-    def _run_of(self, trial_id: int, prepared: Prepared, stop: StopRequest) -> Run | None:
-        """The existing MLflow run of this configuration: its result is used, or it is resumed.
+    def _find_run(self, trial_id: int, prepared: Prepared, stop: StopRequest) -> Run | None:
+        """The existing MLflow run of this configuration, to take its result or to resume it; None if there is none.
 
         Waits while another process works on it: a search may suggest the same configuration twice.
         """
@@ -183,17 +207,17 @@ class Worker(Callback):
             holds = self.study.search is None or patiently(
                 lambda: self.queue.hold(trial_id, digest), "reserving a configuration", stop)
             runs = runs_of(self.connection, self.study.name, digest)
-            if runs and self._has_result(runs[0]):
+            if runs and is_complete(runs[0], self.study.objective):
                 return runs[0]
-            if holds and not self._is_any_taken(runs):
+            if holds and not self._is_any_in_use(runs):
                 return runs[0] if runs else None
             stop.wait(IDLE_SECONDS)
             stop.raise_before_training()
 
-    def _is_any_taken(self, runs: list[Run]) -> bool:
+    def _is_any_in_use(self, runs: list[Run]) -> bool:
         """Whether a process that is no worker of this queue works, or may work, on one of the runs.
 
-        Its queue was lost, or somebody resumed the run by hand.
+        That is a worker of a queue that was lost, or ``inversion train --resume``.
         """
         local = not is_server(self.connection.uri)
         for run in runs:
@@ -208,12 +232,6 @@ class Worker(Callback):
             return True
         return False
 
-    def _has_result(self, run: Run) -> bool:
-        """Whether a run is complete. A status can be set by hand; the ranking metric is logged only at the end."""
-        metric = self.study.search.metric if self.study.search else GRID_VALUE
-        last = metric if metric.startswith("best/") else "best_epoch"
-        return run.info.status == "FINISHED" and last in run.data.metrics
-
     def _train(self, prepared: Prepared, run: Run | None, lease: Lease, group: CoTrainingGroup) -> Steps[Run]:
         resume = run.info.run_id if run else None
         parent = patiently(lambda: self.study.parent, "reading the study's parent run", self.stop)
@@ -221,26 +239,15 @@ class Worker(Callback):
         return self.connection.client.get_run(result.run_id)
 
     def _complete(self, trial_id: int, run: Run) -> None:
-        metrics = run.data.metrics
-        scores = {name: metrics[name] for name in SHOWN if name in metrics}
-        value = self._value(run)
+        value, scores = value_of(self.connection, run, self.study.objective), scores_of(run)
         patiently(lambda: self.queue.complete(trial_id, value, run.info.run_id, scores), "storing a result", self.stop)
 
-    def _value(self, run: Run) -> float:
-        """The study's objective: a metric of every epoch is taken at the best epoch."""
-        metric = self.study.search.metric if self.study.search else GRID_VALUE
-        if metric.startswith("best/"):
-            return float(run.data.metrics[metric])
-        best = run.data.metrics["best_epoch"]
-        history = self.connection.client.get_metric_history(run.info.run_id, metric)
-        return next(point.value for point in history if point.step == best)
-
     @contextlib.contextmanager
-    def _settled(self, trial_id: int) -> Iterator[None]:
-        """Records in the queue how the run ended.
+    def _recorded(self, trial_id: int) -> Iterator[None]:
+        """Records in the queue how the run ended: failed, pruned or interrupted.
 
         Raises:
-            InversionError: an error that ends the worker too.
+            Exception: an error that ends the worker too.
         """
         try:
             yield
@@ -250,19 +257,19 @@ class Worker(Callback):
             raise
         except PrunedRunError as error:
             why = str(error)
-            self._tell(lambda: self.queue.prune(trial_id, why))
+            self._record(lambda: self.queue.prune(trial_id, why))
         except (InterruptedRunError, KeyboardInterrupt) as error:
             why = str(error) or "interrupted"
-            self._tell(lambda: self.queue.release(trial_id, why))
+            self._record(lambda: self.queue.release(trial_id, why))
             self.stop.set(why)
-        except ExperimentDeletedError as error:  # no run of the study can be done until it is restored
+        except ExperimentDeletedError as error:  # no run of the study can train until it is restored
             why = str(error)
-            self._tell(lambda: self.queue.release(trial_id, why))
+            self._record(lambda: self.queue.release(trial_id, why))
             raise
         except Exception as error:
             if isinstance(error, TrackingLostError) or is_lost(error):
                 why = str(error)
-                self._tell(lambda: self.queue.release(trial_id, why))
+                self._record(lambda: self.queue.release(trial_id, why))
                 self._await_tracking(error)
             else:
                 self._fail(trial_id, error)
@@ -270,11 +277,11 @@ class Worker(Callback):
             self.lost = self.not_begun = 0
 
     def _await_tracking(self, error: Exception) -> None:
-        """Waits until the tracking store answers again; its runs are then resumed from their checkpoints.
+        """Waits until the tracking store answers again; the runs are then resumed from their checkpoints.
 
         Raises:
-            TrackingLostError: it does not, or was lost several times in a row.
-            TrackingRefusedError: it answers, but refuses.
+            TrackingLostError: it does not answer for ``RETRY_SECONDS``, or was lost several times in a row.
+            TrackingRefusedError: it answers, but rejects the request.
         """
         self.lost += 1
         deadline = time.monotonic() + RETRY_SECONDS
@@ -294,11 +301,12 @@ class Worker(Callback):
         _, kind, message = describe_failure(error)
         if not (isinstance(error, InversionError) or is_refused(error)):
             _logger.exception("trial %d failed", trial_id)
-        self._tell(lambda: self.queue.fail(trial_id, kind, message))
+        self._record(lambda: self.queue.fail(trial_id, kind, message))
         if self.not_begun >= FAILURES_OF_A_MACHINE:
             raise InversionError(f"{self.not_begun} runs in a row could not be started on this machine. The last "
                                  f"error: {message}") from error
 
-    def _tell(self, call: Callable[[], None]) -> None:
-        with contextlib.suppress(UpdateFinishedTrialError):  # taken over by another worker: nothing to record
+    def _record(self, call: Callable[[], None]) -> None:
+        """Writes to the queue how a run ended, unless another worker has taken it over."""
+        with contextlib.suppress(UpdateFinishedTrialError):
             patiently(call, "storing how a run ended", self.stop)

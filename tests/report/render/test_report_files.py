@@ -195,7 +195,7 @@ def test_nor_into_a_folder_elsewhere(half_done: Any, tmp_path: Path, capsys: pyt
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "report" / "tables").symlink_to(tmp_path / "elsewhere")
     assert report("made", "--output", tmp_path / "report") == 2
-    assert "tables is a link there" in capsys.readouterr().err
+    assert "tables is a symbolic link there" in capsys.readouterr().err
     assert not list((tmp_path / "elsewhere").iterdir())
 
 

@@ -154,7 +154,7 @@ def test_after_a_while_a_worker_reads_anew_what_waits(bench: Any, monkeypatch: p
     queue.add(runs(4))
     queue.release(claim(queue), "stopped")
     second = queue.claim()
-    monkeypatch.setattr(queue_module, "LOOK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(queue_module, "REREAD_SECONDS", 0.0)
     third = queue.claim()
     assert second is not None
     assert third is not None

@@ -184,7 +184,7 @@ def test_a_database_that_does_not_answer_is_asked_again(
         assert patiently(call, "claiming a run") == 7
     assert clock == [1.0, 2.0, 4.0]
     assert [record.getMessage() for record in caplog.records] == [
-        "the queue's database does not answer (claiming a run): trying again"] * 3
+        "the queue's database does not answer (claiming a run); retrying"] * 3
 
 
 @pytest.mark.parametrize("error", [DOWN, StorageInternalError("server closed the connection\nand more")])

@@ -17,7 +17,7 @@ from inversion.sweeps.queue.entry import Entry
 from inversion.sweeps.queue.queue import Queued, _attributes
 from inversion.sweeps.spec.search import Search
 from inversion.sweeps.study.study import PARENT, SEARCH, Study, open_study
-from inversion.sweeps.workers.cotraining import share_a_pass
+from inversion.sweeps.workers.worker import can_train_together
 
 CONFIG = RunConfig(encoder="vgg16:block1", layer="block1", fusion="none", data="sample", weights="random").model_dump()
 
@@ -46,7 +46,7 @@ def test_a_parameter_that_came_later_is_what_it_was_when_the_run_was_queued(monk
     assert parameters(entry(config=older))["patience"] == 7
     assert parameters(entry(config=older, document_version=VERSION))["patience"] == 7
     assert parameters(entry(config=older, document_version=VERSION + 1))["patience"] == 15
-    assert not share_a_pass(entry(config=CONFIG), entry(config={"encoder": CONFIG["encoder"]}))
+    assert not can_train_together(entry(config=CONFIG), entry(config={"encoder": CONFIG["encoder"]}))
 
 
 @pytest.mark.parametrize(("attributes", "says"), [

@@ -180,8 +180,8 @@ SHARED = {"encoder": "vgg16:block1", "data": "/data/photos", "weights": "random"
 
 
 @pytest.mark.parametrize(("changed", "digest", "named"), [
-    ({"epochs": "60"}, "digest", r"epochs 60 \(there 30\)"),
-    ({"mse_weight": "0.9"}, "digest", r"mse_weight 0\.9 \(there 0\.5\)"),
+    ({"epochs": "60"}, "digest", r"epochs 60 \(the study has 30\)"),
+    ({"mse_weight": "0.9"}, "digest", r"mse_weight 0\.9 \(the study has 0\.5\)"),
     ({}, "other", "images"),
     ({"weights": "random:7"}, "other", "weights random:7 .* and images"),
 ])

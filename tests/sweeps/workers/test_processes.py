@@ -52,7 +52,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Started]:
     return processes
 
 
-def crew(folder: Path, count: int = 1, gpus: tuple[str, ...] = ()) -> Processes:
+def pool(folder: Path, count: int = 1, gpus: tuple[str, ...] = ()) -> Processes:
     processes = Processes(count, gpus, folder)
     processes.start(WORK)
     return processes
@@ -63,7 +63,7 @@ def none_done() -> int:
 
 
 def test_each_worker_has_its_order_its_driver_its_gpu_and_its_log(started: list[Started], tmp_path: Path) -> None:
-    assert crew(tmp_path, 3, ("4", "7")).working() == 3
+    assert pool(tmp_path, 3, ("4", "7")).count_alive() == 3
     assert [process.environment["CUDA_VISIBLE_DEVICES"] for process in started] == ["4", "7", "4"]
     assert len({process.log for process in started}) == 3
     spec = WorkerSpec.from_text(started[0].environment[WORKER_SPEC])
@@ -71,56 +71,56 @@ def test_each_worker_has_its_order_its_driver_its_gpu_and_its_log(started: list[
 
 
 def test_a_killed_worker_is_told_and_replaced(started: list[Started], tmp_path: Path) -> None:
-    workers = crew(tmp_path, 2)
+    workers = pool(tmp_path, 2)
     started[1].code = -signal.SIGKILL
-    assert workers.tend(none_done) == ["worker 2: killed by SIGKILL"]
-    assert (workers.working(), len(started)) == (2, 3)
-    assert workers.tend(none_done) == []
+    assert workers.restart_dead(none_done) == ["worker 2: killed by SIGKILL"]
+    assert (workers.count_alive(), len(started)) == (2, 3)
+    assert workers.restart_dead(none_done) == []
 
 
 def test_what_a_dead_worker_left_is_put_in_line_before_another_one_is_started(
         started: list[Started], tmp_path: Path) -> None:
     """So that a run that was given up just now is not what stops the worker."""
-    workers, alive = crew(tmp_path), list[int]()
+    workers, alive = pool(tmp_path), list[int]()
 
     def count_done() -> int:
         alive.append(len(started))
         return 0
 
     started[0].code = -signal.SIGKILL
-    workers.tend(count_done)
+    workers.restart_dead(count_done)
     assert (alive, len(started)) == ([1], 2)
 
 
 def test_a_worker_that_is_killed_whatever_it_does_is_not_started_for_ever(
         started: list[Started], tmp_path: Path) -> None:
-    workers = crew(tmp_path)
+    workers = pool(tmp_path)
     for _ in range(DEATHS_IN_A_ROW):
-        assert workers.working() == 1
+        assert workers.count_alive() == 1
         started[-1].code = -signal.SIGSEGV
-        workers.tend(none_done)
-    assert workers.working() == 0
-    assert workers.troubles() == [f"worker 1: killed by SIGSEGV (log: {started[-1].log})"]
+        workers.restart_dead(none_done)
+    assert workers.count_alive() == 0
+    assert workers.errors() == [f"worker 1: killed by SIGSEGV (log: {started[-1].log})"]
 
 
 def test_runs_that_kill_their_worker_until_they_are_given_up_do_not_stop_it(
         started: list[Started], tmp_path: Path) -> None:
-    workers = crew(tmp_path)
+    workers = pool(tmp_path)
     for death in range(1, 6 * MAX_DEATHS + 1):
         started[-1].code = -signal.SIGKILL
-        workers.tend(lambda: death // MAX_DEATHS)  # noqa: B023
-        assert workers.working() == 1
+        workers.restart_dead(lambda: death // MAX_DEATHS)  # noqa: B023
+        assert workers.count_alive() == 1
 
 
 @pytest.mark.parametrize(("code", "said"), [(0, False), (1, True), (130, True)])
 def test_a_worker_that_ended_itself_is_left_alone_and_what_it_said_is_told_unless_all_was_well(
         code: int, said: bool, started: list[Started], tmp_path: Path) -> None:
-    workers = crew(tmp_path)
+    workers = pool(tmp_path)
     started[0].log.write_text("INFO something\nerror: SIGTERM received\n")
     started[0].code = code
-    assert workers.tend(none_done) == []
-    assert (workers.working(), len(started)) == (0, 1)
-    assert workers.troubles() == ([f"worker 1: SIGTERM received (log: {started[0].log})"] if said else [])
+    assert workers.restart_dead(none_done) == []
+    assert (workers.count_alive(), len(started)) == (0, 1)
+    assert workers.errors() == ([f"worker 1: SIGTERM received (log: {started[0].log})"] if said else [])
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_each_worker_has_a_mig_slice_of_its_own(
         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INVERSION_DATA", str(tmp_path))
     cuda("MIG-a,MIG-b", 1)
-    workers = actions.make_crew("tiny", WORK.storage, WORK.tracking_uri, {"ray": None, "workers": None})
+    workers = actions.make_pool("tiny", WORK.storage, WORK.tracking_uri, {"ray": None, "workers": None})
     workers.start(WORK)
     assert [process.environment["CUDA_VISIBLE_DEVICES"] for process in started] == ["MIG-a", "MIG-b"]
 
@@ -166,8 +166,8 @@ def test_a_worker_that_was_given_a_gpu_does_not_work_on_the_cpu_in_its_place(
         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inversion.sweeps.workers.worker.open_storage", lambda url, stop: None)
     monkeypatch.setattr("inversion.sweeps.workers.worker.open_study", lambda *_: SimpleNamespace(may_use_a_gpu=True))
-    crew(tmp_path, 1, ("MIG-b",))
-    crew(tmp_path)
+    pool(tmp_path, 1, ("MIG-b",))
+    pool(tmp_path)
     given, none = (WorkerSpec.from_text(process.environment[WORKER_SPEC]) for process in started)
     cuda("MIG-b", 0)
     with pytest.raises(RequestError, match=r"was assigned the GPU 'MIG-b' .* CUDA finds no such device"):

@@ -323,7 +323,7 @@ class Queue:
             self.redo(again)
         waiting = self._having(TrialState.WAITING)
         for entry in waiting:
-            if tuning.stage(entry) == "unchosen" and (taken := self._take(entry)) is not None:
+            if tuning.stage(entry) == "unchosen" and (taken := self._try_to_claim(entry)) is not None:
                 trial_id = taken.trial._trial_id
                 self.storage.set_trial_user_attr(trial_id, NOT_CHOSEN, True)
                 self.prune(trial_id, "another value was chosen by validation")

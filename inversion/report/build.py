@@ -87,6 +87,7 @@ def _charts(board: Board, curves: charts.Curves) -> dict[str, Any]:
         "leaderboard": charts.ranking(board),
         "resolution": charts.against(board, "feature_locations", "feature locations"),
         "parameters": charts.against(board, "decoder_parameters", "trained parameters"),
+        "compute": charts.against(board, "gflops_per_image", "GFLOPs per image, encoder and decoder"),
         "time": charts.against(board, "train_seconds", "seconds of training"),
         "tuning": charts.tuning(board),
         "curves": charts.curves(board, curves),

@@ -96,7 +96,7 @@ def test_a_checked_configuration_is_left_as_it_is(request_: dict[str, str]) -> N
     ({"fusion": "weighted"}, r"^fusion=weighted needs two encoders or more, and encoder=vgg16 is one\."),
     ({"decoder": "wavelet", "decoder_options": "wavlet=haar"},
      r"^decoder_options: decoder 'wavelet' has no option 'wavlet'\. Known: wavelet\. Did you mean 'wavelet'\?$"),
-    ({"decoder_options": "depth=4"}, r"^decoder_options: decoder 'transposed_conv' has no options, so 'depth'"),
+    ({"decoder_options": "depth=4"}, r"^decoder_options: decoder 'transposed_conv' has no option 'depth'\. Known: w"),
     ({"decoder": "attention", "decoder_options": "depth=0"}, r"^decoder_options: depth=0 of decoder 'attention': "),
     ({"decoder": "wavelet", "decoder_options": "wavelet=morl"}, r"^decoder_options: wavelet=morl of decoder 'wavelet'"),
     ({"decoder": "frequency_aware", "decoder_options": "block=7"}, r"block=7 of decoder 'frequency_aware'.*4, 8, 16"),

@@ -103,17 +103,19 @@ class UpsamplingHead(nn.Module):
           → bilinear resize, if that is not S×S                 (B, C', S, S)
           → Conv2d(3×3) → sigmoid                               (B, 3, S, S) in [0, 1]
 
-    Each stage halves the channels, to no fewer than 32.
+    The first stage has ``width`` channels (0: half the features', at least 32); each further one halves them, to no
+    fewer than 32.
     """
 
-    def __init__(self, features: FeatureShape, image_size: int) -> None:
+    def __init__(self, features: FeatureShape, image_size: int, width: int = 0) -> None:
         super().__init__()
         self.image_size = image_size
         stages: list[nn.Module] = []
         channels = features.channels
-        for _ in range(doublings(features, image_size)):
-            stages.append(upsampling_stage(channels, halved(channels)))
-            channels = halved(channels)
+        for number in range(doublings(features, image_size)):
+            outputs = width if width and number == 0 else halved(channels)
+            stages.append(upsampling_stage(channels, outputs))
+            channels = outputs
         self.stages = nn.Sequential(*stages)
         self.to_rgb = nn.Conv2d(channels, 3, kernel_size=3, padding=1)
 

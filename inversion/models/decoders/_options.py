@@ -39,11 +39,18 @@ class AttentionOptions(Options):
         return self
 
 
+class TransposedConvOptions(Options):
+    width: int = Field(0, ge=0, le=2048)
+    """channels after the first upsampling, each further one halves them to no fewer than 32; 0: half the features'"""
+
+
 class FrequencyAwareOptions(Options):
     block: Literal["4", "8", "16", "32"] = "8"
     """side of a DCT block in pixels: 4, 8, 16 or 32"""
     cutoff: int = Field(4, ge=1)
     """coefficients (u, v) with u + v < cutoff are low frequencies"""
+    width: int = Field(0, ge=0, le=2048)
+    """channels of the trunk; 0: half the features', at least 64"""
 
     @model_validator(mode="after")
     def _some_frequency_is_high(self) -> Self:
@@ -57,6 +64,8 @@ class FrequencyAwareOptions(Options):
 class WaveletOptions(Options):
     wavelet: str = "haar"
     """any discrete wavelet of PyWavelets, such as haar, db2 or bior2.2"""
+    width: int = Field(0, ge=0, le=2048)
+    """channels of the trunk; 0: half the features', at least 64"""
 
     @field_validator("wavelet")
     @classmethod
@@ -69,7 +78,8 @@ class WaveletOptions(Options):
 
 
 DECLARED: Mapping[str, type[Options]] = {
-    "attention": AttentionOptions, "frequency_aware": FrequencyAwareOptions, "wavelet": WaveletOptions,
+    "attention": AttentionOptions, "frequency_aware": FrequencyAwareOptions,
+    "transposed_conv": TransposedConvOptions, "wavelet": WaveletOptions,
 }
 """Options by decoder name."""
 

@@ -27,7 +27,7 @@ class FrequencyAwareDecoder(Decoder):
     ::
 
         features (B, C, h, w)
-          → Conv2d(3×3) → BatchNorm → ReLU                        (B, W, h, w), W = max(C / 2, 64)
+          → Conv2d(3×3) → BatchNorm → ReLU                        (B, W, h, w), W = width, or max(C / 2, 64)
           → upsampling stages, resize                             (B, W', p·g, p·g), g = S / block
           → low:  Conv2d(p×p, stride p) → BatchNorm → ReLU
                   → Conv2d(3×3)                                   (B, 3·L, g, g)
@@ -52,7 +52,7 @@ class FrequencyAwareDecoder(Decoder):
         self.register_buffer("inverse", inverse_dct_matrix(self.block), persistent=False)
 
         grid = image_size // self.block
-        width = max(features.channels // 2, 64)
+        width = options.width or max(features.channels // 2, 64)
         self.trunk = convolution_stage(features.channels, width)
         self.to_grid, self.patch = _towards_grid(width, features, grid)
         width = self.to_grid.channels

@@ -9,8 +9,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from inversion.models import FeatureShape
-from inversion.models.decoders import Decoder, Options, decoders
+from inversion.models.decoders import Decoder, decoders
 from inversion.models.decoders._layers import UpsamplingHead
+from inversion.models.decoders._options import TransposedConvOptions
 
 
 @decoders.register("transposed_conv")
@@ -27,9 +28,11 @@ class TransposedConvDecoder(Decoder):
     K = ⌈log2(S / min(h, w))⌉; each stage halves the channels, to no fewer than 32.
     """
 
-    def __init__(self, features: FeatureShape, image_size: int, options: Options) -> None:
+    OptionsType = TransposedConvOptions
+
+    def __init__(self, features: FeatureShape, image_size: int, options: TransposedConvOptions) -> None:
         super().__init__(features, image_size, options)
-        self.head = UpsamplingHead(features, image_size)
+        self.head = UpsamplingHead(features, image_size, options.width)
 
     def forward(self, features: Tensor) -> Tensor:
         image: Tensor = self.head(features)

@@ -38,7 +38,7 @@ class WaveletDecoder(Decoder):
 
         features (B, C, h, w)
           → resize to n = S / 2^J, if it differs               (B, C, n, n)
-          → Conv2d(3×3) → BatchNorm → ReLU                     (B, W, n, n), W = max(C / 2, 64)
+          → Conv2d(3×3) → BatchNorm → ReLU                     (B, W, n, n), W = width, or max(C / 2, 64)
           → approximation: Conv2d(3×3)                         (B, 3, n, n)
           → for each level j = J … 1:
               details: Conv2d(3×3)                             (B, 9, S / 2^j, S / 2^j)
@@ -55,7 +55,7 @@ class WaveletDecoder(Decoder):
         self.wavelet = options.wavelet
         halvings = (image_size & -image_size).bit_length() - 1  # number of times that 2 divides the image's side
         self.levels = max(1, min(doublings(features, image_size), halvings))
-        width = max(features.channels // 2, 64)
+        width = options.width or max(features.channels // 2, 64)
         self.trunk = convolution_stage(features.channels, width)
         self.approximation = start_near_zero(nn.Conv2d(width, COLOURS, kernel_size=3, padding=1))
         self.details = nn.ModuleList()

@@ -110,6 +110,18 @@ def test_bf16_autocast_changes_an_image_a_little_and_its_type_not_at_all(name: s
 
 
 @EVERY_NAME
+def test_the_width_sets_the_capacity(name: str) -> None:
+    shape = SHAPES[1]
+    made = [build(name, shape, width=str(width)).eval() for width in (32, 64, 128)]
+    small, middle, large = (sum(weight.numel() for weight in decoder.parameters()) for decoder in made)
+    assert small < middle < large
+    with torch.no_grad():
+        assert made[-1](standard_features(shape)).shape[1:] == (3, IMAGE_SIZE, IMAGE_SIZE)
+    with pytest.raises(RequestError, match=f"^decoder_options: width=-1 of decoder '{name}'"):
+        build(name, shape, width="-1")
+
+
+@EVERY_NAME
 def test_options_have_defaults_descriptions_and_an_error_for_a_wrong_name(name: str) -> None:
     decoder_type = decoders.get(name)
     assert parse_decoder_options(name, decoder_type.OptionsType, {}) == decoder_type.OptionsType()

@@ -29,7 +29,8 @@ avx2: $(VENV)/installed-dev  ## the tests of numbers once more, as on a CPU with
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(ON_PATH) pytest -n 2 --dist loadfile $(NUMERIC)
 
 acceptance: $(VENV)/installed-dev  ## what takes longer: real servers, browsers, environments, kill tests
-	$(ON_PATH) pytest -m acceptance
+	$(ON_PATH) pytest -m 'acceptance and not alone' -n 2 --dist loadfile --no-loadscope-reorder
+	$(ON_PATH) pytest -m 'acceptance and alone'
 
 lint: $(VENV)/installed-dev  ## style and types
 	$(BIN)/ruff check .

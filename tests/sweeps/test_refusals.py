@@ -55,6 +55,7 @@ def states(lab: Any) -> list[str]:
 
 
 @pytest.mark.acceptance
+@pytest.mark.alone
 def test_an_upload_that_is_refused_fails_that_run_and_the_next_one_is_done(
         lab: Any, study: Callable[..., WorkerSpec], stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     worker_spec = study("grid:\n  - decoder: [transposed_conv, wavelet]", epochs=1)
@@ -275,6 +276,7 @@ def test_a_client_gives_up_on_a_server_that_does_not_come_back(
 
 
 @pytest.mark.acceptance
+@pytest.mark.alone
 def test_a_sweep_whose_queue_is_locked_is_ended_by_a_signal_and_goes_on_afterwards(lab: Any, long_spec: Path) -> None:
     process = lab.start(long_spec, "--side-by-side", 1)
     left = lab.results()

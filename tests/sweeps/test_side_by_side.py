@@ -54,6 +54,7 @@ def test_a_study_side_by_side_has_the_numbers_of_one_run_after_the_other(
 
 
 @pytest.mark.acceptance
+@pytest.mark.alone
 @pytest.mark.parametrize(("words", "size"), [((), "4"), (("--side-by-side", 2), "2"), (("--workers", 2), "None")])
 def test_a_single_worker_on_a_cpu_takes_four_and_others_what_the_command_says(
         words: Sequence[object], size: str, lab: Any, alone: Any) -> None:
@@ -154,6 +155,7 @@ def test_only_runs_that_share_a_pass_are_claimed_together_and_only_once(bench: A
 
 
 @pytest.mark.acceptance
+@pytest.mark.alone
 def test_a_worker_that_is_killed_costs_what_came_after_the_last_checkpoints_and_they_go_on_one_at_a_time(
         lab: Any, epochs: int, undisturbed: Any) -> None:
     spec = lab.spec("grid:\n  - decoder: [transposed_conv, wavelet]\n    seed: [0, 1]", epochs=epochs)

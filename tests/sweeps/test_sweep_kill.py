@@ -17,7 +17,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 
 ONE, FOUR = ("--workers", 1, "--side-by-side", 1), ("--workers", 1, "--side-by-side", 4)
 """A single worker on a CPU has four runs at a time if it is not told otherwise."""

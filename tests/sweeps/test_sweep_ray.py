@@ -14,7 +14,7 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from inversion.training.memory import BatchSize, split_evenly, until_it_fits
 from tests.training.short_memory import MESSAGE
 
+
 @pytest.mark.parametrize(("images", "size", "parts"), [
     (4, 4, [4]), (4, 2, [2, 2]), (5, 3, [3, 2]), (5, 4, [3, 2]), (7, 3, [3, 2, 2]), (5, 2, [2, 2, 1]), (3, 1, [1] * 3),
 ])

@@ -14,8 +14,6 @@ from inversion.sweeps.spec.search import PRUNERS, SAMPLERS, Search
 from inversion.sweeps.spec.search_section import options_of
 from tests.sweeps.spec.searches import MIXED, NUMBERS, search, wrong
 
-# samplers and pruners
-
 LEFT_OUT = {
     "tpe": {"consider_prior", "prior_weight", "consider_magic_clip", "consider_endpoints", "gamma", "weights", "seed",
             "warn_independent_sampling", "constraints_func"},

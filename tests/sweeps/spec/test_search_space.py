@@ -9,7 +9,6 @@ from inversion.config.run_config import RunConfig
 from inversion.sweeps.spec.search_section import MAX_COMBINATIONS, NOT_SEARCHED
 from tests.sweeps.spec.searches import search, wrong
 
-# the space
 
 def test_a_space_becomes_optunas_distributions_by_the_parameters_types() -> None:
     found = search("{decoder: [wavelet, attention], lr: {low: 1e-5, high: 1e-2, log: on}, batch_size: [4, 8], "

@@ -27,7 +27,7 @@ from inversion.models.encoders.build import Encoder, build_encoder
 from inversion.tracking import masking
 
 pytest_plugins = ["tests.servers"]
-pytest.register_assert_rewrite("tests.sweeps.lab", "tests.sweeps.bench")
+pytest.register_assert_rewrite("tests.sweeps", "tests.training", "tests.models.encoders.files")
 
 
 @pytest.fixture(autouse=True)

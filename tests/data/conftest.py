@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inversion.data import decode
+from tests.data.caches import NAMES
+
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
     """Smooth random colours, different for every seed."""
@@ -100,3 +103,22 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The local server is reached directly, whatever the machine's proxy is."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+
+
+@pytest.fixture
+def root(tmp_path: Path, make_photos: Callable[..., list[Path]]) -> Path:
+    make_photos(*NAMES, root=tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, shorter_side: int) -> None:
+        raise AssertionError(f"{path} was decoded")
+
+    monkeypatch.setattr(decode, "decode_photo", refuse)

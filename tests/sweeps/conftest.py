@@ -14,11 +14,13 @@ import pytest
 
 from inversion.cli.app import run_command
 from inversion.cli.sweep import cli
+from inversion.sweeps import actions
 from inversion.sweeps.queue.storage import open_storage
 from inversion.sweeps.workers.local import WorkerSpec
 from inversion.sweeps.workers.worker import work
 from inversion.training.stop import StopRequest
 from tests.sweeps.bench import Bench, do_at_once
+from tests.sweeps.crew import Crew
 from tests.sweeps.lab import GRID, PROGRAM, SHORT, Lab, Outcome, Results, begin
 
 RUN_SECONDS = 3.0
@@ -144,3 +146,28 @@ def any_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 def at_once() -> Callable[..., list[Any]]:
     """``at_once(4, prepare, work)``: what ``work(prepare())`` returned in 4 processes that began it together."""
     return do_at_once
+
+
+@pytest.fixture
+def done(queued: Callable[..., None], work_here: Callable[[], None]) -> Callable[..., None]:
+    """``done(text)``: a study of which every run is finished."""
+
+    def do(text: str = SHORT, **base: object) -> None:
+        queued(text, epochs=1, **base)
+        work_here()
+
+    return do
+
+
+@pytest.fixture
+def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Crew]:
+    """``crew(first, second)``: the workers of the next command; the driver looks after them every second."""
+
+    def hire(*steps: Callable[[], object]) -> Crew:
+        hired = Crew(*steps)
+        monkeypatch.setenv("INVERSION_GRACE_SECONDS", "3")
+        monkeypatch.setattr("inversion.sweeps.workers.driver.LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(actions, "make_crew", lambda *_: hired)
+        return hired
+
+    return hire

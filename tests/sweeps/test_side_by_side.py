@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from inversion.cli.app import run_command
+from inversion.cli.sweep import cli
 from inversion.config.run_config import parse_config
 from inversion.errors import InversionError, RequestError
 from inversion.models.decoders.attention import AttentionDecoder
@@ -37,8 +39,7 @@ def alone(
     with pytest.MonkeyPatch.context() as patch:
         enter_workplace(folder, patch)
         lab = make_lab(folder)
-        outcome = lab.finish(lab.spec(GRID), "--side-by-side", 1)
-    assert outcome.code == 0, outcome.err
+        assert run_command(cli, [str(lab.spec(GRID)), "--side-by-side", "1"]) == 0
     return lab.results()
 
 

@@ -43,8 +43,11 @@ def test_a_study_goes_from_its_file_to_its_leaderboard(lab: Any, sweep: Sweep) -
     assert not list((Path(runs[0]["config"]["data_dir"]) / "runs").glob("*"))  # checkpoints are with MLflow
 
 
-def test_what_is_finished_is_not_run_again_and_a_larger_spec_adds_what_is_new(lab: Any, sweep: Sweep) -> None:
-    assert sweep(lab.spec(GRID)).code == 0
+def test_what_is_finished_is_not_run_again_and_a_larger_spec_adds_what_is_new(
+    lab: Any, sweep: Sweep, queued: Callable[..., None], work_here: Callable[[], None]
+) -> None:
+    queued(GRID)
+    work_here()
     before = {run.info.run_id: run.info.end_time for run in lab.results().runs}
     again = sweep(lab.spec(GRID + "\n    seed: [0, 1]"))
     assert again.code == 0
@@ -56,9 +59,10 @@ def test_what_is_finished_is_not_run_again_and_a_larger_spec_adds_what_is_new(la
 
 
 def test_a_queue_that_was_lost_finds_what_is_finished_in_mlflow(
-    lab: Any, sweep: Sweep, work_here: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    lab: Any, sweep: Sweep, queued: Callable[..., None], work_here: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert sweep(lab.spec(GRID)).code == 0
+    queued(GRID)
+    work_here()
     for file in lab.folder.glob("inversion-queue.db*"):
         file.unlink()
     assert sweep(lab.spec(GRID), "--workers", 0).code == 0
@@ -69,8 +73,8 @@ def test_a_queue_that_was_lost_finds_what_is_finished_in_mlflow(
 
 
 def test_a_configuration_s_numbers_do_not_depend_on_order_or_neighbours(
-    lab: Any, queued: Callable[..., None], work_here: Callable[[], None], tmp_path: Path, make_lab: Callable[..., Any],
-    enter_workplace: Callable[..., None],
+    lab: Any, queued: Callable[..., None], work_here: Callable[[], None], sweep: Sweep, tmp_path: Path,
+    make_lab: Callable[..., Any], enter_workplace: Callable[..., None],
 ) -> None:
     queued("grid:\n  - decoder: [transposed_conv, wavelet]\n    seed: [0, 1]")
     work_here()
@@ -79,7 +83,7 @@ def test_a_configuration_s_numbers_do_not_depend_on_order_or_neighbours(
         folder.mkdir()
         enter_workplace(folder, patch)
         alone = make_lab(folder)
-        outcome = alone.finish(alone.spec("grid:\n  - {decoder: wavelet, seed: 1}"))
+        outcome = sweep(alone.spec("grid:\n  - {decoder: wavelet, seed: 1}"))  # its worker is a process of its own
     assert outcome.code == 0, outcome.err
     (digest, run), = alone.results().by_digest.items()
     other = lab.results().by_digest[digest]
@@ -88,7 +92,7 @@ def test_a_configuration_s_numbers_do_not_depend_on_order_or_neighbours(
 
 
 def test_one_that_fails_does_not_stop_the_others_and_can_be_tried_again(
-    lab: Any, sweep: Sweep, queued: Callable[..., None], work_here: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    lab: Any, sweep: Sweep, queued: Callable[..., None], work_here: Callable[[], None]
 ) -> None:
     queued()
 
@@ -97,15 +101,15 @@ def test_one_that_fails_does_not_stop_the_others_and_can_be_tried_again(
             raise RuntimeError("the cable was pulled")
         return train_steps(prepared, *rest)
 
-    monkeypatch.setattr(worker_module, "train_steps", fail_first)
-    work_here()
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker_module, "train_steps", fail_first)
+        work_here()
     outcome = sweep("--join", "--study", "tiny", "--tracking-uri", f"sqlite:///{lab.folder}/mlflow.db")
     assert outcome.code == 1
     assert "1 of 2 runs failed" in outcome.out
     assert "RuntimeError: the cable was pulled" in outcome.out
     assert lab.results().parent.info.status == "FAILED"
-    retried = lab.finish(lab.spec(GRID), "--retry-failed")
+    retried = sweep(lab.spec(GRID), "--retry-failed")
     assert retried.code == 0, retried.err
     assert "retrying 1 failed run" in retried.out
     assert {run.info.status for run in lab.results().everything} == {"FINISHED"}

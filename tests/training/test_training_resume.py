@@ -15,11 +15,11 @@ from inversion.training.checkpoint import BEST, LAST, CheckpointError, furthest_
 from inversion.training.evaluate import evaluate
 from inversion.training.stop import StopRequest
 from inversion.training.trainer import Trainer
+from tests.training.same import assert_same
 
 Make = Callable[..., Trainer]
 MakeRecorder = Callable[[], Any]
 
-TIMES_AND_MEMORY = {"seconds_in_epoch", "train_seconds", "validation_seconds", "peak_memory_mb", "images_per_second"}
 
 DECODERS = pytest.mark.parametrize("decoder", ["transposed_conv", "attention"])
 STEPS = 3
@@ -50,23 +50,6 @@ class DieAfter(Callback):
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         if epoch == self.epoch:
             raise Killed
-
-
-def assert_same(one: Any, other: Any, place: str = "") -> None:
-    """Equal to the bit, but for what a clock or the memory says."""
-    assert type(one) is type(other), place
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), place
-        for key in one.keys() - TIMES_AND_MEMORY:
-            assert_same(one[key], other[key], f"{place}/{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), place
-        for index, pair in enumerate(zip(one, other, strict=True)):
-            assert_same(*pair, f"{place}/{index}")
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), place
-    else:
-        assert one == other, place
 
 
 def state(trainer: Trainer) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -114,3 +115,14 @@ def from_file() -> Callable[..., Encoder]:
         return build_encoder(EncoderCut(encoder, layer), WeightsSource(encoder, "file", path=path), image_size)
 
     return make
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[..., Path]:
+    """``file(content, "x.ckpt")``: what ``torch.save`` makes of it."""
+
+    def save(content: object, name: str = "x.pth", **options: Any) -> Path:
+        torch.save(content, tmp_path / name, **options)
+        return tmp_path / name
+
+    return save

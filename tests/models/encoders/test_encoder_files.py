@@ -3,14 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import pickle
-import re
-import shlex
-import subprocess
-import sys
-import zipfile
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,48 +16,9 @@ from torch import Tensor, nn
 from inversion.errors import WeightsError
 from inversion.models.encoders import EncoderCut, WeightsSource, parse_weights
 from inversion.models.encoders.build import build_encoder
-from inversion.models.encoders.state_dict import read_state_dict
-
-VGG = EncoderCut("vgg16", "block1")
+from tests.models.encoders.files import VGG, built, refused, same, vgg
 
 State = dict[str, Tensor]
-
-
-def vgg(seed: int = 0, prefix: str = "", change: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> State:
-    """What vgg16:block1 needs, random."""
-    chance = torch.Generator().manual_seed(seed)
-    shapes = {"0.weight": (64, 3, 3, 3), "0.bias": (64,), "2.weight": (64, 64, 3, 3), "2.bias": (64,)}
-    return {f"{prefix}features.{name}": change(torch.randn(shape, generator=chance)) for name, shape in shapes.items()}
-
-
-def built(path: Path | str) -> State:
-    """What ``weights=PATH`` builds."""
-    return build_encoder(VGG, parse_weights(str(path), [VGG])["vgg16"], 32).trunk_state()
-
-
-def refused(path: Path | str) -> str:
-    """The one line that ``weights=PATH`` ends with."""
-    with pytest.raises(WeightsError) as error:
-        built(path)
-    line = str(error.value)
-    assert "\n" not in line
-    assert str(path).partition("#")[0] in line
-    return line
-
-
-def same(found: State, expected: State) -> bool:
-    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Callable[..., Path]:
-    """``file(content, "x.ckpt")``: what ``torch.save`` makes of it."""
-
-    def save(content: object, name: str = "x.pth", **options: Any) -> Path:
-        torch.save(content, tmp_path / name, **options)
-        return tmp_path / name
-
-    return save
 
 
 @pytest.mark.parametrize("name", ["x.pt", "x.pth", "x.ckpt", "x.pth.tar", "x.bin", "x.safetensors", "x", "x.model",
@@ -209,129 +162,3 @@ def test_a_negative_variance_is_named(file: Callable[..., Path], random_encoder:
     state["layer1.2.bn2.running_var"] = -state["layer1.2.bn2.running_var"]
     with pytest.raises(WeightsError, match=r"x\.pth .*'layer1\.2\.bn2\.running_var' has negative variances"):
         build_encoder(cut, WeightsSource("resnet34", "file", path=file(state)), 64)
-
-
-def saved(content: object, folder: Path, **options: Any) -> bytes:
-    torch.save(content, folder / "whole", **options)
-    return (folder / "whole").read_bytes()
-
-
-def archive(member: str, folder: Path) -> bytes:
-    with zipfile.ZipFile(folder / "a.zip", "w") as made:
-        made.writestr(member, b"x")
-    return (folder / "a.zip").read_bytes()
-
-
-def stored(folder: Path) -> bytes:
-    save_file(vgg(), folder / "whole")
-    return (folder / "whole").read_bytes()
-
-
-BYTES: dict[str, tuple[Callable[[Path], bytes], str]] = {
-    "empty": (lambda _: b"", "it is empty"),
-    "web page": (lambda _: b"\n<!DOCTYPE html><html>", "it is a web page"),
-    "JSON": (lambda _: b'{"error": "Repository not found"}', "it is JSON text"),
-    "git-lfs": (lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),
-    "gzip": (lambda _: b"\x1f\x8b\x08\x00", "compressed with gzip: unpack it first"),
-    "HDF5": (lambda _: b"\x89HDF\r\n", "an HDF5 file"),
-    "zeros": (lambda _: bytes(5000), "begins with zeros"),
-    "noise": (lambda _: b"torn file", "damaged, or neither PyTorch nor safetensors"),
-    "half a zip": (lambda folder: saved(vgg(), folder)[:90_000], "damaged or cut short"),
-    "half of the old format": (lambda folder: saved(vgg(), folder, _use_new_zipfile_serialization=False)[:90_000],
-                               "damaged or cut short"),
-    "half of a safetensors": (lambda folder: stored(folder)[:90_000], "safetensors file that is cut short: 90000 of "),
-    "a safetensors' header": (lambda folder: stored(folder)[:60], "cut short within its header"),
-    "NumPy": (lambda folder: archive("weight.npy", folder), "it is a NumPy archive"),
-    "photographs": (lambda folder: archive("1.png", folder), "it is a zip archive of something else"),
-    "a pickle": (lambda _: pickle.dumps({"a": 1}), "it is a Python pickle that torch.save did not write"),
-}
-
-
-@pytest.mark.parametrize(("make", "message"), BYTES.values(), ids=BYTES)
-@pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
-def test_a_file_that_is_none_is_named_for_what_it_is(
-        make: Callable[[Path], bytes], message: str, name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(make(tmp_path))
-    line = refused(tmp_path / name)
-    assert message in line
-    assert "cannot be read" in line
-
-
-def test_a_file_of_another_name_and_content_is_refused_for_both(tmp_path: Path) -> None:
-    (tmp_path / "page.html").write_bytes(b"<html>")
-    line = refused(tmp_path / "page.html")
-    assert "only state dicts as .pth" in line
-    assert "by its content it is a web page" in line
-
-
-class Settings:
-    """An object that only the user's program knows."""
-
-
-OBJECTS: dict[str, tuple[object, str]] = {
-    "a dict with a default": ({"model": vgg(), "meters": defaultdict(list)}, "collections.defaultdict"),
-    "an object of its program": ({"state_dict": vgg(), "settings": Settings()}, f"{__name__}.Settings"),
-    "NumPy's arrays": ({"model": vgg(), "curve": np.zeros(3)}, "numpy.ndarray"),
-    "a whole module": (nn.Sequential(nn.ReLU()), "torch.nn.modules.container.Sequential"),
-}
-
-
-@pytest.mark.parametrize(("content", "name"), OBJECTS.values(), ids=OBJECTS)
-def test_what_was_refused_is_named_with_a_line_that_converts(
-        content: object, name: str, file: Callable[..., Path]) -> None:
-    line = refused(file(content))
-    assert name in line
-    assert "If you trust the file, convert it: python -c " in line
-
-
-@pytest.mark.acceptance
-@pytest.mark.parametrize(("content", "options"), [
-    ({"state_dict": vgg(), "curve": np.zeros(3)}, {}),
-    ({"state_dict": vgg(), "curve": np.zeros(3)}, {"_use_new_zipfile_serialization": False}),
-    (vgg(), {"pickle_protocol": 4}),
-], ids=["zip", "old format", "another protocol"])
-def test_the_line_converts(content: object, options: dict[str, Any], file: Callable[..., Path], tmp_path: Path) -> None:
-    path = file(content, "my weights.pth", **options)
-    words = shlex.split(refused(path).partition("convert it: ")[2])
-    subprocess.run([sys.executable, *words[1:]], check=True)
-    assert words[0] == "python"
-    assert same(built(tmp_path / "my weights-tensors.pth"), vgg())
-
-
-class Calling:
-    """Calls a function when it is unpickled."""
-
-    def __init__(self, *call: object) -> None:
-        self.call = call
-
-    def __reduce__(self) -> Any:
-        return self.call[0], self.call[1:]
-
-
-@pytest.mark.parametrize("function", [exec, subprocess.run], ids=["exec", "subprocess.run"])
-@pytest.mark.parametrize("zipped", [True, False])
-def test_functions_that_no_weights_need_are_neither_called_nor_advised(
-        function: Callable[..., Any], zipped: bool, file: Callable[..., Path], tmp_path: Path) -> None:
-    hacked = tmp_path / "hacked"
-    call = Calling(function, f"open({str(hacked)!r}, 'w')" if function is exec else ["touch", str(hacked)])
-    line = refused(file({"state_dict": vgg(), "args": call}, _use_new_zipfile_serialization=zipped))
-    assert re.search(r"unpickling it would call (builtins\.)?exec," if function is exec else r"subprocess\.run,", line)
-    assert "do not trust it" in line
-    assert "weights_only" not in line
-    assert not hacked.exists()
-
-
-def test_stand_ins_for_plain_data_keep_nothing(file: Callable[..., Path]) -> None:
-    path = file({"state_dict": vgg(), "args": argparse.Namespace(state_dict=vgg(1))})
-    assert same(read_state_dict(path), vgg())
-
-
-@pytest.mark.parametrize("text", ["x" * 400 + ".pth", "a\0b", "nowhere.pth#teacher", "#teacher"])
-def test_a_text_that_is_no_path_is_refused(text: str) -> None:
-    with pytest.raises(WeightsError, match="no such file or folder"):
-        parse_weights(text, [VGG])
-
-
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "x.pth")
-    assert "neither a regular file nor a folder" in refused(tmp_path / "x.pth")

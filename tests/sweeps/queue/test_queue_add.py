@@ -6,17 +6,12 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from inversion.sweeps.queue.queue import Queue, Queued
+from inversion.sweeps.queue.queue import Queued
+from tests.sweeps.queue.claims import claim
 
 
 def runs(*numbers: int) -> list[Queued]:
     return [Queued(f"run {number}", {"lr": number}, f"digest {number}") for number in numbers]
-
-
-def claim(queue: Queue) -> int:
-    entry = queue.claim()
-    assert entry is not None
-    return entry.trial._trial_id
 
 
 def test_what_is_there_is_not_queued_again_however_it_stands(bench: Any) -> None:

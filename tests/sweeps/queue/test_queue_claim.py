@@ -18,9 +18,9 @@ from optuna.trial import TrialState
 
 from inversion.sweeps.queue import queue as queue_module
 from inversion.sweeps.queue import storage as storage_module
-from inversion.sweeps.queue.entry import Entry
 from inversion.sweeps.queue.queue import Queue, Queued
 from inversion.tracking.ownership import owner_tags
+from tests.sweeps.queue.claims import claim, only
 
 
 def runs(count: int) -> list[Queued]:
@@ -33,18 +33,6 @@ def drain(queue: Queue) -> list[int]:
     while (entry := queue.claim()) is not None:
         taken.append(entry.trial.number)
     return taken
-
-
-def claim(queue: Queue) -> int:
-    """Id of the trial that was claimed: there is one."""
-    entry = queue.claim()
-    assert entry is not None
-    return entry.trial._trial_id
-
-
-def only(queue: Queue) -> Entry:
-    entry, = queue.entries()
-    return entry
 
 
 def test_of_many_waiting_runs_each_is_claimed_by_one_of_four_workers(any_bench: Any) -> None:

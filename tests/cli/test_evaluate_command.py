@@ -164,7 +164,7 @@ def test_photographs_that_changed_are_refused_unless_they_are_asked_for(
     gone = inversion("evaluate", run.info.run_id)
     assert gone.code == 2
     assert gone.err.count("\n") == 1
-    assert "are not at" in gone.err
+    assert "are no longer at" in gone.err
     assert "--data FOLDER" in gone.err
 
 

@@ -193,4 +193,4 @@ def test_it_is_said_when_the_photographs_of_the_training_are_gone(
     monkeypatch.setattr("inversion.runs.evaluate.find_photo_set", only_others)
     outcome = inversion("evaluate", finished.run.info.run_id, "--data", "other")
     assert outcome.code == 0, outcome.err
-    assert "whether some of them are scored here (data leakage) is not known" in " ".join(outcome.out.split())
+    assert "it is unknown whether some of them are scored here (data leakage)" in " ".join(outcome.out.split())

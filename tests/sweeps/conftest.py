@@ -20,8 +20,8 @@ from inversion.sweeps.workers.local import WorkerSpec
 from inversion.sweeps.workers.worker import work
 from inversion.training.stop import StopRequest
 from tests.sweeps.bench import Bench, do_at_once
-from tests.sweeps.crew import Crew
 from tests.sweeps.lab import GRID, PROGRAM, SHORT, Lab, Outcome, Results, begin
+from tests.sweeps.pool import WorkerPool
 
 RUN_SECONDS = 3.0
 """How long a run trains that something is to happen in the middle of: killing it takes a moment."""
@@ -160,14 +160,14 @@ def done(queued: Callable[..., None], work_here: Callable[[], None]) -> Callable
 
 
 @pytest.fixture
-def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Crew]:
-    """``crew(first, second)``: the workers of the next command; the driver looks after them every second."""
+def pool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., WorkerPool]:
+    """``pool(first, second)``: the workers of the next command; the driver looks after them every second."""
 
-    def hire(*steps: Callable[[], object]) -> Crew:
-        hired = Crew(*steps)
+    def hire(*steps: Callable[[], object]) -> WorkerPool:
+        hired = WorkerPool(*steps)
         monkeypatch.setenv("INVERSION_GRACE_SECONDS", "3")
-        monkeypatch.setattr("inversion.sweeps.workers.driver.LOOK_SECONDS", 0.01)
-        monkeypatch.setattr(actions, "make_crew", lambda *_: hired)
+        monkeypatch.setattr("inversion.sweeps.workers.driver.READ_SECONDS", 0.01)
+        monkeypatch.setattr(actions, "make_pool", lambda *_: hired)
         return hired
 
     return hire

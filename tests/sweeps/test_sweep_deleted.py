@@ -13,7 +13,7 @@ from inversion.tracking.lifecycle import ExperimentDeletedError
 from inversion.tracking.search import KIND
 from inversion.tracking.study import DIGEST
 from inversion.tracking.tracked_run import TrackedRun
-from tests.sweeps.crew import GRID, ONE, PARENT_TAG, Crew
+from tests.sweeps.pool import GRID, ONE, PARENT_TAG, WorkerPool
 
 Sweep = Callable[..., Any]
 

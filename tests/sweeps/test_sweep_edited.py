@@ -14,7 +14,7 @@ from inversion.report.data.collect import collect
 from inversion.tracking.connection import connect
 from inversion.tracking.search import KIND
 from inversion.tracking.study import DIGEST, STUDY
-from tests.sweeps.crew import GRID, ONE, PARENT_TAG, Crew
+from tests.sweeps.pool import GRID, ONE, PARENT_TAG, WorkerPool
 
 Sweep = Callable[..., Any]
 
@@ -43,7 +43,7 @@ def test_tags_that_were_edited_are_put_right_and_nothing_is_done_again(
 
 
 def test_names_in_tables_come_from_the_configuration(
-    lab: Any, done: Callable[..., None], sweep: Sweep, crew: Callable[..., Crew]
+    lab: Any, done: Callable[..., None], sweep: Sweep, pool: Callable[..., WorkerPool]
 ) -> None:
     done()
     client, results = lab.results().client, lab.results()
@@ -51,7 +51,7 @@ def test_names_in_tables_come_from_the_configuration(
     for name in ("the same", "", "x" * 900, "[bold]x[/b]\n\x1b[31m"):
         for run in results.runs:
             client.set_tag(run.info.run_id, "mlflow.runName", name)
-        crew()
+        pool()
         outcome = sweep(lab.spec(GRID, epochs=1))
         assert (outcome.code, outcome.err) == (0, "")
         board = Path(client.download_artifacts(results.parent.info.run_id, "leaderboard.csv")).read_text()
@@ -62,7 +62,7 @@ def test_names_in_tables_come_from_the_configuration(
 
 
 def test_runs_made_by_hand_below_the_study_are_no_configurations_of_it(
-    lab: Any, done: Callable[..., None], sweep: Sweep, crew: Callable[..., Crew]
+    lab: Any, done: Callable[..., None], sweep: Sweep, pool: Callable[..., WorkerPool]
 ) -> None:
     done()
     client, parent = lab.results().client, lab.results().parent
@@ -70,7 +70,7 @@ def test_runs_made_by_hand_below_the_study_are_no_configurations_of_it(
         run = client.create_run(parent.info.experiment_id, tags=tags)
         client.log_batch(run.info.run_id, metrics=[Metric("test/psnr", 99.0, 0, 0)])
         client.set_terminated(run.info.run_id)
-    crew()
+    pool()
     outcome = sweep(lab.spec(GRID, epochs=1))
     assert (outcome.code, outcome.err) == (0, "")
     board = Path(client.download_artifacts(parent.info.run_id, "leaderboard.csv")).read_text()

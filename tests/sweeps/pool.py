@@ -10,7 +10,7 @@ ONE = "grid:\n  - decoder: [wavelet]"
 PARENT_TAG = "mlflow.parentRunId"
 
 
-class Crew:
+class WorkerPool:
     """Workers that do nothing but what a test says: ``steps`` are done one for each look of the driver."""
 
     per_machine = 1
@@ -22,15 +22,15 @@ class Crew:
     def start(self, order: Any) -> None:
         pass
 
-    def tend(self, count_done: Callable[[], int]) -> list[str]:
+    def restart_dead(self, count_done: Callable[[], int]) -> list[str]:
         if self.steps:
             self.steps.pop(0)()
         return []
 
-    def working(self) -> int:
+    def count_alive(self) -> int:
         return 1
 
-    def troubles(self) -> list[str]:
+    def errors(self) -> list[str]:
         return []
 
     def stop(self) -> None:

@@ -36,7 +36,8 @@ def seeds_for_undecided(study: Study, connection: Connection, resolver: Resolver
     if study.search is not None:
         raise RequestError(f"study {study.name} is a search, and its trials have one seed each: queue a grid with the "
                            "configurations to compare")
-    boards = make_boards(collect(connection, study.name).runs, seed_sd)
+    data = collect(connection, study.name)
+    boards = make_boards(data.runs, seed_sd, data.tuned)
     if not boards:
         raise RequestError(f"study {study.name} has no scored runs yet")
     plan = plan_seeds(boards[0], load_studies())

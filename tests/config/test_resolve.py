@@ -65,7 +65,7 @@ def test_a_checked_configuration_is_left_as_it_is(request_: dict[str, str]) -> N
     ({"encoder": "ensemble", "fusion": "none"}, r"^unknown fusion 'none'"),
     ({"fusion": "weighted"}, r"^fusion=weighted needs two encoders or more, and encoder=vgg16 is one\."),
     ({"decoder": "wavelet", "decoder_options": "wavlet=haar"},
-     r"^decoder_options: decoder 'wavelet' has no option 'wavlet'\. Known: wavelet\. Did you mean 'wavelet'\?$"),
+     r"^decoder_options: decoder 'wavelet' has no option 'wavlet'\. Known: wavelet, width\. Did you mean 'wavelet'\?$"),
     ({"decoder_options": "depth=4"}, r"^decoder_options: decoder 'transposed_conv' has no option 'depth'\. Known: w"),
     ({"decoder": "attention", "decoder_options": "depth=0"}, r"^decoder_options: depth=0 of decoder 'attention': "),
     ({"decoder": "wavelet", "decoder_options": "wavelet=morl"}, r"^decoder_options: wavelet=morl of decoder 'wavelet'"),

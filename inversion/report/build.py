@@ -48,8 +48,8 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
     next_step = [_next_step(plan, data.name, seed_sd)] if plan else []
     return Report(
         data, boards,
-        [*conclusions.headline(board), *conclusions.fairness(board, rising), *standing(data, boards), *next_step],
-        numbers, conclusions.recommendations(board, memory_budget_mb), studies,
+        [*conclusions.headline(board), *conclusions.fairness(board, rising, len(curves)), *standing(data, boards),
+         *next_step], numbers, conclusions.recommendations(board, memory_budget_mb), studies,
         {study.key: judge_findings(study.findings, BoardEvidence(board)) for study in studies if study.findings},
         _tables(data, boards, studies, rising), records, scenes(connection, board), _charts(board, curves), versions,
         parameters,
@@ -77,8 +77,8 @@ def _tables(data: StudyData, boards: Sequence[Board], studies: Sequence[Publishe
 
 
 def _curves(connection: Connection, board: Board) -> dict[str, list[tuple[int, float]]]:
-    """Validation PSNR by epoch of the first seed of every configuration."""
-    run_ids = {item.label: next(iter(item.runs.values())).run_id for item in board.configurations}
+    """Validation PSNR by epoch of the first seed of the best configurations."""
+    run_ids = {item.label: next(iter(item.runs.values())).run_id for item in board.configurations[:charts.CURVES]}
     return histories(connection, run_ids, "val/psnr")
 
 

@@ -43,13 +43,17 @@ def headline(board: Board) -> list[str]:
     return sentences
 
 
-def fairness(board: Board, rising: Mapping[str, float]) -> list[str]:
-    """What makes the comparison less than fair: training that had not converged, tuning at a border or none."""
+def fairness(board: Board, rising: Mapping[str, float], looked_at: int) -> list[str]:
+    """What makes the comparison less than fair: training that had not converged, tuning at a border or none.
+
+    ``rising`` are those of the best ``looked_at`` configurations that had not converged.
+    """
     sentences = []
     count = len(board.configurations)
     if rising:
         most = max(rising, key=lambda label: rising[label])
-        sentences.append(f"{len(rising)} of {count} configurations had not converged when training ended ({most} still "
+        of = f"the best {looked_at}" if looked_at < count else f"{count}"
+        sentences.append(f"{len(rising)} of {of} configurations had not converged when training ended ({most} still "
                          f"rose by {rising[most]:.2f} dB per epoch): with more epochs their order may change.")
     if border := [item.label for item in board.configurations if item.choice and item.choice.at_border]:
         sentences.append(f"The tuned value of {_listed(border)} is at the border of what was tried: a better one may "

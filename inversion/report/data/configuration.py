@@ -90,6 +90,15 @@ class Configuration:
 
     def pool(self, metric: str) -> SeedPool | None:
         """Scores of every test image for each seed; None if the metric was not computed."""
+        if metric not in self._pools:
+            self._pools[metric] = self._pool(metric)
+        return self._pools[metric]
+
+    @cached_property
+    def _pools(self) -> dict[str, SeedPool | None]:
+        return {}
+
+    def _pool(self, metric: str) -> SeedPool | None:
         series = {seed: run.scores.set_index("image")[metric] for seed, run in self.runs.items()
                   if run.scores is not None and np.isfinite(run.scores[metric]).all()}
         return pool_seeds(series) if series else None

@@ -118,7 +118,7 @@ class Configuration:
     def std(self, metric: str) -> float | None:
         """Standard deviation over the images (ddof 0), averaged over the seeds."""
         pool = self.pool(metric)
-        return float(pool.table.std(axis=0, ddof=0).mean()) if pool else None
+        return float(pool.values.std(axis=0).mean()) if pool else None
 
     def cost(self, metric: str) -> float | None:
         """A metric of the whole run (seconds, memory, parameters), averaged over the seeds."""

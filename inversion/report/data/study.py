@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,13 +66,13 @@ class ReportRun:
         parameters: Mapping[str, Any] = self.document.get("parameters", {})
         return parameters
 
-    @property
+    @cached_property
     def is_scored(self) -> bool:
         """Whether it is finished and has finite test scores."""
         return (self.status == "FINISHED" and self.scores is not None
-                and bool(np.isfinite(self.scores[["psnr", "ssim"]]).all(axis=None)))
+                and bool(np.isfinite(self.scores[["psnr", "ssim"]].to_numpy(np.float64)).all()))
 
-    @property
+    @cached_property
     def images(self) -> frozenset[str]:
         """Names of its test images."""
         return frozenset() if self.scores is None else frozenset(self.scores["image"])

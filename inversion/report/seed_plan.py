@@ -59,7 +59,7 @@ class _Question:
 def plan_seeds(board: Board, studies: Sequence[PublishedStudy] = (), most: int = MOST_SEEDS) -> SeedPlan | None:
     """The fewest seeds that decide as many open questions as ``most`` seeds do; None if nothing is open."""
     pools = {item.label: item.psnr for item in board.configurations}
-    questions = [*_findings(board, studies), *_lead(board)]
+    questions = [*_findings(board, studies, pools), *_lead(board)]
     undecided = [question for question in questions if not question.is_decided(pools, board.noise)]
     if not undecided:
         return None
@@ -109,12 +109,12 @@ def _lead(board: Board) -> list[_Question]:
                       frozenset({first, second}))]
 
 
-def _findings(board: Board, studies: Sequence[PublishedStudy]) -> list[_Question]:
+def _findings(board: Board, studies: Sequence[PublishedStudy], pools: Pools) -> list[_Question]:
     """The findings of published studies whose configurations were all run."""
     questions = []
     for study in studies:
         for finding in study.findings:
-            evidence = _PlannedEvidence(board, {item.label: item.psnr for item in board.configurations}, board.noise)
+            evidence = _PlannedEvidence(board, pools, board.noise)
             judged = finding.rule(evidence)
             if judged.missing or not evidence.compared:
                 continue

@@ -122,6 +122,11 @@ class Board:
         """The same, not corrected: for pairs that were fixed before the scores were seen."""
         return compare_pools(a.psnr, b.psnr, self.noise)
 
+    @cached_property
+    def best_singles(self) -> dict[tuple[tuple[str, str], ...], Configuration]:
+        """The best single model by validation PSNR of each set of other parameters."""
+        return {settings: _best(items) for settings, items in group_by(self.single, lambda item: item.settings).items()}
+
     def best_single(self, items: Iterable[Configuration]) -> Configuration | None:
         """The best single model of some configurations, by validation PSNR.
 

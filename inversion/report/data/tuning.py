@@ -72,8 +72,6 @@ def choose(runs: Sequence[ReportRun], tuned: Tuned) -> tuple[list[ReportRun], di
     for group, values in groups.items():
         seed = min(run.parameters["seed"] for members in values.values() for run in members)
         first = {value: run for value, members in values.items() for run in members if run.parameters["seed"] == seed}
-        if not first:
-            continue
         best = max(first, key=lambda value: _ordered(_validation(first[value])))
         names = _differing([run.parameters for run in first.values()])
         trials = sorted((Trial({name: run.parameters[name] for name in names}, _validation(run))

@@ -27,10 +27,9 @@ def costs(board: Board, studies: Sequence[PublishedStudy] = ()) -> ReportTable:
     """Cost per dB of every configuration, over each reference."""
     layer, _ = reference_of(studies, board)
     same = group_by(board.having(encoder=layer), lambda item: item.same_decoder)
-    single = group_by(board.single, lambda item: item.settings)
     references = {"reference": {item: next(iter(same.get(item.same_decoder, [])), None)
                                 for item in board.configurations},
-                  "best": {item: board.best_single(single.get(item.settings, [])) for item in board.configurations}}
+                  "best": {item: board.best_singles.get(item.settings) for item in board.configurations}}
     rows = []
     for item in board.configurations:
         row: dict[str, Any] = {"configuration": item.label, "psnr": item.psnr.mean, "psnr_std": item.std("psnr")}

@@ -97,9 +97,7 @@ def depth(board: Board, studies: Studies = ()) -> ReportTable:
 
 def ensembles(board: Board, studies: Studies = ()) -> ReportTable:
     """All ensembles against the best single model."""
-    best_of = {settings: board.best_single(items)
-               for settings, items in group_by(board.single, lambda item: item.settings).items()}
-    pairs = [(item, other) for item in board.ensembles if (other := best_of.get(item.settings))]
+    pairs = [(item, other) for item in board.ensembles if (other := board.best_singles.get(item.settings))]
     rows = _compared(board, pairs, studies)
     best = list(dict.fromkeys(other.label for _, other in pairs))
     beside = [Shown("compared with", "{beside}")] if len(best) > 1 else []

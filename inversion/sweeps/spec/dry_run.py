@@ -34,13 +34,12 @@ def show(spec: Spec, console: Console) -> None:
 
 def _stages(spec: Spec) -> str:
     """How many of the runs are done first, and how many once the values of the tuned parameters are chosen."""
-    seeds: dict[tuple[tuple[str, Any], ...], set[int]] = {}
+    seeds: dict[tuple[tuple[str, Any], ...], list[int]] = {}
     for config in spec.configs:
         values = config.model_dump(exclude={"seed", *spec.tuned})
-        seeds.setdefault(tuple(values.items()), set()).add(config.seed)
-    later = sum(len(each) - 1 for each in seeds.values())
-    first = sum(config.seed == min(seeds[tuple(config.model_dump(exclude={"seed", *spec.tuned}).items())])
-                for config in spec.configs)
+        seeds.setdefault(tuple(values.items()), []).append(config.seed)
+    later = sum(len(set(each)) - 1 for each in seeds.values())
+    first = sum(each.count(min(each)) for each in seeds.values())
     return (f"{', '.join(spec.tuned)} tuned for each of {len(seeds)} configurations: {first} runs with the first seed, "
             f"then {later} with the other seeds of the best by validation; the rest are not done")
 

@@ -27,7 +27,7 @@ MEMORY = Shown("memory (MB)", "{memory_mb:,.0f}")
 PRECISION = Shown("precision", "{precision}")
 EXACT = Shown("exact images", "{exact_images}")
 TUNED = Shown("tuned", "{tuned}", "not tuned")
-RISING = Shown("still rising (dB per epoch)", "{rising:+.2f}", "converged")
+RISING = Shown("still rising (dB per epoch)", "{rising:+.2f}")
 SEEDS = [Shown("seeds", "{seeds}"), Shown("between seeds (dB)", "± {seed_spread:.2f}", "one seed")]
 
 NOTE = ("Mean ± standard deviation over the test images (ddof 0). The 95 % interval of the mean covers other images "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 from rich import box
 
@@ -11,6 +13,9 @@ from inversion.models import counts
 from inversion.models.decoders import decoders, options_type
 from inversion.models.encoders.catalog import ENCODERS, encoder_spec, parse_encoders
 from inversion.models.fusion import fusions
+from inversion.models.fusion import options_type as fusion_options_type
+from inversion.models.options import Options
+from inversion.registry import Registry
 
 STUDY = frozenset({"vgg16:block1", "vgg16:block3", "resnet34:layer1", "resnet34:layer2", "vit_small:block1",
                    "vit_small:block3", "pvt_v2_b2:stage1", "pvt_v2_b2:stage2"})
@@ -24,7 +29,7 @@ STUDY = frozenset({"vgg16:block1", "vgg16:block3", "resnet34:layer1", "resnet34:
 def command(name: str | None, image_size: int, recount: bool) -> None:
     """Show encoders, layers, feature shapes, decoders, fusions and parameter counts.
 
-    NAME shows only that one: an encoder (also timm/MODEL) with its layers, or a decoder with its options.
+    NAME shows only that one: an encoder (also timm/MODEL) with its layers, or a decoder or fusion with its options.
 
     \b
     Examples:
@@ -38,10 +43,11 @@ def command(name: str | None, image_size: int, recount: bool) -> None:
     if name is None:
         show_encoders(console, list(ENCODERS), image_size)
         show_parts(console)
-    elif name in decoders.names():
-        show_decoder(console, name)
-    elif name in fusions.names():
-        console.print(styled(name, "bold"), f": {fusions.summary(name)}", sep="")
+    elif name in decoders.names() + fusions.names():
+        if name in decoders.names():
+            show_part(console, "Decoder", decoders, name, options_type(name))
+        if name in fusions.names():
+            show_part(console, "Fusion", fusions, name, fusion_options_type(name))
     else:
         parse_encoders(name)  # an unknown name is reported with its nearest match
         show_encoders(console, [encoder_spec(name.partition(":")[0]).name], image_size)
@@ -84,10 +90,10 @@ def show_parts(console: Console) -> None:
     console.print("Any timm model is an encoder too: inversion list timm/convnext_tiny")
 
 
-def show_decoder(console: Console, name: str) -> None:
-    """Prints a decoder and its ``--decoder-options``."""
-    console.print(styled(name, "bold"), f": {decoders.summary(name)}", sep="")
-    options = options_type(name).model_fields
+def show_part(console: Console, kind: str, registry: Registry[Any], name: str, declared: type[Options]) -> None:
+    """Prints a decoder or fusion and its ``--decoder-options`` or ``--fusion-options``."""
+    console.print(f"{kind} ", styled(name, "bold"), f": {registry.summary(name)}", sep="")
+    options = declared.model_fields
     table = make_table("option", "default", "meaning")
     for option, field in options.items():
         table.add_row(option, str(field.default), field.description)

@@ -97,10 +97,14 @@ def _rows(prepared: Prepared) -> dict[str, str]:
     plan, config = prepared.plan, prepared.plan.config
     counts = ", ".join(f"{len(prepared.photos.names(split))} {split}" for split in ("train", "val", "test"))
     return {
-        "decoder": config.decoder if config.decoder_options == "auto" else f"{config.decoder} {config.decoder_options}",
-        "fusion": config.fusion,
+        "decoder": _with_options(config.decoder, config.decoder_options),
+        "fusion": _with_options(config.fusion, config.fusion_options),
         "data": f"{plan.photos.name}: {counts} ({plan.photos.root})",
         "loss": f"{config.mse_weight:g}·MSE + {config.lpips_weight:g}·LPIPS (LPIPS: {config.lpips_weights})",
         "protocol": config.protocol,
         "training": f"at most {config.epochs} epochs, batch {config.batch_size}, lr {config.lr:g}, seed {config.seed}",
     }
+
+
+def _with_options(name: str, options: str) -> str:
+    return name if options == "auto" else f"{name} {options}"

@@ -5,8 +5,10 @@ they have the needed fields, but their configuration cannot be used for computin
 
 1. No field ``version``. In the first releases, ``fallbacks`` are strings.
 2. Version 1 with the field ``version``.
+3. With the parameter ``fusion_options``.
 
-For a new parameter, increment ``VERSION`` and add to ``ADDED`` the value that corresponds to the earlier behaviour.
+For a new parameter, increment ``VERSION`` and add to ``run_config.ADDED`` the value that corresponds to the earlier
+behaviour.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inversion.config.resolve import NOT_SCIENTIFIC
-from inversion.config.run_config import RunConfig, parse_config
+from inversion.config.run_config import ADDED, RunConfig, parse_config
 from inversion.errors import RequestError
 
-VERSION = 2
+VERSION = 3
 
 FIRST: Mapping[str, Any] = {
     "layer": "auto", "fusion": "none", "data_dir": "auto", "lpips_weights": "off", "protocol": "image",
@@ -32,9 +34,6 @@ FIRST: Mapping[str, Any] = {
 """Parameters of version 1 that a document may omit; encoder, decoder, data and weights are required.
 
 They are literals because the defaults of ``RunConfig`` may change."""
-
-ADDED: Mapping[int, Mapping[str, Any]] = {}
-"""For each later version, its new parameters with the values that describe earlier runs."""
 
 TAG_LENGTH = 5000
 """Older MLflow servers refuse longer tags, and newer ones silently truncate them at 8,000 characters."""

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from inversion.config.run_config import MOST_THREADS, RunConfig, parse_options
+from inversion.config.run_config import ADDED, MOST_THREADS, RunConfig, format_options, parse_options
 from inversion.data.datasets import data_folder, find_photo_set, require_data, resolve_auto
 from inversion.data.div2k import in_protocol
 from inversion.data.splits import PhotoSet
@@ -25,6 +25,8 @@ from inversion.models.encoders.catalog import ENSEMBLE, EncoderCut, parse_encode
 from inversion.models.encoders.imagenet import imagenet_status, require_imagenet
 from inversion.models.encoders.weights import WeightsSource, find_file, parse_weights, with_part
 from inversion.models.fusion import fusions
+from inversion.models.fusion import options_type as fusion_options_type
+from inversion.models.options import parse_part_options
 from inversion.parallel import usable_cores
 from inversion.progress import Progress, no_progress
 
@@ -44,8 +46,15 @@ class Fallback:
 
 
 def digest_of(identity: Mapping[str, Any]) -> str:
-    """The digest, 32 hexadecimal digits, of a run's identity."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+    """The digest, 32 hexadecimal digits, of a run's identity.
+
+    A parameter that was added later is left out at the value that describes earlier runs.
+    """
+    neutral = {name: value for added in ADDED.values() for name, value in added.items()}
+    parameters = {name: value for name, value in identity["parameters"].items()
+                  if name not in neutral or value != neutral[name]}
+    counted = {**identity, "parameters": parameters}
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,11 @@ class Plan:
     def options(self) -> dict[str, str]:
         """The decoder options that were set."""
         return parse_options(self.config.decoder_options)
+
+    @property
+    def fusion_options(self) -> dict[str, str]:
+        """The fusion options that were set."""
+        return parse_options(self.config.fusion_options, "fusion_options")
 
     @property
     def name(self) -> str:
@@ -92,25 +106,30 @@ def check(config: RunConfig) -> RunConfig:
     ``timm/NAME`` is looked up in timm, whose import takes seconds. A checked configuration is returned unchanged.
 
     Raises:
-        UnknownNameError: unknown encoder, layer, decoder, fusion or decoder option.
+        UnknownNameError: unknown encoder, layer, decoder, fusion or option of the last two.
         RequestError: an invalid combination.
     """
     cuts = parse_encoders(config.encoder, "auto" if _layer_is_in_encoder(config) else config.layer)
     decoders.check(config.decoder)
     if options := parse_options(config.decoder_options):
         parse_decoder_options(config.decoder, options_type(config.decoder), options)
-    fusion = config.fusion
+    fusion, fusion_options = config.fusion, parse_options(config.fusion_options, "fusion_options")
     if len(cuts) == 1:
         if fusion not in ("auto", "none"):
             raise RequestError(f"fusion={fusion} needs two encoders or more, and encoder={config.encoder} is one. "
                                f"Leave fusion out, or give several as encoder=vgg16:block1+resnet34:layer1.")
+        if fusion_options:
+            raise RequestError(f"fusion_options={config.fusion_options} needs a fusion, so two encoders or more, and "
+                               f"encoder={config.encoder} is one. Leave fusion_options out.")
         fusion = "none"
     else:
         fusion = "weighted" if fusion == "auto" else fusion
         fusions.check(fusion)
+        if fusion_options:
+            parse_part_options("fusion", fusion, fusion_options_type(fusion), fusion_options)
     return config.model_copy(update={
         "encoder": "+".join(map(str, cuts)), "layer": cuts[0].layer if len(cuts) == 1 else "none",
-        "fusion": fusion, "decoder_options": ",".join(f"{k}={v}" for k, v in sorted(options.items())) or "auto",
+        "fusion": fusion, "decoder_options": format_options(options), "fusion_options": format_options(fusion_options),
     })
 
 

@@ -29,6 +29,11 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 Limit = Annotated[int, Field(ge=0, le=MOST)]
 
 
+ADDED: Mapping[int, Mapping[str, Any]] = {3: {"fusion_options": "auto"}}
+"""For each version of the configuration document after the first, its new parameters with the values that describe
+earlier runs. At these values they are not part of a digest, so that the digests of earlier runs stay."""
+
+
 class RunConfig(BaseModel):
     """One combination of encoder, layer, decoder and training settings, as requested (``auto`` is not resolved)."""
 
@@ -61,6 +66,7 @@ class RunConfig(BaseModel):
     val_limit: Limit = Field(0, description="use only the first N validation images; 0: all")
     test_limit: Limit = Field(0, description="use only the first N test images; 0: all")
     decoder_options: str = Field("auto", description="the decoder's own options, as depth=4,heads=4")
+    fusion_options: str = Field("auto", description="the fusion's own options, as design=published")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of initialisation, order, crops and flips")
     device: str = Field("auto", description="cpu, cuda or cuda:N; auto: CUDA when there is one")
     precision: Precision = Field("auto", description="auto: bf16 autocast on CUDA from compute capability 8.0 on and "
@@ -136,8 +142,8 @@ def allowed_in(field: FieldInfo) -> str:
     return ", ".join(words)
 
 
-def parse_options(text: str) -> dict[str, str]:
-    """Parses ``depth=4,heads=4`` to a dictionary, which is empty for ``auto``.
+def parse_options(text: str, parameter: str = "decoder_options") -> dict[str, str]:
+    """Parses ``depth=4,heads=4`` to a dictionary, which is empty for ``auto``; ``parameter`` is named in messages.
 
     Raises:
         RequestError: not of the form ``name=value,name=value``, or a repeated name.
@@ -146,11 +152,16 @@ def parse_options(text: str) -> dict[str, str]:
     for item in filter(None, (part.strip() for part in text.split(",") if text != "auto")):
         name, separator, value = (piece.strip() for piece in item.partition("="))
         if not (name and separator and value):
-            raise RequestError(f"decoder_options: {item!r} is not of the form name=value (as in depth=4,heads=4)")
+            raise RequestError(f"{parameter}: {item!r} is not of the form name=value (as in depth=4,heads=4)")
         if name in options:
-            raise RequestError(f"decoder_options: {name} is given twice")
+            raise RequestError(f"{parameter}: {name} is given twice")
         options[name] = value
     return options
+
+
+def format_options(options: Mapping[str, str]) -> str:
+    """Options as one text, in alphabetical order; ``auto`` if there are none."""
+    return ",".join(f"{name}={value}" for name, value in sorted(options.items())) or "auto"
 
 
 def _validate(values: Mapping[str, Any]) -> RunConfig:

@@ -36,7 +36,7 @@ def count_parameters() -> Counts:
     def size(fusion: Fusion | None, shape_index: int, decoder: str) -> int:
         decoder_type = decoders.get(decoder)
         shape = fusion.fused if fusion else shapes[shape_index]
-        built = decoder_type(shape, IMAGE_SIZE, decoder_type.OptionsType())
+        built = decoder_type.build(shape, IMAGE_SIZE, decoder_type.OptionsType())
         modules = [built, fusion] if fusion else [built]
         return sum(parameter.numel() for module in modules for parameter in module.parameters())
 

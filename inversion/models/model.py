@@ -12,15 +12,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from inversion.models import FeatureShape
 from inversion.models.decoders import decoders, parse_decoder_options
 from inversion.models.encoders.build import Encoder
 from inversion.models.fusion import Fusion, fusions
+from inversion.models.options import parse_part_options
 from inversion.seeds import derive_seed
 
 
@@ -115,15 +117,16 @@ class InversionModel(nn.Module):
 def build_model(
     encoders: Sequence[Encoder],
     decoder: str,
-    options: dict[str, str],
+    options: Mapping[str, str],
     fusion: str | None,
     image_size: int,
     seed: int,
+    fusion_options: Mapping[str, str] | None = None,
 ) -> InversionModel:
     """Builds the model of a run, initialised from ``seed`` alone; the global random state does not change.
 
     Raises:
-        UnknownNameError: unknown decoder, option or fusion.
+        UnknownNameError: unknown decoder, fusion or option.
         RequestError: an invalid value of an option.
     """
     decoder_type = decoders.get(decoder)
@@ -132,6 +135,11 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would reseed the GPUs too, and this fork_rng does not restore their state
         torch.default_generator.manual_seed(derive_seed(seed, "initialisation"))
-        merged = fusions.get(fusion)(shapes) if fusion else None
-        built = decoder_type(merged.fused if merged else shapes[0], image_size, parsed)
+        merged = _build_fusion(fusion, fusion_options or {}, shapes) if fusion else None
+        built = decoder_type.build(merged.fused if merged else shapes[0], image_size, parsed)
     return InversionModel(encoders, merged, built)
+
+
+def _build_fusion(name: str, options: Mapping[str, str], shapes: Sequence[FeatureShape]) -> Fusion:
+    fusion_type = fusions.get(name)
+    return fusion_type.build(shapes, parse_part_options("fusion", name, fusion_type.OptionsType, options))

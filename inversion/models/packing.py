@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -45,11 +46,12 @@ class _Description(_Strict):
     decoder: str
     options: dict[str, str]
     fusion: str | None
+    fusion_options: dict[str, str] = {}
     image_size: ImageSize
 
 
 def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fusion: str | None, image_size: int,
-               folder: Path) -> None:
+               folder: Path, fusion_options: Mapping[str, str] | None = None) -> None:
     """Writes a model: ``model.json``, the learned tensors, and one file of frozen weights per encoder."""
     folder.mkdir(parents=True, exist_ok=True)
     encoders = []
@@ -60,7 +62,7 @@ def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fus
                          "normalisation": encoder.normalisation})
     save_file({name: tensor.contiguous().cpu() for name, tensor in model.learned_state().items()}, folder / LEARNED)
     description = {"encoders": encoders, "decoder": decoder, "options": options, "fusion": fusion,
-                   "image_size": image_size}
+                   "fusion_options": dict(fusion_options or {}), "image_size": image_size}
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
 
 
@@ -99,7 +101,7 @@ def _build(description: _Description, folder: Path) -> InversionModel:
         for item in description.encoders
     ]
     return build_model(encoders, description.decoder, description.options, description.fusion, description.image_size,
-                       seed=0)
+                       seed=0, fusion_options=description.fusion_options)
 
 
 def _read_description(path: Path) -> _Description:

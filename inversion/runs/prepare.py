@@ -126,7 +126,8 @@ def build(plan: Plan) -> tuple[InversionModel, ReconstructionLoss]:
     config = plan.config
     encoders = build_encoders(plan)
     fusion = None if config.fusion == "none" else config.fusion
-    model = build_model(encoders, config.decoder, plan.options, fusion, config.image_size, config.seed)
+    model = build_model(encoders, config.decoder, plan.options, fusion, config.image_size, config.seed,
+                        plan.fusion_options)
     lpips = plan.lpips.load() if plan.lpips else None
     return model, ReconstructionLoss(config.mse_weight, config.lpips_weight, lpips)
 

@@ -128,7 +128,7 @@ def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> None:
     tensor = TensorSpec(np.dtype(np.float32), shape)
     with tempfile.TemporaryDirectory() as folder, _quiet_mlflow():
         fusion = None if config.fusion == "none" else config.fusion
-        pack_model(model, config.decoder, plan.options, fusion, config.image_size, Path(folder))
+        pack_model(model, config.decoder, plan.options, fusion, config.image_size, Path(folder), plan.fusion_options)
         # MLflow logs models only into the active run of the process; its context manager would end the run
         mlflow.start_run(run_id=run.run_id)
         try:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from inversion.models.decoders._options import DECLARED, Options, parse_decoder_options
+from inversion.models.decoders._options import DECLARED, parse_decoder_options
+from inversion.models.options import Options, find_options_type
 from inversion.registry import Registry
 
 if TYPE_CHECKING:
@@ -21,15 +22,8 @@ decoders: Registry[type[Decoder]] = Registry("decoder", "inversion.models.decode
 
 
 def options_type(name: str) -> type[Options]:
-    """The class of a decoder's options; the decoder's file is imported only if it declares them itself.
-
-    Raises:
-        UnknownNameError: there is no such decoder.
-    """
-    decoders.check(name)
-    if name in DECLARED:
-        return DECLARED[name]
-    return decoders.get(name).OptionsType if decoders.mentions(name, "OptionsType") else Options
+    """The class of a decoder's options, as ``find_options_type`` finds it, with its errors."""
+    return find_options_type(decoders, DECLARED, name)
 
 
 def __getattr__(name: str) -> Any:

@@ -8,17 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from inversion.models import FeatureShape
-from inversion.models.decoders._options import Options
+from inversion.models.options import DesignOptions, Options
 
 
 class Decoder(nn.Module):
     """Maps features ``(B, C, h, w)`` of unit scale to images ``(B, 3, S, S)`` in [0, 1], for any C, h, w.
 
     ``features`` is the shape of the features, ``image_size`` the side S. ``OptionsType`` declares the options and
-    rejects invalid ones before a decoder is built; all values that it accepts must work with every shape.
+    rejects invalid ones before a decoder is built; all values that it accepts must work with every shape. ``published``
+    is the class for the option ``design=published``, if the decoder has that option.
     """
 
     OptionsType: ClassVar[type[Options]] = Options
+    published: ClassVar[type[Decoder] | None] = None
+
+    @classmethod
+    def build(cls, features: FeatureShape, image_size: int, options: Options) -> Decoder:
+        """Builds the design that the options ask for."""
+        published = isinstance(options, DesignOptions) and options.is_published
+        return (cls.published if published and cls.published else cls)(features, image_size, options)
 
     def __init__(self, features: FeatureShape, image_size: int, options: Options) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, cast
 
@@ -68,6 +69,12 @@ def convolution_stage(inputs: int, outputs: int, stride: int = 1) -> nn.Sequenti
     )
 
 
+def trunk(inputs: int, outputs: int, depth: int) -> nn.Sequential:
+    """``depth`` stages of 3×3 convolution → BatchNorm → ReLU."""
+    stages = [convolution_stage(outputs if number else inputs, outputs) for number in range(depth)]
+    return nn.Sequential(*itertools.chain(*stages))
+
+
 def start_near_zero(head: nn.Conv2d) -> nn.Conv2d:
     """Scales a head's initial weights by 0.1 and zeroes its bias, so that training starts from a grey image.
 
@@ -104,10 +111,10 @@ class UpsamplingHead(nn.Module):
           → Conv2d(3×3) → sigmoid                               (B, 3, S, S) in [0, 1]
 
     The first stage has ``width`` channels (0: half the features', at least 32); each further one halves them, to no
-    fewer than 32.
+    fewer than 32. ``depth`` 3×3 convolution stages follow each upsampling stage.
     """
 
-    def __init__(self, features: FeatureShape, image_size: int, width: int = 0) -> None:
+    def __init__(self, features: FeatureShape, image_size: int, width: int = 0, depth: int = 0) -> None:
         super().__init__()
         self.image_size = image_size
         stages: list[nn.Module] = []
@@ -115,6 +122,7 @@ class UpsamplingHead(nn.Module):
         for number in range(doublings(features, image_size)):
             outputs = width if width and number == 0 else halved(channels)
             stages.append(upsampling_stage(channels, outputs))
+            stages += [convolution_stage(outputs, outputs) for _ in range(depth)]
             channels = outputs
         self.stages = nn.Sequential(*stages)
         self.to_rgb = nn.Conv2d(channels, 3, kernel_size=3, padding=1)

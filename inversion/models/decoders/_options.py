@@ -9,18 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from inversion.errors import RequestError, UnknownNameError
-
-
-class Options(BaseModel):
-    """Base class of a decoder's options, itself without any. Add one field with a docstring per option."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+from inversion.models.options import DesignOptions, Options, parse_part_options
 
 
-class AttentionOptions(Options):
+class AttentionOptions(DesignOptions):
     depth: int = Field(2, ge=1, le=24)
     """transformer blocks"""
     heads: int = Field(0, ge=0, le=64)
@@ -42,15 +36,19 @@ class AttentionOptions(Options):
 class TransposedConvOptions(Options):
     width: int = Field(0, ge=0, le=2048)
     """channels after the first upsampling, each further one halves them to no fewer than 32; 0: half the features'"""
+    depth: int = Field(0, ge=0, le=24)
+    """3×3 convolutions after each upsampling"""
 
 
-class FrequencyAwareOptions(Options):
+class FrequencyAwareOptions(DesignOptions):
     block: Literal["4", "8", "16", "32"] = "8"
     """side of a DCT block in pixels: 4, 8, 16 or 32"""
     cutoff: int = Field(4, ge=1)
     """coefficients (u, v) with u + v < cutoff are low frequencies"""
     width: int = Field(0, ge=0, le=2048)
     """channels of the trunk; 0: half the features', at least 64"""
+    depth: int = Field(1, ge=1, le=24)
+    """3×3 convolutions of the trunk"""
 
     @model_validator(mode="after")
     def _some_frequency_is_high(self) -> Self:
@@ -61,11 +59,13 @@ class FrequencyAwareOptions(Options):
         return self
 
 
-class WaveletOptions(Options):
+class WaveletOptions(DesignOptions):
     wavelet: str = "haar"
     """any discrete wavelet of PyWavelets, such as haar, db2 or bior2.2"""
     width: int = Field(0, ge=0, le=2048)
     """channels of the trunk; 0: half the features', at least 64"""
+    depth: int = Field(1, ge=1, le=24)
+    """3×3 convolutions of the trunk"""
 
     @field_validator("wavelet")
     @classmethod
@@ -85,29 +85,5 @@ DECLARED: Mapping[str, type[Options]] = {
 
 
 def parse_decoder_options(decoder: str, declared: type[Options], values: Mapping[str, str]) -> Options:
-    """Parses a decoder's options; options that are not given have their defaults.
-
-    ``declared`` is the class of the options, ``values`` maps their names to texts.
-
-    Raises:
-        UnknownNameError: the decoder does not have this option.
-        RequestError: a value of the wrong type or out of range.
-    """
-    known = declared.model_fields
-    for option in values:
-        if option not in known:
-            if not known:
-                raise RequestError(f"decoder_options: decoder {decoder!r} has no options, so {option!r} cannot be set")
-            raise UnknownNameError(f"decoder_options: decoder {decoder!r} has no option", option, known)
-    try:
-        return declared.model_validate(dict(values))
-    except ValidationError as error:
-        detail = error.errors()[0]
-        message = detail["msg"].removeprefix("Value error, ")
-        if not detail["loc"]:  # a combination of options
-            raise RequestError(f"decoder_options of decoder {decoder!r}: {message}") from None
-        option = str(detail["loc"][0])
-        raise RequestError(
-            f"decoder_options: {option}={detail['input']!s} of decoder {decoder!r}: {message}. "
-            f"({known[option].description})"
-        ) from None
+    """Parses a decoder's options as ``parse_part_options`` does, with its errors."""
+    return parse_part_options("decoder", decoder, declared, values)

@@ -17,6 +17,7 @@ from inversion.models import FeatureShape
 from inversion.models.decoders import Decoder, decoders
 from inversion.models.decoders._layers import UpsamplingHead
 from inversion.models.decoders._options import AttentionOptions
+from inversion.models.decoders._published import PublishedAttention
 
 FEW_TOKENS = 1024
 """Up to this number of tokens, the default width is that of the features; above it, at most 128."""
@@ -40,6 +41,7 @@ class AttentionDecoder(Decoder):
     """
 
     OptionsType = AttentionOptions
+    published = PublishedAttention
 
     def __init__(self, features: FeatureShape, image_size: int, options: AttentionOptions) -> None:
         super().__init__(features, image_size, options)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from inversion.models import FeatureShape
 from inversion.models.decoders import Decoder, clamp_to_image, decoders
-from inversion.models.decoders._layers import convolution_stage, halved, resize_to, start_near_zero, upsampling_stage
+from inversion.models.decoders._layers import halved, resize_to, start_near_zero, trunk, upsampling_stage
 from inversion.models.decoders._options import FrequencyAwareOptions
+from inversion.models.decoders._published import PublishedFrequencyAware
 
 COLOURS = 3
 
@@ -27,7 +28,7 @@ class FrequencyAwareDecoder(Decoder):
     ::
 
         features (B, C, h, w)
-          → Conv2d(3×3) → BatchNorm → ReLU                        (B, W, h, w), W = width, or max(C / 2, 64)
+          → depth × [Conv2d(3×3) → BatchNorm → ReLU]              (B, W, h, w), W = width, or max(C / 2, 64)
           → upsampling stages, resize                             (B, W', p·g, p·g), g = S / block
           → low:  Conv2d(p×p, stride p) → BatchNorm → ReLU
                   → Conv2d(3×3)                                   (B, 3·L, g, g)
@@ -39,6 +40,7 @@ class FrequencyAwareDecoder(Decoder):
     """
 
     OptionsType = FrequencyAwareOptions
+    published = PublishedFrequencyAware
 
     def __init__(self, features: FeatureShape, image_size: int, options: FrequencyAwareOptions) -> None:
         super().__init__(features, image_size, options)
@@ -53,7 +55,7 @@ class FrequencyAwareDecoder(Decoder):
 
         grid = image_size // self.block
         width = options.width or max(features.channels // 2, 64)
-        self.trunk = convolution_stage(features.channels, width)
+        self.trunk = trunk(features.channels, width, options.depth)
         self.to_grid, self.patch = _towards_grid(width, features, grid)
         width = self.to_grid.channels
         self.low = nn.Sequential(

@@ -25,14 +25,15 @@ class TransposedConvDecoder(Decoder):
           → bilinear resize, if that is not S×S                        (B, C', S, S)
           → Conv2d(3×3) → sigmoid                                      (B, 3, S, S) in [0, 1]
 
-    K = ⌈log2(S / min(h, w))⌉; each stage halves the channels, to no fewer than 32.
+    K = ⌈log2(S / min(h, w))⌉; each stage halves the channels, to no fewer than 32. The published study's decoder is the
+    same.
     """
 
     OptionsType = TransposedConvOptions
 
     def __init__(self, features: FeatureShape, image_size: int, options: TransposedConvOptions) -> None:
         super().__init__(features, image_size, options)
-        self.head = UpsamplingHead(features, image_size, options.width)
+        self.head = UpsamplingHead(features, image_size, options.width, options.depth)
 
     def forward(self, features: Tensor) -> Tensor:
         image: Tensor = self.head(features)

@@ -18,14 +18,15 @@ from torch.nn import functional as F
 from inversion.models import FeatureShape
 from inversion.models.decoders import Decoder, clamp_to_image, decoders
 from inversion.models.decoders._layers import (
-    convolution_stage,
     doublings,
     halved,
     resize_to,
     start_near_zero,
+    trunk,
     upsampling_stage,
 )
 from inversion.models.decoders._options import WaveletOptions
+from inversion.models.decoders._published import PublishedWavelet
 
 COLOURS = 3
 
@@ -38,7 +39,7 @@ class WaveletDecoder(Decoder):
 
         features (B, C, h, w)
           → resize to n = S / 2^J, if it differs               (B, C, n, n)
-          → Conv2d(3×3) → BatchNorm → ReLU                     (B, W, n, n), W = width, or max(C / 2, 64)
+          → depth × [Conv2d(3×3) → BatchNorm → ReLU]           (B, W, n, n), W = width, or max(C / 2, 64)
           → approximation: Conv2d(3×3)                         (B, 3, n, n)
           → for each level j = J … 1:
               details: Conv2d(3×3)                             (B, 9, S / 2^j, S / 2^j)
@@ -49,6 +50,7 @@ class WaveletDecoder(Decoder):
     """
 
     OptionsType = WaveletOptions
+    published = PublishedWavelet
 
     def __init__(self, features: FeatureShape, image_size: int, options: WaveletOptions) -> None:
         super().__init__(features, image_size, options)
@@ -56,7 +58,7 @@ class WaveletDecoder(Decoder):
         halvings = (image_size & -image_size).bit_length() - 1  # number of times that 2 divides the image's side
         self.levels = max(1, min(doublings(features, image_size), halvings))
         width = options.width or max(features.channels // 2, 64)
-        self.trunk = convolution_stage(features.channels, width)
+        self.trunk = trunk(features.channels, width, options.depth)
         self.approximation = start_near_zero(nn.Conv2d(width, COLOURS, kernel_size=3, padding=1))
         self.details = nn.ModuleList()
         self.stages = nn.ModuleList()

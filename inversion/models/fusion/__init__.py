@@ -9,14 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from inversion.models.options import DesignOptions, Options, find_options_type
 from inversion.registry import Registry
 
 if TYPE_CHECKING:
     from inversion.models.fusion._base import FUSED_CHANNELS, Fusion, weighted_sum
 
-__all__ = ["FUSED_CHANNELS", "Fusion", "fusions", "weighted_sum"]
+__all__ = ["FUSED_CHANNELS", "Fusion", "fusions", "options_type", "weighted_sum"]
 
 fusions: Registry[type[Fusion]] = Registry("fusion", "inversion.models.fusion")
+
+_DECLARED = {"attention": DesignOptions, "concat": DesignOptions, "weighted": DesignOptions}
+
+
+def options_type(name: str) -> type[Options]:
+    """The class of a fusion's options, as ``find_options_type`` finds it, with its errors."""
+    return find_options_type(fusions, _DECLARED, name)
 
 
 def __getattr__(name: str) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inversion.models import FeatureShape
+from inversion.models.options import DesignOptions, Options
 
 FUSED_CHANNELS = 256
 
@@ -23,8 +25,18 @@ class Fusion(nn.Module):
           → merge, by the derived class             (B, 256, H, W)
 
     The convolution comes before the resize: the result is the same, and it is cheaper. ``shapes`` are those of the
-    maps, ``channels`` those of the aligned maps; ``fused`` is the shape of the result.
+    maps, ``channels`` those of the aligned maps; ``fused`` is the shape of the result. ``OptionsType`` declares the
+    options; ``published`` is the class for the option ``design=published``, if the fusion has that option.
     """
+
+    OptionsType: ClassVar[type[Options]] = Options
+    published: ClassVar[type[Fusion] | None] = None
+
+    @classmethod
+    def build(cls, shapes: Sequence[FeatureShape], options: Options) -> Fusion:
+        """Builds the design that the options ask for."""
+        published = isinstance(options, DesignOptions) and options.is_published
+        return (cls.published if published and cls.published else cls)(shapes)
 
     def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
         super().__init__()

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from inversion.models import FeatureShape
 from inversion.models.fusion import FUSED_CHANNELS, Fusion, fusions, weighted_sum
+from inversion.models.fusion._published import PublishedAttention
+from inversion.models.options import DesignOptions
 
 
 @fusions.register("attention")
@@ -22,6 +24,9 @@ class AttentionFusion(Fusion):
           → softmax over E                          weights (E, B, 1, H, W)
           → weighted sum of the maps                (B, 256, H, W)
     """
+
+    OptionsType = DesignOptions
+    published = PublishedAttention
 
     def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
         super().__init__(shapes, channels)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from inversion.models import FeatureShape
 from inversion.models.fusion import FUSED_CHANNELS, Fusion, fusions
+from inversion.models.fusion._published import PublishedConcat
+from inversion.models.options import DesignOptions
 
 
 @fusions.register("concat")
@@ -21,6 +23,9 @@ class ConcatFusion(Fusion):
           → concatenate channels                    (B, E·256, H, W)
           → Conv2d(1×1) → BatchNorm → ReLU          (B, 256, H, W)
     """
+
+    OptionsType = DesignOptions
+    published = PublishedConcat
 
     def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
         super().__init__(shapes, channels)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from inversion.models import FeatureShape
 from inversion.models.fusion import FUSED_CHANNELS, Fusion, fusions, weighted_sum
+from inversion.models.fusion._published import PublishedWeighted
+from inversion.models.options import DesignOptions
 
 
 @fusions.register("weighted")
@@ -21,6 +23,9 @@ class WeightedFusion(Fusion):
           → softmax of the logits                   weights (E,)
           → weighted sum of the maps                (B, 256, H, W)
     """
+
+    OptionsType = DesignOptions
+    published = PublishedWeighted
 
     def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
         super().__init__(shapes, channels)

@@ -18,7 +18,8 @@ from inversion.report.data.tuning import Choice
 from inversion.report.stats.pools import SeedPool, pool_seeds
 from inversion.tracking.study import SIDE_BY_SIDE
 
-CHOICES = frozenset({"encoder", "layer", "decoder", "fusion", "decoder_options", "seed"})
+CHOICES = frozenset({"encoder", "layer", "decoder", "fusion", "decoder_options", "fusion_options",
+                     "seed"})
 """Parameters that the question tables vary; all others must be equal for two configurations to be compared there."""
 
 PRECISION = "precision"

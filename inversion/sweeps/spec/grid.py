@@ -83,8 +83,8 @@ def check_value(name: str, text: str) -> None:
         decoders.check(value)
     elif name == "fusion" and value not in ("auto", "none"):
         fusions.check(value)
-    elif name == "decoder_options":
-        parse_options(value)
+    elif name in ("decoder_options", "fusion_options"):
+        parse_options(value, name)
 
 
 def read_base(value: Value | None, errors: ErrorCollector) -> dict[str, Scalar]:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from inversion.config.run_config import RunConfig, parse_options, parse_value
+from inversion.config.run_config import RunConfig, format_options, parse_options, parse_value
 from inversion.errors import RequestError, UnknownNameError
 from inversion.models.encoders.catalog import encoder_spec, parse_encoders
 from inversion.sweeps.spec.grid import Block, Configuration, check_value, format_value, is_valid
@@ -121,8 +121,8 @@ def matcher(name: str, text: str) -> Callable[[RunConfig], bool]:
             encoder = encoder_spec(value).name
             return lambda config: config.encoder.startswith(f"{encoder}:") and "+" not in config.encoder
         value = "+".join(map(str, parse_encoders(value)))
-    elif name == "decoder_options":
-        value = ",".join(f"{option}={given}" for option, given in sorted(parse_options(value).items())) or "auto"
+    elif name in ("decoder_options", "fusion_options"):
+        value = format_options(parse_options(value, name))
     return lambda config: bool(getattr(config, name) == value)
 
 

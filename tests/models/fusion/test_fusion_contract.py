@@ -8,14 +8,18 @@ from torch import Tensor
 
 from inversion.models import FeatureShape
 from inversion.models.decoders import decoders
-from inversion.models.fusion import Fusion, fusions
+from inversion.models.encoders.catalog import ENSEMBLE
+from inversion.models.fusion import Fusion, fusions, options_type
+from inversion.models.fusion._published import PublishedAttention
 from inversion.models.fusion.attention import AttentionFusion
 from inversion.models.fusion.concat import ConcatFusion
 from inversion.models.fusion.weighted import WeightedFusion
+from inversion.models.options import DesignOptions
 
 SMALL, LARGE = FeatureShape(24, 4, 4), FeatureShape(16, 16, 16)
 
-EVERY_NAME = pytest.mark.parametrize("name", fusions.names())
+PUBLISHED = [f"{name}:published" for name in fusions.names() if issubclass(options_type(name), DesignOptions)]
+EVERY_NAME = pytest.mark.parametrize("name", [*fusions.names(), *PUBLISHED])
 
 
 def maps(shapes: list[FeatureShape], batch: int = 2) -> list[Tensor]:
@@ -24,8 +28,10 @@ def maps(shapes: list[FeatureShape], batch: int = 2) -> list[Tensor]:
 
 
 def build(name: str, shapes: list[FeatureShape], seed: int = 0) -> Fusion:
+    """A fusion by its name; ``NAME:published`` has the option ``design=published``."""
+    name, _, design = name.partition(":")
     torch.manual_seed(seed)
-    return fusions.get(name)(shapes)
+    return fusions.get(name).build(shapes, options_type(name).model_validate({"design": design} if design else {}))
 
 
 def pass_through(fusion: Fusion) -> None:
@@ -86,6 +92,26 @@ def test_each_map_matters(name: str) -> None:
 def test_as_many_maps_are_needed_as_it_was_built_for(name: str) -> None:
     with pytest.raises(ValueError, match="shorter"):
         build(name, [SMALL, LARGE])(maps([SMALL]))
+
+
+@pytest.mark.parametrize(("name", "parameters"), [
+    ("weighted", 741_124), ("attention", 1_595_140), ("concat", 6_051_072),
+])
+def test_a_published_fusion_has_the_parameters_of_the_released_code(name: str, parameters: int) -> None:
+    with torch.device("meta"):
+        fusion = build(f"{name}:published", [cut.shape(224) for cut in ENSEMBLE])
+    assert sum(parameter.numel() for parameter in fusion.parameters()) == parameters
+
+
+def test_the_published_attention_has_one_weight_per_encoder_and_image() -> None:
+    fusion = PublishedAttention([FeatureShape(4, 3, 3)] * 2, channels=4).eval()
+    with torch.no_grad():  # the first encoder takes all
+        last = fusion.weights[2]
+        assert isinstance(last, torch.nn.Linear)
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([50.0, 0.0]))
+    one, other, another = maps([FeatureShape(4, 3, 3)] * 3)
+    torch.testing.assert_close(fusion([one, other]), fusion([one, another]))
 
 
 def test_weighted_is_the_mean_at_the_start() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 _REASON_LENGTH = 300
 
@@ -27,6 +28,11 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     """A message with its lines joined by spaces."""
     return " ".join(filter(None, (line.strip() for line in text.split("\n"))))
+
+
+def first_of(names: Sequence[str], most: int = 4) -> str:
+    """The first names, and how many more there are: ``a, b and 3 more``."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def reason(error: Exception) -> str:

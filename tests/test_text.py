@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from inversion.text import one_line, visible
+from inversion.text import first_of, one_line, visible
 
 
 @pytest.mark.parametrize("text", [
@@ -28,3 +28,8 @@ def test_what_would_move_or_hide_something_is_an_escape(text: str, shown: str) -
 
 def test_lines_are_joined_and_blanks_within_them_stay() -> None:
     assert one_line("one  thing\n  and another\n\n") == "one  thing and another"
+
+
+def test_a_long_list_of_names_is_cut_and_says_how_many_more_there_are() -> None:
+    assert [first_of(list("abcdefg")[:count], 4) for count in (0, 1, 4, 5, 7)] == [
+        "", "a", "a, b, c, d", "a, b, c, d and 1 more", "a, b, c, d and 3 more"]

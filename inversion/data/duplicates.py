@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inversion.data.cache import PhotoCache
-from inversion.data.splits import SPLITS, listed
+from inversion.data.splits import SPLITS
 from inversion.files import replacing
 from inversion.parallel import in_order
 from inversion.progress import Progress, no_progress
+from inversion.text import first_of
 
 VERSION = 1
 """Version of the hashes: files of other versions are ignored."""
@@ -286,4 +287,4 @@ def _near(count: int) -> str:
 
 
 def _pairs(pairs: Mapping[str, Near]) -> str:
-    return listed([f"{name} ~ {near.name}" for name, near in pairs.items()])
+    return first_of([f"{name} ~ {near.name}" for name, near in pairs.items()])

@@ -9,10 +9,11 @@ from inversion.data import formats
 from inversion.data.hashing import hash_files
 from inversion.data.layouts import Layout, find_layout, refuse_missing
 from inversion.data.scan import Scan, scan
-from inversion.data.splits import SPLITS, Photo, PhotoSet, hold_out, listed, permuted
+from inversion.data.splits import SPLITS, Photo, PhotoSet, hold_out, permuted
 from inversion.errors import DataError
 from inversion.files import shown
 from inversion.progress import Progress, no_progress
+from inversion.text import first_of
 
 HELD_OUT = 0.15
 """Fraction of the photographs for validation and for test, each, if a folder has no splits."""
@@ -107,13 +108,13 @@ def _used_once(photos: list[Photo], hashes: dict[Path, str]) -> tuple[list[Photo
             unique.append(photo)
     if not repeats:
         return unique, []
-    return unique, [f"{_count(repeats)} left out: another one has the same content ({listed(repeats)})"]
+    return unique, [f"{_count(repeats)} left out: another one has the same content ({first_of(repeats)})"]
 
 
 def _outside(photos: list[Photo], splits: dict[str, list[Photo]]) -> list[str]:
     used = {photo for split in splits.values() for photo in split}
     outside = [photo.name for photo in photos if photo not in used]
-    return [f"{_count(outside)} outside train, val and test and not used ({listed(outside)})"] if outside else []
+    return [f"{_count(outside)} outside train, val and test and not used ({first_of(outside)})"] if outside else []
 
 
 def _overlaps(splits: dict[str, list[Photo]], hashes: dict[Path, str]) -> list[str]:
@@ -124,7 +125,7 @@ def _overlaps(splits: dict[str, list[Photo]], hashes: dict[Path, str]) -> list[s
         common = [photo.name for photo in splits[other] if hashes.get(photo.path) in contents]
         if common:
             are = "photograph is" if len(common) == 1 else "photographs are"
-            warnings.append(f"{len(common)} {are} in both {one} and {other} ({listed(common)}): "
+            warnings.append(f"{len(common)} {are} in both {one} and {other} ({first_of(common)}): "
                             "data leakage, the scores are inflated")
     return warnings
 

@@ -14,9 +14,10 @@ from itertools import combinations
 from pathlib import Path
 
 from inversion.data.scan import Scan
-from inversion.data.splits import SPLITS, Photo, listed
+from inversion.data.splits import SPLITS, Photo
 from inversion.errors import DataError
 from inversion.files import shown
+from inversion.text import first_of
 
 Parts = tuple[str, ...]
 """A folder as path parts relative to the root."""
@@ -98,7 +99,7 @@ def _search(found: Scan) -> Layout | None:
 
 def names_of(folders: Iterable[Parts]) -> str:
     """The first few folders, as ``train/, images/val/``, for a message."""
-    return listed(sorted({shown("/".join(folder)) + "/" for folder in folders}))
+    return first_of(sorted({shown("/".join(folder)) + "/" for folder in folders}))
 
 
 def _leave_out_copies(found: Scan) -> list[str]:

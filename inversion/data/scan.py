@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inversion.data import formats
-from inversion.data.splits import Photo, listed
+from inversion.data.splits import Photo
 from inversion.errors import DataError
 from inversion.files import shown
+from inversion.text import first_of
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Scan:
             lines.append(f"{'1 file is' if count == 1 else f'{count} files are'} left out{than}: "
                          f"{formats.kinds_of(self.ignored)}")
         if self.irregular:
-            lines.append(f"{len(self.irregular)} left out, not regular files: {listed(self.irregular)}")
+            lines.append(f"{len(self.irregular)} left out, not regular files: {first_of(self.irregular)}")
         return lines
 
 

@@ -63,9 +63,3 @@ def hold_out(photos: Sequence[T]) -> tuple[list[T], list[T]]:
     """Splits at least two training photographs 4 : 1 into train and val, at random by SPLIT_SEED."""
     mixed, held_out = permuted(photos), max(1, len(photos) // 5)
     return mixed[held_out:], mixed[:held_out]
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """The first names, for a message, and the number of the others."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

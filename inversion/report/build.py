@@ -15,7 +15,7 @@ from inversion.report.render import charts
 from inversion.report.render.pictures import scenes
 from inversion.report.render.report import Report
 from inversion.report.seed_plan import SeedPlan, describe_plan, plan_seeds
-from inversion.report.tables import rankings
+from inversion.report.tables import capacity, rankings
 from inversion.report.tables.costs import costs
 from inversion.report.tables.findings import BoardEvidence, judge_findings
 from inversion.report.tables.overview import failures, missing, parameters_of, standing, summary, versions_of
@@ -50,7 +50,8 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
         data, boards,
         [*conclusions.headline(board), *conclusions.fairness(board, rising, len(curves)), *standing(data, boards),
          *next_step], numbers, conclusions.recommendations(board, memory_budget_mb), studies,
-        {study.key: judge_findings(study.findings, BoardEvidence(board)) for study in studies if study.findings},
+        {study.key: judge_findings(study.findings, BoardEvidence(study.view(board)))
+         for study in studies if study.findings},
         _tables(data, boards, studies, rising), records, scenes(connection, board), _charts(board, curves), versions,
         parameters,
     )
@@ -67,11 +68,12 @@ def _tables(data: StudyData, boards: Sequence[Board], studies: Sequence[Publishe
             rising: Mapping[str, float]) -> list[ReportTable]:
     board = boards[0]
     tables = [rankings.leaderboard(board, studies, rising=rising), tuning(board), rankings.top_single(board, studies),
-              rankings.ensembles(board, studies), *questions(board, studies), costs(board, studies), differences(board)]
+              rankings.ensembles(board, studies), *questions(board, studies), capacity.equal_size(board),
+              capacity.generalisation(board), costs(board, studies), differences(board)]
     for study in studies:
         tables.append(published_table(study, board))
         if study.figures:
-            tables.append(study.figures(data, board))
+            tables.append(study.figures(data, study.view(board)))
     tables += [rankings.leaderboard(other, studies, number) for number, other in enumerate(boards[1:], start=1)]
     return [table for table in tables if table.rows]
 

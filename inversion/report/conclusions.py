@@ -5,12 +5,13 @@ The pairs are chosen by their scores, so every comparison is corrected for all p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from inversion.report.data.board import Board, group_by
 from inversion.report.data.configuration import Configuration
 from inversion.report.render.report import Advice
 from inversion.report.stats.comparisons import FEWEST_IMAGES, Comparison, holds_up, trainings_differ
+from inversion.text import first_of
 
 NOTABLE_DB = 0.5
 """Smaller differences are hardly visible."""
@@ -32,7 +33,8 @@ def headline(board: Board) -> list[str]:
         sentences.append(f"It is {_beside(found)} ahead of the second, {second.label}: {_verdict(found)}.")
         tied = tied_with_winner(board)
         if board.noise is not None and len(tied) > 1:
-            sentences.append(f"Whether the winner is better is undecided for {_listed([item.label for item in tied])}.")
+            labels = first_of([item.label for item in tied])
+            sentences.append(f"Whether the winner is better is undecided for {labels}.")
     if winner.is_ensemble and board.single and board.single[0] is not board.configurations[1]:
         best = board.single[0]
         found = board.against_winner[best.label]
@@ -56,7 +58,7 @@ def fairness(board: Board, rising: Mapping[str, float], looked_at: int) -> list[
         sentences.append(f"{len(rising)} of {of} configurations had not converged when training ended ({most} still "
                          f"rose by {rising[most]:.2f} dB per epoch): with more epochs their order may change.")
     if border := [item.label for item in board.configurations if item.choice and item.choice.at_border]:
-        sentences.append(f"The tuned value of {_listed(border)} is at the border of what was tried: a better one may "
+        sentences.append(f"The tuned value of {first_of(border)} is at the border of what was tried: a better one may "
                          "be beyond it.")
     if count > 1 and not any(item.choice for item in board.configurations):
         rates = {float(item.parameters["lr"]) for item in board.configurations}
@@ -172,8 +174,3 @@ def _verdict(found: Comparison) -> str:
         return f"these two trained networks cannot be distinguished ({test})"
     seeds = f"{test}, seeds: {found.seeds[0]} and {found.seeds[1]}"
     return f"the difference holds up ({seeds})" if holds_up(found) else f"that may be chance ({seeds})"
-
-
-def _listed(labels: Sequence[str], most: int = 4) -> str:
-    shown = list(labels[:most]) + ([f"{len(labels) - most} more"] if len(labels) > most else [])
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from inversion.report.data.board import Board
 from inversion.report.data.configuration import Configuration
-from inversion.report.stats.comparisons import AllPairs, Comparison, compare_pools, holds_up
+from inversion.report.stats.comparisons import AllPairs, holds_up
 from inversion.report.stats.pools import SeedPool
 from inversion.report.stats.seed_noise import SeedNoise
 from inversion.report.tables.findings import BoardEvidence, Verdict
@@ -59,7 +59,7 @@ class _Question:
 def plan_seeds(board: Board, studies: Sequence[PublishedStudy] = (), most: int = MOST_SEEDS) -> SeedPlan | None:
     """The fewest seeds that decide as many open questions as ``most`` seeds do; None if nothing is open."""
     pools = {item.label: item.psnr for item in board.configurations}
-    questions = [*_findings(board, studies, pools), *_lead(board)]
+    questions = [*_findings(board, studies), *_lead(board)]
     undecided = [question for question in questions if not question.is_decided(pools, board.noise)]
     if not undecided:
         return None
@@ -109,34 +109,18 @@ def _lead(board: Board) -> list[_Question]:
                       frozenset({first, second}))]
 
 
-def _findings(board: Board, studies: Sequence[PublishedStudy], pools: Pools) -> list[_Question]:
+def _findings(board: Board, studies: Sequence[PublishedStudy]) -> list[_Question]:
     """The findings of published studies whose configurations were all run."""
     questions = []
     for study in studies:
+        view = study.view(board)
         for finding in study.findings:
-            evidence = _PlannedEvidence(board, pools, board.noise)
+            evidence = BoardEvidence(view)
             judged = finding.rule(evidence)
             if judged.missing or not evidence.compared:
                 continue
             questions.append(_Question(
-                lambda pools, noise, rule=finding.rule: rule(  # type: ignore[misc]
-                    _PlannedEvidence(board, pools, noise)).verdict is not Verdict.UNDECIDED,
+                lambda pools, noise, rule=finding.rule, view=view: rule(  # type: ignore[misc]
+                    BoardEvidence(view, pools, noise)).verdict is not Verdict.UNDECIDED,
                 frozenset(evidence.compared)))
     return questions
-
-
-class _PlannedEvidence(BoardEvidence):
-    """The evidence of a board with other pools; notes what is compared."""
-
-    def __init__(self, board: Board, pools: Pools, noise: SeedNoise | None) -> None:
-        super().__init__(board)
-        self.pools, self.noise = pools, noise
-        self.compared: set[str] = set()
-
-    def compare(self, a: str, b: str) -> Comparison | None:
-        """PSNR of ``a`` minus ``b``, paired by image, not corrected; None if one was not run."""
-        first, second = self.board.chosen.get(a), self.board.chosen.get(b)
-        if first is None or second is None:
-            return None
-        self.compared.update((first.label, second.label))
-        return compare_pools(self.pools[first.label], self.pools[second.label], self.noise)

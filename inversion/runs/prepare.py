@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,7 +193,8 @@ def size_metrics(trainer: Trainer) -> dict[str, float]:
 def progress_metrics(trainer: Trainer) -> dict[str, float]:
     """The metrics of the training itself."""
     state = trainer.state
-    return {
+    known = {} if math.isnan(state.best_train_loss) else {"best/train_loss": state.best_train_loss}
+    return known | {
         "best_epoch": state.best_epoch,
         "best/val_loss": state.best_loss,
         "best/val_psnr": float(counted(state.best_psnr)),  # earlier versions may have saved an infinite value

@@ -24,6 +24,7 @@ class TrainingState:
     best_epoch: int = 0
     best_loss: float = math.inf
     best_psnr: float = math.nan
+    best_train_loss: float = math.nan
     last_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     micro_batch: int = 0
     """images that a step computes at a time, accumulating gradients; 0: the whole batch"""
@@ -33,7 +34,7 @@ class TrainingState:
         """Whether any step is done."""
         return self.epoch > 0 or self.step > 0
 
-    def finish_epoch(self, val_loss: float, val_psnr: float) -> bool:
+    def finish_epoch(self, val_loss: float, val_psnr: float, train_loss: float) -> bool:
         """Finishes the epoch; returns whether its validation loss is the lowest so far."""
         self.epoch += 1
         self.step = self.images = 0
@@ -41,6 +42,7 @@ class TrainingState:
         better = val_loss < self.best_loss
         if better:
             self.best_epoch, self.best_loss, self.best_psnr = self.epoch, val_loss, val_psnr
+            self.best_train_loss = train_loss
         return better
 
     def is_done(self, epochs: int, patience: int) -> bool:

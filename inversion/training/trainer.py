@@ -288,7 +288,7 @@ class Trainer:
         state.peak_memory_mb = max(state.peak_memory_mb, peak_memory_mb)
         state.last_metrics = metrics
         self.loss_sums.zero_()
-        if state.finish_epoch(metrics["val/loss"], metrics["val/psnr"]):
+        if state.finish_epoch(metrics["val/loss"], metrics["val/psnr"], metrics["train/loss"]):
             self.best_weights = {name: value.cpu().clone() for name, value in self.model.learned_state().items()}
             save_checkpoint(self.folder / BEST, {"digest": self.digest, "epoch": state.epoch,
                                                  "model": self.best_weights, "metrics": metrics})

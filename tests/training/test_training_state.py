@@ -11,7 +11,7 @@ from inversion.training.state import TrainingState
 
 def test_a_finished_epoch_leaves_nothing_to_the_next() -> None:
     progress = TrainingState(step=2, images=6, loss_sum=12.0, mse_sum=4.0, lpips_sum=8.0, seconds_in_epoch=1.0)
-    assert progress.finish_epoch(0.5, 20.0)
+    assert progress.finish_epoch(0.5, 20.0, 0.4)
     assert (progress.epoch, progress.step, progress.images) == (1, 0, 0)
     assert (progress.loss_sum, progress.mse_sum, progress.lpips_sum, progress.seconds_in_epoch) == (0, 0, 0, 0)
 
@@ -19,9 +19,9 @@ def test_a_finished_epoch_leaves_nothing_to_the_next() -> None:
 @pytest.mark.parametrize(("losses", "best"), [([3, 2, 1], 3), ([1, 2, 3], 1), ([2, 1, 1], 2), ([2, math.nan, 3], 1)])
 def test_the_best_epoch_is_the_first_with_the_lowest_loss(losses: list[float], best: int) -> None:
     progress = TrainingState()
-    better = [progress.finish_epoch(loss, 10 * loss) for loss in losses]
+    better = [progress.finish_epoch(loss, 10 * loss, loss / 2) for loss in losses]
     assert (progress.best_epoch, progress.best_loss) == (best, losses[best - 1])
-    assert progress.best_psnr == 10 * losses[best - 1]
+    assert (progress.best_psnr, progress.best_train_loss) == (10 * losses[best - 1], losses[best - 1] / 2)
     assert better[0]
     assert [index for index, flag in enumerate(better, start=1) if flag][-1] == best
 

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inversion.text import first_of
+
 COUNTER = "num_batches_tracked"
 """BatchNorm's batch counters do not affect the features and may be missing."""
 
@@ -150,6 +152,4 @@ def _dots(name: str) -> list[int]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    every = sorted(names)
-    more = f" and {len(every) - MOST_SHOWN} more" if len(every) > MOST_SHOWN else ""
-    return ", ".join(map(repr, every[:MOST_SHOWN])) + more
+    return first_of([repr(name) for name in sorted(names)], MOST_SHOWN)

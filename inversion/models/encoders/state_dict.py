@@ -25,7 +25,7 @@ from inversion.models.encoders._names import (
 )
 from inversion.models.encoders._unpickle import RefusedObjectsError, converting_line, looks_hostile, read_pickle
 from inversion.models.encoders.file_content import ForeignFileError, format_of
-from inversion.text import reason
+from inversion.text import first_of, reason
 
 MOST_SHOWN = 4
 
@@ -111,11 +111,10 @@ def _read(path: Path) -> Any:
     except ForeignFileError as error:
         why = str(error)
     except RefusedObjectsError as error:
-        names = ", ".join(error.names[:MOST_SHOWN])
-        more = f" and {len(error.names) - MOST_SHOWN} more" if len(error.names) > MOST_SHOWN else ""
+        names = first_of(error.names, MOST_SHOWN)
         convert = not looks_hostile(error.names)
-        why = (f"it holds Python objects other than tensors: {names}{more}" if convert
-               else f"unpickling it would call {names}{more}, which no weights need: do not trust it")
+        why = (f"it holds Python objects other than tensors: {names}" if convert
+               else f"unpickling it would call {names}, which no weights need: do not trust it")
     except pickle.UnpicklingError as error:  # PyTorch's message advises to trust the file
         convert = "Unsupported operand" in str(error)
         why = "it was saved with a pickle protocol other than PyTorch's own" if convert else "it is damaged"

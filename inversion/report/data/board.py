@@ -29,6 +29,8 @@ class Board:
     configurations: Sequence[Configuration]
     seed_sd: float | None = None
     """Standard deviation between trainings in dB, if it is known from elsewhere."""
+    preferred: Callable[[Configuration], bool] | None = None
+    """Which variants of a configuration ``chosen`` takes if there are any; None for no preference."""
 
     @cached_property
     def noise(self) -> SeedNoise | None:
@@ -68,9 +70,14 @@ class Board:
     def chosen(self) -> dict[str, Configuration]:
         """The configuration that represents each plain name (``vgg16:block1+wavelet``).
 
-        Of several variants, the one with the best validation PSNR; by test PSNR if one has no validation PSNR.
+        Of several variants, or of the preferred ones if there are any, the one with the best validation PSNR; by test
+        PSNR if one has no validation PSNR.
         """
-        return {name: _best(items) for name, items in group_by(self.configurations, lambda item: item.plain).items()}
+        variants = group_by(self.configurations, lambda item: item.plain)
+        return {name: _best(self._preferred(items)) for name, items in variants.items()}
+
+    def _preferred(self, items: Sequence[Configuration]) -> Sequence[Configuration]:
+        return [item for item in items if self.preferred and self.preferred(item)] or items
 
     @property
     def choice(self) -> str:

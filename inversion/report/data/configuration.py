@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from inversion.config.resolve import run_name
-from inversion.config.run_config import RunConfig
+from inversion.config.run_config import RunConfig, parse_options
 from inversion.metrics import count_exact, counted
 from inversion.report.data.study import ReportRun
 from inversion.report.data.tuning import Choice
@@ -82,6 +82,12 @@ class Configuration:
     def same_decoder(self) -> tuple[Any, ...]:
         """Equal for two configurations that differ only in the encoder."""
         return self.decoder, str(self.parameters["decoder_options"]), self.settings
+
+    @cached_property
+    def design(self) -> tuple[str, str]:
+        """The decoder, and its option ``design``: equal for two decoders that differ in size only."""
+        options = parse_options(str(self.parameters["decoder_options"]))
+        return self.decoder, options.get("design", "default")
 
     @cached_property
     def owns_memory(self) -> bool:

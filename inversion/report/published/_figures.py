@@ -124,6 +124,16 @@ class Mention(_Strict):
     row: Row
 
 
+class Designs(_Strict):
+    """The options with which our decoders and fusions are those of the study, by name; ``auto`` for their defaults.
+
+    A name that is left out is not known to differ.
+    """
+
+    decoder_options: dict[str, str] = {}
+    fusion_options: dict[str, str] = {}
+
+
 class Figures(_Strict):
     """Every figure of a study, and the protocol, data, weights and image size that they hold for.
 
@@ -144,6 +154,7 @@ class Figures(_Strict):
     baseline: str = ""
     winner: str = ""
     seed_sd: float | None = Field(None, gt=0)
+    designs: Designs = Designs()
     tables: tuple[Table, ...] = ()
     comparisons: tuple[PublishedComparison, ...] = ()
     improvements: tuple[Improvement, ...] = ()

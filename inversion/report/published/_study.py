@@ -21,4 +21,5 @@ def published_study(key: str, figures: Figures, findings: Sequence[Finding] = ()
         key=key, citation=figures.citation, configurations=figures.scores(),
         caveats=Caveats(figures.conditions, figures.findings_caveat, figures.baseline_caveat), findings=findings,
         figures=partial(figure_table, key, figures, counterparts or Counterparts()), baseline=figures.baseline,
-        reference=figures.winner, seed_sd=figures.seed_sd)
+        reference=figures.winner, seed_sd=figures.seed_sd, decoder_options=figures.designs.decoder_options,
+        fusion_options=figures.designs.fusion_options)

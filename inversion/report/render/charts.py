@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
-from inversion.report.data.board import Board
+from inversion.report.data.board import Board, group_by
 from inversion.report.stats.comparisons import holds_up
 
 INK, LINES = "#808890", "rgba(128, 136, 144, 0.25)"
@@ -45,10 +45,18 @@ def ranking(board: Board) -> go.Figure:
 
 
 def against(board: Board, metric: str, title: str) -> go.Figure:
-    """PSNR against a metric such as training time, on a logarithmic axis."""
+    """PSNR against a metric such as training time, on a logarithmic axis.
+
+    A line joins the sizes of one decoder (``decoder_options`` width or depth) at the same layer.
+    """
     figure = _figure(height=420)
     for decoder, colour in _colours(board).items():
         items = [item for item in board.configurations if item.decoder == decoder and (item.cost(metric) or 0) > 0]
+        for family in group_by(items, lambda item: (item.encoder, item.fusion, item.design, item.settings)).values():
+            joined = sorted(family, key=lambda item: item.cost(metric) or 0)
+            if len(joined) > 1:
+                figure.add_scatter(x=[item.cost(metric) for item in joined], y=[item.psnr.mean for item in joined],
+                                   mode="lines", line={"color": colour, "width": 1}, showlegend=False, hoverinfo="skip")
         figure.add_scatter(
             x=[item.cost(metric) for item in items], y=[item.psnr.mean for item in items], mode="markers",
             name=decoder, text=[item.label for item in items],

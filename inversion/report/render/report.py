@@ -92,8 +92,8 @@ def as_markdown(report: Report) -> str:
 def _findings(report: Report) -> list[ReportTable]:
     if not report.judgements or report.board is None:
         return []
-    papers = [study.about_findings for study in report.studies if study.findings]
-    return [findings_table(report.judgements, " ".join([*papers, report.board.choice]).strip())]
+    notes = [study.about_findings(report.board) for study in report.studies if study.findings]
+    return [findings_table(report.judgements, " ".join(notes))]
 
 
 def _shown(table: ReportTable) -> str:

@@ -12,8 +12,11 @@ from enum import StrEnum
 from typing import Protocol
 
 from inversion.report.data.board import Board
-from inversion.report.stats.comparisons import Comparison, correct, holds_up, trainings_differ
+from inversion.report.stats.comparisons import Comparison, compare_pools, correct, holds_up, trainings_differ
+from inversion.report.stats.pools import SeedPool
+from inversion.report.stats.seed_noise import SeedNoise
 from inversion.report.tables.table import ReportTable, Shown
+from inversion.text import first_of
 
 Pair = tuple[str, str]
 
@@ -87,10 +90,18 @@ class Judgement:
 
 
 class BoardEvidence:
-    """The configurations of a board by plain name; of several variants, the one that the board chose."""
+    """The configurations of a board by plain name; of several variants, the one that the board chose.
 
-    def __init__(self, board: Board) -> None:
+    ``pools`` replaces the scores of configurations, by label, and ``noise`` then the seed noise. ``compared`` collects
+    the labels of what was compared.
+    """
+
+    def __init__(self, board: Board, pools: Mapping[str, SeedPool] | None = None, noise: SeedNoise | None = None,
+                 ) -> None:
         self.board = board
+        self.pools = pools or {}
+        self.noise = board.noise if pools is None else noise
+        self.compared: set[str] = set()
 
     def configurations(self) -> Collection[str]:
         """Configurations with test scores."""
@@ -109,7 +120,11 @@ class BoardEvidence:
     def compare(self, a: str, b: str) -> Comparison | None:
         """PSNR of ``a`` minus ``b``, paired by image, not corrected; None if one was not run."""
         first, second = self.board.chosen.get(a), self.board.chosen.get(b)
-        return self.board.compare_alone(first, second) if first and second else None
+        if first is None or second is None:
+            return None
+        self.compared.update((first.label, second.label))
+        one, other = (self.pools.get(item.label, item.psnr) for item in (first, second))
+        return compare_pools(one, other, self.noise)
 
     def cost(self, configuration: str, metric: str) -> float | None:
         """A metric of the run; None if it is not known."""
@@ -209,11 +224,10 @@ def describe(pair: Pair, comparison: Comparison) -> str:
 
 
 def verdict_of(sentences: Sequence[str], missing: Sequence[str], *, contradicted: bool = False, supported: bool = False,
-           most: int = 4) -> Judged:
+               ) -> Judged:
     """A verdict with its evidence; what was not run comes last."""
     verdict = Verdict.CONTRADICTED if contradicted else Verdict.SUPPORTED if supported else Verdict.UNDECIDED
-    more = f" and {len(missing) - most} more" if len(missing) > most else ""
-    lacking = [f"Not run: {', '.join(missing[:most])}{more}."] if missing else []
+    lacking = [f"Not run: {first_of(missing)}."] if missing else []
     return Judged(verdict, " ".join([*sentences, *lacking]), tuple(missing))
 
 

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from inversion.report.data.board import Board
+from inversion.report.data.configuration import Configuration
 from inversion.report.data.study import StudyData
 from inversion.report.tables.findings import Finding
 from inversion.report.tables.table import ReportTable, Shown
+from inversion.text import first_of
+
+OTHER_DESIGN = " †"
+OTHER_DESIGN_NOTE = ("†: the figure belongs to another decoder or fusion of the same name; decoder_options and "
+                     "fusion_options design=published run the paper's.")
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,9 @@ class PublishedStudy:
         reference: The single model that it recommends (``vgg16:block1+wavelet``). Architectures and depths are compared
             with its decoder, and costs with its layer; empty for none.
         seed_sd: Standard deviation between trainings in dB, according to the paper; None if it gives none.
+        decoder_options: The options with which our decoders are the paper's, by name; ``auto`` for their defaults. One
+            that is left out is not known to differ.
+        fusion_options: The same for fusions.
 
     Raises:
         ValueError: the key has other characters.
@@ -74,15 +83,35 @@ class PublishedStudy:
     baseline: str = ""
     reference: str = ""
     seed_sd: float | None = None
+    decoder_options: Mapping[str, str] = field(default_factory=dict)
+    fusion_options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch("[A-Za-z0-9_-]+", self.key):
             raise ValueError(f"key {self.key!r} of a published study: only letters, digits, _ and - are allowed")
 
-    @property
-    def about_findings(self) -> str:
-        """The paper and its protocol in a sentence, for the section of its findings."""
-        return f"{capitalized(self.key)} ({self.citation}): {self.caveats.findings or self.caveats.scores}."
+    def has_design_of(self, item: Configuration) -> bool:
+        """Whether decoder and fusion of a configuration are the paper's, as far as is known."""
+        return all(options.get(name, given) == given for options, name, given in (
+            (self.decoder_options, item.decoder, item.parameters.get("decoder_options", "auto")),
+            (self.fusion_options, item.fusion, item.parameters.get("fusion_options", "auto"))))
+
+    def view(self, board: Board) -> Board:
+        """The board as the paper is compared with it: the paper's designs represent a configuration where they ran."""
+        return replace(board, preferred=self.has_design_of)
+
+    def other_designs(self, board: Board) -> list[str]:
+        """The configurations with published scores that are represented by another design than the paper's."""
+        return [name for name, item in self.view(board).chosen.items()
+                if name in self.configurations and not self.has_design_of(item)]
+
+    def about_findings(self, board: Board) -> str:
+        """The paper, its protocol, and which runs stand for its configurations, for the section of its findings."""
+        sentences = [f"{capitalized(self.key)} ({self.citation}): {self.caveats.findings or self.caveats.scores}."]
+        if others := self.other_designs(board):
+            sentences.append("Judged on decoders or fusions of this project, which differ from the paper's of the same "
+                             f"name (design=published): {first_of(others)}.")
+        return " ".join([*sentences, self.view(board).choice]).strip()
 
 
 def reference_of(studies: Sequence[PublishedStudy], board: Board) -> tuple[str, str]:
@@ -97,8 +126,8 @@ def reference_of(studies: Sequence[PublishedStudy], board: Board) -> tuple[str, 
 
 def published_columns(studies: Sequence[PublishedStudy]) -> list[Shown]:
     """PSNR and SSIM of each paper."""
-    return [Shown(f"{study.key} {title}",
-                  f"{{{study.key}_{metric}:{form}}} ± {{{study.key}_{metric}_std:{form}}}", "not published")
+    return [Shown(f"{study.key} {title}", f"{{{study.key}_{metric}:{form}}} ± {{{study.key}_{metric}_std:{form}}}"
+                  f"{{{study.key}_mark}}", "not published")
             for study in studies for metric, title, form in (("psnr", "PSNR", ".2f"), ("ssim", "SSIM", ".3f"))]
 
 
@@ -108,16 +137,29 @@ def degradation_columns(studies: Sequence[PublishedStudy]) -> list[Shown]:
             for study in studies]
 
 
-def published_fields(studies: Sequence[PublishedStudy], name: str) -> dict[str, Any]:
-    """The raw values of each paper for a plain name (``vgg16:block1+wavelet``); empty if there are none."""
-    return {f"{study.key}_{field}": getattr(score, field)
-            for study in studies if (score := study.configurations.get(name))
-            for field in ("psnr", "psnr_std", "ssim", "ssim_std", "eval_minutes", "degradation", "section")}
+def published_fields(studies: Sequence[PublishedStudy], item: Configuration) -> dict[str, Any]:
+    """The raw values of each paper for a configuration of ours; empty if there are none."""
+    fields: dict[str, Any] = {}
+    for study in studies:
+        if score := study.configurations.get(item.plain):
+            fields |= _score_fields(study, score, is_same_design=study.has_design_of(item))
+    return fields
+
+
+def _score_fields(study: PublishedStudy, score: PublishedScore, is_same_design: bool = True) -> dict[str, Any]:
+    """The values of a score, and a mark if ours is of another design."""
+    names = ("psnr", "psnr_std", "ssim", "ssim_std", "eval_minutes", "degradation", "section")
+    return {f"{study.key}_{name}": getattr(score, name) for name in names} | {
+        f"{study.key}_same_design": is_same_design, f"{study.key}_mark": "" if is_same_design else OTHER_DESIGN}
 
 
 def published_notes(studies: Sequence[PublishedStudy], board: Board) -> str:
     """The conditions of each paper's scores and of ours, for tables that show both."""
-    return " ".join(published_note(study.key, study.caveats.scores, board) for study in studies)
+    notes = [published_note(study.key, study.caveats.scores, board) for study in studies]
+    if any(item.plain in study.configurations and not study.has_design_of(item)
+           for study in studies for item in board.configurations):
+        notes.append(OTHER_DESIGN_NOTE)
+    return " ".join(notes)
 
 
 def published_note(key: str, conditions: str, board: Board) -> str:
@@ -133,16 +175,17 @@ def capitalized(key: str) -> str:
 
 def published_table(study: PublishedStudy, board: Board) -> ReportTable:
     """Every configuration that a paper has scores of, beside ours."""
-    rows = []
-    for name in study.configurations:
-        ours = board.chosen.get(name)
+    rows, chosen = [], study.view(board).chosen
+    for name, score in study.configurations.items():
+        ours = chosen.get(name)
         mine = {"psnr": ours.psnr.mean, "psnr_std": ours.std("psnr"), "ssim": ours.mean("ssim"),
                 "ssim_std": ours.std("ssim"), "stands": ours.label} if ours else {}
-        rows.append({"configuration": name, **published_fields([study], name), **mine})
+        fields = published_fields([study], ours) if ours else _score_fields(study, score)
+        rows.append({"configuration": name, **fields, **mine})
     shown = [Shown("configuration", "{configuration}"), Shown("section", f"{{{study.key}_section}}"),
              *published_columns([study]),
              Shown(f"{study.key} evaluation (min)", f"{{{study.key}_eval_minutes:.2f}}", "not published"),
              Shown("PSNR here (dB)", "{psnr:.2f} ± {psnr_std:.2f}", "not run"),
              Shown("SSIM here", "{ssim:.3f} ± {ssim_std:.3f}", "not run")]
-    note = f"{study.citation}. {published_note(study.key, study.caveats.scores, board)} {board.choice}".strip()
+    note = f"{study.citation}. {published_notes([study], board)} {study.view(board).choice}".strip()
     return ReportTable(study.key, f"The {study.key} configurations", shown, rows, note)

@@ -133,7 +133,7 @@ def baseline(board: Board, study: PublishedStudy, number: int = 0, named: bool =
     """
     key = f"baseline-{number + 1}" if number else "baseline"
     title = f"Baseline of {study.key} against winner" if named else "Baseline against winner"
-    start, winner = board.chosen.get(study.baseline), board.winner
+    start, winner = study.view(board).chosen.get(study.baseline), board.winner
     if start is None or start is winner:
         return ReportTable(key, title, [], [])
     rows = []
@@ -190,7 +190,7 @@ def _beside_first(items: Sequence[Configuration]) -> Pairs:
 
 def _compared(board: Board, pairs: Pairs, studies: Studies) -> list[dict[str, Any]]:
     """A row for the first of each pair, with its difference from the second."""
-    return [{**row_of(board, item), **published_fields(studies, item.plain), "beside": other.label,
+    return [{**row_of(board, item), **published_fields(studies, item), "beside": other.label,
              **(difference_fields(board.compare(item, other)) if item is not other else {})}
             for item, other in pairs]
 

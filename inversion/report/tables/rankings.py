@@ -82,7 +82,7 @@ def row_of(board: Board, item: Configuration) -> dict[str, Any]:
 
 def _ranked(board: Board, studies: Sequence[PublishedStudy], key: str, title: str, items: Sequence[Configuration],
             rising: Mapping[str, float] | None = None) -> ReportTable:
-    rows = [{"rank": rank, **row_of(board, item), **published_fields(studies, item.plain),
+    rows = [{"rank": rank, **row_of(board, item), **published_fields(studies, item),
              "rising": (rising or {}).get(item.label), "tuned": item.choice and item.choice.text}
             for rank, item in enumerate(items, start=1)]
     several = any(row["seeds"] > 1 for row in rows)

@@ -30,7 +30,7 @@ def one_line(text: str) -> str:
     return " ".join(filter(None, (line.strip() for line in text.split("\n"))))
 
 
-def first_of(names: Sequence[str], most: int = 4) -> str:
+def first_of(names: Sequence[str], most: int = 5) -> str:
     """The first names, and how many more there are: ``a, b and 3 more``."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 

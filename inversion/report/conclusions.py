@@ -33,7 +33,7 @@ def headline(board: Board) -> list[str]:
         sentences.append(f"It is {_beside(found)} ahead of the second, {second.label}: {_verdict(found)}.")
         tied = tied_with_winner(board)
         if board.noise is not None and len(tied) > 1:
-            labels = first_of([item.label for item in tied])
+            labels = first_of([item.label for item in tied], 4)
             sentences.append(f"Whether the winner is better is undecided for {labels}.")
     if winner.is_ensemble and board.single and board.single[0] is not board.configurations[1]:
         best = board.single[0]
@@ -58,7 +58,7 @@ def fairness(board: Board, rising: Mapping[str, float], looked_at: int) -> list[
         sentences.append(f"{len(rising)} of {of} configurations had not converged when training ended ({most} still "
                          f"rose by {rising[most]:.2f} dB per epoch): with more epochs their order may change.")
     if border := [item.label for item in board.configurations if item.choice and item.choice.at_border]:
-        sentences.append(f"The tuned value of {first_of(border)} is at the border of what was tried: a better one may "
+        sentences.append(f"The tuned value of {first_of(border, 4)} is at the border of what was tried: a better one may "
                          "be beyond it.")
     if count > 1 and not any(item.choice for item in board.configurations):
         rates = {float(item.parameters["lr"]) for item in board.configurations}

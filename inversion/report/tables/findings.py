@@ -227,7 +227,7 @@ def verdict_of(sentences: Sequence[str], missing: Sequence[str], *, contradicted
                ) -> Judged:
     """A verdict with its evidence; what was not run comes last."""
     verdict = Verdict.CONTRADICTED if contradicted else Verdict.SUPPORTED if supported else Verdict.UNDECIDED
-    lacking = [f"Not run: {first_of(missing)}."] if missing else []
+    lacking = [f"Not run: {first_of(missing, 4)}."] if missing else []
     return Judged(verdict, " ".join([*sentences, *lacking]), tuple(missing))
 
 

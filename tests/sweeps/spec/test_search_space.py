@@ -89,6 +89,7 @@ def test_a_space_that_is_wrong_is_reported_with_its_line(space: str, line: str |
 VALUES = {
     "encoder": "[vgg16, resnet34]", "layer": "[block1, block2]", "decoder": "[wavelet, attention]",
     "fusion": "[none, auto]", "precision": "[fp32, bf16]", "decoder_options": "[auto, wavelet=db2]",
+    "fusion_options": "[auto, design=published]",
     "lr_factor": "{low: 0.1, high: 0.9}", "min_lr": "{low: 0, high: 1e-5}",
 }
 """What some parameters could be; a range of numbers for the others."""
@@ -97,7 +98,7 @@ VALUES = {
 @pytest.mark.parametrize("name", RunConfig.model_fields)
 def test_a_parameter_is_searched_or_refused_with_the_reason(name: str) -> None:
     space = f"{{{name}: {VALUES.get(name, '{low: 1, high: 2}')}}}"
-    base = "{decoder: wavelet}" if name == "decoder_options" else "{}"
+    base = {"decoder_options": "{decoder: wavelet}", "fusion_options": "{encoder: ensemble}"}.get(name, "{}")
     if name in NOT_SEARCHED:
         assert wrong(space, base) == [f"s.yaml:5: {name} cannot be searched: {NOT_SEARCHED[name]}"]
     else:

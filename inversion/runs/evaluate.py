@@ -34,10 +34,9 @@ from inversion.tracking.tracked_run import TrackedRun as LoggedRun
 from inversion.tracking.tracked_run import record_outcome
 from inversion.training.callbacks import Picture
 from inversion.training.evaluate import Scores, evaluate, final_metrics, finite
+from inversion.training.further_scores import FurtherScores
 from inversion.training.measure import PeakMemory
 from inversion.training.stop import StopRequest
-
-SCORES = ("psnr", "ssim", "lpips")
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,16 @@ class Evaluation:
     target: Target
     scores: Scores
     logged: list[dict[str, Any]]
+    absent: list[str]
+    """Scores that could not be computed, a phrase each."""
 
     def before(self, name: str) -> list[float]:
-        """The logged values of one of ``SCORES``, per image; empty unless all are known."""
-        values = [row[name] for row in self.logged]
-        return [] if None in values else values
+        """The logged values of one of ``METRICS``, per image; empty unless all are known."""
+        values: list[float | None] = [row[name] for row in self.logged]
+        return [value for value in values if value is not None] if None not in values else []
 
     def differences(self, name: str) -> list[float]:
-        """This evaluation minus the logged values of one of ``SCORES``, per image; empty unless both are known.
+        """This evaluation minus the logged values of one of ``METRICS``, per image; empty unless both are known.
 
         For PSNR, 0 if both are infinite (exact reconstructions), and infinite if only one of them is.
         """
@@ -145,8 +146,9 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
         counts = {target.scored.split: len(target.scored.names)}
         results.log_data_set(logger, target.scored.photos, target.scored.digest, counts, "evaluation")
         loss = ReconstructionLoss(config.mse_weight, config.lpips_weight, lpips.load() if lpips else None)
-        scores = _score(logger, reconstructor, target.scored, loss, _interrupter(stop))
-    return Evaluation(logger.run_id, target, scores, logged)
+        further = FurtherScores(reconstructor.engine, config.image_size)
+        scores = _score(logger, reconstructor, target.scored, loss, _interrupter(stop), further)
+    return Evaluation(logger.run_id, target, scores, logged, further.absent)
 
 
 def _begin(connection: Connection, experiment_id: str, evaluated: str, name: str, tags: Mapping[str, str]
@@ -172,11 +174,12 @@ def _leaks(run: TrainedRun, scored: ScoredPhotos, limits: Mapping[str, int], fol
 
 
 def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos, loss: ReconstructionLoss,
-           before_batch: Callable[[], None]) -> Scores:
+           before_batch: Callable[[], None], further: FurtherScores) -> Scores:
     """Computes and logs scores and pictures; in the batch size of training, on which the last bits depend."""
     engine = reconstructor.engine
     memory = PeakMemory(engine.device)
-    scores = evaluate(reconstructor.model, scored.crops, loss.to(engine.device), engine, before_batch)
+    scores = evaluate(reconstructor.model, scored.crops, loss.to(engine.device), engine, before_batch,
+                      further=further)
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
     logger.log_metrics(finite(metrics))  # first, so that the scores are kept if the store rejects an upload
     results.log_scores(logger, scored.names, scores)

@@ -12,6 +12,7 @@ from inversion.config.run_config import parse_value
 from inversion.console import Console, make_console, make_table, progress_bars
 from inversion.data.datasets import data_folder, require_data
 from inversion.losses.lpips_weights import require_trunk_file
+from inversion.losses.vgg_weights import require_vgg
 from inversion.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -29,13 +30,16 @@ if TYPE_CHECKING:
               "[default: as in the run, all of another data set]")
 @click.option("--lpips-weights", metavar="FILE", callback=blank_is_default,
               help="AlexNet trunk of LPIPS: imagenet, a file, or off [default: the run's]")
+@click.option("--vgg-weights", metavar="FILE", callback=blank_is_default,
+              help="VGG16 of LPIPS-VGG and DISTS: auto, imagenet, a file, or off [default: the run's]")
 @click.option("--device", metavar="DEVICE", callback=blank_is_default,
               help="cpu, cuda or cuda:N [default: the run's, if available]")
 @click.option("--data-dir", metavar="FOLDER", callback=blank_is_default,
               help="Where downloads and caches are kept [default: as in the run]")
 @tracking_options
 def command(run: str, data: str | None, split: str, test_limit: int | None, lpips_weights: str | None,
-            device: str | None, data_dir: str | None, tracking_uri: str | None, experiment: str | None) -> None:
+            vgg_weights: str | None, device: str | None, data_dir: str | None, tracking_uri: str | None,
+            experiment: str | None) -> None:
     """Score a finished run again, on its own test images or on others, and log the evaluation as a child run.
 
     RUN is a run's id, the beginning of one, or a run's name. On its own images, on the same kind of machine and with
@@ -53,6 +57,8 @@ def command(run: str, data: str | None, split: str, test_limit: int | None, lpip
         require_data(data, data_folder(data_dir or "auto"))
     if lpips_weights:
         require_trunk_file(lpips_weights)
+    if vgg_weights:
+        require_vgg(vgg_weights)
     with slow_imports():
         from inversion.runs.evaluate import evaluate_run, find_target
         from inversion.runs.load import find_lpips, find_trained, load_reconstructor
@@ -71,7 +77,8 @@ def command(run: str, data: str | None, split: str, test_limit: int | None, lpip
         reconstructor = load_reconstructor(trained)
         connection = with_retries(connect(tracking_uri, experiment) if experiment else connection, stop)
         log_to = connection.experiment_id if experiment else trained.experiment_id
-        evaluation = evaluate_run(connection, log_to, trained, reconstructor, target, lpips, stop)
+        evaluation = evaluate_run(connection, log_to, trained, reconstructor, target, lpips, stop,
+                                  vgg_weights)
     _show(console, trained, evaluation)
     notes = ["; ".join(evaluation.absent), note, _other_device_note(trained)]
     for line in (*target.scored.photos.lines(), *filter(None, notes)):

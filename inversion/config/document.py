@@ -5,6 +5,7 @@ they have the needed fields, but their configuration cannot be used for computin
 
 1. No field ``version``. In the first releases, ``fallbacks`` are strings.
 2. Version 1 with the field ``version``.
+3. With ``vgg_weights``.
 
 For a new parameter, increment ``VERSION`` and add to ``ADDED`` the value that corresponds to the earlier behaviour.
 """
@@ -21,7 +22,7 @@ from inversion.config.resolve import NOT_SCIENTIFIC
 from inversion.config.run_config import RunConfig, parse_config
 from inversion.errors import RequestError
 
-VERSION = 2
+VERSION = 3
 
 FIRST: Mapping[str, Any] = {
     "layer": "auto", "fusion": "none", "data_dir": "auto", "lpips_weights": "off", "protocol": "image",
@@ -33,7 +34,7 @@ FIRST: Mapping[str, Any] = {
 
 They are literals because the defaults of ``RunConfig`` may change."""
 
-ADDED: Mapping[int, Mapping[str, Any]] = {}
+ADDED: Mapping[int, Mapping[str, Any]] = {3: {"vgg_weights": "off"}}
 """For each later version, its new parameters with the values that describe earlier runs."""
 
 TAG_LENGTH = 5000

@@ -45,6 +45,8 @@ class RunConfig(BaseModel):
                          "or vgg16=FILE,resnet34=FILE")
     lpips_weights: str = Field("auto", description="AlexNet trunk of LPIPS: imagenet, a file, or off; "
                                "auto: off if unavailable")
+    vgg_weights: str = Field("auto", description="VGG16 of the scores LPIPS-VGG and DISTS: imagenet, a file, or off; "
+                             "auto: if at hand and soon done")
     protocol: Protocol = Field("image", description="image: loss and scores in [0, 1]; published: against the "
                                "ImageNet-normalised image, to reproduce the published tables")
     image_size: int = Field(224, ge=32, le=1024, multiple_of=32, description="side of the square crops, in pixels")

@@ -22,6 +22,7 @@ from inversion.images import from_stored
 from inversion.losses.lpips_weights import TrunkSource
 from inversion.losses.reconstruction import ReconstructionLoss
 from inversion.progress import Progress, no_progress
+from inversion.runs.further import further_scores
 from inversion.runs.load import Reconstructor, TrainedRun
 from inversion.runs.train import TEST_PICTURES, convert_out_of_memory
 from inversion.tracking import results
@@ -120,7 +121,8 @@ def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None
 
 
 def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, reconstructor: Reconstructor,
-                 target: Target, lpips: TrunkSource | None, stop: StopRequest) -> Evaluation:
+                 target: Target, lpips: TrunkSource | None, stop: StopRequest, vgg_weights: str | None = None
+                 ) -> Evaluation:
     """Scores a run on images, and logs the evaluation as a child run of it.
 
     Args:
@@ -131,12 +133,16 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
         target: the images.
         lpips: the weights of LPIPS; None if it is off.
         stop: checked before each batch.
+        vgg_weights: VGG16 of LPIPS-VGG and DISTS, as the parameter of that name; by default the run's own, or ``auto``
+            for a run of an earlier version, which had none.
 
     Raises:
         InversionError: it failed or was interrupted; the reason is recorded in its MLflow run.
     """
     logged = _logged_scores(run, target)
     config = _config(run, target, lpips)
+    vgg_weights = vgg_weights or (config.vgg_weights if config.vgg_weights != "off" else "auto")
+    config = config.model_copy(update={"vgg_weights": vgg_weights})
     name = f"evaluate {run.name} on {target.name}"
     tags = {"inversion.data": target.scored.photos.name, "inversion.protocol": config.protocol}
     logger = _begin(connection, experiment_id, run.run_id, name, tags)
@@ -146,7 +152,7 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
         counts = {target.scored.split: len(target.scored.names)}
         results.log_data_set(logger, target.scored.photos, target.scored.digest, counts, "evaluation")
         loss = ReconstructionLoss(config.mse_weight, config.lpips_weight, lpips.load() if lpips else None)
-        further = FurtherScores(reconstructor.engine, config.image_size)
+        further = further_scores(config, reconstructor.engine, len(target.scored.names))
         scores = _score(logger, reconstructor, target.scored, loss, _interrupter(stop), further)
     return Evaluation(logger.run_id, target, scores, logged, further.absent)
 

@@ -21,6 +21,7 @@ from inversion.losses.lpips import LPIPS
 from inversion.losses.reconstruction import make_targets
 from inversion.models.encoders.build import Encoder
 from inversion.progress import Progress, no_progress
+from inversion.runs.further import further_scores
 from inversion.runs.prepare import Prepared, build_encoders, check_weights, crops_of_test_set
 from inversion.runs.train import MOST_PICTURES, TEST_PICTURES, RunResult, convert_out_of_memory, tags_of
 from inversion.tracking import results
@@ -126,7 +127,7 @@ def optimize(request: PreparedOptimization, connection: Connection, stop: StopRe
         found, curve, seconds = invert_all(request, [encoder.to(engine.device) for encoder in encoders], crops, engine,
                                            _reporter(progress, stop))
         run.log_history({point.step: {LOSS: point.loss, FEATURE_ERROR: point.feature_error} for point in curve})
-        further = FurtherScores(engine, prepared.plan.config.image_size)
+        further = further_scores(prepared.plan.config, engine, len(names))
         scores = _score(found, crops, prepared.plan.lpips.load() if prepared.plan.lpips else None, engine,
                         prepared.plan.config.batch_size, encoders, further)
         scores.forward_seconds, scores.seconds = seconds, scores.seconds + seconds

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from inversion.errors import MissingArtifactError, OutOfMemoryError, PrunedRunError
+from inversion.runs.further import further_scores
 from inversion.runs.prepare import (
     Prepared,
     crops_of_test_set,
@@ -95,7 +96,7 @@ def train_steps(
         if resume and (checkpoint := checkpoint_to_resume(run, folder, trainer.load_resumable)):
             trainer.resume(checkpoint)
         yield from trainer.steps()
-        further = FurtherScores(trainer.engine, plan.config.image_size)
+        further = further_scores(plan.config, trainer.engine, len(prepared.photos.names("test")))
         metrics, pictures = finish(run, prepared, trainer, further)
         listeners.on_commit()
     remove_checkpoints(plan.data_dir, run.run_id)

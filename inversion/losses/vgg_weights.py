@@ -16,8 +16,8 @@ from inversion.models.encoders.weights import WeightsSource, parse_weights
 WHOLE = EncoderCut("vgg16", "block5")
 """All 13 convolutions."""
 
-MOST_PIXELS = 2**20
-"""``auto`` on a CPU scores at most so many pixels of test images: 256 images of 64 pixels, 20 of 224.
+MOST_PIXELS = 2**19
+"""``auto`` on a CPU scores at most so many pixels of test images: 128 images of 64 pixels, 10 of 224.
 
 VGG16 takes about 0.5 s for 65,536 pixels on two cores, many times what all other scores take (docs/metrics.md).
 """

@@ -35,6 +35,7 @@ from inversion.tracking.tracked_run import TrackedRun as LoggedRun
 from inversion.tracking.tracked_run import record_outcome
 from inversion.training.callbacks import Picture
 from inversion.training.evaluate import Scores, evaluate, final_metrics, finite
+from inversion.training.floors import floor_metrics, largest_map
 from inversion.training.further_scores import FurtherScores
 from inversion.training.measure import PeakMemory
 from inversion.training.stop import StopRequest
@@ -187,6 +188,7 @@ def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos
     scores = evaluate(reconstructor.model, scored.crops, loss.to(engine.device), engine, before_batch,
                       further=further)
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
+    metrics |= floor_metrics(scored.crops, largest_map(reconstructor.model.frozen), engine)
     logger.log_metrics(finite(metrics))  # first, so that the scores are kept if the store rejects an upload
     results.log_scores(logger, scored.names, scores)
     first = scored.crops[:TEST_PICTURES]

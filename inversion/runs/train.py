@@ -18,6 +18,7 @@ from inversion.runs.further import further_scores
 from inversion.runs.prepare import (
     Prepared,
     crops_of_test_set,
+    floors_of_test_set,
     make_trainer,
     progress_metrics,
     size_metrics,
@@ -117,6 +118,7 @@ def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer, further: Furth
     scores, pictures = trainer.evaluator.score_with_pictures(
         crops_of_test_set(prepared), names, MOST_PICTURES, trainer.stop_if_requested, further)
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()} | progress_metrics(trainer)
+    metrics |= floors_of_test_set(prepared, trainer)
     results.log_scores(run, names, scores)
     files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
     results.log_all_pictures(run, pictures)

@@ -64,7 +64,7 @@ def test_trained_for_the_squared_error_it_is_least_squares() -> None:
         loss.backward()
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)
     neighbours = F.unfold(features, 3, padding=1).transpose(1, 2).reshape(-1, 2 * 9).numpy()
     values = F.pixel_unshuffle(targets, block).permute(0, 2, 3, 1).reshape(-1, 12).numpy()
     design = np.hstack([neighbours, np.ones((len(neighbours), 1))])

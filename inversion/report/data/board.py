@@ -70,7 +70,7 @@ class Board:
 
         Of several variants, the one with the best validation PSNR; by test PSNR if one has no validation PSNR.
         """
-        return {name: _best(items) for name, items in group_by(self.configurations, lambda item: item.plain).items()}
+        return {name: best_of(items) for name, items in group_by(self.configurations, lambda item: item.plain).items()}
 
     @property
     def choice(self) -> str:
@@ -125,7 +125,8 @@ class Board:
     @cached_property
     def best_singles(self) -> dict[tuple[tuple[str, str], ...], Configuration]:
         """The best single model by validation PSNR of each set of other parameters."""
-        return {settings: _best(items) for settings, items in group_by(self.single, lambda item: item.settings).items()}
+        groups = group_by(self.single, lambda item: item.settings)
+        return {settings: best_of(items) for settings, items in groups.items()}
 
     def best_single(self, items: Iterable[Configuration]) -> Configuration | None:
         """The best single model of some configurations, by validation PSNR.
@@ -133,7 +134,7 @@ class Board:
         By test PSNR if one has no validation PSNR. A reference that is chosen by its test scores would be too good.
         """
         single = [item for item in items if not item.is_ensemble]
-        return _best(single) if single else None
+        return best_of(single) if single else None
 
 
 def group_by(items: Iterable[Configuration], key: Callable[[Configuration], Key]) -> dict[Key, list[Configuration]]:
@@ -176,7 +177,8 @@ def _choice(runs: Iterable[ReportRun], choices: Mapping[str, Choice]) -> Choice 
     return next((choices[run.digest] for run in runs if run.digest and run.digest in choices), None)
 
 
-def _best(items: Sequence[Configuration]) -> Configuration:
+def best_of(items: Sequence[Configuration]) -> Configuration:
+    """The best of some configurations by validation PSNR; the first, if one has no validation PSNR."""
     if any(item.best_validation is None for item in items):
         return items[0]
     return max(items, key=lambda item: item.best_validation or 0.0)

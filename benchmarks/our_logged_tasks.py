@@ -20,6 +20,7 @@ from inversion.tracking.connection import connect
 from inversion.tracking.tracked_run import TrackedRun, begin_run
 from inversion.training.callbacks import Callback
 from inversion.training.cotraining import run_alone
+from inversion.training.further_scores import FurtherScores
 
 TASKS = Tasks()
 
@@ -34,7 +35,8 @@ def evaluate(folder: Path, encoder: str) -> dict[str, float]:
         trainer = trainer_of(prepared, scratch)
         trainer._calibrate()
         size_metrics(trainer)
-        seconds = timed(lambda: run_module.finish(run, prepared, trainer), 1, 0)
+        further = FurtherScores(trainer.engine, prepared.plan.config.image_size)
+        seconds = timed(lambda: run_module.finish(run, prepared, trainer, further), 1, 0)
         return {"value": seconds / len(prepared.photos.names("test"))}
 
 

@@ -1,7 +1,8 @@
-"""Scores of a reconstruction, one number per image: PSNR, SSIM, mean squared error. LPIPS is in ``inversion.losses``.
+"""Scores of a reconstruction, one number per image, and the list of all of them: ``METRICS``.
 
-The scores take images ``(B, 3, H, W)`` in [0, 1], not rounded to 8 bits, and are computed in float64 on the images'
-device. Importing this module does not import PyTorch.
+PSNR, SSIM and mean squared error are functions here; they take images ``(B, 3, H, W)`` in [0, 1], not rounded to 8
+bits, and are computed in float64 on the images' device. MS-SSIM is in ``inversion.multiscale``; those that need
+networks are in ``inversion.losses``. Importing this module does not import PyTorch.
 
 An image that is reconstructed exactly has an infinite PSNR. In means, standard deviations, confidence intervals and
 tests its PSNR is capped at ``EXACT_DB``: left out instead, a decoder would lose its best image once that becomes exact,
@@ -10,7 +11,8 @@ and two decoders would be compared on different images. libvpx and libaom cap PS
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +22,38 @@ if TYPE_CHECKING:
 
 WINDOW = 7
 K1, K2 = 0.01, 0.03
+SMALLEST_NORM = 1e-12
 
 EXACT_DB = 100.0
 """A mean squared error of 1e-10: a root of 1e-5, a 390th of a grey level of 8 bits. From here on an image is exact."""
+
+
+class Metric(NamedTuple):
+    """A score of the test images: how people see it, and which direction is better."""
+
+    label: str
+    better: Literal["higher", "lower"]
+    digits: int
+    """Digits after the point in tables."""
+
+
+METRICS: Mapping[str, Metric] = {
+    "psnr": Metric("PSNR (dB)", "higher", 2),
+    "ssim": Metric("SSIM", "higher", 3),
+    "lpips": Metric("LPIPS", "lower", 3),
+    "ms_ssim": Metric("MS-SSIM", "higher", 3),
+    "lpips_vgg": Metric("LPIPS-VGG", "lower", 3),
+    "dists": Metric("DISTS", "lower", 3),
+    "feature_cosine": Metric("feature cosine", "higher", 3),
+    "feature_error": Metric("feature error", "lower", 3),
+}
+"""Every metric ``test/NAME``, in the order of tables; docs/metrics.md defines them. Every run has the first two.
+
+Training optimises LPIPS, so it is not an independent judge of what was trained with it.
+"""
+
+FURTHER = tuple(name for name in METRICS if name not in ("psnr", "ssim", "lpips"))
+"""Those that are computed at the end of a run only, and that runs of earlier versions do not have."""
 
 
 def mse(images: Tensor, targets: Tensor) -> Tensor:
@@ -57,6 +88,24 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
     luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
     return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def feature_scores(features: Sequence[Tensor], others: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """How alike the features of images and of their reconstructions are: cosine and relative error, each ``(B,)``.
+
+    ``features`` are f(x), ``others`` f(x̂), one ``(B, Ci, hi, wi)`` per encoder, over all of whose values an image's
+    ⟨f(x), f(x̂)⟩ / (‖f(x)‖ ‖f(x̂)‖) and ‖f(x) − f(x̂)‖ / ‖f(x)‖ are taken, in float64; of several encoders, the mean, so
+    that each counts the same. Equal features have cosine 1 and error 0, also where all of them are 0.
+    """
+    cosines, errors = [], []
+    for one, other in zip(features, others, strict=True):
+        first, second = one.flatten(1).double(), other.flatten(1).double()
+        norm, length = (values.square().sum(1).sqrt().clamp_min(SMALLEST_NORM) for values in (first, second))
+        error = (first - second).square().sum(1).sqrt()
+        cosine = ((first * second).sum(1) / (norm * length)).clamp(-1, 1)
+        cosines.append(cosine.where(error > 0, cosine.new_ones(())))
+        errors.append(error / norm)
+    return sum(cosines[1:], cosines[0]) / len(cosines), sum(errors[1:], errors[0]) / len(errors)
 
 
 def counted(psnr: npt.ArrayLike) -> npt.NDArray[np.float64]:

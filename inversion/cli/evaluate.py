@@ -12,12 +12,12 @@ from inversion.config.run_config import parse_value
 from inversion.console import Console, make_console, make_table, progress_bars
 from inversion.data.datasets import data_folder, require_data
 from inversion.losses.lpips_weights import require_trunk_file
+from inversion.losses.vgg_weights import require_vgg
+from inversion.metrics import METRICS
 
 if TYPE_CHECKING:
     from inversion.runs.evaluate import Evaluation
     from inversion.runs.load import TrainedRun
-
-LABELS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 
 
 @click.command("evaluate")
@@ -30,13 +30,16 @@ LABELS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
               "[default: as in the run, all of another data set]")
 @click.option("--lpips-weights", metavar="FILE", callback=blank_is_default,
               help="AlexNet trunk of LPIPS: imagenet, a file, or off [default: the run's]")
+@click.option("--vgg-weights", metavar="FILE", callback=blank_is_default,
+              help="VGG16 of LPIPS-VGG and DISTS: auto, imagenet, a file, or off [default: the run's]")
 @click.option("--device", metavar="DEVICE", callback=blank_is_default,
               help="cpu, cuda or cuda:N [default: the run's, if available]")
 @click.option("--data-dir", metavar="FOLDER", callback=blank_is_default,
               help="Where downloads and caches are kept [default: as in the run]")
 @tracking_options
 def command(run: str, data: str | None, split: str, test_limit: int | None, lpips_weights: str | None,
-            device: str | None, data_dir: str | None, tracking_uri: str | None, experiment: str | None) -> None:
+            vgg_weights: str | None, device: str | None, data_dir: str | None, tracking_uri: str | None,
+            experiment: str | None) -> None:
     """Score a finished run again, on its own test images or on others, and log the evaluation as a child run.
 
     RUN is a run's id, the beginning of one, or a run's name. On its own images, on the same kind of machine and with
@@ -54,6 +57,8 @@ def command(run: str, data: str | None, split: str, test_limit: int | None, lpip
         require_data(data, data_folder(data_dir or "auto"))
     if lpips_weights:
         require_trunk_file(lpips_weights)
+    if vgg_weights:
+        require_vgg(vgg_weights)
     with slow_imports():
         from inversion.runs.evaluate import evaluate_run, find_target
         from inversion.runs.load import find_lpips, find_trained, load_reconstructor
@@ -72,9 +77,11 @@ def command(run: str, data: str | None, split: str, test_limit: int | None, lpip
         reconstructor = load_reconstructor(trained)
         connection = with_retries(connect(tracking_uri, experiment) if experiment else connection, stop)
         log_to = connection.experiment_id if experiment else trained.experiment_id
-        evaluation = evaluate_run(connection, log_to, trained, reconstructor, target, lpips, stop)
+        evaluation = evaluate_run(connection, log_to, trained, reconstructor, target, lpips, stop,
+                                  vgg_weights)
     _show(console, trained, evaluation)
-    for line in (*target.scored.photos.lines(), *filter(None, [note, _other_device_note(trained)])):
+    notes = ["; ".join(evaluation.absent), note, _other_device_note(trained)]
+    for line in (*target.scored.photos.lines(), *filter(None, notes)):
         console.note(line)
     console.print(f"logged as run {evaluation.run_id}, below run {trained.run_id}", soft_wrap=True)
 
@@ -87,11 +94,11 @@ def _show(console: Console, run: TrainedRun, evaluation: Evaluation) -> None:
     images = f"{len(scores.psnr)} images"
     logged_on = images if evaluation.logged else f"its test images, {run.document['data']['name']}"
     table = make_table("score", f"now: {target.name}, {images}", f"logged: {logged_on}", "difference", title=run.name)
-    for name in LABELS:
+    for name, metric in METRICS.items():
         now = (scores.mean(name), scores.std(name)) if getattr(scores, name) else None
         before = _logged(run, evaluation, name)
         if now or before:
-            table.add_row(LABELS[name], _mean_and_std(now), _mean_and_std(before),
+            table.add_row(metric.label, _mean_and_std(now), _mean_and_std(before),
                           f"{now[0] - before[0]:+.6f}" if now and before else "")
     console.print(table)
     if exact := exact_note(count_exact(scores.psnr)):
@@ -117,12 +124,12 @@ def _logged(run: TrainedRun, evaluation: Evaluation, name: str) -> tuple[float, 
 
 def _comparison(evaluation: Evaluation) -> str:
     """Whether every image scores exactly as logged, else the largest differences."""
-    differences = {name: found for name in LABELS if (found := evaluation.differences(name))}
+    differences = {metric.label: found for name, metric in METRICS.items() if (found := evaluation.differences(name))}
     images = len(evaluation.scores.psnr)
     other = sum(any(values) for values in zip(*differences.values(), strict=True))
     if not other:
-        return f"all {images} images score exactly as logged ({', '.join(LABELS[name] for name in differences)})"
-    most = ", ".join(f"{LABELS[name]} by at most {max(map(abs, found)):.2g}" for name, found in differences.items())
+        return f"all {images} images score exactly as logged ({', '.join(differences)})"
+    most = ", ".join(f"{label} by at most {max(map(abs, found)):.2g}" for label, found in differences.items())
     return f"{other} of {images} images do not score exactly as logged: {most}"
 
 

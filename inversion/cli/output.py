@@ -14,13 +14,11 @@ from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingC
 
 from inversion.config.resolve import Plan
 from inversion.console import Console, make_table, styled, text_column
-from inversion.metrics import exact_note
+from inversion.metrics import METRICS, exact_note
 from inversion.runs.train import RunResult
 from inversion.tracking.connection import Connection
 from inversion.tracking.masking import without_password
 from inversion.training.callbacks import Callback
-
-SCORE_LABELS = {"test/psnr": "PSNR", "test/ssim": "SSIM", "test/lpips": "LPIPS"}
 
 _logger = logging.getLogger(__name__)
 
@@ -80,12 +78,15 @@ def show_request(console: Console, title: str, plan: Plan, rows: Mapping[str, st
 
 
 def show_scores(console: Console, name: str, plan: Plan, result: RunResult, remark: str) -> None:
-    """Prints the test scores in one line."""
-    scores = [f"{label} {result.metrics[metric]:.3f} ± {result.metrics[f'{metric}_std']:.3f}"
-              for metric, label in SCORE_LABELS.items() if metric in result.metrics]
+    """Prints the test scores in one line, and which are absent and why in another."""
+    scores = [f"{metric.label.removesuffix(' (dB)')} {result.metrics[f'test/{key}']:.3f} ± "
+              f"{result.metrics[f'test/{key}_std']:.3f}" for key, metric in METRICS.items()
+              if f"test/{key}" in result.metrics]
     exact = exact_note(round(result.metrics.get("test/exact_images", 0)))
     console.print(styled(name, "bold"), f": {', '.join(scores)} on {plan.photos.name}'s test images "
                   f"({'; '.join(filter(None, [exact, remark]))})", sep="", soft_wrap=True)
+    if result.absent:
+        console.note("; ".join(result.absent))
 
 
 def show_locations(console: Console, plan: Plan, result: RunResult, connection: Connection) -> None:

@@ -5,7 +5,7 @@ they have the needed fields, but their configuration cannot be used for computin
 
 1. No field ``version``. In the first releases, ``fallbacks`` are strings.
 2. Version 1 with the field ``version``.
-3. With the parameter ``fusion_options``.
+3. With the parameters ``fusion_options`` and ``vgg_weights``.
 
 For a new parameter, increment ``VERSION`` and add to ``run_config.ADDED`` the value that corresponds to the earlier
 behaviour.

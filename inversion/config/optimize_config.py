@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from inversion.config.run_config import Count, NonNegative, Positive, RunConfig, explain, parse_config
 from inversion.errors import RequestError, UnknownNameError
 
-SHARED = ("encoder", "layer", "data", "data_dir", "weights", "lpips_weights", "protocol", "image_size", "batch_size",
-          "test_limit", "seed", "device", "precision", "threads", "strict")
+SHARED = ("encoder", "layer", "data", "data_dir", "weights", "lpips_weights", "vgg_weights", "protocol", "image_size",
+          "batch_size", "test_limit", "seed", "device", "precision", "threads", "strict")
 """Parameters of a run with the same meaning here."""
 
 DEFAULTS = {"batch_size": 8, "precision": "fp32"}

@@ -20,6 +20,7 @@ from inversion.data.div2k import in_protocol
 from inversion.data.splits import PhotoSet
 from inversion.errors import FallbackRefusedError, RequestError
 from inversion.losses.lpips_weights import TrunkSource, find_trunk, require_trunk_file
+from inversion.losses.vgg_weights import absolute_vgg, require_vgg
 from inversion.models.decoders import decoders, options_type, parse_decoder_options
 from inversion.models.encoders.catalog import ENSEMBLE, EncoderCut, parse_encoders
 from inversion.models.encoders.imagenet import imagenet_status, require_imagenet
@@ -33,8 +34,10 @@ from inversion.progress import Progress, no_progress
 RECIPE = 2
 """Version of the training recipe, part of every digest: increment it when equal parameters give other numbers."""
 
-NOT_SCIENTIFIC = frozenset({"data_dir", "device", "threads", "strict", "data", "weights", "lpips_weights"})
-"""Parameters that are not part of the digest: where a run happens, and inputs that it identifies by content."""
+NOT_SCIENTIFIC = frozenset({"data_dir", "device", "threads", "strict", "data", "weights", "lpips_weights",
+                            "vgg_weights"})
+"""Parameters that are not part of the digest: where a run happens, inputs that it identifies by content, and what only
+adds scores."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def input_checks(config: RunConfig) -> list[Callable[[], object]]:
     weights = [partial(parse_weights, config.weights, parse_encoders(config.encoder))]
     return [partial(require_data, config.data, data_folder(config.data_dir)),
             *(weights if config.weights != "auto" else []),
-            partial(require_trunk_file, config.lpips_weights)]
+            partial(require_trunk_file, config.lpips_weights), partial(require_vgg, config.vgg_weights)]
 
 
 def _layer_is_in_encoder(config: RunConfig) -> bool:
@@ -197,7 +200,8 @@ def resolve(
         "data": data if data in ("sample", "div2k") else str(Path(os.path.expanduser(data)).resolve()),
         "data_dir": str(data_dir), "weights": _with_absolute_paths(weights, sources),
         "lpips_weights": str(lpips) if lpips else "off",
-        "lpips_weight": config.lpips_weight if lpips else 0.0, **engine,
+        "lpips_weight": config.lpips_weight if lpips else 0.0, "vgg_weights": absolute_vgg(config.vgg_weights),
+        **engine,
     })
     if config.objective_is_empty():
         raise RequestError("mse_weight is 0 and LPIPS is off: there is nothing to train for. Give lpips_weights=FILE.")

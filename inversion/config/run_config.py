@@ -29,7 +29,7 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 Limit = Annotated[int, Field(ge=0, le=MOST)]
 
 
-ADDED: Mapping[int, Mapping[str, Any]] = {3: {"fusion_options": "auto"}}
+ADDED: Mapping[int, Mapping[str, Any]] = {3: {"fusion_options": "auto", "vgg_weights": "off"}}
 """For each version of the configuration document after the first, its new parameters with the values that describe
 earlier runs. At these values they are not part of a digest, so that the digests of earlier runs stay."""
 
@@ -50,6 +50,8 @@ class RunConfig(BaseModel):
                          "or vgg16=FILE,resnet34=FILE")
     lpips_weights: str = Field("auto", description="AlexNet trunk of LPIPS: imagenet, a file, or off; "
                                "auto: off if unavailable")
+    vgg_weights: str = Field("auto", description="VGG16 of the scores LPIPS-VGG and DISTS: imagenet, a file, or off; "
+                             "auto: if at hand and soon done")
     protocol: Protocol = Field("image", description="image: loss and scores in [0, 1]; published: against the "
                                "ImageNet-normalised image, to reproduce the published tables")
     image_size: int = Field(224, ge=32, le=1024, multiple_of=32, description="side of the square crops, in pixels")

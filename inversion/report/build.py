@@ -18,6 +18,8 @@ from inversion.report.seed_plan import SeedPlan, describe_plan, plan_seeds
 from inversion.report.tables import capacity, rankings
 from inversion.report.tables.costs import costs
 from inversion.report.tables.findings import BoardEvidence, judge_findings
+from inversion.report.tables.floors import floors
+from inversion.report.tables.metrics import metrics
 from inversion.report.tables.overview import failures, missing, parameters_of, standing, summary, versions_of
 from inversion.report.tables.published import PublishedStudy, published_table
 from inversion.report.tables.questions import differences, questions
@@ -35,7 +37,8 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
     in dB; None to measure it.
     """
     boards = make_boards(data.runs, seed_sd, data.tuned)
-    found = (references(connection, data, boards), failures(data), missing(data))
+    optimised = references(connection, data, boards)
+    found = (optimised, failures(data), missing(data))
     records = [table for table in found if table.rows]
     numbers, versions, parameters = summary(data, boards), versions_of(data), parameters_of(data)
     if not boards:
@@ -45,6 +48,7 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
     curves = _curves(connection, board)
     rising = still_rising(curves)
     plan = plan_seeds(board, studies)
+    bounds = floors(board, optimised)
     next_step = [_next_step(plan, data.name, seed_sd)] if plan else []
     return Report(
         data, boards,
@@ -52,7 +56,8 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
          *next_step], numbers, conclusions.recommendations(board, memory_budget_mb), studies,
         {study.key: judge_findings(study.findings, BoardEvidence(study.view(board)))
          for study in studies if study.findings},
-        _tables(data, boards, studies, rising), records, scenes(connection, board), _charts(board, curves), versions,
+        _tables(data, boards, studies, rising, bounds), records, scenes(connection, board),
+        _charts(board, curves, bounds), versions,
         parameters,
     )
 
@@ -65,11 +70,11 @@ def _next_step(plan: SeedPlan, study: str, seed_sd: float | None) -> str:
 
 
 def _tables(data: StudyData, boards: Sequence[Board], studies: Sequence[PublishedStudy],
-            rising: Mapping[str, float]) -> list[ReportTable]:
+            rising: Mapping[str, float], bounds: ReportTable) -> list[ReportTable]:
     board = boards[0]
     tables = [rankings.leaderboard(board, studies, rising=rising), tuning(board), rankings.top_single(board, studies),
               rankings.ensembles(board, studies), *questions(board, studies), capacity.equal_size(board),
-              capacity.generalisation(board), costs(board, studies), differences(board)]
+              capacity.generalisation(board), bounds, metrics(board), costs(board, studies), differences(board)]
     for study in studies:
         tables.append(published_table(study, board))
         if study.figures:
@@ -84,7 +89,7 @@ def _curves(connection: Connection, board: Board) -> dict[str, list[tuple[int, f
     return histories(connection, run_ids, "val/psnr")
 
 
-def _charts(board: Board, curves: charts.Curves) -> dict[str, Any]:
+def _charts(board: Board, curves: charts.Curves, bounds: ReportTable) -> dict[str, Any]:
     made = {
         "leaderboard": charts.ranking(board),
         "resolution": charts.against(board, "feature_locations", "feature locations"),
@@ -93,6 +98,6 @@ def _charts(board: Board, curves: charts.Curves) -> dict[str, Any]:
         "time": charts.against(board, "train_seconds", "seconds of training"),
         "tuning": charts.tuning(board),
         "curves": charts.curves(board, curves),
-    }
+    } | ({"floors": charts.floors(board, bounds)} if bounds.rows else {})
     made = {name: figure for name, figure in made.items() if any(trace.x for trace in figure.data)}
     return made | ({"differences": charts.matrix(board)} if len(board.configurations) > 1 else {})

@@ -58,8 +58,8 @@ def fairness(board: Board, rising: Mapping[str, float], looked_at: int) -> list[
         sentences.append(f"{len(rising)} of {of} configurations had not converged when training ended ({most} still "
                          f"rose by {rising[most]:.2f} dB per epoch): with more epochs their order may change.")
     if border := [item.label for item in board.configurations if item.choice and item.choice.at_border]:
-        sentences.append(f"The tuned value of {first_of(border, 4)} is at the border of what was tried: a better one may "
-                         "be beyond it.")
+        sentences.append(f"The tuned value of {first_of(border, 4)} is at the border of what was tried: a better one "
+                         "may be beyond it.")
     if count > 1 and not any(item.choice for item in board.configurations):
         rates = {float(item.parameters["lr"]) for item in board.configurations}
         if len(rates) == 1:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from inversion.config.document import DocumentError
 from inversion.console import Console, make_table
 from inversion.errors import InversionError
-from inversion.metrics import count_exact, counted, is_a_mean
+from inversion.metrics import METRICS, count_exact, counted, is_a_mean
 from inversion.report.data.comparable import (
     COMPARABLE,
     Document,
@@ -31,8 +31,9 @@ from inversion.tracking.search import document_of
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-COLUMNS = ("rank", "run", "test/psnr", "test/psnr_std", "test/exact_images", "test/ssim", "test/lpips", "best/val_psnr",
-           "decoder_parameters", "train_seconds", "micro_batch", *COMPARABLE, "run_id")
+COLUMNS = ("rank", "run", "test/psnr", "test/psnr_std", "test/exact_images",
+           *(f"test/{name}" for name in METRICS if name != "psnr"), "best/val_psnr", "decoder_parameters",
+           "train_seconds", "micro_batch", *COMPARABLE, "run_id")
 
 
 _logger = logging.getLogger(__name__)

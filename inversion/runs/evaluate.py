@@ -22,6 +22,7 @@ from inversion.images import from_stored
 from inversion.losses.lpips_weights import TrunkSource
 from inversion.losses.reconstruction import ReconstructionLoss
 from inversion.progress import Progress, no_progress
+from inversion.runs.further import further_scores
 from inversion.runs.load import Reconstructor, TrainedRun
 from inversion.runs.train import TEST_PICTURES, convert_out_of_memory
 from inversion.tracking import results
@@ -34,10 +35,10 @@ from inversion.tracking.tracked_run import TrackedRun as LoggedRun
 from inversion.tracking.tracked_run import record_outcome
 from inversion.training.callbacks import Picture
 from inversion.training.evaluate import Scores, evaluate, final_metrics, finite
+from inversion.training.floors import floor_metrics, largest_map
+from inversion.training.further_scores import FurtherScores
 from inversion.training.measure import PeakMemory
 from inversion.training.stop import StopRequest
-
-SCORES = ("psnr", "ssim", "lpips")
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,16 @@ class Evaluation:
     target: Target
     scores: Scores
     logged: list[dict[str, Any]]
+    absent: list[str]
+    """Scores that could not be computed, a phrase each."""
 
     def before(self, name: str) -> list[float]:
-        """The logged values of one of ``SCORES``, per image; empty unless all are known."""
-        values = [row[name] for row in self.logged]
-        return [] if None in values else values
+        """The logged values of one of ``METRICS``, per image; empty unless all are known."""
+        values: list[float | None] = [row[name] for row in self.logged]
+        return [value for value in values if value is not None] if None not in values else []
 
     def differences(self, name: str) -> list[float]:
-        """This evaluation minus the logged values of one of ``SCORES``, per image; empty unless both are known.
+        """This evaluation minus the logged values of one of ``METRICS``, per image; empty unless both are known.
 
         For PSNR, 0 if both are infinite (exact reconstructions), and infinite if only one of them is.
         """
@@ -119,7 +122,8 @@ def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None
 
 
 def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, reconstructor: Reconstructor,
-                 target: Target, lpips: TrunkSource | None, stop: StopRequest) -> Evaluation:
+                 target: Target, lpips: TrunkSource | None, stop: StopRequest, vgg_weights: str | None = None
+                 ) -> Evaluation:
     """Scores a run on images, and logs the evaluation as a child run of it.
 
     Args:
@@ -130,12 +134,16 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
         target: the images.
         lpips: the weights of LPIPS; None if it is off.
         stop: checked before each batch.
+        vgg_weights: VGG16 of LPIPS-VGG and DISTS, as the parameter of that name; by default the run's own, or ``auto``
+            for a run of an earlier version, which had none.
 
     Raises:
         InversionError: it failed or was interrupted; the reason is recorded in its MLflow run.
     """
     logged = _logged_scores(run, target)
     config = _config(run, target, lpips)
+    vgg_weights = vgg_weights or (config.vgg_weights if config.vgg_weights != "off" else "auto")
+    config = config.model_copy(update={"vgg_weights": vgg_weights})
     name = f"evaluate {run.name} on {target.name}"
     tags = {"inversion.data": target.scored.photos.name, "inversion.protocol": config.protocol}
     logger = _begin(connection, experiment_id, run.run_id, name, tags)
@@ -145,8 +153,9 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
         counts = {target.scored.split: len(target.scored.names)}
         results.log_data_set(logger, target.scored.photos, target.scored.digest, counts, "evaluation")
         loss = ReconstructionLoss(config.mse_weight, config.lpips_weight, lpips.load() if lpips else None)
-        scores = _score(logger, reconstructor, target.scored, loss, _interrupter(stop))
-    return Evaluation(logger.run_id, target, scores, logged)
+        further = further_scores(config, reconstructor.engine, len(target.scored.names))
+        scores = _score(logger, reconstructor, target.scored, loss, _interrupter(stop), further)
+    return Evaluation(logger.run_id, target, scores, logged, further.absent)
 
 
 def _begin(connection: Connection, experiment_id: str, evaluated: str, name: str, tags: Mapping[str, str]
@@ -172,12 +181,14 @@ def _leaks(run: TrainedRun, scored: ScoredPhotos, limits: Mapping[str, int], fol
 
 
 def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos, loss: ReconstructionLoss,
-           before_batch: Callable[[], None]) -> Scores:
+           before_batch: Callable[[], None], further: FurtherScores) -> Scores:
     """Computes and logs scores and pictures; in the batch size of training, on which the last bits depend."""
     engine = reconstructor.engine
     memory = PeakMemory(engine.device)
-    scores = evaluate(reconstructor.model, scored.crops, loss.to(engine.device), engine, before_batch)
+    scores = evaluate(reconstructor.model, scored.crops, loss.to(engine.device), engine, before_batch,
+                      further=further)
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
+    metrics |= floor_metrics(scored.crops, largest_map(reconstructor.model.frozen), engine)
     logger.log_metrics(finite(metrics))  # first, so that the scores are kept if the store rejects an upload
     results.log_scores(logger, scored.names, scores)
     first = scored.crops[:TEST_PICTURES]

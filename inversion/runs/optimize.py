@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from inversion.losses.lpips import LPIPS
 from inversion.losses.reconstruction import make_targets
 from inversion.models.encoders.build import Encoder
 from inversion.progress import Progress, no_progress
+from inversion.runs.further import further_scores
 from inversion.runs.prepare import Prepared, build_encoders, check_weights, crops_of_test_set
 from inversion.runs.train import MOST_PICTURES, TEST_PICTURES, RunResult, convert_out_of_memory, tags_of
 from inversion.tracking import results
@@ -32,6 +33,7 @@ from inversion.tracking.tracked_run import TrackedRun, record_outcome
 from inversion.training.callbacks import Picture
 from inversion.training.device import Engine, make_engine
 from inversion.training.evaluate import Scores, final_metrics, finite
+from inversion.training.further_scores import FurtherScores
 from inversion.training.measure import PeakMemory, synchronised_time
 from inversion.training.memory import BatchSize
 from inversion.training.pixel_optimization import Inverted, Point, Settings, invert, mean_curve, starting_noise
@@ -125,14 +127,15 @@ def optimize(request: PreparedOptimization, connection: Connection, stop: StopRe
         found, curve, seconds = invert_all(request, [encoder.to(engine.device) for encoder in encoders], crops, engine,
                                            _reporter(progress, stop))
         run.log_history({point.step: {LOSS: point.loss, FEATURE_ERROR: point.feature_error} for point in curve})
+        further = further_scores(prepared.plan.config, engine, len(names))
         scores = _score(found, crops, prepared.plan.lpips.load() if prepared.plan.lpips else None, engine,
-                        prepared.plan.config.batch_size)
+                        prepared.plan.config.batch_size, encoders, further)
         scores.forward_seconds, scores.seconds = seconds, scores.seconds + seconds
         values = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
         run.log_metrics(finite(values))  # first, so that the scores are kept if the store rejects an upload
         files = _log_results(run, names, crops, found, scores)
         scores.require_numbers(names)
-    return RunResult(run.run_id, run.uri, values, files)
+    return RunResult(run.run_id, run.uri, values, files, further.absent)
 
 
 def invert_all(request: PreparedOptimization, encoders: list[Encoder], crops: Tensor, engine: Engine,
@@ -173,27 +176,37 @@ def invert_all(request: PreparedOptimization, encoders: list[Encoder], crops: Te
 
 
 @torch.no_grad()
-def _score(found: Tensor, crops: Tensor, lpips: LPIPS | None, engine: Engine, batch_size: int) -> Scores:
+def _score(found: Tensor, crops: Tensor, lpips: LPIPS | None, engine: Engine, batch_size: int,
+           encoders: Sequence[Encoder], further: FurtherScores) -> Scores:
     """Scores of the images found, ``(N, 3, S, S)``, computed as for a decoder.
 
     In the protocol ``published``, a decoder outputs normalised, clipped images; the images found are converted to that.
     """
-    scores, start = Scores(), synchronised_time(engine.device)
+    scores = Scores()
     lpips = lpips.to(engine.device) if lpips else None
 
+    def encode(images: Tensor) -> list[Tensor]:
+        return [encoder(images) for encoder in encoders]
+
     def score(indices: Tensor) -> Scores:
+        start = synchronised_time(engine.device)
+        originals = from_stored(crops[indices].to(engine.device))
         images = make_targets(found[indices].to(engine.device), engine.protocol).score
-        targets = make_targets(from_stored(crops[indices].to(engine.device)), engine.protocol).score
+        targets = make_targets(originals, engine.protocol).score
         part = Scores(metrics.psnr(images, targets).tolist(), metrics.ssim(images, targets).tolist(),
                       metrics.mse(images, targets).tolist())
         if lpips is not None:
             with engine.autocast():
                 part.lpips = lpips(images, targets).tolist()
+        part.seconds = synchronised_time(engine.device) - start
+        with engine.autocast():
+            features = encode(originals)
+        part.add_further(further.score(images, targets, features, encode))
+        part.further_seconds = synchronised_time(engine.device) - start - part.seconds
         return part
 
     for part in BatchSize(batch_size, f"image_size {crops.shape[1]}").map(score, torch.arange(len(crops))):
         scores.add(part)
-    scores.seconds = synchronised_time(engine.device) - start
     return scores
 
 

@@ -32,6 +32,7 @@ from inversion.training.callbacks import Callback
 from inversion.training.cotraining import CoTrainingGroup
 from inversion.training.device import make_engine
 from inversion.training.evaluate import Scores
+from inversion.training.floors import floor_metrics, largest_map
 from inversion.training.measure import gflops_per_image
 from inversion.training.stop import StopRequest
 from inversion.training.trainer import CALIBRATION_IMAGES, Trainer, TrainingData
@@ -174,6 +175,12 @@ def score_test_set(prepared: Prepared, trainer: Trainer) -> Scores:
 def crops_of_test_set(prepared: Prepared) -> torch.Tensor:
     """Stored centre crops of the test images: ``uint8 (N, S, S, 3)``."""
     return center_crops(prepared.photos.pixels("test"), prepared.plan.config.image_size)
+
+
+def floors_of_test_set(prepared: Prepared, trainer: Trainer) -> dict[str, float]:
+    """The floors of the test images (``training.floors``), at the number of locations of the largest feature map."""
+    training = center_crops(prepared.photos.pixels("train"), prepared.plan.config.image_size)
+    return floor_metrics(crops_of_test_set(prepared), largest_map(trainer.model.frozen), trainer.engine, training)
 
 
 def size_metrics(trainer: Trainer) -> dict[str, float]:

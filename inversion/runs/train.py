@@ -14,9 +14,11 @@ from typing import Any
 import torch
 
 from inversion.errors import MissingArtifactError, OutOfMemoryError, PrunedRunError
+from inversion.runs.further import further_scores
 from inversion.runs.prepare import (
     Prepared,
     crops_of_test_set,
+    floors_of_test_set,
     make_trainer,
     progress_metrics,
     size_metrics,
@@ -29,6 +31,7 @@ from inversion.training.callbacks import Callback, CallbackList
 from inversion.training.checkpoint import BEST, LAST, CheckpointError, furthest_checkpoint
 from inversion.training.cotraining import CoTrainingGroup, Steps
 from inversion.training.evaluate import final_metrics
+from inversion.training.further_scores import FurtherScores
 from inversion.training.measure import PeakMemory
 from inversion.training.stop import StopRequest
 from inversion.training.trainer import Trainer
@@ -48,6 +51,8 @@ class RunResult:
     artifact_uri: str
     metrics: dict[str, float]
     pictures: list[str]
+    absent: list[str]
+    """Scores that could not be computed, a phrase each."""
 
 
 def train_steps(
@@ -92,13 +97,15 @@ def train_steps(
         if resume and (checkpoint := checkpoint_to_resume(run, folder, trainer.load_resumable)):
             trainer.resume(checkpoint)
         yield from trainer.steps()
-        metrics, pictures = finish(run, prepared, trainer)
+        further = further_scores(plan.config, trainer.engine, len(prepared.photos.names("test")))
+        metrics, pictures = finish(run, prepared, trainer, further)
         listeners.on_commit()
     remove_checkpoints(plan.data_dir, run.run_id)
-    return RunResult(run.run_id, run.uri, metrics, pictures)
+    return RunResult(run.run_id, run.uri, metrics, pictures, further.absent)
 
 
-def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer) -> tuple[dict[str, float], list[str]]:
+def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer, further: FurtherScores
+           ) -> tuple[dict[str, float], list[str]]:
     """Scores the best epoch's model on the test images and logs the results; returns metrics and picture names.
 
     Raises:
@@ -109,8 +116,9 @@ def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer) -> tuple[dict[
     names = prepared.photos.names("test")
     memory = PeakMemory(trainer.engine.device)
     scores, pictures = trainer.evaluator.score_with_pictures(
-        crops_of_test_set(prepared), names, MOST_PICTURES, trainer.stop_if_requested)
+        crops_of_test_set(prepared), names, MOST_PICTURES, trainer.stop_if_requested, further)
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()} | progress_metrics(trainer)
+    metrics |= floors_of_test_set(prepared, trainer)
     results.log_scores(run, names, scores)
     files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
     results.log_all_pictures(run, pictures)

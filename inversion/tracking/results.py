@@ -28,6 +28,7 @@ from inversion.config.resolve import Plan
 from inversion.data.splits import PhotoSet
 from inversion.errors import DamagedArtifactError, MissingArtifactError
 from inversion.files import safe_name
+from inversion.metrics import FURTHER
 from inversion.models.model import InversionModel
 from inversion.models.packing import pack_model
 from inversion.tracking.artifacts import RESTORE, download_artifact
@@ -37,7 +38,11 @@ from inversion.training.callbacks import Picture, Pixels
 from inversion.training.evaluate import Scores
 
 PER_IMAGE = "test_per_image.parquet"
-SCORES_SCHEMA = pa.schema({"image": pa.string(), **dict.fromkeys(("psnr", "ssim", "lpips", "mse"), pa.float64())})
+SCORES_SCHEMA = pa.schema({"image": pa.string(),
+                           **dict.fromkeys(("psnr", "ssim", "lpips", "mse", *FURTHER), pa.float64())})
+MAY_BE_EMPTY = frozenset({"lpips", *FURTHER})
+"""Columns of scores that not every run has; files of earlier versions lack those of ``FURTHER``."""
+
 ALL_PICTURES = "test.parquet"
 JPEG_QUALITY = 95
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
@@ -61,13 +66,13 @@ def log_data_set(run: TrackedRun, photos: PhotoSet, digest: str, counts: Mapping
 
 
 def log_scores(run: TrackedRun, names: Sequence[str], scores: Scores) -> None:
-    """Logs the scores of every test image as ``metrics/test_per_image.parquet``; LPIPS is null when it is off.
+    """Logs the scores of every test image as ``metrics/test_per_image.parquet``; scores not computed are null.
 
     Raises:
         MlflowException, requests.RequestException, OSError, InterruptedRunError: as ``TrackedRun.upload``.
     """
-    lpips: Sequence[float | None] = scores.lpips or [None] * len(names)
-    columns = {"image": names, "psnr": scores.psnr, "ssim": scores.ssim, "lpips": lpips, "mse": scores.mse}
+    columns = {name: names if name == "image" else getattr(scores, name) or [None] * len(names)
+               for name in SCORES_SCHEMA.names}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / PER_IMAGE
         pq.write_table(pa.table(columns, schema=SCORES_SCHEMA), file)
@@ -180,7 +185,7 @@ def fetch_packed(run_id: str, folder: Path) -> Path:
 
 
 def fetch_image_scores(run_id: str, folder: Path) -> list[dict[str, Any]]:
-    """The logged scores of every test image, in order, with the keys image, psnr, ssim, lpips and mse.
+    """The logged scores of every test image, in order, with the columns of ``SCORES_SCHEMA`` as keys.
 
     Raises:
         MissingArtifactError: the run has none.
@@ -202,13 +207,16 @@ def read_image_scores(file: Path) -> pa.Table:
         ValueError, OSError, pa.ArrowException: the file is damaged or of another kind.
     """
     table = pq.read_table(file)
-    if absent := [name for name in SCORES_SCHEMA.names if name not in table.column_names]:
-        raise ValueError(f"it has no column {absent[0]}")
+    for name in SCORES_SCHEMA.names:
+        if name not in table.column_names:
+            if name not in FURTHER:
+                raise ValueError(f"it has no column {name}")
+            table = table.append_column(name, pa.nulls(len(table)))
     table = table.select(SCORES_SCHEMA.names)
     for field, column in zip(SCORES_SCHEMA, table.columns, strict=True):
         if column.type != field.type and not pa.types.is_null(column.type) and not _widens(column.type, field.type):
             raise ValueError(f"its column {field.name} has the type {column.type}, and not {field.type}")
-        if field.name != "lpips" and column.null_count:
+        if field.name not in MAY_BE_EMPTY and column.null_count:
             raise ValueError(f"its column {field.name} has empty cells, which are not finite numbers")
     if not len(table):
         raise ValueError("it has no rows")

@@ -16,10 +16,11 @@ from inversion.errors import NonFiniteError
 from inversion.images import from_stored
 from inversion.losses.lpips import LPIPS
 from inversion.losses.reconstruction import ReconstructionLoss, Targets, make_targets
-from inversion.metrics import count_exact, counted
+from inversion.metrics import FURTHER, METRICS, count_exact, counted
 from inversion.models.model import InversionModel
 from inversion.training.device import Engine
 from inversion.training.feature_cache import FeatureCache
+from inversion.training.further_scores import FurtherScores
 from inversion.training.measure import synchronised_time
 from inversion.training.memory import BatchSize
 
@@ -30,21 +31,35 @@ BATCH = 8
 
 @dataclass
 class Scores:
-    """Scores of images, one value per image in their order. ``lpips`` is empty if it is off. Times are in seconds."""
+    """Scores of images, one value per image in their order; a list is empty if its score is not computed.
+
+    Times are in seconds; ``seconds`` does not include the ``FURTHER`` scores, which ``further_seconds`` does.
+    """
 
     psnr: list[float] = field(default_factory=list)
     ssim: list[float] = field(default_factory=list)
     mse: list[float] = field(default_factory=list)
     lpips: list[float] = field(default_factory=list)
+    ms_ssim: list[float] = field(default_factory=list)
+    lpips_vgg: list[float] = field(default_factory=list)
+    dists: list[float] = field(default_factory=list)
+    feature_cosine: list[float] = field(default_factory=list)
+    feature_error: list[float] = field(default_factory=list)
     loss_mse: list[float] = field(default_factory=list)
     loss_lpips: list[float] = field(default_factory=list)
     forward_seconds: float = 0.0
     seconds: float = 0.0
+    further_seconds: float = 0.0
 
     def add(self, other: Scores) -> None:
         """Appends the scores of more images, and adds their times."""
         for item in fields(self):
             setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+
+    def add_further(self, found: Mapping[str, list[float]]) -> None:
+        """Appends values of ``FURTHER`` scores by their names."""
+        for name, values in found.items():
+            getattr(self, name).extend(values)
 
     def counted(self, name: str) -> Array:
         """One list of scores as it counts in means: PSNR is capped by ``inversion.metrics.counted``."""
@@ -61,7 +76,7 @@ class Scores:
 
     def require_numbers(self, names: Sequence[str]) -> None:
         """Raises a NonFiniteError that names the first image with a score that is not finite."""
-        for score in ("psnr", "ssim", "lpips"):
+        for score in METRICS:
             for name, value in zip(names, self.counted(score), strict=False):
                 if not np.isfinite(value):
                     raise NonFiniteError(f"test image {name}: its {score} is {value}, because its reconstruction is "
@@ -89,6 +104,7 @@ def evaluate(
     batch: BatchSize | None = None,
     cache: FeatureCache | None = None,
     on_batch: Callable[[Tensor, Tensor], None] = no_batch_hook,
+    further: FurtherScores | None = None,
 ) -> Scores:
     """Scores of stored crops ``uint8 (N, S, S, 3)``, computed in batches; the model is in eval mode afterwards.
 
@@ -103,6 +119,7 @@ def evaluate(
         batch: keeps the batch size that fits from one call to the next.
         cache: keeps features of these crops from one call to the next.
         on_batch: called with the images and reconstructions of each batch.
+        further: computes more scores; None for those of a validation.
 
     Raises:
         OutOfMemoryError: not even one image fits.
@@ -114,7 +131,7 @@ def evaluate(
 
     def score(stored: Tensor) -> tuple[Scores, Tensor, Tensor]:
         before_batch()
-        return _score(model, stored, loss, engine, cache, first=len(scores.psnr))
+        return _score(model, stored, loss, engine, cache, len(scores.psnr), further)
 
     for part, images, reconstructions in batch.map(score, crops):
         scores.add(part)
@@ -123,7 +140,7 @@ def evaluate(
 
 
 def _score(model: InversionModel, stored: Tensor, loss: ReconstructionLoss, engine: Engine, cache: FeatureCache,
-           first: int) -> tuple[Scores, Tensor, Tensor]:
+           first: int, further: FurtherScores | None) -> tuple[Scores, Tensor, Tensor]:
     """Scores, images and reconstructions. ``first`` is the index of the first crop; with the number of crops, it is the
     key in the cache.
     """
@@ -140,6 +157,9 @@ def _score(model: InversionModel, stored: Tensor, loss: ReconstructionLoss, engi
     if loss.lpips is not None:
         _compare_perceptually(scores, reconstructions, targets, loss.lpips, engine, cache, crops)
     scores.seconds = synchronised_time(engine.device) - start
+    if further is not None:
+        scores.add_further(further.score(reconstructions, targets.score, features, model.encode))
+        scores.further_seconds = synchronised_time(engine.device) - start - scores.seconds
     return scores, images, reconstructions
 
 
@@ -178,13 +198,15 @@ def final_metrics(scores: Scores) -> dict[str, float]:
     ``test/exact_images`` is the number of exact reconstructions; it is left out if there are none.
     """
     values: dict[str, float] = {}
-    for name in ("psnr", "ssim", "lpips"):
+    for name in METRICS:
         if getattr(scores, name):
             values[f"test/{name}"] = scores.mean(name)
             values[f"test/{name}_std"] = scores.std(name)
     if exact := count_exact(scores.psnr):
         values["test/exact_images"] = exact
     values["eval_seconds"] = scores.seconds
+    if any(getattr(scores, name) for name in FURTHER):
+        values["eval_further_seconds"] = scores.further_seconds
     values["inference_ms_per_image"] = 1000 * scores.forward_seconds / max(1, len(scores.psnr))
     return values
 

@@ -14,6 +14,7 @@ from inversion.training.callbacks import Picture
 from inversion.training.device import Engine
 from inversion.training.evaluate import BATCH, Scores, evaluate, no_batch_hook
 from inversion.training.feature_cache import FeatureCache
+from inversion.training.further_scores import FurtherScores
 from inversion.training.memory import BatchSize
 
 
@@ -34,7 +35,8 @@ class Evaluator:
         self.batch = BatchSize(BATCH, subject)
 
     def score(self, crops: Tensor, before_batch: Callable[[], None] = lambda: None, cache: FeatureCache | None = None,
-              on_batch: Callable[[Tensor, Tensor], None] = no_batch_hook) -> Scores:
+              on_batch: Callable[[Tensor, Tensor], None] = no_batch_hook,
+              further: FurtherScores | None = None) -> Scores:
         """Scores of stored crops ``uint8 (N, S, S, 3)``.
 
         Args:
@@ -42,14 +44,17 @@ class Evaluator:
             before_batch: called before each batch; what it raises ends the scoring.
             cache: a cache for these very crops, if they are scored more than once.
             on_batch: called with the images and the reconstructions of each batch.
+            further: computes more scores.
 
         Raises:
             OutOfMemoryError: not even one image fits into the device's memory.
         """
-        return evaluate(self.model, crops, self.loss, self.engine, before_batch, self.batch, cache, on_batch)
+        return evaluate(self.model, crops, self.loss, self.engine, before_batch, self.batch, cache, on_batch,
+                        further)
 
     def score_with_pictures(self, crops: Tensor, names: Sequence[str], most: int,
-                            before_batch: Callable[[], None] = lambda: None) -> tuple[Scores, list[Picture]]:
+                            before_batch: Callable[[], None] = lambda: None,
+                            further: FurtherScores | None = None) -> tuple[Scores, list[Picture]]:
         """Scores of stored crops, and pictures of the first ``most`` of them, in one pass; see ``score``.
 
         Raises:
@@ -60,7 +65,7 @@ class Evaluator:
         def add_pictures(images: Tensor, reconstructions: Tensor) -> None:
             pictures.extend(map(Picture.of, names[len(pictures):most], images, reconstructions))
 
-        return self.score(crops, before_batch, on_batch=add_pictures), pictures
+        return self.score(crops, before_batch, on_batch=add_pictures, further=further), pictures
 
     @torch.no_grad()
     def reconstruct(self, crops: Tensor, names: Sequence[str]) -> list[Picture]:

@@ -68,8 +68,8 @@ def test_a_run_scores_again_what_it_logged__every_image_bit_by_bit(
     assert scores_of(again) == scores_of(trained)
     assert per_image(again) == per_image(trained)
     assert len(per_image(again)) == 3
-    assert "all 3 images score exactly as logged (PSNR (dB), SSIM, LPIPS)" in outcome.out
-    assert outcome.out.count("+0.000000") == 3
+    assert "all 3 images score exactly as logged (PSNR (dB), SSIM, LPIPS, feature cosine, feature error)" in outcome.out
+    assert outcome.out.count("+0.000000") == 5
 
 
 def test_an_evaluation_is_a_run_below_the_run(trained: Run, inversion: Command, evaluated: Callable[[], Run],
@@ -179,7 +179,7 @@ def test_lpips_is_left_out_when_its_weights_are_gone__and_said(
         trunk.with_name("hidden.pth").rename(trunk)
     assert "note: no LPIPS" in without.out
     assert "all 3 images score exactly as logged (PSNR (dB), SSIM)" in without.out
-    assert "all 3 images score exactly as logged (PSNR (dB), SSIM, LPIPS)" in given.out
+    assert "all 3 images score exactly as logged (PSNR (dB), SSIM, LPIPS, feature cosine, feature error)" in given.out
     last, first = (run for run in all_runs() if run.data.tags["inversion.kind"] == "evaluation")
     assert "test/lpips" not in first.data.metrics
     assert last.data.metrics["test/lpips"] == trained.data.metrics["test/lpips"]

@@ -21,7 +21,9 @@ from inversion.training.pixel_optimization import CURVE_POINTS, Inverted, invert
 Command = Callable[..., Any]
 Runs = Callable[[], list[Run]]
 
-METRICS = {"test/psnr", "test/psnr_std", "test/ssim", "test/ssim_std", "test/lpips", "test/lpips_std", "eval_seconds",
+METRICS = {"test/psnr", "test/psnr_std", "test/ssim", "test/ssim_std", "test/lpips", "test/lpips_std",
+           "test/feature_cosine", "test/feature_cosine_std", "test/feature_error", "test/feature_error_std",
+           "eval_further_seconds", "eval_seconds",
            "inference_ms_per_image", "eval_peak_memory_mb", "feature_channels", "feature_locations", "encoder_passes",
            "optimize/loss", "optimize/feature_error"}
 SMALL = {"encoder": "vgg16:block1", "weights": "random", "lpips_weights": "off", "image_size": 32, "steps": 12,

@@ -33,6 +33,11 @@ class AttentionOptions(DesignOptions):
         return self
 
 
+class LinearOptions(Options):
+    width: int = Field(0, ge=0, le=2048)
+    """rank of the map: channels that the features are projected to before; 0: all of theirs"""
+
+
 class TransposedConvOptions(Options):
     width: int = Field(0, ge=0, le=2048)
     """channels after the first upsampling, each further one halves them to no fewer than 32; 0: half the features'"""
@@ -79,7 +84,7 @@ class WaveletOptions(DesignOptions):
 
 DECLARED: Mapping[str, type[Options]] = {
     "attention": AttentionOptions, "frequency_aware": FrequencyAwareOptions,
-    "transposed_conv": TransposedConvOptions, "wavelet": WaveletOptions,
+    "linear": LinearOptions, "transposed_conv": TransposedConvOptions, "wavelet": WaveletOptions,
 }
 """Options by decoder name."""
 

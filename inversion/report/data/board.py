@@ -74,7 +74,7 @@ class Board:
         PSNR if one has no validation PSNR.
         """
         variants = group_by(self.configurations, lambda item: item.plain)
-        return {name: _best(self._preferred(items)) for name, items in variants.items()}
+        return {name: best_of(self._preferred(items)) for name, items in variants.items()}
 
     def _preferred(self, items: Sequence[Configuration]) -> Sequence[Configuration]:
         return [item for item in items if self.preferred and self.preferred(item)] or items
@@ -132,7 +132,8 @@ class Board:
     @cached_property
     def best_singles(self) -> dict[tuple[tuple[str, str], ...], Configuration]:
         """The best single model by validation PSNR of each set of other parameters."""
-        return {settings: _best(items) for settings, items in group_by(self.single, lambda item: item.settings).items()}
+        groups = group_by(self.single, lambda item: item.settings)
+        return {settings: best_of(items) for settings, items in groups.items()}
 
     def best_single(self, items: Iterable[Configuration]) -> Configuration | None:
         """The best single model of some configurations, by validation PSNR.
@@ -140,7 +141,7 @@ class Board:
         By test PSNR if one has no validation PSNR. A reference that is chosen by its test scores would be too good.
         """
         single = [item for item in items if not item.is_ensemble]
-        return _best(single) if single else None
+        return best_of(single) if single else None
 
 
 def group_by(items: Iterable[Configuration], key: Callable[[Configuration], Key]) -> dict[Key, list[Configuration]]:
@@ -183,7 +184,8 @@ def _choice(runs: Iterable[ReportRun], choices: Mapping[str, Choice]) -> Choice 
     return next((choices[run.digest] for run in runs if run.digest and run.digest in choices), None)
 
 
-def _best(items: Sequence[Configuration]) -> Configuration:
+def best_of(items: Sequence[Configuration]) -> Configuration:
+    """The best of some configurations by validation PSNR; the first, if one has no validation PSNR."""
     if any(item.best_validation is None for item in items):
         return items[0]
     return max(items, key=lambda item: item.best_validation or 0.0)

@@ -20,7 +20,7 @@ from mlflow.entities import Run
 
 from inversion.config.document import DocumentError, NoDocumentError
 from inversion.errors import DamagedArtifactError, MissingArtifactError
-from inversion.metrics import counted
+from inversion.metrics import METRICS, counted
 from inversion.report.data.study import ReportRun, StudyData
 from inversion.tracking.artifacts import RESTORE, download_artifact, require_artifacts
 from inversion.tracking.connection import Connection
@@ -116,7 +116,8 @@ def _scores(run_id: str, document: Mapping[str, Any]) -> pd.DataFrame:
     if images is not None and len(scores) != images:
         raise DamagedArtifactError(f"metrics/{PER_IMAGE} of run {run_id} is damaged: it has {len(scores)} images, and "
                                    f"the run was scored on {images}. {RESTORE}")
-    return scores.assign(psnr=counted(scores["psnr"]), lpips=scores["lpips"].astype(float))
+    numbers = {name: scores[name].astype(float) for name in METRICS}
+    return scores.assign(**numbers | {"psnr": counted(scores["psnr"])})
 
 
 def _specs(connection: Connection, run_id: str) -> dict[str, str]:

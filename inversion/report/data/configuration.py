@@ -107,7 +107,7 @@ class Configuration:
 
     def _pool(self, metric: str) -> SeedPool | None:
         series = {seed: run.scores.set_index("image")[metric] for seed, run in self.runs.items()
-                  if run.scores is not None and np.isfinite(run.scores[metric]).all()}
+                  if run.scores is not None and metric in run.scores and np.isfinite(run.scores[metric]).all()}
         return pool_seeds(series) if series else None
 
     @cached_property

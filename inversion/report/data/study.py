@@ -22,7 +22,7 @@ class ReportRun:
     Attributes:
         run: The run in MLflow.
         document: Its configuration (``inversion.config``); empty if that cannot be read.
-        scores: A row for each test image: ``image, psnr, ssim, lpips, mse``; None if there are none.
+        scores: A row for each test image: ``image``, the ``METRICS``, ``mse``; None if there are none.
         problem: Why the configuration or the scores cannot be read.
     """
 

@@ -9,6 +9,8 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]
 
 from inversion.report.data.board import Board, group_by
 from inversion.report.stats.comparisons import holds_up
+from inversion.report.tables.floors import FLOORS, LINEAR, features_of
+from inversion.report.tables.table import ReportTable, is_missing
 
 INK, LINES = "#808890", "rgba(128, 136, 144, 0.25)"
 COLOURS = ("#3b82c4", "#e07b39", "#3f9e6e", "#c2528b", "#8a6fd1", "#b59a2d", "#4aa8b5", "#b5534a")
@@ -66,6 +68,36 @@ def against(board: Board, metric: str, title: str) -> go.Figure:
     figure.update_xaxes(title=title, type="log")
     figure.update_yaxes(title="test PSNR (dB)")
     return figure
+
+
+def floors(board: Board, table: ReportTable) -> go.Figure:
+    """PSNR of every decoder at each cut, between the floors and the images found by optimisation."""
+    figure = _figure(height=160 + 34 * len(table.rows))
+    names = [str(row["features"]) for row in table.rows]
+    marks = {"training_colour": "line-ns-open", "mean_colour": "x-thin-open", "bicubic": "square-open"}
+    for name, title in FLOORS.items():
+        _mark(figure, table, name, title, {"symbol": marks[name], "color": INK, "size": 11, "line": {"width": 2}})
+    for decoder, colour in _colours(board).items():
+        items = [item for plain, item in board.chosen.items() if item.decoder == decoder and features_of(item) in names]
+        figure.add_scatter(x=[item.psnr.mean for item in items], y=[features_of(item) for item in items],
+                           mode="markers", name=decoder, text=[item.label for item in items],
+                           marker={"color": colour, "size": 10, "symbol": "triangle-right" if decoder == LINEAR else
+                                   "circle"}, hovertemplate="%{text}<br>%{x:.2f} dB<extra></extra>")
+    steps = sorted({int(key.partition("_")[2]) for row in table.rows for key in row if key.startswith("optimised_")})
+    for number, count in enumerate(steps):
+        _mark(figure, table, f"optimised_{count}", f"optimised, {count:,} steps",
+              {"symbol": "star" if number else "star-open", "color": INK, "size": 11})
+    figure.update_yaxes(categoryorder="array", categoryarray=names[::-1])
+    figure.update_xaxes(title="test PSNR (dB)")
+    return figure
+
+
+def _mark(figure: go.Figure, table: ReportTable, column: str, title: str, marker: Mapping[str, object]) -> None:
+    """Adds a trace of one column of the table of floors, if it has values."""
+    points = [(row[column], row["features"]) for row in table.rows if not is_missing(row.get(column))]
+    if points:
+        figure.add_scatter(x=[value for value, _ in points], y=[name for _, name in points], mode="markers",
+                           name=title, marker=marker, hovertemplate=f"%{{y}}<br>{title}: %{{x:.2f}} dB<extra></extra>")
 
 
 def curves(board: Board, histories: Curves) -> go.Figure:

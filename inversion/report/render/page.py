@@ -15,7 +15,8 @@ from inversion.report.render.report import Report
 from inversion.text import visible
 
 RANKINGS = ("leaderboard", "tuning", "top-single", "ensembles")
-QUESTIONS = ("decoders", "architectures", "depth", "ensembles-against-best-single", "resolution", "baseline")
+QUESTIONS = ("decoders", "architectures", "depth", "ensembles-against-best-single", "resolution", "baseline", "floors",
+             "metrics")
 
 RECORDS = {"references": "Without training", "failures": "Failures", "missing": "Not started"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inversion.metrics import EXACT_DB
+from inversion.metrics import EXACT_DB, FURTHER, METRICS
 from inversion.report.data.board import Board
 from inversion.report.data.configuration import Configuration
 from inversion.report.data.convergence import RISING_DB
@@ -18,8 +18,9 @@ TOP = 10
 RUN = Shown("configuration", "{configuration}")
 PSNR = Shown("PSNR (dB)", "{psnr:.2f} ± {psnr_std:.2f}")
 INTERVAL = Shown("95 % interval", "{psnr_low:.2f} to {psnr_high:.2f}")
-SSIM = Shown("SSIM", "{ssim:.3f} ± {ssim_std:.3f}")
 LPIPS = Shown("LPIPS", "{lpips:.3f} ± {lpips_std:.3f}", "off")
+SSIM = Shown("SSIM", "{ssim:.3f} ± {ssim_std:.3f}")
+FURTHER_COLUMNS = {name: Shown(METRICS[name].label, f"{{{name}:.{METRICS[name].digits}f}}") for name in FURTHER}
 PARAMETERS = Shown("parameters", "{parameters:,.0f}")
 TRAINING = Shown("training (s)", "{train_seconds:,.0f}")
 EVALUATION = Shown("evaluation (s)", "{eval_seconds:.2f}")
@@ -67,7 +68,7 @@ def row_of(board: Board, item: Configuration) -> dict[str, Any]:
     row: dict[str, Any] = {"configuration": item.label, "encoder": item.encoder, "decoder": item.decoder,
                            "fusion": item.fusion, "precision": item.precision, "seeds": len(item.runs),
                            "seed_spread": item.psnr.spread, "exact_images": item.exact}
-    for metric in ("psnr", "ssim", "lpips"):
+    for metric in METRICS:
         row |= {metric: item.mean(metric), f"{metric}_std": item.std(metric)}
     return row | {
         "psnr_low": interval and interval.low, "psnr_high": interval and interval.high,
@@ -90,12 +91,18 @@ def _ranked(board: Board, studies: Sequence[PublishedStudy], key: str, title: st
     extra = [EXACT] if any(item.exact for item in items) else []
     extra += [TUNED] if any(item.choice for item in items) else []
     extra += [RISING] if rising else []
-    shown = [Shown("rank", "{rank}"), RUN, PSNR, INTERVAL, *extra, SSIM, LPIPS, PARAMETERS, TRAINING, EVALUATION,
+    shown = [Shown("rank", "{rank}"), RUN, PSNR, INTERVAL, *extra, SSIM, LPIPS,
+             *further_columns(rows), PARAMETERS, TRAINING, EVALUATION,
              MEMORY, *([PRECISION] if mixed else []), *published_columns(studies), *(SEEDS if several else [])]
     note = NOTE.format(seeds=_of_seeds(board.noise)) + (NOT_CONVERGED if rising else "")
     note += _remarks(items, several, mixed)
     return ReportTable(key, title, shown, rows, f"{note} {published_notes(studies, board)}".strip(),
                        frozenset({0} if rows else ()))
+
+
+def further_columns(rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
+    """Columns of the further metrics that some of the rows have."""
+    return [column for name, column in FURTHER_COLUMNS.items() if any(row.get(name) is not None for row in rows)]
 
 
 def _of_seeds(noise: SeedNoise | None) -> str:

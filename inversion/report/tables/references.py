@@ -41,8 +41,9 @@ def references(connection: Connection, data: StudyData, boards: Sequence[Board])
         if run.run_id in pairs:
             item, _ = pairs[run.run_id]
             comparison = compared[run.run_id]
-            row |= {"beside": item.label, "beside_precision": item.precision, "common": comparison.images,
-                    **difference_fields(comparison)}
+            board = next(board.title for board in boards if item in board.configurations)
+            row |= {"beside": item.label, "board": board, "beside_precision": item.precision,
+                    "common": comparison.images, **difference_fields(comparison)}
         rows.append(row)
     shown = [Shown("run", "{run}"), Shown("PSNR (dB)", "{psnr:.2f} ± {psnr_std:.2f}"), Shown("SSIM", "{ssim:.3f}"),
              Shown("LPIPS", "{lpips:.3f}", "off"), Shown("test images", "{images}"), Shown("steps", "{steps:,}"),

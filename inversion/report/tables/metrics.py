@@ -1,0 +1,62 @@
+"""Whether other metrics than PSNR name the same winner."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy import stats  # type: ignore[import-untyped]
+
+from inversion.metrics import METRICS
+from inversion.report.data.board import Board
+from inversion.report.data.configuration import Configuration
+from inversion.report.stats.comparisons import AllPairs
+from inversion.report.stats.seed_noise import measure_seed_noise
+from inversion.report.tables.questions import difference_fields
+from inversion.report.tables.table import ReportTable, Shown
+
+NOTE = ("The configurations with each metric, ranked by it. Rank correlation: Spearman's, of this ranking with that "
+        "by PSNR; 1 if they agree. Difference: the winner by PSNR minus the best by this metric, paired by test "
+        "image, with p corrected for all pairs (Holm) and the seed noise of this metric. Training minimises LPIPS "
+        "with AlexNet, unless lpips_weight=0: it is no independent judge. Feature scores of different encoders or "
+        "layers are those of different features: compare them at one layer.")
+
+
+def metrics(board: Board) -> ReportTable:
+    """Every metric that several configurations of a board have, beside PSNR."""
+    rows = [row for name in METRICS if name != "psnr" and (row := _row(board, name))]
+    shown = [Shown("metric", "{metric}"), Shown("better", "{better}"), Shown("best configuration", "{best}"),
+             Shown("its value", "{value:.3f}"), Shown("winner by PSNR", "{winner_value:.3f}"),
+             Shown("difference", "{difference:+.3f}", "the same"),
+             Shown("95 % interval", "{low:+.3f} to {high:+.3f}"), Shown("p (Holm)", "{p:.2g}"),
+             Shown("holds up", "{holds}"), Shown("rank correlation", "{agreement:+.2f}"),
+             Shown("configurations", "{configurations}")]
+    return ReportTable("metrics", "Do other metrics agree?", shown, rows, NOTE)
+
+
+def _row(board: Board, name: str) -> dict[str, Any] | None:
+    """The row of one metric; None if the winner or all others lack it."""
+    pools = {item.label: pool for item in board.configurations if (pool := item.pool(name))}
+    winner = board.winner
+    if winner.label not in pools or len(pools) < 2:
+        return None
+    sign = 1 if METRICS[name].better == "higher" else -1
+    best = max(pools, key=lambda label: sign * pools[label].mean)
+    row = {"metric": METRICS[name].label, "better": METRICS[name].better, "best": best, "value": pools[best].mean,
+           "winner": winner.label, "winner_value": pools[winner.label].mean, "configurations": len(pools),
+           "agreement": _agreement([board.by_label[label] for label in pools],
+                                   [sign * pool.mean for pool in pools.values()])}
+    if best == winner.label:
+        return row
+    pairs = AllPairs(pools, measure_seed_noise(pools.values()))
+    return row | difference_fields(pairs.get(winner.label, best))
+
+
+def _agreement(items: list[Configuration], values: list[float]) -> float | None:
+    """Spearman's rank correlation with PSNR; None if all values are equal."""
+    psnr = [item.psnr.mean for item in items]
+    if np.ptp(values) == 0 or np.ptp(psnr) == 0:
+        return None
+    found = float(stats.spearmanr(psnr, values).statistic)
+    return None if math.isnan(found) else found

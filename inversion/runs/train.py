@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from inversion.errors import MissingArtifactError, OutOfMemoryError, PrunedRunError
+from inversion.runs.jpeg import jpeg_scores
 from inversion.runs.prepare import (
     Prepared,
     crops_of_test_set,
@@ -112,6 +113,8 @@ def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer) -> tuple[dict[
         crops_of_test_set(prepared), names, MOST_PICTURES, trainer.stop_if_requested)
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()} | progress_metrics(trainer)
     results.log_scores(run, names, scores)
+    if all(cut.bits(prepared.plan.config.image_size) for cut in prepared.plan.cuts):
+        results.log_jpeg(run, jpeg_scores(crops_of_test_set(prepared), names, prepared.plan.config.protocol))
     files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
     results.log_all_pictures(run, pictures)
     results.log_model(run, prepared.plan, trainer.model.to("cpu"))

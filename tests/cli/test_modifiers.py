@@ -46,6 +46,18 @@ def test_a_run_says_what_its_features_were(encoder: str, layer: str | None, name
     assert document["identity"]["parameters"]["encoder"] == name
 
 
+def test_a_run_whose_features_are_quantised_logs_jpegs_rates_of_its_test_images(
+        train: Command, all_runs: Runs) -> None:
+    assert train(encoder="vgg16:block1/bits=2").code == 0
+    run, = all_runs()
+    rows = pq.read_table(Path(run.info.artifact_uri) / "metrics" / "jpeg_per_image.parquet").to_pylist()
+    assert {row["image"] for row in rows} == {row["image"] for row in per_image(run)}
+    assert all(0 < row["scan_bits_per_pixel"] < row["bits_per_pixel"] and row["psnr"] > 5 for row in rows)
+    assert train(encoder="vgg16:block1/pool=2").code == 0
+    other, = (each for each in all_runs() if each.info.run_id != run.info.run_id)
+    assert not (Path(other.info.artifact_uri) / "metrics" / "jpeg_per_image.parquet").exists()
+
+
 def test_a_run_is_scored_again_with_the_same_numbers_and_served_as_it_was_scored(
         train: Command, inversion: Command, all_runs: Runs, workplace: Path, photo_folder: Path) -> None:
     assert train(encoder=CHAIN, precision="fp32").code == 0

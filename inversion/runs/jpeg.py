@@ -23,7 +23,7 @@ from inversion import metrics
 from inversion.images import from_stored
 from inversion.losses.reconstruction import make_targets
 
-QUALITIES = (1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)
+QUALITIES = (1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 100)
 
 END_OF_IMAGE = 2
 """Bytes of the marker at the end of a file."""

@@ -85,7 +85,8 @@ def rate(board: Board, line: JpegLine | None) -> go.Figure:
                 x=list(rates), y=list(line.psnr), name=name, mode="lines",
                 line={"color": INK, "width": 2, "dash": dash},
                 hovertemplate=f"{name}<br>%{{x:.3g}} bits per pixel, %{{y:.2f}} dB<extra></extra>")
-    figure.update_xaxes(title="bits per pixel", type="log")
+    ticks = [2.0**power for power in range(-8, 9)]
+    figure.update_xaxes(title="bits per pixel", type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
     figure.update_yaxes(title="test PSNR (dB), mean and 95 % interval")
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import signal
@@ -63,14 +64,21 @@ def photograph() -> Callable[[str, int], NDArray[np.uint8]]:
 
 @pytest.fixture(scope="session")
 def frozen() -> Callable[..., Encoder]:
-    """``frozen("vgg16:block1", 64)``: an encoder with random weights, built once; nothing can change it."""
+    """``frozen("vgg16:block1", 64)``: an encoder with random weights, built once; nothing can change it.
+
+    One with modifiers, which are calibrated, is a new copy each time.
+    """
 
     @cache
-    def build(text: str, image_size: int = 64) -> Encoder:
+    def build(text: str, image_size: int) -> Encoder:
         cut, = parse_encoders(text)
         return build_encoder(cut, parse_weights("random", [cut])[cut.encoder], image_size)
 
-    return build
+    def get(text: str, image_size: int = 64) -> Encoder:
+        built = build(text, image_size)
+        return copy.deepcopy(built) if built.cut.modifiers else built
+
+    return get
 
 
 @pytest.fixture(scope="session")

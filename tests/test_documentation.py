@@ -24,6 +24,9 @@ from inversion.cli.sweep import cli as inversion_sweep
 from inversion.cli.sweep import require_one_request
 from inversion.models import FeatureShape
 from inversion.models.decoders import decoders, parse_decoder_options
+from inversion.models.encoders import parse_encoders
+from inversion.models.modifiers import modifiers
+from inversion.models.modifiers._layers import Modifiers
 from inversion.sweeps.spec.spec import load_spec
 
 ROOT = Path(__file__).parents[1]
@@ -38,8 +41,9 @@ NOT_RUN = {
     "settings of a shell": r"export |echo ",
     "an environment of MLflow's, tested in tests/project/test_mlflow_run.py and test_mlproject.py": r"mlflow run ",
     "DIV2K, which has to be fetched, and a GPU":
-        r"inversion data div2k|inversion-sweep (grid|published)\.yaml|.*--data div2k|.*--study ablation",
-    "reports of those studies": r"inversion-report (ablation|published) ",
+        r"inversion data div2k|inversion-sweep (grid|published|resolution|rate)\.yaml|.*--data div2k"
+        r"|.*--study ablation",
+    "reports of those studies": r"inversion-report (ablation|published|resolution|rate) ",
     "names that a reader fills in; tested in tests/cli": r".*RUN_ID|.*\./photos|.*--weights \S*(\.pth|/weights)",
     "a folder that a reader has; tested in tests/tracking/test_file_store.py": r"mlflow migrate-filestore ",
     "photographs that are no part of the project": r".*bsds300",
@@ -96,6 +100,24 @@ def test_the_decoder_in_the_guide_is_one_file_and_one_decorator() -> None:
     finally:
         del sys.modules[module.__name__]
         decoders.forget("guide_bilinear")
+
+
+def test_the_modifier_in_the_guide_is_one_file_and_one_decorator() -> None:
+    text = (ROOT / "docs" / "extending.md").read_text()
+    source = re.findall(r"```python\n(.*?)```", text.split("\n## A modifier")[1], flags=re.DOTALL)[0]
+    module = ModuleType("guide_sparse")
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(source, "extending.md", "exec"), module.__dict__)
+        cut, = parse_encoders("vgg16:block1/sparse=10")
+        assert str(cut) == "vgg16:block1/sparse=10"
+        maps = torch.randn(2, *cut.shape(64), generator=torch.Generator().manual_seed(0))
+        changed = Modifiers(cut.modifiers, cut.raw_shape(64), "guide")(maps)
+        assert (changed != 0).float().mean().item() == pytest.approx(0.1, abs=0.001)
+        assert torch.equal(changed[changed != 0], maps[changed != 0])
+    finally:
+        del sys.modules[module.__name__]
+        modifiers.forget("sparse")
 
 
 def test_links_between_documents_lead_somewhere() -> None:

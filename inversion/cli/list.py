@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -11,9 +12,10 @@ from inversion.cli.options import ParameterType
 from inversion.console import Console, in_lines, make_console, make_table, styled
 from inversion.models import counts
 from inversion.models.decoders import decoders, options_type
-from inversion.models.encoders.catalog import ENCODERS, encoder_spec, parse_encoders
+from inversion.models.encoders.catalog import ENCODERS, EncoderCut, encoder_spec, parse_encoders
 from inversion.models.fusion import fusions
 from inversion.models.fusion import options_type as fusion_options_type
+from inversion.models.modifiers import modifiers
 from inversion.models.options import Options
 from inversion.registry import Registry
 
@@ -27,9 +29,10 @@ STUDY = frozenset({"vgg16:block1", "vgg16:block3", "resnet34:layer1", "resnet34:
               help="Image size for which to show shapes.")
 @click.option("--recount", is_flag=True, help="Count parameters again, after changing a decoder or fusion.")
 def command(name: str | None, image_size: int, recount: bool) -> None:
-    """Show encoders, layers, feature shapes, decoders, fusions and parameter counts.
+    """Show encoders, layers, feature shapes, decoders, fusions, modifiers and parameter counts.
 
-    NAME shows only that one: an encoder (also timm/MODEL) with its layers, or a decoder or fusion with its options.
+    NAME shows only that one: an encoder (also timm/MODEL) with its layers, a layer with modifiers, a decoder or fusion
+    with its options, or a modifier.
 
     \b
     Examples:
@@ -48,15 +51,16 @@ def command(name: str | None, image_size: int, recount: bool) -> None:
             show_part(console, "Decoder", decoders, name, options_type(name))
         if name in fusions.names():
             show_part(console, "Fusion", fusions, name, fusion_options_type(name))
-    else:
-        parse_encoders(name)  # an unknown name is reported with its nearest match
+    elif name in modifiers.names():
+        show_modifier(console, name)
+    elif modified := [cut for cut in parse_encoders(name) if cut.modifiers]:
+        show_cuts(console, modified, image_size)
+    else:  # an unknown name was reported with its nearest match
         show_encoders(console, [encoder_spec(name.partition(":")[0]).name], image_size)
 
 
 def show_encoders(console: Console, names: list[str], image_size: int) -> None:
     """Prints a row per layer: the shape of its features, and the number of parameters of each decoder."""
-    from inversion.models.encoders.catalog import EncoderCut
-
     known = counts.shipped_counts() if image_size == counts.IMAGE_SIZE else {}
     columns = decoders.names() if any(str(row).startswith(tuple(names)) for row in known) else []
     title = f"Encoder layers at {image_size} px"
@@ -80,13 +84,37 @@ def show_encoders(console: Console, names: list[str], image_size: int) -> None:
     console.print(table)
 
 
+def show_cuts(console: Console, cuts: Sequence[EncoderCut], image_size: int) -> None:
+    """Prints a row per cut with modifiers: the shape of its features, and their bits if these are limited."""
+    table = make_table("encoder:layer", "features", "values", "bits per pixel",
+                       title=f"Modified layers at {image_size} px")
+    for cut in cuts:
+        shape, bits = cut.shape(image_size), cut.bits(image_size)
+        table.add_row(str(cut), str(shape), _number(shape.channels * shape.spatial_positions),
+                      "not limited" if bits is None else f"{bits / image_size**2:.3g}")
+    console.print(table)
+
+
+def show_modifier(console: Console, name: str) -> None:
+    """Prints a modifier with its allowed values."""
+    kind = modifiers.get(name)
+    console.print(styled(name, "bold"), f": {modifiers.summary(name)}", sep="")
+    examples = ", ".join(f"vgg16:block1/{name}={value}" for value in kind.examples)
+    console.print(f"Written behind a layer: {examples}. Its value: {kind.allowed}.")
+
+
 def show_parts(console: Console) -> None:
-    """Prints decoders and fusions, one line each."""
+    """Prints decoders, fusions and modifiers, one line each."""
     for title, registry in (("Decoders", decoders), ("Fusions", fusions)):
         table = make_table("", "", title=title, show_header=False)
         for name in registry.names():
             table.add_row(name, registry.summary(name))
         console.print(table)
+    table = make_table("", "", title="Modifiers of any layer, as in vgg16:block1/pool=2/bits=4", show_header=False)
+    for name in modifiers.names():
+        examples = " or ".join(f"/{name}={value}" for value in modifiers.get(name).examples)
+        table.add_row(examples, modifiers.summary(name))
+    console.print(table)
     console.print("Any timm model is an encoder too: inversion list timm/convnext_tiny")
 
 

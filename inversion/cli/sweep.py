@@ -83,7 +83,8 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
 
     SPEC is a file, or one that comes with this package: grid.yaml (the 44 configurations of the published study),
     published.yaml (the same in its own protocol), tuned.yaml (the same, each at its own learning rate), smoke.yaml (the
-    same, small, without any download), search.yaml (an Optuna search).
+    same, small, without any download), search.yaml (an Optuna search), resolution.yaml and rate.yaml (pooled, projected
+    and quantised features).
 
     The same command again resumes the study and adds the new runs of SPEC; in a second terminal, it works on the study
     too.

@@ -109,10 +109,13 @@ def check(config: RunConfig) -> RunConfig:
     ``timm/NAME`` is looked up in timm, whose import takes seconds. A checked configuration is returned unchanged.
 
     Raises:
-        UnknownNameError: unknown encoder, layer, decoder, fusion or option of the last two.
+        UnknownNameError: unknown encoder, layer, modifier, decoder, fusion or option of the last two.
         RequestError: an invalid combination.
     """
     cuts = parse_encoders(config.encoder, "auto" if _layer_is_in_encoder(config) else config.layer)
+    for cut in cuts:
+        if cut.modifiers:
+            cut.shape(config.image_size)  # raises if a modifier does not fit the layer
     decoders.check(config.decoder)
     if options := parse_options(config.decoder_options):
         parse_decoder_options(config.decoder, options_type(config.decoder), options)
@@ -160,7 +163,7 @@ def input_checks(config: RunConfig) -> list[Callable[[], object]]:
 
 def _layer_is_in_encoder(config: RunConfig) -> bool:
     """Whether ``layer`` only repeats ``encoder``, as in a configuration that ``check`` returned."""
-    several, layer = "+" in config.encoder, config.encoder.partition(":")[2]
+    several, layer = "+" in config.encoder, config.encoder.partition(":")[2].partition("/")[0]
     return config.layer == ("none" if several else layer)
 
 

@@ -3,7 +3,7 @@
 ::
 
     images (B, 3, S, S) in [0, 1]
-      → encoder i: normalise, frozen trunk            (B, Ci, hi, wi)
+      → encoder i: normalise, frozen trunk, modifiers (B, Ci, hi, wi)
       → UnitScale: features / their root mean square  (B, Ci, hi, wi)
       → fusion, for several encoders                  (B, 256, H, W)
       → decoder                                       (B, 3, S, S) in [0, 1]
@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
@@ -22,8 +23,12 @@ from inversion.models import FeatureShape
 from inversion.models.decoders import decoders, parse_decoder_options
 from inversion.models.encoders.build import Encoder
 from inversion.models.fusion import Fusion, fusions
+from inversion.models.modifiers._layers import Seeds
 from inversion.models.options import parse_part_options
 from inversion.seeds import derive_seed
+
+_FROZEN = re.compile(r"encoders\.\d+\.(?!modifiers\.)")
+"""Names of the encoders' tensors, except the calibrated state of modifiers."""
 
 
 class UnitScale(nn.Module):
@@ -63,24 +68,34 @@ class InversionModel(nn.Module):
         """The encoders, in the order of the parameter ``encoder``."""
         return [cast(Encoder, encoder) for encoder in self.encoders]
 
-    def encode(self, images: Tensor) -> list[Tensor]:
-        """Images to raw feature maps, one ``(B, Ci, hi, wi)`` per encoder, without gradients."""
-        return [encoder(images) for encoder in self.frozen]
+    def encode(self, images: Tensor, seeds: Seeds | None = None) -> list[Tensor]:
+        """Images to feature maps before the unit scale, one ``(B, Ci, hi, wi)`` per encoder, without gradients.
+
+        ``seeds``, one per image, are those of the noise that modifiers add; by default they come from the images.
+        """
+        return [encoder(images, seeds) for encoder in self.frozen]
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:
-        """Raw feature maps to images ``(B, 3, S, S)`` in [0, 1], with gradients to fusion and decoder."""
+        """Feature maps to images ``(B, 3, S, S)`` in [0, 1], with gradients to fusion and decoder."""
         scaled = [layer(values) for layer, values in zip(self.scales, features, strict=True)]
         fused = scaled[0] if self.fusion is None else self.fusion(scaled)
         images: Tensor = self.decoder(fused)
         return images
 
     def forward(self, images: Tensor, features: Sequence[Tensor] | None = None) -> Tensor:
-        """Images to reconstructions; ``features`` are their raw feature maps if already computed."""
+        """Images to reconstructions; ``features`` are their feature maps if already computed."""
         return self.decode(self.encode(images) if features is None else features)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Fits the unit scales on batches of images ``(B, 3, S, S)`` in [0, 1], without keeping their features."""
+        """Fits the modifiers, then the unit scales, on batches of images ``(B, 3, S, S)`` in [0, 1].
+
+        No features are kept.
+        """
+        if any(encoder.modifiers.are_calibrated for encoder in self.frozen):
+            batches = list(batches)
+            for encoder in self.frozen:
+                encoder.calibrate(batches)
         squares, numbers = [0.0] * len(self.scales), [0] * len(self.scales)
         for batch in batches:
             for index, features in enumerate(self.encode(batch)):
@@ -94,8 +109,8 @@ class InversionModel(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def learned_state(self) -> dict[str, Tensor]:
-        """The state dict without the frozen encoders, as in checkpoints."""
-        return {name: value for name, value in self.state_dict().items() if not name.startswith("encoders.")}
+        """The state dict without the frozen trunks, as in checkpoints."""
+        return {name: value for name, value in self.state_dict().items() if not _FROZEN.match(name)}
 
     def load_learned_state(self, state: dict[str, Tensor]) -> None:
         """Loads a ``learned_state``.

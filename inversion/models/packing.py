@@ -18,6 +18,7 @@ from inversion.models.encoders.build import build_encoder
 from inversion.models.encoders.catalog import EncoderCut
 from inversion.models.encoders.weights import WeightsSource
 from inversion.models.model import InversionModel, build_model
+from inversion.models.modifiers import parse_modifiers
 from inversion.text import reason
 
 DESCRIPTION, LEARNED = "model.json", "learned.safetensors"
@@ -35,6 +36,7 @@ class _Encoder(_Strict):
 
     encoder: str
     layer: str
+    modifiers: list[str] = []
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+\.safetensors$")]
     normalisation: tuple[tuple[FiniteFloat, FiniteFloat, FiniteFloat], tuple[Deviation, Deviation, Deviation]]
 
@@ -58,7 +60,8 @@ def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fus
     for index, encoder in enumerate(model.frozen):
         file = f"encoder{index}.safetensors"
         save_file({name: tensor.contiguous().cpu() for name, tensor in encoder.trunk_state().items()}, folder / file)
-        encoders.append({"encoder": encoder.cut.encoder, "layer": encoder.cut.layer, "file": file,
+        encoders.append({"encoder": encoder.cut.encoder, "layer": encoder.cut.layer,
+                         "modifiers": list(map(str, encoder.cut.modifiers)), "file": file,
                          "normalisation": encoder.normalisation})
     save_file({name: tensor.contiguous().cpu() for name, tensor in model.learned_state().items()}, folder / LEARNED)
     description = {"encoders": encoders, "decoder": decoder, "options": options, "fusion": fusion,
@@ -93,7 +96,7 @@ def load_packed(folder: Path) -> InversionModel:
 def _build(description: _Description, folder: Path) -> InversionModel:
     encoders = [
         build_encoder(
-            EncoderCut(item.encoder, item.layer),
+            EncoderCut(item.encoder, item.layer, parse_modifiers(item.modifiers)),
             WeightsSource(item.encoder, "file", path=folder / item.file),
             description.image_size,
             Normalisation(*item.normalisation),

@@ -9,6 +9,7 @@ from inversion.report import conclusions
 from inversion.report.data.board import Board, make_boards
 from inversion.report.data.collect import histories
 from inversion.report.data.convergence import still_rising
+from inversion.report.data.rates import JpegLine, jpeg_line
 from inversion.report.data.study import StudyData
 from inversion.report.published import load_studies
 from inversion.report.render import charts
@@ -23,9 +24,11 @@ from inversion.report.tables.metrics import metrics
 from inversion.report.tables.overview import failures, missing, parameters_of, standing, summary, versions_of
 from inversion.report.tables.published import PublishedStudy, published_table
 from inversion.report.tables.questions import differences, questions
+from inversion.report.tables.rates import rates
 from inversion.report.tables.references import references
 from inversion.report.tables.table import ReportTable
 from inversion.report.tables.tuning import tuning
+from inversion.report.tables.values import answers, resolution_or_values
 from inversion.tracking.connection import Connection
 
 
@@ -46,19 +49,19 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
         return Report(data, boards, nothing, numbers, records=records, versions=versions, parameters=parameters)
     board, studies = boards[0], load_studies()
     curves = _curves(connection, board)
-    rising = still_rising(curves)
+    rising, line = still_rising(curves), jpeg_line(connection, board)
+    values = resolution_or_values(board)
     plan = plan_seeds(board, studies)
     bounds = floors(board, optimised)
     next_step = [_next_step(plan, data.name, seed_sd)] if plan else []
     return Report(
         data, boards,
-        [*conclusions.headline(board), *conclusions.fairness(board, rising, len(curves)), *standing(data, boards),
-         *next_step], numbers, conclusions.recommendations(board, memory_budget_mb), studies,
+        [*conclusions.headline(board), *conclusions.fairness(board, rising, len(curves)), *answers(values.rows),
+         *standing(data, boards), *next_step], numbers, conclusions.recommendations(board, memory_budget_mb), studies,
         {study.key: judge_findings(study.findings, BoardEvidence(study.view(board)))
          for study in studies if study.findings},
-        _tables(data, boards, studies, rising, bounds), records, scenes(connection, board),
-        _charts(board, curves, bounds), versions,
-        parameters,
+        _tables(data, boards, studies, rising, [values, rates(board, line), bounds]), records,
+        scenes(connection, board), _charts(board, curves, line, bounds), versions, parameters,
     )
 
 
@@ -70,11 +73,11 @@ def _next_step(plan: SeedPlan, study: str, seed_sd: float | None) -> str:
 
 
 def _tables(data: StudyData, boards: Sequence[Board], studies: Sequence[PublishedStudy],
-            rising: Mapping[str, float], bounds: ReportTable) -> list[ReportTable]:
+            rising: Mapping[str, float], more: Sequence[ReportTable]) -> list[ReportTable]:
     board = boards[0]
     tables = [rankings.leaderboard(board, studies, rising=rising), tuning(board), rankings.top_single(board, studies),
-              rankings.ensembles(board, studies), *questions(board, studies), capacity.equal_size(board),
-              capacity.generalisation(board), bounds, metrics(board), costs(board, studies), differences(board)]
+              rankings.ensembles(board, studies), *questions(board, studies), *more, capacity.equal_size(board),
+              capacity.generalisation(board), metrics(board), costs(board, studies), differences(board)]
     for study in studies:
         tables.append(published_table(study, board))
         if study.figures:
@@ -89,13 +92,14 @@ def _curves(connection: Connection, board: Board) -> dict[str, list[tuple[int, f
     return histories(connection, run_ids, "val/psnr")
 
 
-def _charts(board: Board, curves: charts.Curves, bounds: ReportTable) -> dict[str, Any]:
+def _charts(board: Board, curves: charts.Curves, line: JpegLine | None, bounds: ReportTable) -> dict[str, Any]:
     made = {
         "leaderboard": charts.ranking(board),
         "resolution": charts.against(board, "feature_locations", "feature locations"),
         "parameters": charts.against(board, "decoder_parameters", "trained parameters"),
         "compute": charts.against(board, "gflops_per_image", "GFLOPs per image, encoder and decoder"),
         "time": charts.against(board, "train_seconds", "seconds of training"),
+        "rate": charts.rate(board, line),
         "tuning": charts.tuning(board),
         "curves": charts.curves(board, curves),
     } | ({"floors": charts.floors(board, bounds)} if bounds.rows else {})

@@ -13,6 +13,7 @@ from torch import Tensor
 from inversion import metrics
 from inversion.config.optimize_config import OptimizeConfig
 from inversion.config.resolve import NOT_SCIENTIFIC, digest_of, resolve, run_name
+from inversion.data.batches import center_crops
 from inversion.data.cache import load_cached
 from inversion.data.datasets import cache_folder
 from inversion.errors import InterruptedRunError
@@ -22,7 +23,7 @@ from inversion.losses.reconstruction import make_targets
 from inversion.models.encoders.build import Encoder
 from inversion.progress import Progress, no_progress
 from inversion.runs.further import further_scores
-from inversion.runs.prepare import Prepared, build_encoders, check_weights, crops_of_test_set
+from inversion.runs.prepare import Prepared, build_encoders, check_weights, crops_of_test_set, feature_metrics
 from inversion.runs.train import MOST_PICTURES, TEST_PICTURES, RunResult, convert_out_of_memory, tags_of
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
@@ -38,6 +39,7 @@ from inversion.training.measure import PeakMemory, synchronised_time
 from inversion.training.memory import BatchSize
 from inversion.training.pixel_optimization import Inverted, Point, Settings, invert, mean_curve, starting_noise
 from inversion.training.stop import StopRequest
+from inversion.training.trainer import CALIBRATION_IMAGES
 
 LOSS, FEATURE_ERROR = "optimize/loss", "optimize/feature_error"
 RECIPE = 1
@@ -83,16 +85,20 @@ class PreparedOptimization:
 def prepare_optimization(config: OptimizeConfig, progress: Progress = no_progress) -> PreparedOptimization:
     """Resolves a request and reads its test images; nothing is tracked yet.
 
+    If modifiers have to be calibrated, the first training images are read, too.
+
     Raises:
         RequestError: the request cannot be run, or its images cannot be used.
     """
     plan = resolve(config.shared, progress)
     check_weights(plan)
-    alone = dataclasses.replace(plan.photos, splits={split: photos if split == "test" else []
+    calibrated = any(modifier.is_calibrated for cut in plan.cuts for modifier in cut.modifiers)
+    used = {"test", "train"} if calibrated else {"test"}
+    alone = dataclasses.replace(plan.photos, splits={split: photos if split in used else []
                                                      for split, photos in plan.photos.splits.items()})
     plan = dataclasses.replace(plan, photos=alone)
     photos = load_cached(alone, plan.config.image_size, cache_folder(plan.data_dir), progress,
-                         {"test": plan.config.test_limit})
+                         {"test": plan.config.test_limit, "train": CALIBRATION_IMAGES})
     resolved = config.model_copy(update={"shared": plan.config})
     unnamed = PreparedOptimization(resolved, Prepared(plan, photos, ""))
     return PreparedOptimization(resolved, Prepared(plan, photos, digest_of(unnamed.identity())))
@@ -121,11 +127,13 @@ def optimize(request: PreparedOptimization, connection: Connection, stop: StopRe
         names = prepared.photos.names("test")
         results.log_data_set(run, prepared.plan.photos, prepared.photos.digest, {"test": len(names)}, "evaluation")
         encoders = build_encoders(prepared.plan)
-        run.log_metrics(_size_metrics(encoders))
+        run.log_metrics(feature_metrics(encoders, prepared.plan.config.image_size))
+        for encoder in encoders:
+            encoder.to(engine.device)
+        calibrate(encoders, prepared, engine)
         memory = PeakMemory(engine.device)
         crops = crops_of_test_set(prepared)
-        found, curve, seconds = invert_all(request, [encoder.to(engine.device) for encoder in encoders], crops, engine,
-                                           _reporter(progress, stop))
+        found, curve, seconds = invert_all(request, encoders, crops, engine, _reporter(progress, stop))
         run.log_history({point.step: {LOSS: point.loss, FEATURE_ERROR: point.feature_error} for point in curve})
         further = further_scores(prepared.plan.config, engine, len(names))
         scores = _score(found, crops, prepared.plan.lpips.load() if prepared.plan.lpips else None, engine,
@@ -136,6 +144,17 @@ def optimize(request: PreparedOptimization, connection: Connection, stop: StopRe
         files = _log_results(run, names, crops, found, scores)
         scores.require_numbers(names)
     return RunResult(run.run_id, run.uri, values, files, further.absent)
+
+
+def calibrate(encoders: list[Encoder], prepared: Prepared, engine: Engine) -> None:
+    """Measures the modifiers of encoders on the centre crops of the first training images, as before training."""
+    if any(encoder.modifiers.are_calibrated for encoder in encoders):
+        config = prepared.plan.config
+        crops = center_crops(prepared.photos.pixels("train")[:CALIBRATION_IMAGES], config.image_size)
+        images = [from_stored(engine.send(part)) for part in crops.split(config.batch_size)]
+        with engine.autocast():
+            for encoder in encoders:
+                encoder.calibrate(images)
 
 
 def invert_all(request: PreparedOptimization, encoders: list[Encoder], crops: Tensor, engine: Engine,
@@ -164,8 +183,9 @@ def invert_all(request: PreparedOptimization, encoders: list[Encoder], crops: Te
         images = from_stored(crops[indices].to(engine.device))
         start = starting_noise(indices.tolist(), config.image_size, config.seed).to(engine.device)
         with engine.autocast():
+            observed = [encoder(images).float() for encoder in encoders]
             inverted = invert(encoders, images, start, settings, lambda step: report(
-                first * settings.steps + count * step, len(crops) * settings.steps))
+                first * settings.steps + count * step, len(crops) * settings.steps), observed)
         return Inverted(inverted.images.cpu(), inverted.curve)
 
     begin = synchronised_time(engine.device)
@@ -217,12 +237,6 @@ def _log_results(run: TrackedRun, names: list[str], crops: Tensor, found: Tensor
     files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
     results.log_all_pictures(run, pictures)
     return files
-
-
-def _size_metrics(encoders: list[Encoder]) -> dict[str, float]:
-    shapes = [encoder.feature_shape for encoder in encoders]
-    return {"feature_channels": sum(shape.channels for shape in shapes),
-            "feature_locations": max(shape.spatial_positions for shape in shapes), "encoder_passes": len(shapes)}
 
 
 def _reporter(progress: Progress, stop: StopRequest) -> Callable[[int, int], None]:

@@ -186,14 +186,29 @@ def floors_of_test_set(prepared: Prepared, trainer: Trainer) -> dict[str, float]
 def size_metrics(trainer: Trainer) -> dict[str, float]:
     """The metrics of the model's size and cost, which are known before training."""
     model, size = trainer.model, trainer.config.image_size
-    shapes = [encoder.feature_shape for encoder in model.frozen]
     model.eval()
     return {
         "decoder_parameters": sum(parameter.numel() for parameter in model.trainable()),
+        **feature_metrics(model.frozen, size),
+        "gflops_per_image": gflops_per_image(model, torch.zeros(1, 3, size, size, device=trainer.engine.device)),
+    }
+
+
+def feature_metrics(encoders: Sequence[Encoder], image_size: int) -> dict[str, float]:
+    """The metrics of the features' size.
+
+    ``feature_bits_per_pixel``, the bits of all feature maps of an image by its pixels (height × width), is there only
+    if a modifier limits the bits of every map: how many bits unquantised features need is not known.
+    """
+    shapes = [encoder.feature_shape for encoder in encoders]
+    bits = [encoder.cut.bits(image_size) for encoder in encoders]
+    known = [number for number in bits if number is not None]
+    rate = {"feature_bits_per_pixel": sum(known) / image_size**2} if len(known) == len(bits) else {}
+    return {
         "feature_channels": sum(shape.channels for shape in shapes),
         "feature_locations": max(shape.spatial_positions for shape in shapes),
         "encoder_passes": len(shapes),
-        "gflops_per_image": gflops_per_image(model, torch.zeros(1, 3, size, size, device=trainer.engine.device)),
+        **rate,
     }
 
 

@@ -15,6 +15,7 @@ import torch
 
 from inversion.errors import MissingArtifactError, OutOfMemoryError, PrunedRunError
 from inversion.runs.further import further_scores
+from inversion.runs.jpeg import jpeg_scores
 from inversion.runs.prepare import (
     Prepared,
     crops_of_test_set,
@@ -120,6 +121,8 @@ def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer, further: Furth
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()} | progress_metrics(trainer)
     metrics |= floors_of_test_set(prepared, trainer)
     results.log_scores(run, names, scores)
+    if all(cut.bits(prepared.plan.config.image_size) for cut in prepared.plan.cuts):
+        results.log_jpeg(run, jpeg_scores(crops_of_test_set(prepared), names, prepared.plan.config.protocol))
     files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
     results.log_all_pictures(run, pictures)
     results.log_model(run, prepared.plan, trainer.model.to("cpu"))

@@ -43,6 +43,9 @@ SCORES_SCHEMA = pa.schema({"image": pa.string(),
 MAY_BE_EMPTY = frozenset({"lpips", *FURTHER})
 """Columns of scores that not every run has; files of earlier versions lack those of ``FURTHER``."""
 
+JPEG_PER_IMAGE = "jpeg_per_image.parquet"
+JPEG_SCHEMA = pa.schema({"image": pa.string(), "quality": pa.int64(),
+                         **dict.fromkeys(("bits_per_pixel", "scan_bits_per_pixel", "psnr"), pa.float64())})
 ALL_PICTURES = "test.parquet"
 JPEG_QUALITY = 95
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
@@ -76,6 +79,19 @@ def log_scores(run: TrackedRun, names: Sequence[str], scores: Scores) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / PER_IMAGE
         pq.write_table(pa.table(columns, schema=SCORES_SCHEMA), file)
+        run.upload([file], "metrics")
+
+
+def log_jpeg(run: TrackedRun, rows: Sequence[tuple[str, int, float, float, float]]) -> None:
+    """Logs JPEG's rates and PSNR of every test image as ``metrics/jpeg_per_image.parquet``.
+
+    Raises:
+        MlflowException, requests.RequestException, OSError, InterruptedRunError: as ``TrackedRun.upload``.
+    """
+    columns = dict(zip(JPEG_SCHEMA.names, zip(*rows, strict=True), strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / JPEG_PER_IMAGE
+        pq.write_table(pa.table(columns, schema=JPEG_SCHEMA), file)
         run.upload([file], "metrics")
 
 

@@ -73,7 +73,7 @@ class Inverted:
 
 
 def invert(encoders: Sequence[Differentiable], images: Tensor, start: Tensor, settings: Settings,
-           on_step: Callable[[int], None] = lambda step: None) -> Inverted:
+           on_step: Callable[[int], None] = lambda step: None, target_features: Sequence[Tensor] = ()) -> Inverted:
     """Searches for images with the features of given images.
 
     Args:
@@ -82,12 +82,14 @@ def invert(encoders: Sequence[Differentiable], images: Tensor, start: Tensor, se
         start: the initial images, of the same shape.
         settings: the settings of the descent.
         on_step: called after each step with its number, from 1; what it raises ends the search.
+        target_features: the features to search for, in float32, one map per encoder, where they are not exactly those
+            of the images, as with noise.
 
     Raises:
         NonFiniteError: the objective or its gradient became infinite or NaN.
     """
     with torch.no_grad():
-        target_features = [encoder.differentiable(images).float() for encoder in encoders]
+        target_features = target_features or [encoder.differentiable(images).float() for encoder in encoders]
     found = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([found], lr=settings.lr)
     recorded, curve = steps_to_record(settings.steps), []

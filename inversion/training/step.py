@@ -5,6 +5,7 @@ A batch that does not fit into the device's memory is computed in parts, whose g
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from inversion.errors import InversionError
 from inversion.losses.reconstruction import LossTerms, ReconstructionLoss, make_targets
 from inversion.models.model import InversionModel
+from inversion.models.modifiers._layers import step_seeds
 from inversion.training.cotraining import CoTrainingGroup, Position
 from inversion.training.device import Engine
 from inversion.training.memory import split_evenly
@@ -28,13 +30,15 @@ class BatchGradients:
         engine: device, precision and protocol.
         optimizer: its gradients are cleared first.
         group: the runs with which features are shared.
+        seed: the run's seed, for the noise of modifiers.
 
     Attributes:
         statistics: BatchNorm's buffers, which the forward pass of a training step updates.
     """
 
     def __init__(self, model: InversionModel, loss: ReconstructionLoss, engine: Engine,
-                 optimizer: torch.optim.Optimizer, group: CoTrainingGroup) -> None:
+                 optimizer: torch.optim.Optimizer, group: CoTrainingGroup, seed: int) -> None:
+        self.seed = seed
         self.model = model
         self.loss = loss
         self.engine = engine
@@ -61,8 +65,8 @@ class BatchGradients:
         parts = split_evenly(images, size)
         shares = [len(part) / len(images) for part in parts]
         try:
-            terms = [self.backward(part, share, (*position, size, place))
-                     for place, (part, share) in enumerate(zip(parts, shares, strict=True))]
+            terms = [self.backward(part, share, (*position, size, first))
+                     for part, share, first in zip(parts, shares, _firsts(parts), strict=True)]
         except RuntimeError:  # most likely out of memory: the caller examines it
             self.optimizer.zero_grad(set_to_none=True)
             self.restore(before)
@@ -78,12 +82,14 @@ class BatchGradients:
     def backward(self, images: Tensor, share: float, which: tuple[int, ...]) -> LossTerms:
         """Adds the gradients of these images' mean loss, weighted with their share of the batch.
 
-        ``which`` identifies the images by epoch, step, micro-batch and part; runs of a group share under it what does
-        not depend on the decoder.
+        ``which`` identifies the images by epoch, step, micro-batch and the index of the first one in the batch; runs of
+        a group share under it what does not depend on the decoder.
         """
+        epoch, step, _, first = which
+        seeds = step_seeds(self.seed, epoch, step, first, len(images))
         targets, lpips = make_targets(images, self.engine.protocol), self.loss.used_lpips
         with self.engine.autocast():
-            features = self._shared("features", which, lambda: self.model.encode(images))
+            features = self._shared("features", which, lambda: self.model.encode(images, seeds))
             target_features = (self._shared("target features", which, lambda: lpips.target_features(targets.loss))
                                if lpips else None)
             reconstructions = self._reconstruct(images, features, position=which)
@@ -120,6 +126,11 @@ class BatchGradients:
                 "another decoder, or a batch_size whose last batch has more than one image."
             ) from error
         return reconstructions
+
+
+def _firsts(parts: Sequence[Tensor]) -> list[int]:
+    """The index of each part's first image in the batch."""
+    return list(itertools.accumulate(map(len, parts[:-1]), initial=0))
 
 
 def _weighted_mean(terms: Sequence[LossTerms], shares: Sequence[float]) -> LossTerms:

@@ -112,7 +112,8 @@ class Trainer:
         self.schedule = ReduceLROnPlateau(
             self.optimizer, factor=config.lr_factor, patience=config.lr_patience, min_lr=config.min_lr
         )
-        self.gradients = BatchGradients(self.model, self.loss, engine, self.optimizer, self.group)
+        self.gradients = BatchGradients(self.model, self.loss, engine, self.optimizer, self.group,
+                                        config.seed)
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.finite = FiniteCheck(self.optimizer, trained, self.gradients.statistics, engine.device)
         self.loss_sums = torch.zeros(3, dtype=torch.float64, device=engine.device)
@@ -155,7 +156,7 @@ class Trainer:
         return self.state.is_done(self.config.epochs, self.config.patience)
 
     def _calibrate(self) -> None:
-        """Measures the scale of the features; in eval mode, and independent of the seed."""
+        """Measures the modifiers and the scale of the features; in eval mode, and independent of the seed."""
         stored = self.engine.send(self.data.calibration)
 
         def calibrate(size: int) -> None:

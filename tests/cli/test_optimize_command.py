@@ -198,14 +198,15 @@ def test_a_wrong_request_is_one_line_and_starts_nothing(name: str, value: object
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_as_killed(number: signal.Signals, optimize: Command, all_runs: Runs,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(encoders: Any, images: Any, start: Any, settings: Any, on_step: Callable[[int], None]) -> Inverted:
+    def interrupted(encoders: Any, images: Any, start: Any, settings: Any, on_step: Callable[[int], None],
+                    *features: Any) -> Inverted:
         def told(step: int) -> None:
             if step == 2:
                 os.kill(os.getpid(), number)
             on_step(step)
             assert step < 4, "it went on"
 
-        return invert(encoders, images, start, settings, told)
+        return invert(encoders, images, start, settings, told, *features)
 
     monkeypatch.setattr("inversion.runs.optimize.invert", interrupted)
     outcome = optimize()

@@ -94,14 +94,14 @@ def test_features_are_measured_a_few_images_at_a_time_where_more_do_not_fit(
     expected = make_trainer("whole", epochs=1, batch_size=5)
     expected.fit()
     trainer = make_trainer(epochs=1, batch_size=5)
-    encode: Callable[[Tensor], list[Tensor]] = trainer.model.encode
+    encode: Callable[..., list[Tensor]] = trainer.model.encode
     tried: list[int] = []
 
-    def short_of_memory(images: Tensor) -> list[Tensor]:
+    def short_of_memory(images: Tensor, *seeds: Any) -> list[Tensor]:
         tried.append(len(images))
         if tried in ([5], [5, 3]):
             raise torch.OutOfMemoryError(MESSAGE)
-        return encode(images)
+        return encode(images, *seeds)
 
     monkeypatch.setattr(trainer.model, "encode", short_of_memory)
     trainer.fit()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -30,10 +30,10 @@ def job(make: Make, folder: str, passes: list[int] | None = None, resume: bool =
         trainer = make(folder, group=group, **values)
         encode = trainer.model.encode
 
-        def counted(images: Tensor) -> list[Tensor]:
+        def counted(images: Tensor, seeds: Sequence[int] | None = None) -> list[Tensor]:
             if passes is not None and torch.is_grad_enabled():  # in training alone
                 passes.append(len(images))
-            maps: list[Tensor] = encode(images)
+            maps: list[Tensor] = encode(images, seeds)
             return maps
 
         trainer.model.encode = counted

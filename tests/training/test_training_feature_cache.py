@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -52,10 +53,10 @@ def test_validation_encodes_its_images_once_and_scores_as_if_it_did_so_every_epo
         trainer.group.validation = FeatureCache(room)
         counted, encode = [], trainer.model.encode
 
-        def count(images: Tensor, encode: Callable[[Tensor], list[Tensor]] = encode) -> list[Tensor]:
+        def count(images: Tensor, *seeds: Any, encode: Callable[..., list[Tensor]] = encode) -> list[Tensor]:
             if not torch.is_grad_enabled():
                 counted.append(len(images))  # noqa: B023
-            return encode(images)
+            return encode(images, *seeds)
 
         trainer.model.encode = count
         trainer.fit()

@@ -1,10 +1,11 @@
-"""The encoder module: a pretrained model cut at a layer, with its weights, frozen.
+"""The encoder module: a pretrained model cut at a layer, with its weights, frozen, and the modifiers of its features.
 
 ::
 
     images (B, 3, S, S) in [0, 1]
       → (images − mean) / std                            (B, 3, S, S)
       → the pretrained model up to the cut               (B, C, S / stride, S / stride)
+      → the modifiers, if there are any                  (B, C', h, w)
 
 At S = 224, ``vgg16:block1`` gives (B, 64, 112, 112), ``resnet34:layer1`` and ``pvt_v2_b2:stage1`` (B, 64, 56, 56), and
 ``vit_small:block1`` its patch tokens as a map (B, 384, 14, 14).
@@ -13,7 +14,7 @@ At S = 224, ``vgg16:block1`` gives (B, 64, 112, 112), ``resnet34:layer1`` and ``
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from inversion.models import FeatureShape
 from inversion.models.encoders.catalog import EncoderCut
 from inversion.models.encoders.imagenet import require_imagenet
 from inversion.models.encoders.weights import WeightsSource
+from inversion.models.modifiers._layers import Modifiers, Seeds, content_seeds
 
 
 class Encoder(nn.Module):
@@ -31,18 +33,22 @@ class Encoder(nn.Module):
 
     It normalises the images itself. Its parameters have no gradients, and it stays in eval mode even after ``train()``,
     so that BatchNorm statistics never change. Layers after the cut are not built. ``trunk`` is the cut model; ``run``
-    applies it to normalised images.
+    applies it to normalised images; ``raw_shape`` is the shape of its output. Modifiers that are measured on training
+    images have to be calibrated first; their state is part of a checkpoint, unlike the trunk's.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, cut: EncoderCut, trunk: nn.Module, run: Callable[[nn.Module, Tensor], Tensor],
-                 normalisation: Normalisation, feature_shape: FeatureShape) -> None:
+                 normalisation: Normalisation, raw_shape: FeatureShape) -> None:
         super().__init__()
         self.cut = cut
         self.normalisation = normalisation
-        self.feature_shape = feature_shape
+        self.feature_shape = raw_shape
+        for modifier in cut.modifiers:
+            self.feature_shape = modifier.shape(self.feature_shape)
+        self.modifiers = Modifiers(cut.modifiers, raw_shape, f"noise of {cut}")
         self.trunk = trunk.requires_grad_(False)
         self._run = run
         # Buffers, so that they move with the module; not persistent, since they are constants.
@@ -61,12 +67,32 @@ class Encoder(nn.Module):
 
     # Not inference mode: the decoder's first layer could not save such tensors for its backward pass.
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
-        """Images ``(B, 3, S, S)`` in [0, 1] to features ``(B, C, h, w)``, without a gradient."""
-        return self.differentiable(images)
+    def forward(self, images: Tensor, seeds: Seeds | None = None) -> Tensor:
+        """Images ``(B, 3, S, S)`` in [0, 1] to features ``(B, C, h, w)``, without a gradient.
+
+        ``seeds`` are those of the noise, if a modifier adds some; by default each image's own, from its content.
+        """
+        if seeds is None and self.modifiers.are_random:
+            seeds = content_seeds(images)
+        features: Tensor = self.modifiers(self._raw(images), seeds)
+        return features
 
     def differentiable(self, images: Tensor) -> Tensor:
-        """The same features, with gradients to images that require them, for inversion by optimisation."""
+        """The same features, with gradients to images that require them, for inversion by optimisation.
+
+        Noise is left out: these are the expected features, with which noisy ones are compared.
+        """
+        features: Tensor = self.modifiers(self._raw(images))
+        return features
+
+    @torch.no_grad()
+    def calibrate(self, batches: Sequence[Tensor]) -> None:
+        """Measures the state of the modifiers on batches of images ``(B, 3, S, S)`` in [0, 1], keeping no features."""
+        if self.modifiers.are_calibrated:
+            self.modifiers.fit(lambda: ((self._raw(images), content_seeds(images)) for images in batches))
+
+    def _raw(self, images: Tensor) -> Tensor:
+        """The layer's output."""
         return self._run(self.trunk, (images - self.mean) / self.std)
 
     def trunk_state(self) -> dict[str, Tensor]:
@@ -82,11 +108,11 @@ def build_encoder(cut: EncoderCut, source: WeightsSource, image_size: int,
     used nor changed.
 
     Raises:
-        RequestError: the encoder does not support this image size.
+        RequestError: the encoder or a modifier does not support this image size.
         WeightsError: the weights are not available, or do not fit; the message names the tensor.
     """
     spec = cut.spec
-    shape = cut.shape(image_size)
+    cut.shape(image_size)  # the encoder and the modifiers support this image size
     if source.kind == "imagenet":
         require_imagenet(cut)
     run: Callable[[nn.Module, Tensor], Tensor]
@@ -99,4 +125,4 @@ def build_encoder(cut: EncoderCut, source: WeightsSource, image_size: int,
 
         trunk = _timm.build_trunk(cut, source, image_size)
         run = functools.partial(_timm.run_trunk, index=_timm.layer_index(cut))
-    return Encoder(cut, trunk, run, normalisation or spec.normalisation, shape)
+    return Encoder(cut, trunk, run, normalisation or spec.normalisation, cut.raw_shape(image_size))

@@ -6,12 +6,14 @@ docstring says how to add an encoder to ``_SPECS``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from inversion.errors import RequestError, UnknownNameError
 from inversion.images import IMAGENET, Normalisation
 from inversion.models import FeatureShape
 from inversion.models.encoders.specs import TIMM_PREFIX, EncoderSpec, LayerSpec
+from inversion.models.modifiers import Modifier, parse_modifiers
 
 _VGG16_CHANNELS_AND_POOLS = ((64, 4), (128, 9), (256, 16), (512, 23), (512, 30))
 _RESNET34_CHANNELS = (64, 128, 256, 512)
@@ -75,13 +77,17 @@ def encoder_spec(name: str) -> EncoderSpec:
 
 @dataclass(frozen=True)
 class EncoderCut:
-    """An encoder cut at a layer, whose output is the features; ``str(cut)`` is ``"vgg16:block1"``."""
+    """An encoder cut at a layer, whose output, changed by the modifiers in their order, is the features.
+
+    ``str(cut)`` is ``"vgg16:block1"`` or ``"vgg16:block1/pool=2/bits=4"``.
+    """
 
     encoder: str
     layer: str
+    modifiers: tuple[Modifier, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.encoder}:{self.layer}"
+        return "/".join([f"{self.encoder}:{self.layer}", *map(str, self.modifiers)])
 
     @property
     def spec(self) -> EncoderSpec:
@@ -90,6 +96,15 @@ class EncoderCut:
 
     def shape(self, image_size: int) -> FeatureShape:
         """The shape of the features of images ``(B, 3, image_size, image_size)``.
+
+        Raises:
+            RequestError: the encoder does not support this image size, or a modifier cannot be applied.
+        """
+        *_, last = self._shapes(image_size)
+        return last
+
+    def raw_shape(self, image_size: int) -> FeatureShape:
+        """The shape of the layer's output, before the modifiers.
 
         Raises:
             RequestError: the encoder does not support this image size.
@@ -105,6 +120,28 @@ class EncoderCut:
         layer = spec.layers[name]
         return FeatureShape(layer.channels, image_size // layer.stride, image_size // layer.stride)
 
+    def bits(self, image_size: int) -> int | None:
+        """Bits that the features of an image need, ``values · b``; None if no modifier limits them.
+
+        All later changes can be computed by the receiver, so the smallest of several limits counts. Nothing is entropy
+        coded.
+        """
+        shapes = list(self._shapes(image_size))[1:]
+        limits = [modifier.bits_per_value * shape.channels * shape.spatial_positions
+                  for modifier, shape in zip(self.modifiers, shapes, strict=True) if modifier.bits_per_value]
+        return min(limits, default=None)
+
+    def _shapes(self, image_size: int) -> Iterator[FeatureShape]:
+        """The shape of the layer's output, and after each modifier."""
+        shape = self.raw_shape(image_size)
+        yield shape
+        for modifier in self.modifiers:
+            try:
+                shape = modifier.shape(shape)
+            except RequestError as error:
+                raise RequestError(f"encoder {self} at image_size {image_size}: {error}") from error
+            yield shape
+
 
 ENSEMBLE: tuple[EncoderCut, ...] = (
     EncoderCut("resnet34", "layer1"),
@@ -118,29 +155,48 @@ ENSEMBLE: tuple[EncoderCut, ...] = (
 def parse_encoders(encoder: str, layer: str = "auto") -> tuple[EncoderCut, ...]:
     """Parses the parameters ``encoder`` and ``layer`` to cuts with full names, in the given order.
 
-    ``encoder`` is ``vgg16``, ``vgg16:block1``, ``ensemble``, ``timm/NAME``, ``timm/NAME:LAYER``, or several of them
-    joined by ``+``. The default layer is the encoder's first one.
+    ``encoder`` is ``vgg16``, ``vgg16:block1``, ``ensemble``, ``timm/NAME``, ``timm/NAME:LAYER``, each optionally with
+    modifiers (``vgg16:block1/pool=2``), or several of them joined by ``+``. The default layer is the encoder's first
+    one. Modifiers of ``ensemble`` apply to each of its members. ``layer`` can have modifiers, too.
 
     Raises:
-        UnknownNameError: the encoder or the layer does not exist.
-        RequestError: ``layer`` is given with several encoders or with one that has a layer already; a cut is repeated.
+        UnknownNameError: the encoder, the layer or a modifier does not exist.
+        RequestError: ``layer`` is given with several encoders or with one that has a layer already; a cut is repeated;
+            the value of a modifier is not allowed.
     """
     parts = [part.strip() for part in encoder.split("+")]
     if not all(parts):
         raise RequestError(f"encoder {encoder!r}: a name is missing (write several as vgg16:block1+resnet34)")
     if layer != "auto":
-        if len(parts) > 1 or parts[0] == "ensemble" or ":" in parts[0]:
+        name, modifiers = _split_modifiers(parts[0])
+        if len(parts) > 1 or name == "ensemble" or ":" in name:
             raise RequestError(f"layer {layer!r} beside encoder {encoder!r}: a layer is for one encoder without one. "
                                "Write encoder=NAME:LAYER, and leave layer out.")
-        parts = [f"{parts[0]}:{layer}"]
-    cuts = [cut for part in parts for cut in (ENSEMBLE if part == "ensemble" else (_parse_cut(part),))]
+        parts = ["/".join([f"{name}:{layer}", *modifiers])]
+    cuts = [cut for part in parts for cut in _parse_part(part)]
     for cut in cuts:
         if cuts.count(cut) > 1:
             raise RequestError(f"encoder {encoder!r}: {cut} is there twice")
     return tuple(cuts)
 
 
-def _parse_cut(text: str) -> EncoderCut:
-    name, colon, layer = (piece.strip() for piece in text.partition(":"))
+def _parse_part(text: str) -> tuple[EncoderCut, ...]:
+    """The cut of one encoder, or those of ``ensemble``."""
+    cut, texts = _split_modifiers(text)
+    name, colon, layer = (piece.strip() for piece in cut.partition(":"))
+    if name == "ensemble" and not colon:
+        modifiers = parse_modifiers(texts)
+        return tuple(replace(member, modifiers=modifiers) for member in ENSEMBLE)
     spec = encoder_spec(name)
-    return EncoderCut(spec.name, spec.layer(layer) if colon else next(iter(spec.layers)))
+    known = spec.layer(layer) if colon else next(iter(spec.layers))
+    return (EncoderCut(spec.name, known, parse_modifiers(texts)),)
+
+
+def _split_modifiers(text: str) -> tuple[str, list[str]]:
+    """``timm/NAME:LAYER/pool=2/bits=4`` → ``timm/NAME:LAYER``, ``[pool=2, bits=4]``.
+
+    timm's names have no slash but that of the prefix, and those of layers have none.
+    """
+    prefix = TIMM_PREFIX if text.startswith(TIMM_PREFIX) else ""
+    cut, *modifiers = text.removeprefix(prefix).split("/")
+    return prefix + cut.strip(), modifiers

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
 from inversion.report.data.board import Board, group_by
+from inversion.report.data.rates import RATE, JpegLine, rated
 from inversion.report.stats.comparisons import holds_up
 from inversion.report.tables.floors import FLOORS, LINEAR, features_of
 from inversion.report.tables.table import ReportTable, is_missing
 
 INK, LINES = "#808890", "rgba(128, 136, 144, 0.25)"
 COLOURS = ("#3b82c4", "#e07b39", "#3f9e6e", "#c2528b", "#8a6fd1", "#b59a2d", "#4aa8b5", "#b5534a")
+SYMBOLS = ("circle", "square", "diamond", "cross")
 MATRIX = 24
 """Largest number of configurations in the matrix of differences."""
 
@@ -22,6 +25,8 @@ CURVES = 60
 
 SHOWN_CURVES = 8
 """Curves that are visible at first."""
+
+_QUANTISER = re.compile(r"/bits=\d+")
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 
@@ -98,6 +103,32 @@ def _mark(figure: go.Figure, table: ReportTable, column: str, title: str, marker
     if points:
         figure.add_scatter(x=[value for value, _ in points], y=[name for _, name in points], mode="markers",
                            name=title, marker=marker, hovertemplate=f"%{{y}}<br>{title}: %{{x:.2f}} dB<extra></extra>")
+
+
+def rate(board: Board, line: JpegLine | None) -> go.Figure:
+    """PSNR against the rate of quantised features, a line for each way to reduce them, with JPEG; empty without any."""
+    figure = _figure(height=480)
+    families = group_by(rated(board), lambda item: _QUANTISER.sub("", item.label))
+    for number, (name, items) in enumerate(families.items()):
+        intervals, means = [board.interval(item) for item in items], [item.psnr.mean for item in items]
+        figure.add_scatter(
+            x=[item.cost(RATE) for item in items], y=means, name=name, mode="lines+markers",
+            text=[item.label for item in items], line={"color": COLOURS[number % len(COLOURS)], "width": 2},
+            marker={"size": 9, "symbol": SYMBOLS[number // len(COLOURS) % len(SYMBOLS)]},
+            error_y={"array": [i.high - m if i else 0 for i, m in zip(intervals, means, strict=True)],
+                     "arrayminus": [m - i.low if i else 0 for i, m in zip(intervals, means, strict=True)],
+                     "thickness": 1, "width": 2},
+            hovertemplate="%{text}<br>%{x:.3g} bits per pixel, %{y:.2f} dB<extra></extra>")
+    if line is not None and families:
+        for name, rates, dash in (("JPEG, scan alone", line.scans, "solid"), ("JPEG, whole file", line.files, "dash")):
+            figure.add_scatter(
+                x=list(rates), y=list(line.psnr), name=name, mode="lines",
+                line={"color": INK, "width": 2, "dash": dash},
+                hovertemplate=f"{name}<br>%{{x:.3g}} bits per pixel, %{{y:.2f}} dB<extra></extra>")
+    ticks = [2.0**power for power in range(-8, 9)]
+    figure.update_xaxes(title="bits per pixel", type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    figure.update_yaxes(title="test PSNR (dB), mean and 95 % interval")
+    return figure
 
 
 def curves(board: Board, histories: Curves) -> go.Figure:

@@ -15,8 +15,8 @@ from inversion.report.render.report import Report
 from inversion.text import visible
 
 RANKINGS = ("leaderboard", "tuning", "top-single", "ensembles")
-QUESTIONS = ("decoders", "architectures", "depth", "ensembles-against-best-single", "resolution", "baseline", "floors",
-             "metrics")
+QUESTIONS = ("decoders", "equal-size", "generalisation", "architectures", "depth", "ensembles-against-best-single",
+             "resolution", "resolution-or-values", "baseline", "floors", "metrics")
 
 RECORDS = {"references": "Without training", "failures": "Failures", "missing": "Not started"}
 
@@ -54,7 +54,8 @@ def _sections(report: Report) -> dict[str, str]:
     sections = {
         "pictures": ("Pictures", bool(report.scenes)), "advice": ("What to use", bool(report.advice)),
         "rankings": ("Who won", not keys.isdisjoint(RANKINGS)), "questions": ("Questions", bool(_asked(report))),
-        "costs": ("Costs", "cost-per-db" in keys), "differences-section": ("Is it real?", "differences" in keys),
+        "costs": ("Costs", "cost-per-db" in keys), "rate-section": ("Rate", "rates" in keys),
+        "differences-section": ("Is it real?", "differences" in keys),
         "findings": ("Published findings", bool(report.judgements)), "curves": ("Curves", "curves" in report.charts),
         **{table.key: (RECORDS[table.key], True) for table in report.records},
         "apart": ("Other runs", any(key.startswith("leaderboard-") for key in keys)), "summary": ("In numbers", True),

@@ -69,6 +69,8 @@ def architectures(board: Board, studies: Studies = ()) -> ReportTable:
         shallowest: dict[str, Configuration] = {}
         for item in items:
             family, index = _cut(item)
+            if "/" in item.encoder.removeprefix("timm/"):
+                continue  # with modifiers: not the architecture as it is
             if family not in shallowest or index < _cut(shallowest[family])[1]:
                 shallowest[family] = item
         pairs += _beside_first([item for item in items if item in shallowest.values()])
@@ -208,10 +210,10 @@ def _usual_decoder(board: Board, studies: Studies) -> str:
 
 
 def _cut(item: Configuration) -> tuple[str, int]:
-    """Encoder and index of the layer, 0 the shallowest."""
+    """Encoder with its modifiers, and index of the layer, 0 the shallowest."""
     try:
         cut, = parse_encoders(item.encoder)
     except InversionError:  # from another version of inversion or timm: its depth is unknown
         return item.encoder, 0
     layers = list(cut.spec.layers)
-    return cut.encoder, layers.index(cut.layer)
+    return "/".join([cut.encoder, *map(str, cut.modifiers)]), layers.index(cut.layer)

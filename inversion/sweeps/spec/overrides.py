@@ -117,7 +117,7 @@ def matcher(name: str, text: str) -> Callable[[RunConfig], bool]:
     """
     value = parse_value(name, text)
     if name == "encoder":
-        if value != "ensemble" and not set(value) & set(":+"):
+        if value != "ensemble" and not set(value) & set(":+="):
             encoder = encoder_spec(value).name
             return lambda config: config.encoder.startswith(f"{encoder}:") and "+" not in config.encoder
         value = "+".join(map(str, parse_encoders(value)))

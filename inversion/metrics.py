@@ -94,18 +94,29 @@ def feature_scores(features: Sequence[Tensor], others: Sequence[Tensor]) -> tupl
     """How alike the features of images and of their reconstructions are: cosine and relative error, each ``(B,)``.
 
     ``features`` are f(x), ``others`` f(x̂), one ``(B, Ci, hi, wi)`` per encoder, over all of whose values an image's
-    ⟨f(x), f(x̂)⟩ / (‖f(x)‖ ‖f(x̂)‖) and ‖f(x) − f(x̂)‖ / ‖f(x)‖ are taken, in float64; of several encoders, the mean, so
-    that each counts the same. Equal features have cosine 1 and error 0, also where all of them are 0.
+    ⟨f(x), f(x̂)⟩ / (‖f(x)‖ ‖f(x̂)‖) and ‖f(x) − f(x̂)‖ / ‖f(x)‖ are taken, with sums in float64; of several encoders, the
+    mean, so that each counts the same. Equal features have cosine 1 and error 0, also where all of them are 0.
     """
+    import torch
+
     cosines, errors = [], []
     for one, other in zip(features, others, strict=True):
-        first, second = one.flatten(1).double(), other.flatten(1).double()
-        norm, length = (values.square().sum(1).sqrt().clamp_min(SMALLEST_NORM) for values in (first, second))
-        error = (first - second).square().sum(1).sqrt()
-        cosine = ((first * second).sum(1) / (norm * length)).clamp(-1, 1)
+        # channels last, as encoders return them: a view, where flatten would copy
+        first, second = (values.float().movedim(1, -1).flatten(1) for values in (one, other))
+        norm, length = (_norm(values).clamp_min(SMALLEST_NORM) for values in (first, second))
+        error = _norm(first - second)
+        cosine = ((first * second).sum(1, dtype=torch.float64) / (norm * length)).clamp(-1, 1)
         cosines.append(cosine.where(error > 0, cosine.new_ones(())))
         errors.append(error / norm)
     return sum(cosines[1:], cosines[0]) / len(cosines), sum(errors[1:], errors[0]) / len(errors)
+
+
+def _norm(values: Tensor) -> Tensor:
+    """Euclidean norm of each row, summed in float64."""
+    import torch
+
+    norm: Tensor = torch.linalg.vector_norm(values, dim=1, dtype=torch.float64)
+    return norm
 
 
 def counted(psnr: npt.ArrayLike) -> npt.NDArray[np.float64]:

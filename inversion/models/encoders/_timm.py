@@ -65,12 +65,15 @@ def run_trunk(trunk: nn.Module, images: Tensor, index: int) -> Tensor:
 
 
 def layer_index(cut: EncoderCut) -> int:
-    """The layer's index in timm's feature interface, which is its position in ``cut.spec.layers``."""
-    return list(cut.spec.layers).index(cut.layer)
+    """The layer's index in timm's feature interface."""
+    return cut.spec.position(cut.layer)
 
 
 def _prune(model: Any, cut: EncoderCut) -> nn.Module:
     model.prune_intermediate_layers([layer_index(cut)], prune_norm=True, prune_head=True)
+    layer = cut.spec.layers[cut.layer]
+    if layer.skipped:
+        setattr(model.get_submodule(layer.node), layer.skipped, nn.Identity())
     return cast(nn.Module, model)
 
 

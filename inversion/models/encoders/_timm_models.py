@@ -13,12 +13,13 @@ from typing import Any
 import timm
 import torch
 from timm.models import get_pretrained_cfg, is_model, list_models
+from timm.models.pvt_v2 import PyramidVisionTransformerV2
 from torch import nn
 
 from inversion.errors import RequestError, UnknownNameError
 from inversion.images import Normalisation
 from inversion.models import FeatureShape
-from inversion.models.encoders.specs import TIMM_PREFIX, EncoderSpec, LayerSpec
+from inversion.models.encoders.specs import TIMM_PREFIX, EncoderSpec, LayerSpec, without_norm
 from inversion.text import reason
 
 _COUNTED = re.compile(r"(block|stage)s[._](\d+)")
@@ -54,6 +55,8 @@ def _describe(name: str) -> EncoderSpec:
         raise RequestError(f"{TIMM_PREFIX}{name} takes {config.input_size[0]} channels, not RGB images")
     layers = {layer_name(node, number): LayerSpec(info["num_chs"], info["reduction"], node)
               for number, (node, info) in enumerate(_feature_info(model, name).items(), start=1)}
+    if isinstance(model, PyramidVisionTransformerV2):  # each of its stages ends with a LayerNorm
+        layers = without_norm(layers)
     return EncoderSpec(
         TIMM_PREFIX + name, "timm", name, name, layers, Normalisation(tuple(mean), tuple(std)),
         f"{type(model).__name__} from timm", config.paper_name or "", f"https://huggingface.co/timm/{name}",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from inversion.errors import RequestError, UnknownNameError
 from inversion.images import IMAGENET, Normalisation
 from inversion.models import FeatureShape
-from inversion.models.encoders.specs import TIMM_PREFIX, EncoderSpec, LayerSpec
+from inversion.models.encoders.specs import TIMM_PREFIX, EncoderSpec, LayerSpec, without_norm
 from inversion.models.modifiers import Modifier, parse_modifiers
 
 _VGG16_CHANNELS_AND_POOLS = ((64, 4), (128, 9), (256, 16), (512, 23), (512, 30))
@@ -47,8 +47,8 @@ _SPECS = (
     ),
     EncoderSpec(
         "pvt_v2_b2", "timm", "pvt_v2_b2.in1k", "pvt_v2_b2.in1k",
-        {f"stage{number}": LayerSpec(channels, 2 ** (number + 1), f"stages.{number - 1}")
-         for number, channels in enumerate(_PVT_V2_B2_CHANNELS, start=1)},
+        without_norm({f"stage{number}": LayerSpec(channels, 2 ** (number + 1), f"stages.{number - 1}")
+                      for number, channels in enumerate(_PVT_V2_B2_CHANNELS, start=1)}),
         IMAGENET, "pyramid of transformer stages",
         "Wang et al., PVT v2: Improved Baselines with Pyramid Vision Transformer, CVM 2022",
         "https://arxiv.org/abs/2106.13797",
@@ -114,7 +114,7 @@ class EncoderCut:
         if self.encoder.startswith(TIMM_PREFIX):
             from inversion.models.encoders import _timm_models
 
-            return _timm_models.feature_shape(spec.model, list(spec.layers).index(name), image_size)
+            return _timm_models.feature_shape(spec.model, spec.position(name), image_size)
         if image_size < 32 or image_size % 32:
             raise RequestError(f"image_size {image_size}: {self} needs a multiple of 32")
         layer = spec.layers[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from inversion.errors import UnknownNameError
@@ -16,12 +16,14 @@ TIMM_PREFIX = "timm/"
 class LayerSpec:
     """A layer at which an encoder can be cut: its features are ``(B, channels, S / stride, S / stride)``.
 
-    ``node`` is the name of the module in the original model whose output the features are.
+    ``node`` is the name of the module in the original model whose output the features are. ``skipped`` is a module of
+    that one which is left out: its final norm, so that the features are those before it.
     """
 
     channels: int
     stride: int
     node: str
+    skipped: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class EncoderSpec:
         source: the library that builds the model.
         model: the model's name in that library, with the weights tag for timm.
         weights: the library's name of the ImageNet weights, for timm with the tag.
-        layers: the layers by name, from the input to the output.
+        layers: the layers by name, from the input to the output; then those without their final norm.
         normalisation: mean and standard deviation that the weights were trained with.
         summary: the architecture in a few words.
         paper: the publication of the architecture.
@@ -62,3 +64,12 @@ class EncoderSpec:
             if name in (known, layer.node):
                 return known
         raise UnknownNameError(f"{self.name} has no layer", name, self.layers)
+
+    def position(self, name: str) -> int:
+        """The position of a layer's module among those of all layers, from the input to the output."""
+        return list(dict.fromkeys(layer.node for layer in self.layers.values())).index(self.layers[name].node)
+
+
+def without_norm(layers: Mapping[str, LayerSpec], norm: str = "norm") -> dict[str, LayerSpec]:
+    """Layers that end with a norm, and the same without it, as ``stage1-prenorm``."""
+    return {**layers, **{f"{name}-prenorm": replace(layer, skipped=norm) for name, layer in layers.items()}}

@@ -210,10 +210,10 @@ def _usual_decoder(board: Board, studies: Studies) -> str:
 
 
 def _cut(item: Configuration) -> tuple[str, int]:
-    """Encoder with its modifiers, and index of the layer, 0 the shallowest."""
+    """Encoder with what its cuts have in common (modifiers, no norm), and position of the layer, 0 the shallowest."""
     try:
         cut, = parse_encoders(item.encoder)
     except InversionError:  # from another version of inversion or timm: its depth is unknown
         return item.encoder, 0
-    layers = list(cut.spec.layers)
-    return "/".join([cut.encoder, *map(str, cut.modifiers)]), layers.index(cut.layer)
+    norm = "-prenorm" if cut.spec.layers[cut.layer].skipped else ""
+    return "/".join([cut.encoder + norm, *map(str, cut.modifiers)]), cut.spec.position(cut.layer)

@@ -33,7 +33,7 @@ def test_the_layers_are_those_of_the_study() -> None:
         "vgg16": [f"block{number}" for number in range(1, 6)],
         "resnet34": [f"layer{number}" for number in range(1, 5)],
         "vit_small": [f"block{number}" for number in range(1, 13)],
-        "pvt_v2_b2": [f"stage{number}" for number in range(1, 5)],
+        "pvt_v2_b2": [f"stage{number}{norm}" for norm in ("", "-prenorm") for number in range(1, 5)],
     }
 
 

@@ -82,6 +82,21 @@ def test_features_are_those_of_the_unpruned_model_as_a_map(
     assert kept < sum(parameter.numel() for parameter in whole.parameters())
 
 
+@pytest.mark.parametrize(("encoder", "layer"), [("pvt_v2_b2", "stage1"), ("pvt_v2_b2", "stage3"),
+                                                ("timm/pvt_v2_b0", "stage2")])
+def test_a_layer_can_be_cut_before_its_norm(encoder: str, layer: str, random_encoder: Build) -> None:
+    before, after = (random_encoder(f"{encoder}:{layer}{suffix}", 64) for suffix in ("-prenorm", ""))
+    node = after.cut.spec.layers[layer].node
+    norm = after.trunk.get_submodule(node).norm
+    assert isinstance(norm, torch.nn.LayerNorm)
+    assert after.trunk_state().keys() - before.trunk_state().keys() == {f"{node}.norm.weight", f"{node}.norm.bias"}
+    images = torch.rand(2, 3, 64, 64)
+    tokens = before(images)
+    assert before.feature_shape == after.feature_shape
+    torch.testing.assert_close(norm(tokens.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), after(images))
+    assert not torch.allclose(tokens, after(images))
+
+
 def _as_map(output: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     if output.ndim == 3:  # tokens behind a class token
         return output[:, -shape[2] * shape[3]:].transpose(1, 2).reshape(shape)

@@ -82,9 +82,10 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
     """Queue the runs of SPEC and work on them until all are done, also after crashes.
 
     SPEC is a file, or one that comes with this package: grid.yaml (the 44 configurations of the published study),
-    published.yaml (the same in its own protocol), tuned.yaml (the same, each at its own learning rate), smoke.yaml (the
-    same, small, without any download), search.yaml (an Optuna search), resolution.yaml and rate.yaml (pooled, projected
-    and quantised features).
+    published.yaml (its own decoders in its own protocol), target.yaml (its winner with both targets), tuned.yaml (the
+    44, each at its own learning rate), smoke.yaml (the 44, small, without any download), floors.yaml (five layers
+    between floors and ceilings), resolution.yaml and rate.yaml (pooled, projected and quantised features), search.yaml
+    (an Optuna search).
 
     The same command again resumes the study and adds the new runs of SPEC; in a second terminal, it works on the study
     too.

@@ -17,6 +17,9 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+NO_OPTIONS = Options()
+
+
 class DesignOptions(Options):
     """Options of a part that the published study has in another form."""
 

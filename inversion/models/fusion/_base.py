@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inversion.models import FeatureShape
-from inversion.models.options import DesignOptions, Options
+from inversion.models.options import NO_OPTIONS, DesignOptions, Options
 
 FUSED_CHANNELS = 256
 
@@ -36,9 +36,10 @@ class Fusion(nn.Module):
     def build(cls, shapes: Sequence[FeatureShape], options: Options) -> Fusion:
         """Builds the design that the options ask for."""
         published = isinstance(options, DesignOptions) and options.is_published
-        return (cls.published if published and cls.published else cls)(shapes)
+        return (cls.published if published and cls.published else cls)(shapes, options)
 
-    def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
+    def __init__(self, shapes: Sequence[FeatureShape], options: Options = NO_OPTIONS, channels: int = FUSED_CHANNELS,
+                 ) -> None:
         super().__init__()
         largest = max(shapes, key=lambda shape: shape.spatial_positions)
         self.fused = FeatureShape(channels, largest.height, largest.width)

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from inversion.models import FeatureShape
 from inversion.models.fusion import FUSED_CHANNELS, Fusion, weighted_sum
+from inversion.models.options import NO_OPTIONS, Options
 
 
 class _PublishedFusion(Fusion):
     """Aligns with BatchNorm and ReLU: the maps that are merged are positive and of equal scale."""
 
-    def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
-        super().__init__(shapes, channels)
+    def __init__(self, shapes: Sequence[FeatureShape], options: Options = NO_OPTIONS, channels: int = FUSED_CHANNELS,
+                 ) -> None:
+        super().__init__(shapes, options, channels)
         self.align = nn.ModuleList(
             nn.Sequential(nn.Conv2d(shape.channels, channels, kernel_size=1), nn.BatchNorm2d(channels),
                           nn.ReLU(inplace=True)) for shape in shapes)
@@ -29,8 +31,9 @@ class _PublishedFusion(Fusion):
 class PublishedWeighted(_PublishedFusion):
     """Σ wᵢ·mapᵢ by a softmax of one logit per encoder, then one 3×3 convolution → BatchNorm → ReLU."""
 
-    def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
-        super().__init__(shapes, channels)
+    def __init__(self, shapes: Sequence[FeatureShape], options: Options = NO_OPTIONS, channels: int = FUSED_CHANNELS,
+                 ) -> None:
+        super().__init__(shapes, options, channels)
         self.logits = nn.Parameter(torch.ones(len(shapes)))
         self.refine = _stage(channels, channels)
 
@@ -42,8 +45,9 @@ class PublishedWeighted(_PublishedFusion):
 class PublishedAttention(_PublishedFusion):
     """Weights per image and encoder, from the means of all channels, then two 3×3 convolutions."""
 
-    def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
-        super().__init__(shapes, channels)
+    def __init__(self, shapes: Sequence[FeatureShape], options: Options = NO_OPTIONS, channels: int = FUSED_CHANNELS,
+                 ) -> None:
+        super().__init__(shapes, options, channels)
         self.weights = nn.Sequential(
             nn.Linear(len(shapes) * channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, len(shapes)),
             nn.Softmax(dim=1))
@@ -59,8 +63,9 @@ class PublishedAttention(_PublishedFusion):
 class PublishedConcat(_PublishedFusion):
     """The stacked maps through two 3×3 convolutions, to twice the channels of one map and then to those of one."""
 
-    def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
-        super().__init__(shapes, channels)
+    def __init__(self, shapes: Sequence[FeatureShape], options: Options = NO_OPTIONS, channels: int = FUSED_CHANNELS,
+                 ) -> None:
+        super().__init__(shapes, options, channels)
         self.mix = nn.Sequential(*_stage(len(shapes) * channels, 2 * channels), *_stage(2 * channels, channels))
 
     def merge(self, aligned: list[Tensor]) -> Tensor:

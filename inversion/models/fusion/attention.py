@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from inversion.models import FeatureShape
 from inversion.models.fusion import FUSED_CHANNELS, Fusion, fusions, weighted_sum
 from inversion.models.fusion._published import PublishedAttention
-from inversion.models.options import DesignOptions
+from inversion.models.options import NO_OPTIONS, DesignOptions, Options
 
 
 @fusions.register("attention")
@@ -28,8 +28,9 @@ class AttentionFusion(Fusion):
     OptionsType = DesignOptions
     published = PublishedAttention
 
-    def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
-        super().__init__(shapes, channels)
+    def __init__(self, shapes: Sequence[FeatureShape], options: Options = NO_OPTIONS, channels: int = FUSED_CHANNELS,
+                 ) -> None:
+        super().__init__(shapes, options, channels)
         self.score = nn.ModuleList(nn.Conv2d(channels, 1, kernel_size=1) for _ in shapes)
 
     def merge(self, aligned: list[Tensor]) -> Tensor:

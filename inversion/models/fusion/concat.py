@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from inversion.models import FeatureShape
 from inversion.models.fusion import FUSED_CHANNELS, Fusion, fusions
 from inversion.models.fusion._published import PublishedConcat
-from inversion.models.options import DesignOptions
+from inversion.models.options import NO_OPTIONS, DesignOptions, Options
 
 
 @fusions.register("concat")
@@ -27,8 +27,9 @@ class ConcatFusion(Fusion):
     OptionsType = DesignOptions
     published = PublishedConcat
 
-    def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
-        super().__init__(shapes, channels)
+    def __init__(self, shapes: Sequence[FeatureShape], options: Options = NO_OPTIONS, channels: int = FUSED_CHANNELS,
+                 ) -> None:
+        super().__init__(shapes, options, channels)
         self.mix = nn.Sequential(
             nn.Conv2d(len(shapes) * channels, channels, kernel_size=1, bias=False),
             nn.BatchNorm2d(channels),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from inversion.models import FeatureShape
 from inversion.models.fusion import FUSED_CHANNELS, Fusion, fusions, weighted_sum
 from inversion.models.fusion._published import PublishedWeighted
-from inversion.models.options import DesignOptions
+from inversion.models.options import NO_OPTIONS, DesignOptions, Options
 
 
 @fusions.register("weighted")
@@ -27,8 +27,9 @@ class WeightedFusion(Fusion):
     OptionsType = DesignOptions
     published = PublishedWeighted
 
-    def __init__(self, shapes: Sequence[FeatureShape], channels: int = FUSED_CHANNELS) -> None:
-        super().__init__(shapes, channels)
+    def __init__(self, shapes: Sequence[FeatureShape], options: Options = NO_OPTIONS, channels: int = FUSED_CHANNELS,
+                 ) -> None:
+        super().__init__(shapes, options, channels)
         self.logits = nn.Parameter(torch.zeros(len(shapes)))
 
     def merge(self, aligned: list[Tensor]) -> Tensor:

@@ -29,7 +29,7 @@ def equal_size(board: Board) -> ReportTable:
              **difference_fields(board.compare(a, b))}
             for metric, title in SIZES.items() for a, b in _pairs(board, metric)]
     shown = [Shown("equal", "{size}"), Shown("first", "{a}"), Shown("second", "{b}"),
-             Shown("first's", "{size_a:,.4g}"), Shown("second's", "{size_b:,.4g}"), *difference_columns(rows)]
+             Shown("first's", "{size_a:,.6g}"), Shown("second's", "{size_b:,.6g}"), *difference_columns(rows)]
     return ReportTable("equal-size", "Is it the design, or the size?", shown, rows, EQUAL_SIZE)
 
 

@@ -26,7 +26,8 @@ from inversion.tracking.ownership import machine_tags
 
 PARAMETERS = {
     "encoder", "layer", "decoder", "fusion", "data", "data_dir", "weights", "lpips_weights", "vgg_weights", "protocol",
-    "image_size", "epochs", "batch_size", "lr", "lr_patience", "lr_factor", "min_lr", "patience", "mse_weight", "lpips_weight",
+    "image_size", "epochs", "batch_size", "lr", "lr_patience", "lr_factor", "min_lr", "patience", "mse_weight",
+    "lpips_weight",
     "train_limit", "val_limit", "test_limit", "decoder_options", "seed", "device", "precision", "threads", "strict",
 }
 BY_EPOCH = {"train/loss", "train/mse", "val/loss", "val/mse", "val/psnr", "val/ssim", "lr", "images_per_second"}

@@ -178,7 +178,7 @@ def test_lpips_is_left_out_when_its_weights_are_gone__and_said(
     finally:
         trunk.with_name("hidden.pth").rename(trunk)
     assert "note: no LPIPS" in without.out
-    assert "all 3 images score exactly as logged (PSNR (dB), SSIM)" in without.out
+    assert "all 3 images score exactly as logged (PSNR (dB), SSIM, feature cosine, feature error)" in without.out
     assert "all 3 images score exactly as logged (PSNR (dB), SSIM, LPIPS, feature cosine, feature error)" in given.out
     last, first = (run for run in all_runs() if run.data.tags["inversion.kind"] == "evaluation")
     assert "test/lpips" not in first.data.metrics
@@ -188,8 +188,8 @@ def test_lpips_is_left_out_when_its_weights_are_gone__and_said(
 def test_a_difference_is_told(trained: Run, inversion: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     original = evaluate
 
-    def worse(*arguments: Any) -> Any:
-        scores = original(*arguments)
+    def worse(*arguments: Any, **named: Any) -> Any:
+        scores = original(*arguments, **named)
         scores.psnr[1] += 0.25
         return scores
 
@@ -203,9 +203,9 @@ def test_an_interrupted_evaluation_is_killed(trained: Run, inversion: Command, e
                                              monkeypatch: pytest.MonkeyPatch) -> None:
     original = evaluate
 
-    def interrupted(*arguments: Any) -> Any:
+    def interrupted(*arguments: Any, **named: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return original(*arguments)
+        return original(*arguments, **named)
 
     monkeypatch.setattr("inversion.runs.evaluate.evaluate", interrupted)
     assert inversion("evaluate", trained.info.run_id).code == 130

@@ -25,13 +25,16 @@ from inversion.runs.prepare import build
 from inversion.tracking.ownership import machine_tags
 
 PARAMETERS = {
-    "encoder", "layer", "decoder", "fusion", "data", "data_dir", "weights", "lpips_weights", "protocol", "image_size",
-    "epochs", "batch_size", "lr", "lr_patience", "lr_factor", "min_lr", "patience", "mse_weight", "lpips_weight",
+    "encoder", "layer", "decoder", "fusion", "data", "data_dir", "weights", "lpips_weights", "vgg_weights", "protocol",
+    "image_size", "epochs", "batch_size", "lr", "lr_patience", "lr_factor", "min_lr", "patience", "mse_weight",
+    "lpips_weight",
     "train_limit", "val_limit", "test_limit", "decoder_options", "seed", "device", "precision", "threads", "strict",
 }
 BY_EPOCH = {"train/loss", "train/mse", "val/loss", "val/mse", "val/psnr", "val/ssim", "lr", "images_per_second"}
 AT_THE_END = {
-    "test/psnr", "test/psnr_std", "test/ssim", "test/ssim_std", "best_epoch", "best/val_loss", "best/val_psnr",
+    "test/psnr", "test/psnr_std", "test/ssim", "test/ssim_std", "test/feature_cosine", "test/feature_cosine_std",
+    "test/feature_error", "test/feature_error_std", "eval_further_seconds", "floor/training_colour_psnr",
+    "floor/mean_colour_psnr", "floor/bicubic_psnr", "best_epoch", "best/val_loss", "best/val_psnr",
     "epochs_run", "decoder_parameters", "feature_channels", "feature_locations", "encoder_passes", "gflops_per_image",
     "train_seconds", "eval_seconds", "inference_ms_per_image", "train_peak_memory_mb", "eval_peak_memory_mb",
 }
@@ -56,7 +59,8 @@ def test_it_prints_its_table_and_scores_and_nothing_of_mlflows(finished: Any) ->
     assert finished.printed.stderr == ""
     lines = [line for line in finished.printed.stdout.splitlines() if not line.startswith(("│", "┌", "└"))]
     assert [line.partition(":")[0].strip() for line in lines] == [
-        "vgg16", "vgg16", "reconstructions", "view the run"]
+        "vgg16", "vgg16", "note", "reconstructions", "view the run"]
+    assert "note: no MS-SSIM: its five scales need images of 176 pixels; no LPIPS-VGG, no DISTS: " in lines[2]
     psnr = finished.run.data.metrics["test/psnr"]
     assert f"PSNR {psnr:.3f} ± " in finished.printed.stdout
     assert finished.run.info.run_id in finished.printed.stdout
@@ -130,9 +134,11 @@ def test_no_checkpoint_stays_on_the_machine_when_the_run_is_done(finished: Any) 
 
 def test_the_scores_are_means_and_deviations_of_the_table_of_images(finished: Any) -> None:
     table = pd.read_parquet(finished.artifacts / "metrics" / "test_per_image.parquet")
-    assert list(table.columns) == ["image", "psnr", "ssim", "lpips", "mse"]
+    assert list(table.columns) == ["image", "psnr", "ssim", "lpips", "mse", "ms_ssim", "lpips_vgg", "dists",
+                                   "feature_cosine", "feature_error"]
     assert list(table["image"]) == [f"test/test{number}.png" for number in range(3)]
-    for name in ("psnr", "ssim", "lpips"):
+    assert table[["ms_ssim", "lpips_vgg", "dists"]].isna().all(axis=None)
+    for name in ("psnr", "ssim", "lpips", "feature_cosine", "feature_error"):
         assert finished.run.data.metrics[f"test/{name}"] == pytest.approx(table[name].mean(), rel=1e-12)
         assert finished.run.data.metrics[f"test/{name}_std"] == pytest.approx(table[name].std(ddof=0), rel=1e-9)
         assert table[name].nunique() == 3

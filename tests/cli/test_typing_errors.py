@@ -37,7 +37,7 @@ WRONG = {
         ("train --encoder vgg16+vgg16", "is there twice"),
         ("train --layer blok1", "vgg16 has no layer 'blok1'"),
         ("train --decoder wavlet", "Did you mean 'wavelet'?"),
-        ("train --decoder-options depth=3", "decoder 'transposed_conv' has no option 'depth'"),
+        ("train --decoder-options heads=3", "decoder 'transposed_conv' has no option 'heads'"),
         ("train --decoder attention --decoder-options depht=3", "Did you mean 'depth'?"),
         ("train --decoder attention --decoder-options depth=many", "depth=many of decoder 'attention'"),
         ("train --decoder attention --decoder-options width=10,heads=3", "heads=3 does not divide width=10"),

@@ -114,7 +114,8 @@ def test_runs_of_every_version_are_one_report(
     make_study: Callable[..., Any], scores: Callable[..., Any]
 ) -> None:
     made = make_study()
-    for seed, file in enumerate(sorted(FILES.glob("v*run.json"))):
+    files = sorted(FILES.glob("v*run.json"))
+    for seed, file in enumerate(files):
         run_id = made.add(scores(30)[:1], seed=seed, images=["test/0.png"])
         MlflowClient().set_tag(run_id, "inversion.config", file.read_text())
     data = collect(connect(), made.finish())

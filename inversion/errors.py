@@ -28,13 +28,13 @@ class RequestError(InversionError):
 
 
 class UnknownNameError(RequestError):
-    """An unknown name; the message lists the known names and suggests the nearest."""
+    """An unknown name; the message lists the known names and suggests ``meant``, or else the nearest."""
 
-    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, what: str, name: str, known: Iterable[str], meant: str = "") -> None:
         names = list(known)
         message = f"{what} {name!r}. Known: {', '.join(names)}."
-        if nearest := difflib.get_close_matches(name, names, n=1):
-            message += f" Did you mean {nearest[0]!r}?"
+        if suggested := [meant] if meant else difflib.get_close_matches(name, names, n=1):
+            message += f" Did you mean {suggested[0]!r}?"
         super().__init__(message)
 
 

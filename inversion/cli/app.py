@@ -92,6 +92,8 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> i
             click.echo(error.format_message())
             return 0
         return code if isinstance(code, int) else 0
+    except click.NoSuchOption as error:
+        return _report(RequestError(_unknown_option(error)))
     except click.ClickException as error:
         return _report(RequestError(error.format_message()))
     except InversionError as error:
@@ -102,6 +104,16 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> i
         if (expected := _expected(error)) is None:
             raise
         return _report(expected)
+
+
+def _unknown_option(error: click.NoSuchOption) -> str:
+    """click's message, with the option that other tools call so instead of the nearest name."""
+    from inversion.config.run_config import meant_parameter
+
+    meant = f"--{meant_parameter(error.option_name).replace('_', '-')}"
+    if error.ctx is None or not any(meant in option.opts for option in error.ctx.command.params):
+        return error.format_message()
+    return f"{error.message} Did you mean {meant!r}?"
 
 
 def _expected(error: Exception) -> InversionError | None:

@@ -10,8 +10,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from inversion.config.run_config import Count, NonNegative, Positive, RunConfig, explain, parse_config
-from inversion.errors import RequestError, UnknownNameError
+from inversion.config.run_config import (
+    Count,
+    NonNegative,
+    Positive,
+    RunConfig,
+    UnknownParameterError,
+    explain,
+    parse_config,
+)
+from inversion.errors import RequestError
 
 SHARED = ("encoder", "layer", "data", "data_dir", "weights", "lpips_weights", "vgg_weights", "protocol", "image_size",
           "batch_size", "test_limit", "seed", "device", "precision", "threads", "strict")
@@ -61,7 +69,7 @@ def parse_optimize_config(values: Mapping[str, Any]) -> OptimizeConfig:
             raise RequestError(f"{name} belongs to training a decoder: optimize inverts each image by itself and has "
                                f"none. Its parameters: {', '.join(known)}.")
         if name not in known:
-            raise UnknownNameError("unknown parameter", name, known)
+            raise UnknownParameterError(name, known)
     given = {name: value for name, value in values.items() if not _is_empty(value)}
     own = {name: value for name, value in given.items() if name not in SHARED}
     shared = {name: value for name, value in given.items() if name in SHARED}

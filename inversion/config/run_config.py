@@ -7,7 +7,7 @@ Only types and ranges are checked here; ``config.resolve`` checks that encoders 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -97,6 +97,30 @@ class RunConfig(BaseModel):
         return self.mse_weight == 0 and self.lpips_weight == 0
 
 
+SYNONYMS: Mapping[str, str] = {
+    "learning_rate": "lr", "batch": "batch_size", "bs": "batch_size", "max_epochs": "epochs", "num_epochs": "epochs",
+    "n_epochs": "epochs", "backbone": "encoder", "model": "encoder", "network": "encoder", "layers": "layer",
+    "dataset": "data", "img_size": "image_size", "size": "image_size", "resolution": "image_size",
+    "random_seed": "seed", "num_threads": "threads", "n_threads": "threads", "dtype": "precision",
+    "early_stopping": "patience",
+}
+"""Other tools' names of parameters."""
+
+
+class UnknownParameterError(UnknownNameError):
+    """There is no such parameter among ``known``."""
+
+    def __init__(self, name: str, known: Iterable[str] = tuple(RunConfig.model_fields)) -> None:
+        names = list(known)
+        meant = meant_parameter(name)
+        super().__init__("unknown parameter", name, names, meant if meant in names else "")
+
+
+def meant_parameter(name: str) -> str:
+    """The parameter that other tools call so (``--learning-rate``); empty if none is known."""
+    return SYNONYMS.get(name.lstrip("-").replace("-", "_").lower(), "")
+
+
 def parse_config(values: Mapping[str, Any]) -> RunConfig:
     """Parses and checks a configuration from texts or typed values, as from a command line or a YAML file.
 
@@ -169,7 +193,7 @@ def format_options(options: Mapping[str, str]) -> str:
 def _validate(values: Mapping[str, Any]) -> RunConfig:
     for name in values:
         if name not in RunConfig.model_fields:
-            raise UnknownNameError("unknown parameter", name, RunConfig.model_fields)
+            raise UnknownParameterError(name)
     try:
         return RunConfig.model_validate(dict(values))
     except ValidationError as error:

@@ -35,6 +35,8 @@ WRONG = {
         ("train --encoder resnet34/bits=4+vgg16:block1/bits", "modifier bits has no value"),
         ("train --layer block1/pol=2", "Did you mean 'pool'?"),
         ("train --encoder vgg16+vgg16", "is there twice"),
+        ("train --encoder resnet50", "Did you mean 'timm/resnet50'?"),
+        ("train --learning-rate 1e-3", "Did you mean '--lr'?"),
         ("train --layer blok1", "vgg16 has no layer 'blok1'"),
         ("train --decoder wavlet", "Did you mean 'wavelet'?"),
         ("train --decoder-options heads=3", "decoder 'transposed_conv' has no option 'heads'"),

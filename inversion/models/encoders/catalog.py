@@ -6,8 +6,12 @@ docstring says how to add an encoder to ``_SPECS``.
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
 
 from inversion.errors import RequestError, UnknownNameError
 from inversion.images import IMAGENET, Normalisation
@@ -18,6 +22,7 @@ from inversion.models.modifiers import Modifier, parse_modifiers
 _VGG16_CHANNELS_AND_POOLS = ((64, 4), (128, 9), (256, 16), (512, 23), (512, 30))
 _RESNET34_CHANNELS = (64, 128, 256, 512)
 _PVT_V2_B2_CHANNELS = (64, 128, 320, 512)
+_TIMM_MODEL = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
 _VIT_SMALL = "vit_small_patch16_224.augreg_in21k_ft_in1k"
 
 _SPECS = (
@@ -72,7 +77,23 @@ def encoder_spec(name: str) -> EncoderSpec:
         from inversion.models.encoders import _timm_models
 
         return _timm_models.describe(name.removeprefix(TIMM_PREFIX))
-    raise UnknownNameError("unknown encoder", name, [*ENCODERS, "ensemble", "timm/NAME:LAYER"])
+    raise UnknownNameError("unknown encoder", name, [*ENCODERS, "ensemble", "timm/NAME:LAYER"], _meant(name))
+
+
+def _meant(name: str) -> str:
+    """``timm/resnet50`` for ``resnet50`` or ``torchvision/resnet50``; empty if timm has no such model."""
+    model = name.rpartition("/")[2].partition(".")[0]
+    return f"{TIMM_PREFIX}{name.rpartition('/')[2]}" if model in _timm_names() else ""
+
+
+@functools.cache
+def _timm_names() -> frozenset[str]:
+    """timm's models by their definitions in its source: importing timm takes seconds."""
+    package = find_spec("timm")
+    if package is None or package.origin is None:
+        return frozenset()
+    files = (Path(package.origin).parent / "models").glob("*.py")
+    return frozenset(name for file in files for name in _TIMM_MODEL.findall(file.read_text("utf-8")))
 
 
 @dataclass(frozen=True)
@@ -195,8 +216,9 @@ def _parse_part(text: str) -> tuple[EncoderCut, ...]:
 def _split_modifiers(text: str) -> tuple[str, list[str]]:
     """``timm/NAME:LAYER/pool=2/bits=4`` → ``timm/NAME:LAYER``, ``[pool=2, bits=4]``.
 
-    timm's names have no slash but that of the prefix, and those of layers have none.
+    timm's names have no slash but that of the prefix, and those of layers have none. ``torchvision/NAME`` stays whole,
+    so that the error about it can suggest timm's.
     """
-    prefix = TIMM_PREFIX if text.startswith(TIMM_PREFIX) else ""
+    prefix = next((prefix for prefix in (TIMM_PREFIX, "torchvision/") if text.startswith(prefix)), "")
     cut, *modifiers = text.removeprefix(prefix).split("/")
     return prefix + cut.strip(), modifiers

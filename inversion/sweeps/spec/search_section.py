@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, create_model, model_validator
 
-from inversion.config.run_config import MOST, RunConfig, parse_value
+from inversion.config.run_config import MOST, RunConfig, UnknownParameterError, parse_value
 from inversion.errors import RequestError, UnknownNameError
 from inversion.sweeps.spec.grid import checked_config, is_valid
 from inversion.sweeps.spec.search import (
@@ -233,7 +233,7 @@ def read_space(value: Value, base: Mapping[str, Scalar], errors: ErrorCollector,
     for name, entry in value.entries.items():
         where = value.keys[name]
         if name not in RunConfig.model_fields:
-            errors.add(where, str(UnknownNameError("unknown parameter", name, RunConfig.model_fields)))
+            errors.add(where, str(UnknownParameterError(name)))
         elif name in NOT_SEARCHED:
             errors.add(where, f"{name} cannot be searched: {NOT_SEARCHED[name]}")
         elif name in base:

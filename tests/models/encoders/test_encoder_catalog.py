@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import timm
 
 from inversion.errors import RequestError, UnknownNameError
 from inversion.models import FeatureShape
-from inversion.models.encoders import ENCODERS, ENSEMBLE, EncoderCut, parse_encoders
+from inversion.models.encoders import ENCODERS, ENSEMBLE, EncoderCut, catalog, parse_encoders
 
 
 def cuts(encoder: str, layer: str = "auto") -> list[str]:
@@ -61,6 +62,10 @@ def test_what_a_cut_prints_is_read_back_as_the_same_cut() -> None:
                     "Did you mean 'block1'?"),
     ("vgg17", "unknown encoder 'vgg17'. Known: vgg16, resnet34, vit_small, pvt_v2_b2, ensemble, timm/NAME:LAYER. "
               "Did you mean 'vgg16'?"),
+    ("resnet50", "unknown encoder 'resnet50'. Known: vgg16, resnet34, vit_small, pvt_v2_b2, ensemble, timm/NAME:LAYER. "
+                 "Did you mean 'timm/resnet50'?"),
+    ("torchvision/convnext_tiny:stage1", "unknown encoder 'torchvision/convnext_tiny'. Known: vgg16, resnet34, "
+     "vit_small, pvt_v2_b2, ensemble, timm/NAME:LAYER. Did you mean 'timm/convnext_tiny'?"),
     ("vgg16:", "vgg16 has no layer ''. Known: block1, block2, block3, block4, block5."),
 ])
 def test_an_unknown_name_lists_the_known_ones_and_suggests(encoder: str, message: str) -> None:
@@ -101,3 +106,7 @@ print([name for name in ("torch", "torchvision", "timm", "mlflow") if name in sy
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_timms_models_are_known_from_its_source() -> None:
+    assert set(timm.list_models()) <= catalog._timm_names()

@@ -129,13 +129,18 @@ def test_doctor(show: Callable[..., str], trained: str, patch: pytest.MonkeyPatc
     assert r"[/b] \x1b[1m" in show(cli, 2, "doctor", "--end", "[/b] \x1b[1m")
 
 
-@pytest.mark.parametrize("words", [["list", "[/b]\x1b[1m"], ["[/b]\x1b[1m"], ["train", "--[/b]\x1b[1m"],
-                                   ["train", "--encoder", "[/b]\x1b[1m"], ["train", "--epochs", "[/b]\x1b[1m"],
+@pytest.mark.parametrize("words", [["[/b]\x1b[1m"], ["train", "--[/b]\x1b[1m"], ["train", "--epochs", "[/b]\x1b[1m"],
                                    ["train", "--decoder-options", "[/b]\x1b[1m"], ["train", "--device", "[/b]\x1b[1m"],
                                    ["train", "--weights", "[/b]\x1b[1m"], ["evaluate", "[/b]\x1b[1m"]],
                          ids=lambda words: words[:2] if len(words) > 1 else "command")
 def test_a_typing_error(words: list[str], show: Callable[..., str]) -> None:
     assert r"[/b]\x1b[1m" in show(cli, 2, *words)
+
+
+@pytest.mark.parametrize("words", [["list"], ["train", "--encoder"], ["optimize", "--encoder"]])
+def test_a_typing_error_in_an_encoder(words: list[str], show: Callable[..., str]) -> None:
+    """Its name ends at the slash of a modifier."""
+    assert r"[bold]\x1b[1m" in show(cli, 2, *words, "[bold]\x1b[1m")
 
 
 def test_a_sweep(show: Callable[..., str]) -> None:

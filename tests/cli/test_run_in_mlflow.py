@@ -27,15 +27,15 @@ from inversion.tracking.ownership import machine_tags
 PARAMETERS = {
     "encoder", "layer", "decoder", "fusion", "data", "data_dir", "weights", "lpips_weights", "vgg_weights", "protocol",
     "image_size", "epochs", "batch_size", "lr", "lr_patience", "lr_factor", "min_lr", "patience", "mse_weight",
-    "lpips_weight",
-    "train_limit", "val_limit", "test_limit", "decoder_options", "seed", "device", "precision", "threads", "strict",
+    "lpips_weight", "train_limit", "val_limit", "test_limit", "decoder_options", "fusion_options", "seed", "device",
+    "precision", "threads", "strict",
 }
 BY_EPOCH = {"train/loss", "train/mse", "val/loss", "val/mse", "val/psnr", "val/ssim", "lr", "images_per_second"}
 AT_THE_END = {
     "test/psnr", "test/psnr_std", "test/ssim", "test/ssim_std", "test/feature_cosine", "test/feature_cosine_std",
     "test/feature_error", "test/feature_error_std", "eval_further_seconds", "floor/training_colour_psnr",
     "floor/mean_colour_psnr", "floor/bicubic_psnr", "best_epoch", "best/val_loss", "best/val_psnr",
-    "epochs_run", "decoder_parameters", "feature_channels", "feature_locations", "encoder_passes", "gflops_per_image",
+    "best/train_loss", "epochs_run", "decoder_parameters", "feature_channels", "feature_locations", "encoder_passes", "gflops_per_image",
     "train_seconds", "eval_seconds", "inference_ms_per_image", "train_peak_memory_mb", "eval_peak_memory_mb",
 }
 LPIPS_BY_EPOCH = {"train/lpips", "val/lpips"}

@@ -179,8 +179,8 @@ def test_unknown_names_and_options_are_refused(frozen: Frozen) -> None:
     encoders = [frozen("vgg16:block1")]
     with pytest.raises(UnknownNameError, match="unknown decoder 'wave'"):
         build_model(encoders, "wave", {}, None, 64, 0)
-    with pytest.raises(RequestError, match="has no option 'depth'"):
-        build_model(encoders, "transposed_conv", {"depth": "1"}, None, 64, 0)
+    with pytest.raises(RequestError, match="has no option 'heads'"):
+        build_model(encoders, "transposed_conv", {"heads": "1"}, None, 64, 0)
     with pytest.raises(UnknownNameError, match="unknown fusion 'sum'"):
         build_model(encoders * 2, "wavelet", {}, "sum", 64, 0)
 

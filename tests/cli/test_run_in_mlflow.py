@@ -35,7 +35,8 @@ AT_THE_END = {
     "test/psnr", "test/psnr_std", "test/ssim", "test/ssim_std", "test/feature_cosine", "test/feature_cosine_std",
     "test/feature_error", "test/feature_error_std", "eval_further_seconds", "floor/training_colour_psnr",
     "floor/mean_colour_psnr", "floor/bicubic_psnr", "best_epoch", "best/val_loss", "best/val_psnr",
-    "best/train_loss", "epochs_run", "decoder_parameters", "feature_channels", "feature_locations", "encoder_passes", "gflops_per_image",
+    "best/train_loss",
+    "epochs_run", "decoder_parameters", "feature_channels", "feature_locations", "encoder_passes", "gflops_per_image",
     "train_seconds", "eval_seconds", "inference_ms_per_image", "train_peak_memory_mb", "eval_peak_memory_mb",
 }
 LPIPS_BY_EPOCH = {"train/lpips", "val/lpips"}

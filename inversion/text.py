@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 _REASON_LENGTH = 300
 
+MINUS = "\u2212"
+"""The minus sign of every number that is shown; files of data have the hyphen."""
+
 _JOINERS = "\u200c\u200d"
 """Format characters that belong to the spelling of Persian, Indic scripts and emoji; they move nothing else."""
 
@@ -23,6 +26,12 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(_seen(character) for character in text)
+
+
+def number(value: float, form: str = "") -> str:
+    """A number as it is shown: formatted, with a minus sign (U+2212) in place of a hyphen at its beginning."""
+    text = format(value, form)
+    return MINUS + text[1:] if text.startswith("-") else text
 
 
 def one_line(text: str) -> str:

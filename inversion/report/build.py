@@ -22,7 +22,7 @@ from inversion.report.tables.findings import BoardEvidence, judge_findings
 from inversion.report.tables.floors import floors
 from inversion.report.tables.metrics import metrics
 from inversion.report.tables.overview import failures, missing, parameters_of, standing, summary, versions_of
-from inversion.report.tables.published import PublishedStudy, published_table
+from inversion.report.tables.published import PublishedStudy, published_table, reproduced
 from inversion.report.tables.questions import differences, questions
 from inversion.report.tables.rates import rates
 from inversion.report.tables.references import references
@@ -51,7 +51,7 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
     curves = _curves(connection, board)
     rising, line = still_rising(curves), jpeg_line(connection, board)
     values = resolution_or_values(board)
-    plan = plan_seeds(board, studies)
+    plan = plan_seeds(board, reproduced(studies, board))
     bounds = floors(board, optimised)
     next_step = [_next_step(plan, data.name, seed_sd)] if plan else []
     return Report(

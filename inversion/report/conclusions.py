@@ -10,8 +10,14 @@ from collections.abc import Mapping
 from inversion.report.data.board import Board, group_by
 from inversion.report.data.configuration import Configuration
 from inversion.report.render.report import Advice
-from inversion.report.stats.comparisons import FEWEST_IMAGES, Comparison, holds_up, trainings_differ
-from inversion.text import first_of
+from inversion.report.stats.comparisons import (
+    FEWEST_IMAGES,
+    Comparison,
+    compare_pools,
+    holds_up,
+    trainings_differ,
+)
+from inversion.text import first_of, number
 
 NOTABLE_DB = 0.5
 """Smaller differences are hardly visible."""
@@ -29,20 +35,49 @@ def headline(board: Board) -> list[str]:
     sentences = [f"{winner.label} won with {_score(board, winner)}."]
     if len(board.configurations) > 1:
         second = board.configurations[1]
-        found = board.against_winner[second.label]
-        sentences.append(f"It is {_beside(found)} ahead of the second, {second.label}: {_verdict(found)}.")
-        tied = tied_with_winner(board)
-        if board.noise is not None and len(tied) > 1:
-            labels = first_of([item.label for item in tied], 4)
-            sentences.append(f"Whether the winner is better is undecided for {labels}.")
+        sentences.append(f"It is {_beside(board.against_winner[second.label])} ahead of the second, {second.label}.")
+        sentences += [_of_images(board, second), _of_seeds(board, second)]
+        tied = [item.label for item in tied_with_winner(board) if item is not second]
+        if board.noise is not None and tied:
+            sentences.append(f"Nor is the winner's lead over {first_of(tied, 4)} established.")
     if winner.is_ensemble and board.single and board.single[0] is not board.configurations[1]:
         best = board.single[0]
         found = board.against_winner[best.label]
         sentences.append(f"The best single model, {best.label}, is {_beside(found)} below it: {_verdict(found)}.")
-    if board.noise is None and len(board.configurations) > 1:
-        sentences.append("Every configuration was trained once. Another training of the same configuration could score "
-                         "higher or lower, so nothing here is decided between configurations.")
     return sentences
+
+
+def _of_images(board: Board, other: Configuration) -> str:
+    """On how many test images the winner is ahead, and whether that tells the trained networks apart."""
+    winner = board.winner
+    ahead = int((winner.psnr.scores - other.psnr.scores > 0).sum())
+    alone = compare_pools(winner.psnr, other.psnr)  # without the noise between trainings
+    count = "all" if ahead == alone.images else f"{ahead} of"
+    images = f"{alone.images} test image{'s' if alone.images > 1 else ''}"
+    if alone.images < FEWEST_IMAGES:
+        return f"Images: it is better on {count} {images}, which are too few to tell."
+    agree = ("the trained networks differ on such images" if trainings_differ(alone)
+             else "the images alone cannot tell the trained networks apart")
+    return f"Images: it is better on {count} {images}: {agree}."
+
+
+def _of_seeds(board: Board, other: Configuration) -> str:
+    """Whether the lead is more than the noise between trainings, with the only p of the pair."""
+    found = board.against_winner[other.label]
+    if found.noise is None:
+        return ("Seeds: every configuration was trained once. Another training could score higher or lower, so nothing "
+                "is decided between configurations.")
+    first, second = found.seeds
+    seeds = f"{first} seed{'s' if first > 1 else ''} each" if first == second else f"{first} and {second} seeds"
+    noise = f"trainings of one configuration differ by {found.noise.sd:.2f} dB (standard deviation)"
+    if holds_up(found):
+        return f"Seeds: {noise}; with {seeds}, the lead holds up ({_test(found)})."
+    return f"Seeds: {noise}; with {seeds}, images and seeds together leave the lead open ({_test(found)})."
+
+
+def _test(found: Comparison) -> str:
+    """The p of a comparison, and what it is corrected for."""
+    return f"p = {found.p:.2g}" + (f", corrected for all {found.family:,} pairs" if found.family > 1 else "")
 
 
 def fairness(board: Board, rising: Mapping[str, float], looked_at: int) -> list[str]:
@@ -145,7 +180,7 @@ def _small_gains(board: Board) -> list[str]:
     if gain >= NOTABLE_DB:
         return []
     found = board.against_winner[single.label if ensemble is board.winner else ensemble.label]
-    return [f"Ensembles: the best gains {gain:+.2f} dB over the best single model for "
+    return [f"Ensembles: the best gains {number(gain, '+.2f')} dB over the best single model for "
             f"{ensemble.cost('encoder_passes') or 0:.0f} encoder passes; {_verdict(found)}."]
 
 
@@ -158,19 +193,17 @@ def _score(board: Board, item: Configuration) -> str:
 
 def _beside(found: Comparison) -> str:
     interval = found.interval
-    sure = f" ({interval.low:+.2f} to {interval.high:+.2f})" if interval else ""
-    return f"{found.difference:.2f} dB{sure}"
+    sure = f" ({number(interval.low, '+.2f')} to {number(interval.high, '+.2f')})" if interval else ""
+    return f"{number(found.difference, '.2f')} dB{sure}"
 
 
 def _verdict(found: Comparison) -> str:
     """Whether a difference holds up: what the images say and what the seeds say."""
     if found.images < FEWEST_IMAGES:
         return f"{found.images} test image{'s are' if found.images > 1 else ' is'} not enough to tell"
-    corrected = f", corrected for all {found.family:,} pairs" if found.family > 1 else ""
-    test = f"p = {found.p:.2g}{corrected}; {found.images} test images"
+    test = _test(found)
     if found.noise is None:
         if trainings_differ(found):
-            return f"these two trained networks differ ({test}), but one seed each says nothing of other trainings"
-        return f"these two trained networks cannot be distinguished ({test})"
-    seeds = f"{test}, seeds: {found.seeds[0]} and {found.seeds[1]}"
-    return f"the difference holds up ({seeds})" if holds_up(found) else f"that may be chance ({seeds})"
+            return f"these two trained networks differ ({test}), and one seed each says nothing of other trainings"
+        return f"these two trained networks cannot be told apart ({test})"
+    return f"the difference holds up ({test})" if holds_up(found) else f"it is not established ({test})"

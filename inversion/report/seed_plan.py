@@ -79,7 +79,7 @@ def describe_plan(plan: SeedPlan) -> str:
     """What is undecided, and what would decide it."""
     open_questions = f"{plan.undecided} question{'s are' if plan.undecided > 1 else ' is'} undecided"
     if not plan.seeds:
-        return f"{open_questions}; more seeds alone are not expected to decide any, more test images may"
+        return f"{open_questions}: up to {MOST_SEEDS} seeds are not expected to decide any; more test images may"
     count = len(plan.configurations)
     noise = "measured" if plan.noise.configurations else "given" if plan.is_given else "assumed"
     return (f"{open_questions}. {plan.seeds} seeds for {count} configuration{'s' if count > 1 else ''} are expected to "

@@ -73,7 +73,9 @@ def test_seeds_are_one_configuration_and_other_parameters_are_not(
     assert (other.label, list(other.runs)) == ("vgg16:block1+transposed_conv lr=0.0001", [0, 1])
     assert other.psnr.mean == pytest.approx(21.0)
     assert other.psnr.spread == pytest.approx(np.std([20, 22], ddof=1))
-    assert [column.title for column in rankings.leaderboard(board).shown[-2:]] == ["seeds", "between seeds (dB)"]
+    table = rankings.leaderboard(board)
+    assert "seeds" in [column.title for column in table.shown]
+    assert "between seeds (dB)" in [column.title for column in table.more]
     spread = {row["configuration"]: row["seed_spread"] for row in rankings.leaderboard(board).rows}
     assert spread == {best.label: None, other.label: pytest.approx(np.std([20, 22], ddof=1))}
 

@@ -92,7 +92,8 @@ def test_a_figure_of_another_design_is_marked_in_every_table(designs: Board) -> 
                       "vgg16:block1+attention": None, "vgg16:block1+transposed_conv": True}
     assert table.markdown().count("17.29 ± 1.64 †") == 1
     assert table.markdown().count("17.29 ± 1.64 |") == 1
-    assert "†: the figure belongs to another decoder or fusion" in table.note
+    assert {column.about for column in table.more if "published" in column.title} == {"published"}
+    assert "†: the figure belongs to another decoder or fusion" in published_table(paper(), designs).note
 
 
 def test_the_section_of_the_findings_says_which_designs_they_are_judged_on(

@@ -38,15 +38,16 @@ def title_of(group: Group) -> str:
 
 def groups_of(documents: Sequence[Document]) -> list[Group]:
     """The group of each run, from its document."""
-    names = _names_of_data(documents)
+    names, judges = _names_of_data(documents), _names_of_lpips(documents)
     weights = _weights(documents)
-    return [_group(document["identity"], names, text) for document, text in zip(documents, weights, strict=True)]
+    return [_group(document["identity"], names, judges, text)
+            for document, text in zip(documents, weights, strict=True)]
 
 
-def _group(identity: Mapping[str, Any], names: Mapping[str, str], weights: str) -> Group:
+def _group(identity: Mapping[str, Any], names: Mapping[str, str], judges: Mapping[str, str], weights: str) -> Group:
     parameters = identity["parameters"]
     return (str(parameters.get("protocol")), f"{names[identity['data']]} {identity['data'][:8]}", weights,
-            str(parameters.get("image_size")), str(parameters.get("test_limit", 0)), _lpips(identity["lpips"]),
+            str(parameters.get("image_size")), str(parameters.get("test_limit", 0)), _lpips(identity["lpips"], judges),
             str(identity["recipe"]))
 
 
@@ -59,11 +60,22 @@ def _names_of_data(documents: Sequence[Document]) -> dict[str, str]:
     return names
 
 
-def _lpips(identity: str | None) -> str:
+def _names_of_lpips(documents: Sequence[Document]) -> dict[str, str]:
+    """One name of the LPIPS network's file per digest, wherever it lies."""
+    names: dict[str, str] = {}
+    for document in documents:
+        identity, given = document["identity"]["lpips"], str(document["parameters"].get("lpips_weights", ""))
+        if identity is not None and given:
+            name = _file_names({given})
+            names[identity] = min(names.get(identity, name), name)
+    return names
+
+
+def _lpips(identity: str | None, names: Mapping[str, str]) -> str:
     if identity is None:
         return "off"
     kind, _, digest = identity.partition(":")
-    return f"file {digest[:8]}" if kind == "sha256" else "imagenet"
+    return f"{names.get(identity, 'file')} {digest[:8]}" if kind == "sha256" else "imagenet"
 
 
 @dataclass
@@ -79,12 +91,19 @@ class _Family:
         return agree and (asked in self.asked or bool(self.content.keys() & content.keys()))
 
     def text(self, precise: bool) -> str:
-        """``imagenet``, ``random:7``, or a digest for files and mixtures; ``precise`` always adds the digest."""
+        """``imagenet``, ``random:7``, or the name and digest of files; ``precise`` always adds the digest."""
         keywords = sorted(text for text in self.asked if re.fullmatch(r"imagenet|random(:\d+)?", text))
         digest = hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()[:8]
         if not keywords:
-            return f"own {digest}"
+            return f"{_file_names(self.asked)} {digest}"
         return f"{keywords[0]} {digest}" if precise else keywords[0]
+
+
+def _file_names(asked: set[str]) -> str:
+    """``vgg16.safetensors``, or the first name of several; the folders are left out."""
+    pieces = {piece.rpartition("=")[2].strip() for text in asked for piece in text.split(",")}
+    names = sorted({re.split(r"[/\\]", piece.rstrip("/\\"))[-1] for piece in pieces} - {""})
+    return (names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")) if names else "own"
 
 
 def _weights(documents: Sequence[Document]) -> list[str]:

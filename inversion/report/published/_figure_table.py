@@ -25,7 +25,7 @@ FIELDS = {"rank": ("rank", ""), "psnr": ("PSNR", "dB"), "psnr_std": ("PSNR, stan
 
 NO_COUNTERPART = "no counterpart"
 
-VERDICTS = {"yes": "holds up", "one seed": "one seed: undecided", "no": "may be chance"}
+VERDICTS = {"yes": "holds up", "one seed": "one seed: undecided", "no": "not established"}
 """By the outcome of a comparison."""
 
 Line = dict[str, Any]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
+from plotly.subplots import make_subplots  # type: ignore[import-untyped]
 
 from inversion.report.data.board import Board, group_by
+from inversion.report.data.configuration import Configuration
 from inversion.report.data.rates import RATE, JpegLine, rated
 from inversion.report.stats.comparisons import holds_up
 from inversion.report.tables.floors import FLOORS, LINEAR, features_of
@@ -24,7 +27,19 @@ CURVES = 60
 """Largest number of learning curves."""
 
 SHOWN_CURVES = 8
-"""Curves that are visible at first."""
+"""Curves of one panel that are visible at first; of more configurations, each encoder has a panel of its own."""
+
+NAMED = 10
+"""Points of a chart that are all named."""
+
+GAIN_DB = 0.1
+"""Smaller gains over a cheaper configuration give a point no name."""
+
+EPOCH_TICKS = 8
+"""Largest number of ticks on an axis of epochs, which are whole numbers."""
+
+PANELS = 3
+"""Panels beside each other."""
 
 _QUANTISER = re.compile(r"/bits=\d+")
 
@@ -47,7 +62,7 @@ def ranking(board: Board) -> go.Figure:
             hovertemplate="%{y}<br>%{x:.2f} dB<extra></extra>")
     labels = [item.label for item in reversed(board.configurations)]
     figure.update_yaxes(categoryorder="array", categoryarray=labels, automargin=True)
-    figure.update_xaxes(title="test PSNR (dB), mean and 95 % interval")
+    figure.update_xaxes(title="test PSNR (dB)")
     return figure
 
 
@@ -57,6 +72,7 @@ def against(board: Board, metric: str, title: str) -> go.Figure:
     A line joins the sizes of one decoder (``decoder_options`` width or depth) at the same layer.
     """
     figure = _figure(height=420)
+    named = _named(board, metric)
     for decoder, colour in _colours(board).items():
         items = [item for item in board.configurations if item.decoder == decoder and (item.cost(metric) or 0) > 0]
         for family in group_by(items, lambda item: (item.encoder, item.fusion, item.design, item.settings)).values():
@@ -70,9 +86,49 @@ def against(board: Board, metric: str, title: str) -> go.Figure:
             marker={"color": colour, "size": 10,
                     "symbol": ["diamond" if item.is_ensemble else "circle" for item in items]},
             hovertemplate="%{text}<br>%{x:,.4g}, %{y:.2f} dB<extra></extra>")
-    figure.update_xaxes(title=title, type="log")
+    for item in named:
+        figure.add_annotation(x=math.log10(item.cost(metric) or 1), y=item.psnr.mean, text=item.label, showarrow=False,
+                              yshift=12, font={"size": 10})
+    _log_axis(figure, [item.cost(metric) or 0 for item in board.configurations])
+    figure.update_xaxes(title=title)
     figure.update_yaxes(title="test PSNR (dB)")
     return figure
+
+
+def _named(board: Board, metric: str) -> list[Configuration]:
+    """The configurations whose points are named: all of few, else those that gain over all cheaper ones."""
+    known = sorted((item for item in board.configurations if (item.cost(metric) or 0) > 0),
+                   key=lambda item: (item.cost(metric) or 0, -item.psnr.mean))
+    frontier: list[Configuration] = []
+    for item in known:
+        if not frontier or item.psnr.mean > frontier[-1].psnr.mean + GAIN_DB:
+            frontier.append(item)
+    if len(known) <= NAMED and len({item.cost(metric) for item in known}) == len(known):
+        return known
+    return frontier
+
+
+def _log_axis(figure: go.Figure, values: Sequence[float]) -> None:
+    """A logarithmic axis around positive values, with ticks at 1, 2 and 5 times powers of ten."""
+    positive = [value for value in values if value > 0]
+    if not positive:
+        return
+    low, high = math.log10(min(positive)), math.log10(max(positive))
+    margin = max(0.08 * (high - low), 0.15)
+    low, high = low - margin, high + margin
+    steps: tuple[float, ...] = (1, 2, 5) if high - low > 1.1 else (1, 1.5, 2, 3, 4, 5, 7)
+    steps = (1,) if high - low > 4 else steps
+    ticks = [step * 10.0**power for power in range(math.floor(low), math.ceil(high)) for step in steps]
+    ticks = [tick for tick in ticks if low <= math.log10(tick) <= high]
+    figure.update_xaxes(type="log", range=[low, high], tickvals=ticks, ticktext=[_short(tick) for tick in ticks])
+
+
+def _short(value: float) -> str:
+    """``0.5``, ``20``, ``15k``, ``2M``."""
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{suffix}"
+    return f"{value:.3g}"
 
 
 def floors(board: Board, table: ReportTable) -> go.Figure:
@@ -132,20 +188,64 @@ def rate(board: Board, line: JpegLine | None) -> go.Figure:
 
 
 def curves(board: Board, histories: Curves) -> go.Figure:
-    """Validation PSNR by epoch; only the best configurations are visible until others are switched on in the legend."""
+    """Validation PSNR by epoch, each curve named at its end; of many configurations, a panel for each encoder."""
+    shown = [item for item in board.configurations[:CURVES] if histories.get(item.label)]
+    last = max((step for item in shown for step, _ in histories[item.label]), default=1)
+    ticks = {"dtick": max(1, math.ceil(last / EPOCH_TICKS)), "tick0": 0}
+    if len(shown) > SHOWN_CURVES:
+        return _panels(board, shown, histories, ticks)
     figure = _figure(height=460)
-    for number, item in enumerate(board.configurations[:CURVES]):
-        points = histories.get(item.label, ())
-        if points:
-            figure.add_scatter(
-                x=[step for step, _ in points], y=[value for _, value in points], name=item.label,
-                mode="lines+markers" if len(points) < 40 else "lines",
-                line={"color": COLOURS[number % len(COLOURS)], "width": 2},
-                visible=True if number < SHOWN_CURVES else "legendonly",
-                hovertemplate="epoch %{x}: %{y:.2f} dB<extra>%{fullData.name}</extra>")
-    figure.update_xaxes(title="epoch")
+    ends = {item.label: histories[item.label][-1][1] for item in shown}
+    for number, item in enumerate(shown):
+        colour = COLOURS[number % len(COLOURS)]
+        figure.add_scatter(name=item.label, **_curve(histories[item.label], colour))
+        figure.add_annotation(x=histories[item.label][-1][0], y=_apart(ends)[item.label], text=item.label,
+                              showarrow=False, xanchor="left", xshift=8, font={"color": colour, "size": 11})
+    longest = max((len(item.label) for item in shown), default=0)
+    figure.update_layout(showlegend=False, margin={"r": 20 + 6 * longest})
+    figure.update_xaxes(title="epoch", **ticks)
     figure.update_yaxes(title="validation PSNR (dB)")
     return figure
+
+
+def _panels(board: Board, shown: Sequence[Configuration], histories: Curves, ticks: Mapping[str, int]) -> go.Figure:
+    """A panel for each encoder, with the colours of the decoders; the axes are shared."""
+    groups = group_by(shown, lambda item: item.encoder if not item.is_ensemble else "ensembles")
+    columns = min(PANELS, len(groups))
+    rows = math.ceil(len(groups) / columns)
+    figure = make_subplots(rows, columns, subplot_titles=list(groups), shared_xaxes="all", shared_yaxes="all",
+                           horizontal_spacing=0.03, vertical_spacing=0.25 / rows)
+    _style(figure, height=120 + 220 * rows)
+    named: set[str] = set()
+    for number, items in enumerate(groups.values()):
+        for item in items:
+            figure.add_scatter(name=item.decoder, legendgroup=item.decoder, showlegend=item.decoder not in named,
+                               row=number // columns + 1, col=number % columns + 1,
+                               **_curve(histories[item.label], _colours(board)[item.decoder], item.label))
+            named.add(item.decoder)
+    figure.update_annotations(font={"size": 11})
+    figure.update_xaxes(**ticks)
+    figure.update_xaxes(title="epoch", row=rows)
+    figure.update_yaxes(title="validation PSNR (dB)", col=1)
+    figure.update_layout(legend={"y": 1.0 + 40 / (220 * rows)})
+    return figure
+
+
+def _curve(points: Sequence[tuple[int, float]], colour: str, label: str = "%{fullData.name}") -> dict[str, Any]:
+    """One learning curve as a trace; the page lets it stand out under the pointer."""
+    return {"x": [step for step, _ in points], "y": [value for _, value in points],
+            "mode": "lines+markers" if len(points) < 40 else "lines", "line": {"color": colour, "width": 2},
+            "meta": {"line": True}, "hovertemplate": f"epoch %{{x}}: %{{y:.2f}} dB<extra>{label}</extra>"}
+
+
+def _apart(ends: Mapping[str, float], share: float = 0.05) -> dict[str, float]:
+    """Heights of labels beside the ends of curves, moved up where they would lie on each other."""
+    gap = share * ((max(ends.values()) - min(ends.values())) or 1.0)
+    placed: dict[str, float] = {}
+    height = -math.inf
+    for label, value in sorted(ends.items(), key=lambda pair: pair[1]):
+        height = placed[label] = max(value, height + gap)
+    return placed
 
 
 def tuning(board: Board) -> go.Figure:
@@ -171,19 +271,19 @@ def tuning(board: Board) -> go.Figure:
 
 
 def matrix(board: Board) -> go.Figure:
-    """Differences between the best configurations; a dot marks one that does not hold up."""
+    """Differences between the best configurations; an asterisk marks one that holds up."""
     labels = [item.label for item in board.configurations[:MATRIX]]
     values, marks = [], []
     for row in labels:
         found = [board.comparisons.get((row, column)) or
                  ((turned := board.comparisons.get((column, row))) and turned.reversed()) for column in labels]
         values.append([None if one is None else one.difference for one in found])
-        marks.append(["" if one is None or holds_up(one) else "·" for one in found])
+        marks.append(["*" if one is not None and holds_up(one) else "" for one in found])
     largest = max((abs(value) for row in values for value in row if value is not None), default=1.0) or 1.0
     figure = _figure(height=260 + 22 * len(labels))
-    figure.add_heatmap(z=values, x=labels, y=labels, text=marks, texttemplate="%{text}", textfont={"size": 18},
+    figure.add_heatmap(z=values, x=labels, y=labels, text=marks, texttemplate="%{text}", textfont={"size": 16},
                        colorscale="RdBu", zmid=0, zmin=-largest, zmax=largest, colorbar={"title": "dB"},
-                       hovertemplate="%{y}<br>minus %{x}<br>%{z:+.2f} dB %{text}<extra></extra>")
+                       hovertemplate="%{y}<br>minus %{x}<br>%{z:+.2f} dB%{text}<extra></extra>")
     figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
     figure.update_xaxes(tickangle=-50, automargin=True, showgrid=False)
     return figure
@@ -197,7 +297,10 @@ def captions(board: Board) -> dict[str, str]:
 
 
 def _figure(height: int) -> go.Figure:
-    figure = go.Figure()
+    return _style(go.Figure(), height)
+
+
+def _style(figure: go.Figure, height: int) -> go.Figure:
     figure.update_layout(
         height=height, margin={"l": 10, "r": 10, "t": 30, "b": 10}, paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)", font={"color": INK, "family": "system-ui, sans-serif", "size": 12},

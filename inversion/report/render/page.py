@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from inversion.report.render import charts
 from inversion.report.render.pictures import BRIGHTER, Scene
-from inversion.report.render.report import Report
+from inversion.report.render.report import FAMILIES, Report
 from inversion.text import visible
 
 RANKINGS = ("leaderboard", "tuning", "top-single", "ensembles")
@@ -26,10 +27,13 @@ def render(report: Report) -> str:
     environment = Environment(loader=PackageLoader("inversion.report.render", ""), autoescape=True, trim_blocks=True,
                               undefined=StrictUndefined, finalize=_legible)
     figures = {name: figure.to_json().replace("</", "<\\/") for name, figure in report.charts.items()}
+    environment.filters["titled"] = lambda title: _titled(title, is_only=len(report.boards) < 2)
     return environment.get_template("page.html.j2").render(
         report=report, tables=report.tables, figures=figures, rankings=RANKINGS, asked=_asked(report),
         opening=_opening(report.scenes), sections=_sections(report),
-        captions=charts.captions(report.board) if report.board else {},
+        captions=charts.captions(report.board) if report.board else {}, common=_common(report),
+        grid={study.key for study in report.reproduced},
+        families=FAMILIES,
         normalised=any(scene.target for scene in report.scenes),
         css=_file("page.css"), js=_file("page.js"), plotly=get_plotlyjs() if figures else "", brighter=BRIGHTER,
     )
@@ -40,6 +44,22 @@ def _legible(value: object) -> object:
     if isinstance(value, str) and not isinstance(value, Markup):
         return "\n".join(map(visible, value.split("\n")))
     return value
+
+
+def _titled(title: str, is_only: bool) -> Markup:
+    """The title of a board; the digest of a file is seen on hover where no other board is to be told apart."""
+    text = str(escape(visible(title)))
+    if not is_only:
+        return Markup(text)
+    return Markup(re.sub(r"([^\s,]+) ([0-9a-f]{8})(?=,|$)", r'<abbr title="digest \2">\1</abbr>', text))
+
+
+def _common(report: Report) -> dict[str, str]:
+    """What a note shares with others, by the key of the first table that has it."""
+    first: dict[str, str] = {}
+    for table in report.tables:
+        first.setdefault(table.common, table.key)
+    return {key: text for text, key in first.items() if text}
 
 
 def _opening(scenes: Sequence[Scene]) -> str:

@@ -10,11 +10,14 @@ from inversion.report.data.board import Board
 from inversion.report.data.study import StudyData
 from inversion.report.render.pictures import Scene
 from inversion.report.tables.findings import Judgement, findings_table
-from inversion.report.tables.published import PublishedStudy
+from inversion.report.tables.published import PublishedStudy, reproduced
 from inversion.report.tables.table import ReportTable, code, code_block, literal
 
 LONGEST = 500
 """Tables with more rows are left out of ``report.md``, and are in ``tables/`` only."""
+
+FAMILIES = ("Here p is corrected (Holm) for the pairs of a finding, and elsewhere for all pairs of the leaderboard, so "
+            "that one pair can have two.")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ class Report:
         """The largest group of comparable runs; None if no run has scores."""
         return self.boards[0] if self.boards else None
 
+    @property
+    def reproduced(self) -> list[PublishedStudy]:
+        """The published studies whose grid the runs are; what is said of others is folded away."""
+        return reproduced(self.studies, self.board) if self.board else []
+
 
 def all_tables(report: Report) -> list[ReportTable]:
     """Every table of the report, including the findings."""
@@ -77,7 +85,7 @@ def as_markdown(report: Report) -> str:
     if report.advice:
         advice = [f"- **{each.title}.** {literal(each.text)}" for each in report.advice]
         parts += ["## What to use", "", *advice, ""]
-    parts += [_shown(table) for table in (*report.tables, *_findings(report), *report.records)]
+    parts += _tables(report)
     parts += ["## The study in numbers", "", *_list(report.summary), "## Made with", "", *_list(report.versions)]
     if report.parameters:
         parts += ["## Parameters shared by all runs", "", *_list(report.parameters)]
@@ -93,12 +101,30 @@ def _findings(report: Report) -> list[ReportTable]:
     if not report.judgements or report.board is None:
         return []
     notes = [study.about_findings(report.board) for study in report.studies if study.findings]
-    return [findings_table(report.judgements, " ".join(notes))]
+    return [findings_table(report.judgements, " ".join([*notes, FAMILIES]))]
 
 
-def _shown(table: ReportTable) -> str:
+def _tables(report: Report) -> list[str]:
+    """Every table, what several notes share once; published studies of another grid last and folded."""
+    others = [study for study in report.studies if study not in report.reproduced]
+    aside = {name for study in others for name in (study.key, f"{study.key}-figures")}
+    aside |= {"findings"} if others and not report.reproduced else set()
+    tables = [*report.tables, *_findings(report), *report.records]
+    said: set[str] = set()
+    parts, folded = [], []
+    for table in tables:
+        shown = _shown(table, with_common=table.common not in said)
+        said.add(table.common)
+        if table.key in aside:
+            folded.append(f"<details><summary>{literal(table.title)}</summary>\n\n{shown}\n</details>\n")
+        else:
+            parts.append(shown)
+    return parts + (["## Beside published studies", "", *folded] if folded else [])
+
+
+def _shown(table: ReportTable, with_common: bool) -> str:
     if len(table.rows) <= LONGEST:
-        return table.markdown()
+        return table.markdown(with_common)
     return f"## {table.title}\n\n{len(table.rows):,} rows, in `tables/{table.key}.csv`.\n"
 
 

@@ -16,7 +16,7 @@ from inversion.report.stats.comparisons import Comparison, compare_pools, correc
 from inversion.report.stats.pools import SeedPool
 from inversion.report.stats.seed_noise import SeedNoise
 from inversion.report.tables.table import ReportTable, Shown
-from inversion.text import first_of
+from inversion.text import first_of, number
 
 Pair = tuple[str, str]
 
@@ -168,7 +168,7 @@ def every_first_is_better(evidence: Evidence, pairs: Sequence[Pair]) -> Judged:
                          f"{describe(most[::-1], opposed[most].reversed())}.")
     if unclear:
         most = max(unclear, key=lambda pair: abs(unclear[pair].difference))
-        sentences.append(f"{len(unclear)} may be chance; the largest: {describe(most, unclear[most])}.")
+        sentences.append(f"{len(unclear)} are not established; the largest: {describe(most, unclear[most])}.")
     return verdict_of(sentences, missing, contradicted=bool(opposed), supported=len(held) == len(pairs))
 
 
@@ -218,9 +218,10 @@ def describe(pair: Pair, comparison: Comparison) -> str:
     """``vgg16:block1+wavelet minus vgg16:block1+attention: +0.31 dB (+0.21 to +0.41, p = 0.0012, 100 images)``."""
     between = ""
     if comparison.interval is not None:
-        between = f"{comparison.interval.low:+.2f} to {comparison.interval.high:+.2f}, "
+        between = f"{number(comparison.interval.low, '+.2f')} to {number(comparison.interval.high, '+.2f')}, "
     images = f"{comparison.images} image{'s' if comparison.images != 1 else ''}"
-    return f"{pair[0]} minus {pair[1]}: {comparison.difference:+.2f} dB ({between}p = {comparison.p:.2g}, {images})"
+    return (f"{pair[0]} minus {pair[1]}: {number(comparison.difference, '+.2f')} dB ({between}p = {comparison.p:.2g}, "
+            f"{images})")
 
 
 def verdict_of(sentences: Sequence[str], missing: Sequence[str], *, contradicted: bool = False, supported: bool = False,

@@ -83,7 +83,7 @@ def _apart(board: Board, other: Board) -> str:
     count = sum(len(item.runs) for item in other.configurations)
     what = [name.replace("_", " ") for name, mine, its in zip(COMPARABLE, board.group, other.group, strict=True)
             if mine != its] or ["set of test images"]
-    return f"{_runs(count)} of another {' and '.join(what)} {'stands' if count == 1 else 'stand'} apart"
+    return f"{_runs(count)} of another {' and '.join(what)} {'is' if count == 1 else 'are'} ranked separately"
 
 
 def versions_of(data: StudyData) -> dict[str, str]:

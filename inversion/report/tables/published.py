@@ -17,6 +17,8 @@ from inversion.report.tables.findings import Finding
 from inversion.report.tables.table import ReportTable, Shown
 from inversion.text import first_of
 
+Rows = Sequence[Mapping[str, Any]]
+
 OTHER_DESIGN = " †"
 OTHER_DESIGN_NOTE = ("†: the figure belongs to another decoder or fusion of the same name; decoder_options and "
                      "fusion_options design=published run the paper's.")
@@ -96,6 +98,14 @@ class PublishedStudy:
             (self.decoder_options, item.decoder, item.parameters.get("decoder_options", "auto")),
             (self.fusion_options, item.fusion, item.parameters.get("fusion_options", "auto"))))
 
+    def is_reproduced(self, board: Board) -> bool:
+        """Whether the board is this paper's grid: at least half of the configurations with published scores were run.
+
+        Beside other runs, its figures and findings are a footnote.
+        """
+        run = self.configurations.keys() & self.view(board).chosen.keys()
+        return bool(run) and 2 * len(run) >= len(self.configurations)
+
     def view(self, board: Board) -> Board:
         """The board as the paper is compared with it: the paper's designs represent a configuration where they ran."""
         return replace(board, preferred=self.has_design_of)
@@ -124,17 +134,28 @@ def reference_of(studies: Sequence[PublishedStudy], board: Board) -> tuple[str, 
     return (best.encoder, best.decoder) if best else ("", "")
 
 
-def published_columns(studies: Sequence[PublishedStudy]) -> list[Shown]:
-    """PSNR and SSIM of each paper."""
+def reproduced(studies: Sequence[PublishedStudy], board: Board) -> list[PublishedStudy]:
+    """The papers whose grid the board is."""
+    return [study for study in studies if study.is_reproduced(board)]
+
+
+def published_columns(studies: Sequence[PublishedStudy], rows: Rows) -> list[Shown]:
+    """PSNR and SSIM of each paper that has a figure for one of the rows."""
     return [Shown(f"{study.key} {title}", f"{{{study.key}_{metric}:{form}}} ± {{{study.key}_{metric}_std:{form}}}"
-                  f"{{{study.key}_mark}}", "not published")
-            for study in studies for metric, title, form in (("psnr", "PSNR", ".2f"), ("ssim", "SSIM", ".3f"))]
+                  f"{{{study.key}_mark}}", "not published", about=study.key)
+            for study in _in(studies, rows, "psnr")
+            for metric, title, form in (("psnr", "PSNR", ".2f"), ("ssim", "SSIM", ".3f"))]
 
 
-def degradation_columns(studies: Sequence[PublishedStudy]) -> list[Shown]:
-    """The loss of a deeper layer according to each paper."""
-    return [Shown(f"{study.key} degradation", f"{{{study.key}_degradation:+.1f}} %", "not published")
-            for study in studies]
+def degradation_columns(studies: Sequence[PublishedStudy], rows: Rows) -> list[Shown]:
+    """The loss of a deeper layer according to each paper that has one for a row."""
+    return [Shown(f"{study.key} degradation", f"{{{study.key}_degradation:+.1f}} %", "not published", about=study.key)
+            for study in _in(studies, rows, "degradation")]
+
+
+def _in(studies: Sequence[PublishedStudy], rows: Rows, name: str) -> list[PublishedStudy]:
+    """The papers that have a value of this name in one of the rows."""
+    return [study for study in studies if any(row.get(f"{study.key}_{name}") is not None for row in rows)]
 
 
 def published_fields(studies: Sequence[PublishedStudy], item: Configuration) -> dict[str, Any]:
@@ -183,7 +204,7 @@ def published_table(study: PublishedStudy, board: Board) -> ReportTable:
         fields = published_fields([study], ours) if ours else _score_fields(study, score)
         rows.append({"configuration": name, **fields, **mine})
     shown = [Shown("configuration", "{configuration}"), Shown("section", f"{{{study.key}_section}}"),
-             *published_columns([study]),
+             *(replace(column, about="") for column in published_columns([study], rows)),
              Shown(f"{study.key} evaluation (min)", f"{{{study.key}_eval_minutes:.2f}}", "not published"),
              Shown("PSNR here (dB)", "{psnr:.2f} ± {psnr_std:.2f}", "not run"),
              Shown("SSIM here", "{ssim:.3f} ± {ssim_std:.3f}", "not run")]

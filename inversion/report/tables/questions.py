@@ -18,7 +18,6 @@ from inversion.report.tables.published import (
     degradation_columns,
     published_columns,
     published_fields,
-    published_notes,
     reference_of,
 )
 from inversion.report.tables.rankings import EVALUATION, PSNR, RUN, SSIM, row_of
@@ -55,10 +54,10 @@ def decoders(board: Board, studies: Studies = ()) -> ReportTable:
              for pair in _beside_first(items)]
     rows = _compared(board, pairs, studies)
     shown = [Shown("layer", "{encoder}"), Shown("decoder", "{decoder}"), *_variant(rows), PSNR, SSIM,
-             *difference_columns(rows), *published_columns(studies)]
+             *difference_columns(rows)]
     return ReportTable("decoders", "Which decoder?", shown, rows,
-                       f"The decoders of each layer, best first, with their difference from the best. {_how(board)} "
-                       f"{published_notes(studies, board)}".strip())
+                       "The decoders of each layer, best first, with their difference from the best.",
+                       more=published_columns(studies, rows), common=_how(board))
 
 
 def architectures(board: Board, studies: Studies = ()) -> ReportTable:
@@ -75,10 +74,10 @@ def architectures(board: Board, studies: Studies = ()) -> ReportTable:
                 shallowest[family] = item
         pairs += _beside_first([item for item in items if item in shallowest.values()])
     rows = _compared(board, pairs, studies)
-    shown = [RUN, LOCATIONS, PSNR, SSIM, EVALUATION, *difference_columns(rows), *published_columns(studies)]
+    shown = [RUN, LOCATIONS, PSNR, SSIM, *difference_columns(rows)]
     return ReportTable("architectures", "Which architecture?", shown, rows,
-                       f"Each architecture at its shallowest layer, with {decoder}, against the best. {_how(board)} "
-                       f"{published_notes(studies, board)}".strip())
+                       f"Each architecture at its shallowest layer, with {decoder}, against the best.",
+                       more=[EVALUATION, *published_columns(studies, rows)], common=_how(board))
 
 
 def depth(board: Board, studies: Studies = ()) -> ReportTable:
@@ -91,10 +90,10 @@ def depth(board: Board, studies: Studies = ()) -> ReportTable:
     rows = [{**row, "shallow": other.label, "degradation": 100 * (item.psnr.mean / other.psnr.mean - 1)}
             for row, (item, other) in zip(_compared(board, pairs, studies), pairs, strict=True)]
     shown = [RUN, Shown("compared with", "{shallow}"), LOCATIONS, PSNR, Shown("degradation", "{degradation:+.1f} %"),
-             *difference_columns(rows), *degradation_columns(studies)]
+             *difference_columns(rows)]
     return ReportTable("depth", "What does depth cost?", shown, rows,
-                       f"Degradation is the change of PSNR in percent. {_how(board)} "
-                       f"{published_notes(studies, board)}".strip())
+                       "Degradation is the change of PSNR in percent.", more=degradation_columns(studies, rows),
+                       common=_how(board))
 
 
 def ensembles(board: Board, studies: Studies = ()) -> ReportTable:
@@ -103,12 +102,11 @@ def ensembles(board: Board, studies: Studies = ()) -> ReportTable:
     rows = _compared(board, pairs, studies)
     best = list(dict.fromkeys(other.label for _, other in pairs))
     beside = [Shown("compared with", "{beside}")] if len(best) > 1 else []
-    shown = [RUN, Shown("fusion", "{fusion}"), *beside, PSNR, SSIM, EVALUATION, *difference_columns(rows),
-             *published_columns(studies)]
+    shown = [RUN, Shown("fusion", "{fusion}"), *beside, PSNR, SSIM, *difference_columns(rows)]
     return ReportTable("ensembles-against-best-single", "Are ensembles worth it?", shown, rows,
                        f"Each ensemble's difference from the best single model"
-                       f"{f', {best[0]}' if len(best) == 1 else ''}, chosen by validation PSNR. {_how(board)} "
-                       f"{published_notes(studies, board)}".strip())
+                       f"{f', {best[0]}' if len(best) == 1 else ''}, chosen by validation PSNR.",
+                       more=[EVALUATION, *published_columns(studies, rows)], common=_how(board))
 
 
 def resolution(board: Board, studies: Studies = ()) -> ReportTable:
@@ -122,10 +120,10 @@ def resolution(board: Board, studies: Studies = ()) -> ReportTable:
     rows = [{**row, "degradation": 100 * (item.psnr.mean / other.psnr.mean - 1)}
             for row, (item, other) in zip(_compared(board, pairs, studies), pairs, strict=True)]
     shown = [LOCATIONS, Shown("best configuration", "{configuration}"), PSNR,
-             Shown("degradation", "{degradation:+.1f} %"), *difference_columns(rows), *published_columns(studies)]
+             Shown("degradation", "{degradation:+.1f} %"), *difference_columns(rows)]
     return ReportTable("resolution", "Does resolution decide?", shown, rows,
-                       f"The best single model at each number of feature locations, against the finest. {_how(board)} "
-                       f"{published_notes(studies, board)}".strip())
+                       "The best single model at each number of feature locations, against the finest.",
+                       more=published_columns(studies, rows), common=_how(board))
 
 
 def baseline(board: Board, study: PublishedStudy, number: int = 0, named: bool = False) -> ReportTable:

@@ -10,7 +10,7 @@ from inversion.report.data.board import Board
 from inversion.report.data.configuration import Configuration
 from inversion.report.data.convergence import RISING_DB
 from inversion.report.stats.seed_noise import SeedNoise, describe_noise
-from inversion.report.tables.published import PublishedStudy, published_columns, published_fields, published_notes
+from inversion.report.tables.published import PublishedStudy, published_columns, published_fields
 from inversion.report.tables.table import ReportTable, Shown
 
 TOP = 10
@@ -29,7 +29,8 @@ PRECISION = Shown("precision", "{precision}")
 EXACT = Shown("exact images", "{exact_images}")
 TUNED = Shown("tuned", "{tuned}", "not tuned")
 RISING = Shown("still rising (dB per epoch)", "{rising:+.2f}")
-SEEDS = [Shown("seeds", "{seeds}"), Shown("between seeds (dB)", "± {seed_spread:.2f}", "one seed")]
+SEEDS = Shown("seeds", "{seeds}")
+SPREAD = Shown("between seeds (dB)", "± {seed_spread:.2f}", "one seed")
 
 NOTE = ("Mean ± standard deviation over the test images (ddof 0). The 95 % interval of the mean covers other images "
         "{seeds}. Times and memory are those of the machines that trained.")
@@ -48,12 +49,15 @@ def leaderboard(board: Board, studies: Sequence[PublishedStudy] = (), number: in
 
     ``rising`` has, by label, the dB per epoch of those whose training had not converged.
     """
-    name = f"leaderboard-{number + 1}" if number else "leaderboard"
-    return _ranked(board, studies, name, f"Leaderboard: {board.title}", board.configurations, rising or {})
+    name, title = (f"leaderboard-{number + 1}", f"Leaderboard: {board.title}") if number else (
+        "leaderboard", "Leaderboard")
+    return _ranked(board, studies, name, title, board.configurations, rising or {})
 
 
 def top_single(board: Board, studies: Sequence[PublishedStudy] = ()) -> ReportTable:
-    """The ten best models of one encoder."""
+    """The ten best models of one encoder; empty without an ensemble, where the leaderboard says the same."""
+    if not board.ensembles:
+        return ReportTable("top-single", "", [], [])
     return _ranked(board, studies, "top-single", f"The {TOP} best single models", board.single[:TOP])
 
 
@@ -90,14 +94,14 @@ def _ranked(board: Board, studies: Sequence[PublishedStudy], key: str, title: st
     mixed = len(board.precisions) > 1
     extra = [EXACT] if any(item.exact for item in items) else []
     extra += [TUNED] if any(item.choice for item in items) else []
-    extra += [RISING] if rising else []
-    shown = [Shown("rank", "{rank}"), RUN, PSNR, INTERVAL, *extra, SSIM, LPIPS,
-             *further_columns(rows), PARAMETERS, TRAINING, EVALUATION,
-             MEMORY, *([PRECISION] if mixed else []), *published_columns(studies), *(SEEDS if several else [])]
+    has_lpips = any(row["lpips"] is not None for row in rows)
+    shown = [Shown("rank", "{rank}"), RUN, PSNR, INTERVAL, SEEDS, *extra, SSIM, *([LPIPS] if has_lpips else []),
+             *([PRECISION] if mixed else []), PARAMETERS]
+    more = [*([SPREAD] if several else []), *([RISING] if rising else []), *([] if has_lpips else [LPIPS]),
+            *further_columns(rows), TRAINING, EVALUATION, MEMORY, *published_columns(studies, rows)]
     note = NOTE.format(seeds=_of_seeds(board.noise)) + (NOT_CONVERGED if rising else "")
     note += _remarks(items, several, mixed)
-    return ReportTable(key, title, shown, rows, f"{note} {published_notes(studies, board)}".strip(),
-                       frozenset({0} if rows else ()))
+    return ReportTable(key, title, shown, rows, note, frozenset({0} if rows else ()), more)
 
 
 def further_columns(rows: Sequence[Mapping[str, Any]]) -> list[Shown]:

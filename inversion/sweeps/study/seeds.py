@@ -11,6 +11,7 @@ from inversion.report.data.collect import collect
 from inversion.report.data.configuration import Configuration
 from inversion.report.published import load_studies
 from inversion.report.seed_plan import SeedPlan, plan_seeds
+from inversion.report.tables.published import reproduced
 from inversion.sweeps.queue.entry import CONFIG, DOCUMENT, Entry
 from inversion.sweeps.queue.queue import Queued
 from inversion.sweeps.study.parent import log_runs
@@ -40,7 +41,7 @@ def seeds_for_undecided(study: Study, connection: Connection, resolver: Resolver
     boards = make_boards(data.runs, seed_sd, data.tuned)
     if not boards:
         raise RequestError(f"study {study.name} has no scored runs yet")
-    plan = plan_seeds(boards[0], load_studies())
+    plan = plan_seeds(boards[0], reproduced(load_studies(), boards[0]))
     if plan is None:
         return MoreSeeds(None, ())
     entries = {entry.digest: entry for entry in study.queue.entries()}

@@ -207,7 +207,7 @@ def test_half_a_decibel_parts_what_is_real_only_where_it_does() -> None:
     assert judge("half_a_decibel", Runs(means, noise=0.3)).verdict == SUPPORTED
     real = judge("half_a_decibel", Runs(means | {second: means[first] + 0.2}, noise=0.1))
     assert real.verdict == CONTRADICTED
-    assert f"The smallest that holds up: {first} minus {second}: -0.20 dB" in real.evidence
+    assert f"The smallest that holds up: {first} minus {second}: \N{MINUS SIGN}0.20 dB" in real.evidence
     chance = judge("half_a_decibel", Runs(means | {second: means[first] + 0.6}, images=8, noise=1.0))
     assert chance.verdict == UNDECIDED  # more images may show that it is real, as the claim has it
     assert "The largest that does not" in chance.evidence

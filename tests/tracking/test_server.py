@@ -38,7 +38,7 @@ def test_a_run_against_a_server_prints_nothing_of_mlflows(served: Any) -> None:
     lines = [line for line in served.printed.stdout.splitlines() if not line.startswith(("│", "┌", "└"))]
     run_id = served.run.info.run_id
     assert [line.partition(":")[0].strip() for line in lines] == [
-        "vgg16", "vgg16", "reconstructions", "view the run"]
+        "vgg16", "vgg16", "note", "reconstructions", "view the run"]
     assert lines[-1] == f"view the run: {served.address}/#/experiments/1/runs/{run_id}"
     assert lines[-2].endswith(f"mlflow artifacts download --run-id {run_id} --artifact-path reconstructions")
 
@@ -120,7 +120,7 @@ def test_the_page_of_the_run_shows_curves_and_reconstructions(served: Any, page:
     page.locator(".js-plotly-plot").nth(7).wait_for()
     page.screenshot(path=tmp_path / "run.png")
     told = " ".join(page.inner_text("body").split())
-    for section in ("best (2)", "reconstructions (2)", "test (4)", "train (2)", "val (4)"):
+    for section in ("best (3)", "floor (3)", "reconstructions (2)", "test (8)", "train (2)", "val (4)"):
         assert section in told
 
     card.get_by_role("button").first.click()  # full screen

@@ -65,12 +65,12 @@ def _whole_model(name: str) -> nn.Module:
     return timm.create_model(spec.model, **sized).eval()  # type: ignore[arg-type]
 
 
-def _as_map(output: Tensor) -> Tensor:
+def _as_map(output: Tensor, class_tokens: int = 1) -> Tensor:
     """Tokens behind the class token ``(B, 1 + h·w, C)`` as a map ``(B, C, h, w)``; maps as they are."""
     if output.ndim == 4:
         return output
-    side = int((output.shape[1] - 1) ** 0.5)
-    return output[:, 1:].transpose(1, 2).reshape(len(output), -1, side, side)
+    side = int((output.shape[1] - class_tokens) ** 0.5)
+    return output[:, class_tokens:].transpose(1, 2).reshape(len(output), -1, side, side)
 
 
 @pytest.fixture(scope="session")
@@ -82,8 +82,12 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Origin
         model, spec, folder = _whole_model(name), ENCODERS[name], tmp_path_factory.mktemp(name)
         outputs: dict[str, Tensor] = {}
         for layer, place in spec.layers.items():
-            model.get_submodule(place.node).register_forward_hook(
-                lambda _module, _inputs, output, layer=layer: outputs.__setitem__(layer, _as_map(output)))
+            if place.skipped:  # what comes to the norm
+                model.get_submodule(f"{place.node}.{place.skipped}").register_forward_pre_hook(
+                    lambda _module, inputs, layer=layer: outputs.__setitem__(layer, _as_map(inputs[0], 0)))
+            else:
+                model.get_submodule(place.node).register_forward_hook(
+                    lambda _module, _inputs, output, layer=layer: outputs.__setitem__(layer, _as_map(output)))
         images = torch.rand(2, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(1))
         with torch.no_grad():
             model(normalise(images, spec.normalisation))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inversion.errors import RequestError, UnknownNameError
 from inversion.registry import Registry
+
+P = TypeVar("P")
 
 
 class Options(BaseModel):
@@ -32,10 +34,11 @@ class DesignOptions(Options):
             raise ValueError(f"design=published has no other options, so {', '.join(others)} cannot be set")
         return self
 
-    @property
-    def is_published(self) -> bool:
-        """Whether the published study's network is asked for."""
-        return self.design == "published"
+
+def design_of(kind: type[P], published: type[P] | None, options: Options) -> type[P]:
+    """The class to build: ``published`` if the options ask for it, else ``kind``."""
+    is_published = isinstance(options, DesignOptions) and options.design == "published"
+    return published if is_published and published else kind
 
 
 def find_options_type(registry: Registry[Any], declared: Mapping[str, type[Options]], name: str) -> type[Options]:

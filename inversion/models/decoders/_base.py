@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from inversion.models import FeatureShape
-from inversion.models.options import DesignOptions, Options
+from inversion.models.options import Options, design_of
 
 
 class Decoder(nn.Module):
@@ -25,8 +25,7 @@ class Decoder(nn.Module):
     @classmethod
     def build(cls, features: FeatureShape, image_size: int, options: Options) -> Decoder:
         """Builds the design that the options ask for."""
-        published = isinstance(options, DesignOptions) and options.is_published
-        return (cls.published if published and cls.published else cls)(features, image_size, options)
+        return design_of(cls, cls.published, options)(features, image_size, options)
 
     def __init__(self, features: FeatureShape, image_size: int, options: Options) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inversion.models import FeatureShape
+from inversion.models._layers import convolution_stage
 
 CHANNEL_FLOOR = 32
 
@@ -55,15 +56,6 @@ def upsampling_stage(inputs: int, outputs: int) -> nn.Sequential:
     """Doubles height and width: ConvTranspose2d(k=4, s=2, p=1) → BatchNorm → ReLU."""
     return nn.Sequential(
         Doubling(inputs, outputs),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
-def convolution_stage(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """3×3 convolution → BatchNorm → ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )

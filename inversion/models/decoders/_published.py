@@ -13,12 +13,14 @@ resized before the last layers.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inversion.models import FeatureShape
+from inversion.models._layers import convolution_stage
 from inversion.models.decoders import Decoder, Options
 from inversion.models.decoders._layers import UpsamplingHead, doublings, resize_to
 
@@ -29,6 +31,8 @@ NARROWEST = 64
 
 BLOCKS = 4
 MOST_HEADS = 8
+
+_stage = partial(convolution_stage, bias=True)
 
 
 class PublishedAttention(Decoder):
@@ -239,9 +243,3 @@ def _channel_gate(channels: int, hidden: int) -> nn.Sequential:
     hidden = max(4, hidden)  # fewer, which features of a few channels would have, can all be dead from the start
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, hidden, kernel_size=1), nn.ReLU(inplace=True),
                          nn.Conv2d(hidden, channels, kernel_size=1), nn.Sigmoid())
-
-
-def _stage(inputs: int, outputs: int) -> nn.Sequential:
-    """3×3 convolution with bias → BatchNorm → ReLU."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel_size=3, padding=1), nn.BatchNorm2d(outputs),
-                         nn.ReLU(inplace=True))

@@ -45,10 +45,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.cut = cut
         self.normalisation = normalisation
-        self.feature_shape = raw_shape
-        for modifier in cut.modifiers:
-            self.feature_shape = modifier.shape(self.feature_shape)
         self.modifiers = Modifiers(cut.modifiers, raw_shape, f"noise of {cut}")
+        self.feature_shape = self.modifiers.shape
         self.trunk = trunk.requires_grad_(False)
         self._run = run
         # Buffers, so that they move with the module; not persistent, since they are constants.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inversion.models import FeatureShape
-from inversion.models.options import NO_OPTIONS, DesignOptions, Options
+from inversion.models.options import NO_OPTIONS, Options, design_of
 
 FUSED_CHANNELS = 256
 
@@ -35,8 +35,7 @@ class Fusion(nn.Module):
     @classmethod
     def build(cls, shapes: Sequence[FeatureShape], options: Options) -> Fusion:
         """Builds the design that the options ask for."""
-        published = isinstance(options, DesignOptions) and options.is_published
-        return (cls.published if published and cls.published else cls)(shapes, options)
+        return design_of(cls, cls.published, options)(shapes, options)
 
     def __init__(self, shapes: Sequence[FeatureShape], options: Options = NO_OPTIONS, channels: int = FUSED_CHANNELS,
                  ) -> None:

@@ -8,13 +8,17 @@ same at all locations.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from inversion.models import FeatureShape
+from inversion.models._layers import convolution_stage
 from inversion.models.fusion import FUSED_CHANNELS, Fusion, weighted_sum
 from inversion.models.options import NO_OPTIONS, Options
+
+_stage = partial(convolution_stage, bias=True)
 
 
 class _PublishedFusion(Fusion):
@@ -23,9 +27,7 @@ class _PublishedFusion(Fusion):
     def __init__(self, shapes: Sequence[FeatureShape], options: Options = NO_OPTIONS, channels: int = FUSED_CHANNELS,
                  ) -> None:
         super().__init__(shapes, options, channels)
-        self.align = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(shape.channels, channels, kernel_size=1), nn.BatchNorm2d(channels),
-                          nn.ReLU(inplace=True)) for shape in shapes)
+        self.align = nn.ModuleList(_stage(shape.channels, channels, kernel=1) for shape in shapes)
 
 
 class PublishedWeighted(_PublishedFusion):
@@ -71,9 +73,3 @@ class PublishedConcat(_PublishedFusion):
     def merge(self, aligned: list[Tensor]) -> Tensor:
         fused: Tensor = self.mix(torch.cat(aligned, dim=1))
         return fused
-
-
-def _stage(inputs: int, outputs: int) -> nn.Sequential:
-    """3×3 convolution with bias → BatchNorm → ReLU."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel_size=3, padding=1), nn.BatchNorm2d(outputs),
-                         nn.ReLU(inplace=True))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from inversion.models import FeatureShape
+from inversion.models._layers import convolution_stage
 from inversion.models.fusion import FUSED_CHANNELS, Fusion, fusions
 from inversion.models.fusion._published import PublishedConcat
 from inversion.models.options import NO_OPTIONS, DesignOptions, Options
@@ -30,11 +31,7 @@ class ConcatFusion(Fusion):
     def __init__(self, shapes: Sequence[FeatureShape], options: Options = NO_OPTIONS, channels: int = FUSED_CHANNELS,
                  ) -> None:
         super().__init__(shapes, options, channels)
-        self.mix = nn.Sequential(
-            nn.Conv2d(len(shapes) * channels, channels, kernel_size=1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-        )
+        self.mix = convolution_stage(len(shapes) * channels, channels, kernel=1)
 
     def merge(self, aligned: list[Tensor]) -> Tensor:
         fused: Tensor = self.mix(torch.cat(aligned, dim=1))

@@ -41,7 +41,8 @@ class ModifierLayer(nn.Module):
 class Modifiers(nn.ModuleList):
     """Modifiers applied one after the other: ``(B, C, h, w)`` to ``(B, C', h', w')``; without any, the map itself.
 
-    ``purpose`` names the encoder, so that two encoders of an ensemble draw different noise for an image.
+    ``shape`` is that of the result. ``purpose`` names the encoder, so that two encoders of an ensemble draw different
+    noise for an image.
     """
 
     def __init__(self, modifiers: Sequence[Modifier], features: FeatureShape, purpose: str) -> None:
@@ -50,6 +51,7 @@ class Modifiers(nn.ModuleList):
         for modifier in modifiers:
             self.append(ModifierLayer(modifier, features))
             features = modifier.shape(features)
+        self.shape = features
 
     @property
     def layers(self) -> list[ModifierLayer]:

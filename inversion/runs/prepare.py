@@ -177,10 +177,10 @@ def crops_of_test_set(prepared: Prepared) -> torch.Tensor:
     return center_crops(prepared.photos.pixels("test"), prepared.plan.config.image_size)
 
 
-def floors_of_test_set(prepared: Prepared, trainer: Trainer) -> dict[str, float]:
-    """The floors of the test images (``training.floors``), at the number of locations of the largest feature map."""
+def floors_of_test_set(prepared: Prepared, trainer: Trainer, crops: torch.Tensor) -> dict[str, float]:
+    """The floors of the test images' ``crops`` (``training.floors``), at the locations of the largest feature map."""
     training = center_crops(prepared.photos.pixels("train"), prepared.plan.config.image_size)
-    return floor_metrics(crops_of_test_set(prepared), largest_map(trainer.model.frozen), trainer.engine, training)
+    return floor_metrics(crops, largest_map(trainer.model.frozen), trainer.engine, training)
 
 
 def size_metrics(trainer: Trainer) -> dict[str, float]:

@@ -114,15 +114,15 @@ def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer, further: Furth
         InterruptedRunError: a stop was requested.
         OutOfMemoryError: not even one image fits into the device's memory.
     """
-    names = prepared.photos.names("test")
+    names, crops = prepared.photos.names("test"), crops_of_test_set(prepared)
     memory = PeakMemory(trainer.engine.device)
     scores, pictures = trainer.evaluator.score_with_pictures(
-        crops_of_test_set(prepared), names, MOST_PICTURES, trainer.stop_if_requested, further)
+        crops, names, MOST_PICTURES, trainer.stop_if_requested, further)
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()} | progress_metrics(trainer)
-    metrics |= floors_of_test_set(prepared, trainer)
+    metrics |= floors_of_test_set(prepared, trainer, crops)
     results.log_scores(run, names, scores)
     if all(cut.bits(prepared.plan.config.image_size) for cut in prepared.plan.cuts):
-        results.log_jpeg(run, jpeg_scores(crops_of_test_set(prepared), names, prepared.plan.config.protocol))
+        results.log_jpeg(run, jpeg_scores(crops, names, prepared.plan.config.protocol))
     files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
     results.log_all_pictures(run, pictures)
     results.log_model(run, prepared.plan, trainer.model.to("cpu"))

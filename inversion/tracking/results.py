@@ -76,10 +76,7 @@ def log_scores(run: TrackedRun, names: Sequence[str], scores: Scores) -> None:
     """
     columns = {name: names if name == "image" else getattr(scores, name) or [None] * len(names)
                for name in SCORES_SCHEMA.names}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / PER_IMAGE
-        pq.write_table(pa.table(columns, schema=SCORES_SCHEMA), file)
-        run.upload([file], "metrics")
+    _upload_table(run, pa.table(columns, schema=SCORES_SCHEMA), f"metrics/{PER_IMAGE}")
 
 
 def log_jpeg(run: TrackedRun, rows: Sequence[tuple[str, int, float, float, float]]) -> None:
@@ -89,10 +86,7 @@ def log_jpeg(run: TrackedRun, rows: Sequence[tuple[str, int, float, float, float
         MlflowException, requests.RequestException, OSError, InterruptedRunError: as ``TrackedRun.upload``.
     """
     columns = dict(zip(JPEG_SCHEMA.names, zip(*rows, strict=True), strict=True))
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / JPEG_PER_IMAGE
-        pq.write_table(pa.table(columns, schema=JPEG_SCHEMA), file)
-        run.upload([file], "metrics")
+    _upload_table(run, pa.table(columns, schema=JPEG_SCHEMA), f"metrics/{JPEG_PER_IMAGE}")
 
 
 def log_reconstructions(run: TrackedRun, pictures: Sequence[Picture]) -> list[str]:
@@ -124,10 +118,16 @@ def log_all_pictures(run: TrackedRun, pictures: Sequence[Picture]) -> None:
                "original": [_jpeg(picture.original) for picture in pictures],
                "reconstruction": [_jpeg(picture.reconstruction) for picture in pictures]}
     schema = pa.schema([("image", pa.string()), ("original", pa.binary()), ("reconstruction", pa.binary())])
+    _upload_table(run, pa.table(columns, schema=schema), f"reconstructions/{ALL_PICTURES}")
+
+
+def _upload_table(run: TrackedRun, table: pa.Table, path: str) -> None:
+    """Logs a table as the Parquet file ``path`` of the run's artifacts; raises what ``TrackedRun.upload`` does."""
+    place, _, name = path.rpartition("/")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / ALL_PICTURES
-        pq.write_table(pa.table(columns, schema=schema), file)
-        run.upload([file], "reconstructions")
+        file = Path(folder) / name
+        pq.write_table(table, file)
+        run.upload([file], place)
 
 
 def _jpeg(pixels: Pixels) -> bytes:

@@ -82,8 +82,8 @@ def encoder_spec(name: str) -> EncoderSpec:
 
 def _meant(name: str) -> str:
     """``timm/resnet50`` for ``resnet50`` or ``torchvision/resnet50``; empty if timm has no such model."""
-    model = name.rpartition("/")[2].partition(".")[0]
-    return f"{TIMM_PREFIX}{name.rpartition('/')[2]}" if model in _timm_names() else ""
+    model = name.rpartition("/")[2]  # perhaps with a tag
+    return f"{TIMM_PREFIX}{model}" if model.partition(".")[0] in _timm_names() else ""
 
 
 @functools.cache

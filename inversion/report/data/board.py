@@ -15,6 +15,7 @@ from inversion.report.stats.comparisons import AllPairs, Comparison, compare_poo
 from inversion.report.stats.intervals import Interval, pool_interval
 from inversion.report.stats.seed_noise import SeedNoise, measure_seed_noise
 
+Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
 COMPARED = 60
@@ -144,9 +145,9 @@ class Board:
         return best_of(single) if single else None
 
 
-def group_by(items: Iterable[Configuration], key: Callable[[Configuration], Key]) -> dict[Key, list[Configuration]]:
-    """Groups configurations by a key, keeping their order."""
-    found: dict[Key, list[Configuration]] = {}
+def group_by(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Groups items, such as configurations, by a key, keeping their order."""
+    found: dict[Key, list[Item]] = {}
     for item in items:
         found.setdefault(key(item), []).append(item)
     return found

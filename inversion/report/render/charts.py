@@ -51,19 +51,22 @@ def ranking(board: Board) -> go.Figure:
     figure = _figure(height=120 + 20 * len(board.configurations))
     for decoder, colour in _colours(board).items():
         items = [item for item in board.configurations if item.decoder == decoder]
-        intervals = [board.interval(item) for item in items]
-        means = [item.psnr.mean for item in items]
         figure.add_scatter(
-            x=means, y=[item.label for item in items], mode="markers", name=decoder,
+            x=[item.psnr.mean for item in items], y=[item.label for item in items], mode="markers", name=decoder,
             marker={"color": colour, "size": 9},
-            error_x={"array": [i.high - m if i else 0 for i, m in zip(intervals, means, strict=True)],
-                     "arrayminus": [m - i.low if i else 0 for i, m in zip(intervals, means, strict=True)],
-                     "color": colour, "thickness": 1.5, "width": 3},
+            error_x=_intervals(board, items) | {"color": colour, "thickness": 1.5, "width": 3},
             hovertemplate="%{y}<br>%{x:.2f} dB<extra></extra>")
     labels = [item.label for item in reversed(board.configurations)]
     figure.update_yaxes(categoryorder="array", categoryarray=labels, automargin=True)
     figure.update_xaxes(title="test PSNR (dB)")
     return figure
+
+
+def _intervals(board: Board, items: Sequence[Configuration]) -> dict[str, Any]:
+    """Plotly's error bars for the intervals of the mean PSNR."""
+    pairs = [(board.interval(item), item.psnr.mean) for item in items]
+    return {"array": [interval.high - mean if interval else 0 for interval, mean in pairs],
+            "arrayminus": [mean - interval.low if interval else 0 for interval, mean in pairs]}
 
 
 def against(board: Board, metric: str, title: str) -> go.Figure:
@@ -166,14 +169,12 @@ def rate(board: Board, line: JpegLine | None) -> go.Figure:
     figure = _figure(height=480)
     families = group_by(rated(board), lambda item: _QUANTISER.sub("", item.label))
     for number, (name, items) in enumerate(families.items()):
-        intervals, means = [board.interval(item) for item in items], [item.psnr.mean for item in items]
         figure.add_scatter(
-            x=[item.cost(RATE) for item in items], y=means, name=name, mode="lines+markers",
-            text=[item.label for item in items], line={"color": COLOURS[number % len(COLOURS)], "width": 2},
+            x=[item.cost(RATE) for item in items], y=[item.psnr.mean for item in items], name=name,
+            mode="lines+markers", text=[item.label for item in items],
+            line={"color": COLOURS[number % len(COLOURS)], "width": 2},
             marker={"size": 9, "symbol": SYMBOLS[number // len(COLOURS) % len(SYMBOLS)]},
-            error_y={"array": [i.high - m if i else 0 for i, m in zip(intervals, means, strict=True)],
-                     "arrayminus": [m - i.low if i else 0 for i, m in zip(intervals, means, strict=True)],
-                     "thickness": 1, "width": 2},
+            error_y=_intervals(board, items) | {"thickness": 1, "width": 2},
             hovertemplate="%{text}<br>%{x:.3g} bits per pixel, %{y:.2f} dB<extra></extra>")
     if line is not None and families:
         for name, rates, dash in (("JPEG, scan alone", line.scans, "solid"), ("JPEG, whole file", line.files, "dash")):
@@ -195,11 +196,11 @@ def curves(board: Board, histories: Curves) -> go.Figure:
     if len(shown) > SHOWN_CURVES:
         return _panels(board, shown, histories, ticks)
     figure = _figure(height=460)
-    ends = {item.label: histories[item.label][-1][1] for item in shown}
+    heights = _apart({item.label: histories[item.label][-1][1] for item in shown}) if shown else {}
     for number, item in enumerate(shown):
         colour = COLOURS[number % len(COLOURS)]
         figure.add_scatter(name=item.label, **_curve(histories[item.label], colour))
-        figure.add_annotation(x=histories[item.label][-1][0], y=_apart(ends)[item.label], text=item.label,
+        figure.add_annotation(x=histories[item.label][-1][0], y=heights[item.label], text=item.label,
                               showarrow=False, xanchor="left", xshift=8, font={"color": colour, "size": 11})
     longest = max((len(item.label) for item in shown), default=0)
     figure.update_layout(showlegend=False, margin={"r": 20 + 6 * longest})

@@ -9,7 +9,7 @@ from typing import Any
 
 from inversion.errors import InversionError
 from inversion.models.encoders.catalog import EncoderCut, parse_encoders
-from inversion.report.data.board import Board
+from inversion.report.data.board import Board, group_by
 from inversion.report.data.configuration import Configuration
 from inversion.report.stats.comparisons import correct
 from inversion.report.tables.questions import ONE_SEED, difference_columns, difference_fields
@@ -105,9 +105,7 @@ def _pairs(maps: Sequence[_Map]) -> Iterator[_Pair]:
 
 def _groups(maps: Sequence[_Map], equal: str) -> list[list[_Map]]:
     """Groups of maps that have ``values`` or ``locations`` and all else but the shape in common; the largest first."""
-    found: dict[tuple[Any, ...], list[_Map]] = {}
-    for one in maps:
-        found.setdefault((-getattr(one, equal), one.others), []).append(one)
+    found = group_by(maps, lambda one: (-getattr(one, equal), one.others))
     return [found[key] for key in sorted(found, key=lambda key: (key[0], str(key[1])))]
 
 

@@ -26,12 +26,13 @@ from inversion.sweeps.queue.storage import (
     require_queue,
 )
 from inversion.sweeps.spec.spec import Spec
+from inversion.sweeps.study.commands import join_command
 from inversion.sweeps.study.reconcile import end_dead_parent, end_others, leave_queued, reconcile, reconcile_members
 from inversion.sweeps.study.resolve import Resolver
 from inversion.sweeps.study.set_up import locate_queue, set_up
 from inversion.sweeps.study.study import Study, follow_store, in_its_experiment, open_study, require_same_store
 from inversion.sweeps.workers.driver import Driver, WorkerPool, read_snapshot, show_deleted, sum_up
-from inversion.sweeps.workers.live import render
+from inversion.sweeps.workers.live import best_run, outlook, render
 from inversion.sweeps.workers.local import Processes, visible_gpus
 from inversion.tracking.address import absolute, sqlite_file
 from inversion.tracking.connection import Connection, connect, find_store, require_answer
@@ -40,6 +41,7 @@ from inversion.tracking.mlflow_run import stop_with_mlflow_run
 from inversion.tracking.retry import with_retries
 from inversion.tracking.store_errors import NoTrackingError, TrackingLostError, is_refused, reason, to_inversion_error
 from inversion.tracking.study import experiments_of, find_parent, find_study
+from inversion.tracking.ui import page_lines
 from inversion.training.stop import StopRequest, interruptible
 
 Options = Mapping[str, Any]
@@ -89,7 +91,7 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
             why = "; ".join(pool.errors()) or "they found no run to claim"
             raise InversionError(f"all workers exited with runs still pending: {why}. The same command resumes the "
                                  "study.")
-        _print_links(study, connection, url, console)
+        _print_links(study, connection, best_run(summed), console)
     if stop.reason is not None and not summed.is_done:
         left = len(summed.having("queued", "interrupted", "running"))
         raise InterruptedRunError(f"{stop.reason}: {left} run{'' if left == 1 else 's'} of study {name} "
@@ -104,7 +106,7 @@ def _finish_queueing(study: Study, connection: Connection, url: str, deleted: Se
     console.print(f"work on it with: inversion-sweep --join --study {study.name} "
                   f"--storage {quote(without_password(url))} "
                   f"--tracking-uri {quote(without_password(connection.uri))}", soft_wrap=True)
-    show_deleted(snapshot.having("deleted"), console)
+    show_deleted(snapshot, console)
     return 1 if snapshot.having("deleted") else 0
 
 
@@ -126,8 +128,10 @@ def status(name: str, options: Options) -> int:
         has_parent = find_parent(connection, name, study.parent.run_id) is not None
         end_dead_parent(connection, study.parent.run_id, snapshot)
         end_others(connection, name)
-    console.print(render(snapshot, f"study {name}", study.metric, len(snapshot.having("running"))))
-    show_deleted(snapshot.having("deleted"), console)
+    start = join_command(name, connection.uri, study.queue.storage.url)
+    when = outlook(snapshot, len(snapshot.having("running")), start)
+    console.print(render(snapshot, f"study {name}", study.metric, study.direction, when))
+    show_deleted(snapshot, console)
     if not has_parent:
         console.print(f"the parent run of study {name} was deleted in MLflow: the next sweep makes a new one",
                       soft_wrap=True)
@@ -274,10 +278,8 @@ def runs_side_by_side(options: Options) -> int:
     return SIDE_BY_SIDE_ON_CPU if alone and options["ray"] is None and not visible_gpus() else 1
 
 
-def _print_links(study: Study, connection: Connection, url: str, console: Console) -> None:
-    client, run_id = connection.client, study.parent.run_id
-    uri, queue = without_password(absolute(connection.uri)), quote(without_password(url))
-    page = (f"{uri.rstrip('/')}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
-            if uri.startswith("http") else f"mlflow ui --backend-store-uri {quote(uri)}")
-    console.print(f"view the runs: {page}  (study run {run_id})", soft_wrap=True)
-    console.print(f"view the queue: optuna-dashboard {queue}", soft_wrap=True)
+def _print_links(study: Study, connection: Connection, best: str | None, console: Console) -> None:
+    """Prints the pages of the study and of its best run."""
+    pages = {"view the study": study.parent.run_id} | ({"view the best run": best} if best else {})
+    for line in page_lines(connection, pages):
+        console.print(line, soft_wrap=True)

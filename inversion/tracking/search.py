@@ -32,6 +32,9 @@ EVALUATES = "inversion.evaluates"
 """Tag of an evaluation: the id of the run that it scores again."""
 
 ID = re.compile("[0-9a-f]{32}")
+ID_DIGITS = 8
+"""As many digits of an id as are shown in a terminal: enough to name the run in a command."""
+
 BEGINNING = re.compile("[0-9a-f]{4,31}")
 NOT_TRAINED = {"study": "is a study: give one of its runs", "driver": "only started a study: give one of its runs",
                "evaluation": "is an evaluation, and has no model of its own: give the run it evaluates",

@@ -60,7 +60,9 @@ def test_it_prints_its_table_and_scores_and_nothing_of_mlflows(finished: Any) ->
     assert finished.printed.stderr == ""
     lines = [line for line in finished.printed.stdout.splitlines() if not line.startswith(("│", "┌", "└"))]
     assert [line.partition(":")[0].strip() for line in lines] == [
-        "vgg16", "vgg16", "note", "reconstructions", "view the run"]
+        "vgg16", "vgg16", "note", "reconstructions", "start the MLflow UI", "view the run"]
+    assert f" ui --backend-store-uri sqlite:///{finished.folder}/mlflow.db" in lines[-2]
+    assert lines[-1].endswith(f": http://127.0.0.1:5000/#/experiments/1/runs/{finished.run.info.run_id}")
     assert "note: no MS-SSIM: its five scales need images of 176 pixels; no LPIPS-VGG, no DISTS: " in lines[2]
     psnr = finished.run.data.metrics["test/psnr"]
     assert f"PSNR {psnr:.3f} ± " in finished.printed.stdout

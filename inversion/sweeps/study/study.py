@@ -55,6 +55,11 @@ class Study:
         return self.search.reported_metric() if self.search else GRID_METRIC
 
     @property
+    def direction(self) -> str:
+        """Whether this metric is to ``maximize`` or to ``minimize``."""
+        return self.search.direction if self.search else "maximize"
+
+    @property
     def objective(self) -> str:
         """The metric that is the value of a run in Optuna."""
         return self.search.metric if self.search else GRID_VALUE

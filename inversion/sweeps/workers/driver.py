@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
 from inversion.console import Console, make_table
 from inversion.report import leaderboard
-from inversion.sweeps.queue.entry import Entry, Snapshot
+from inversion.sweeps.queue.entry import Snapshot
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import open_storage, patiently
+from inversion.sweeps.study.commands import join_command
 from inversion.sweeps.study.parent import ensure_parent, log_runs
 from inversion.sweeps.study.reconcile import end_parent, reconcile, reconcile_members
 from inversion.sweeps.study.study import Study, open_study
 from inversion.sweeps.workers.live import View
 from inversion.sweeps.workers.local import WorkerSpec
+from inversion.text import first_of
 from inversion.tracking.address import absolute
 from inversion.tracking.connection import Connection, require_answer
 from inversion.tracking.ownership import take_over
@@ -97,16 +99,16 @@ class Driver:
             InterruptedRunError: a stop was requested while the queue's database does not answer.
             ExperimentDeletedError: the study's experiment was deleted in MLflow.
         """
-        title, workers = f"study {self.study.name}", 0
+        study = self.study
+        start = join_command(study.name, self.connection.uri, study.queue.storage.url)
         try:
             self.pool.start(self._spec())
-            with View(self.console, title, self.study.metric, workers) as view:
+            with View(self.console, f"study {study.name}", study.metric, study.direction, start) as view:
                 while True:
                     began = time.monotonic()
                     snapshot = read_snapshot(self.reading, stop)
                     pause = max(READ_SECONDS, (time.monotonic() - began) / SHARE_OF_READING)
-                    view.workers = self.pool.count_alive()
-                    view.update(snapshot)
+                    view.update(snapshot, self.pool.count_alive())
                     if snapshot.is_done or stop.reason is not None:
                         break
                     self._restart_dead(stop)
@@ -194,16 +196,17 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
             connection.client.log_text(study.parent.run_id, leaderboard.as_csv(rows), "leaderboard.csv")
     finally:  # the queue has the reasons of failed runs, also if the tracking store rejects the requests
         show_failures(snapshot, console)
-        show_deleted(snapshot.having("deleted"), console)
+        show_deleted(snapshot, console)
     end_parent(connection, study.parent.run_id, snapshot)
     return snapshot
 
 
-def show_deleted(deleted: Sequence[Entry], console: Console) -> None:
+def show_deleted(snapshot: Snapshot, console: Console) -> None:
     """Prints which finished runs were deleted in MLflow, and the remedies."""
+    deleted = snapshot.having("deleted")
     if not deleted:
         return
-    names = ", ".join(entry.name for entry in deleted[:MOST_NAMED]) + (", …" if len(deleted) > MOST_NAMED else "")
+    names = first_of([snapshot.label(entry) for entry in deleted], MOST_NAMED)
     console.print(f"{len(deleted)} finished runs were deleted in MLflow: {names}. inversion-sweep with a spec that "
                   "asks for them runs them again; `mlflow runs restore` brings back what `mlflow gc` has not removed.",
                   soft_wrap=True)
@@ -216,6 +219,6 @@ def show_failures(snapshot: Snapshot, console: Console) -> None:
         return
     table = make_table("run", "why", title=f"{len(failed)} of {len(snapshot.entries)} runs failed")
     for entry in failed:
-        table.add_row(entry.name, entry.failure)
+        table.add_row(snapshot.label(entry), entry.failure)
     console.print(table)
     console.print("retry them with --retry-failed")

@@ -56,7 +56,8 @@ def command(run: str | None, best_of: str | None, data: str | None, split: str, 
       inversion evaluate --best-of smoke --split val
     """
     if (run is None) == (best_of is None):
-        raise click.UsageError("Missing argument 'RUN'. Give one, or --best-of STUDY." if run is None else "give a RUN or --best-of, not both")
+        raise click.UsageError("Missing argument 'RUN'. Give one, or --best-of STUDY." if run is None
+                               else "give a RUN or --best-of, not both")
     device = parse_value("device", device) if device else None
     if data:
         require_data(data, data_folder(data_dir or "auto"))

@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from shlex import quote
-from typing import Any
-
-from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import SQLAlchemyError
 
 from inversion.config.resolve import default_threads
 from inversion.console import Console, make_console, progress_bars
 from inversion.data.datasets import default_data_dir
-from inversion.errors import InterruptedRunError, InversionError, RequestError
+from inversion.errors import InterruptedRunError, InversionError
 from inversion.parallel import usable_cores
 from inversion.progress import no_progress
+from inversion.sweeps.opening import Options, connect_to_study, join, service_errors
 from inversion.sweeps.queue.entry import Entry, Snapshot
-from inversion.sweeps.queue.storage import (
-    QueueLostError,
-    QueueRefusedError,
-    has_studies,
-    open_storage,
-    require_apart,
-    require_queue,
-)
+from inversion.sweeps.queue.storage import require_queue
 from inversion.sweeps.spec.spec import Spec
 from inversion.sweeps.study.commands import join_command
 from inversion.sweeps.study.reconcile import end_dead_parent, end_others, leave_queued, reconcile, reconcile_members
 from inversion.sweeps.study.resolve import Resolver
 from inversion.sweeps.study.set_up import locate_queue, set_up
-from inversion.sweeps.study.study import Study, follow_store, in_its_experiment, open_study, require_same_store
+from inversion.sweeps.study.study import Study, in_its_experiment
 from inversion.sweeps.workers.driver import Driver, WorkerPool, read_snapshot, show_deleted, sum_up
 from inversion.sweeps.workers.live import best_run, outlook, render
 from inversion.sweeps.workers.local import Processes, visible_gpus
-from inversion.tracking.address import absolute, sqlite_file
-from inversion.tracking.connection import Connection, connect, find_store, require_answer
+from inversion.tracking.address import absolute
+from inversion.tracking.connection import Connection, require_answer
 from inversion.tracking.masking import without_password
 from inversion.tracking.mlflow_run import stop_with_mlflow_run
 from inversion.tracking.retry import with_retries
-from inversion.tracking.store_errors import NoTrackingError, TrackingLostError, is_refused, reason, to_inversion_error
-from inversion.tracking.study import experiments_of, find_parent, find_study
+from inversion.tracking.store_errors import NoTrackingError, TrackingLostError
+from inversion.tracking.study import find_parent
 from inversion.tracking.ui import page_lines
 from inversion.training.stop import StopRequest, interruptible
-
-Options = Mapping[str, Any]
 
 SIDE_BY_SIDE_ON_CPU = 4
 """Runs that a single worker trains on one encoder pass: the published study has four decoders."""
@@ -67,13 +54,16 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         InversionError: all workers exited before the study was done, or the tracking store or the queue was lost.
     """
     console = make_console()
-    with stop_with_mlflow_run() as stop, _service_errors(stop):
-        connection = _connect(name, options, make=spec is not None)
+    with stop_with_mlflow_run() as stop, service_errors(stop):
+        connection = connect_to_study(name, options, make=spec is not None)
         url = locate_queue(options["storage"], connection, name)
         require_queue(url)
+        deleted: Sequence[Entry] = ()
+        if spec is None:  # before the folder of the workers' logs is made
+            study = join(name, connection, url, stop)
         pool = make_pool(name, url, absolute(connection.uri), options) if options["workers"] != 0 else None
-        study, deleted = (_set_up(spec, connection, url, pool, stop, console) if spec
-                          else (_join(name, connection, url, stop), []))
+        if spec is not None:
+            study, deleted = _set_up(spec, connection, url, pool, stop, console)
         connection = in_its_experiment(study.queue.study, connection)
         if options["seeds_for"] and not _add_seeds(study, connection, pool, options, console):
             return 0
@@ -118,9 +108,9 @@ def status(name: str, options: Options) -> int:
         InversionError: the tracking store or the queue does not answer or rejects a request.
     """
     console = make_console()
-    with _service_errors():
-        connection = _connect(name, options, make=False)
-        study = _join(name, connection, locate_queue(options["storage"], connection, name))
+    with service_errors():
+        connection = connect_to_study(name, options, make=False)
+        study = join(name, connection, locate_queue(options["storage"], connection, name))
         connection = in_its_experiment(study.queue.study, connection)
         study.queue.recover_stale_trials()
         reconcile(study.queue, connection, name)
@@ -138,59 +128,13 @@ def status(name: str, options: Options) -> int:
     return 0 if has_parent and not snapshot.having("deleted") else 1
 
 
-def _connect(name: str, options: Options, make: bool) -> Connection:
-    """Connects to the given experiment or the default one; to join a study, to the one that has it."""
-    require_apart(options["storage"], find_store(options["tracking_uri"]))
-    # not required: if the default experiment does not exist, the study may be in another one, which its queue knows
-    connection = connect(options["tracking_uri"], options["experiment"], create=make, required=False)
-    if make or connection.is_given or find_study(connection, name):
-        return connection
-    found = experiments_of(connection, name)
-    if len(found) > 1:
-        raise RequestError(f"study {name} is in several experiments: {', '.join(found)}. Give one of them with "
-                           "--experiment.")
-    return connect(connection.uri, found[0], create=False) if found else connection
-
-
-@contextmanager
-def _service_errors(stop: StopRequest | None = None) -> Iterator[None]:
-    """Turns errors of the tracking store and of the queue's database into one-line errors.
-
-    Raises:
-        InversionError: which of the two is unreachable or rejects a request, and why.
-        InterruptedRunError: the same, after a stop was requested.
-    """
-    try:
-        yield
-    except Exception as error:
-        ours = _queue_error(error) or to_inversion_error(error, "Run the same command again when it answers.")
-        ours = error if isinstance(error, TrackingLostError | QueueLostError) else ours
-        if ours is None:
-            raise
-        if stop is not None and stop.reason is not None:
-            raise InterruptedRunError(f"{stop.reason}; {ours}") from error
-        if ours is error:
-            raise
-        raise ours from error
-
-
-def _queue_error(error: Exception) -> InversionError | None:
-    """The error to raise for an error of the queue's database, from Optuna or SQLAlchemy; MLflow wraps its own."""
-    if not isinstance(error, SQLAlchemyError | StorageInternalError):
-        return None
-    if is_refused(error):
-        return QueueRefusedError(f"the queue's database rejects the request: {reason(error)}")
-    return QueueLostError(f"the queue's database does not answer: {reason(error)}. "
-                          "Run the same command again when it does.")
-
-
 def _set_up(spec: Spec, connection: Connection, url: str, pool: WorkerPool | None, stop: StopRequest,
             console: Console) -> tuple[Study, Sequence[Entry]]:
     """The study with the new runs of the spec, and its runs deleted in MLflow that the spec does not ask for."""
     console.print(f"spec {spec.path}", soft_wrap=True)
     with progress_bars() as report:
         study, added, again, deleted = set_up(spec, connection, url, pool.per_machine if pool else 1,
-                                              interruptible(report, stop), stop)
+                                              interruptible(report, stop), stop, console.note)
     console.print(f"study {spec.study}: {len(study.queue.entries())} runs, {added} of them new; queue "
                   f"{without_password(url)}, tracking store {without_password(connection.uri)}",
                   soft_wrap=True)
@@ -198,20 +142,6 @@ def _set_up(spec: Spec, connection: Connection, url: str, pool: WorkerPool | Non
         console.print(f"{again} finished run{' was' if again == 1 else 's were'} deleted in MLflow and "
                       f"{'is' if again == 1 else 'are'} queued again")
     return study, deleted
-
-
-def _join(name: str, connection: Connection, url: str, stop: StopRequest | None = None) -> Study:
-    file = sqlite_file(url)
-    if file is not None and not file.exists():  # opening it would create it
-        raise RequestError(f"queue {url} does not exist, so it has no study {name!r}: run inversion-sweep with its "
-                           "spec first, or give another --storage")
-    if not has_studies(url):
-        raise RequestError(f"queue {without_password(url)} has no study {name!r}, and none at all: run inversion-sweep "
-                           "with a spec first, or give another --storage")
-    study = open_study(open_storage(url, stop=stop), name, stop)
-    follow_store(study.queue.study, connection)
-    require_same_store(study.queue.study, connection.uri)
-    return study
 
 
 def _add_seeds(study: Study, connection: Connection, pool: WorkerPool | None, options: Options, console: Console

@@ -25,6 +25,9 @@ run was requeued before it was finished."""
 NOT_CHOSEN = "not_chosen"
 """User attribute of a trial that was pruned because another value of a tuned parameter was chosen."""
 
+REMOVED = "removed"
+"""User attribute of a trial that a user removed from the queue before it was done; its run is none of the study's."""
+
 FIRST, HISTORY = "failed_trial", "retry_history"
 """System attributes by which Optuna links a retry to the trials before it (``RetryHeartbeatStaleTrialCallback``)."""
 
@@ -136,7 +139,7 @@ class Entry:
 
 
 def latest(trials: Iterable[FrozenTrial]) -> list[Entry]:
-    """The runs of a study in queueing order, each by its latest trial."""
+    """The runs of a study in queueing order, each by its latest trial; without those that were removed."""
     entries: dict[int, Entry] = {}
     epochs: dict[int, int] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):
@@ -144,7 +147,7 @@ def latest(trials: Iterable[FrozenTrial]) -> list[Entry]:
         entry = Entry(trial, resumed_after=epochs.get(history[-1], 0) if history else 0)
         entries[entry.root] = entry
         epochs[trial.number] = entry.epoch
-    return [entries[root] for root in sorted(entries)]
+    return [entries[root] for root in sorted(entries) if REMOVED not in entries[root].trial.user_attrs]
 
 
 @dataclass(frozen=True)

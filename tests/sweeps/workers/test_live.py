@@ -19,7 +19,8 @@ NOW = datetime(2026, 1, 1, 12)
 START = "inversion-sweep --join --study target"
 NAME = "vgg16:block1+transposed_conv"
 ENSEMBLE = "resnet34:layer1+vgg16:block3/pool=2+vit_small:block3+attention+transposed_conv"
-CELLS = [{"protocol": protocol, "lpips_weight": weight} for protocol in ("image", "published") for weight in (0.5, 0.0)]
+CELLS: list[dict[str, Any]] = [{"protocol": protocol, "lpips_weight": weight}
+                               for protocol in ("image", "published") for weight in (0.5, 0.0)]
 
 
 def trial(number: int, state: TrialState, name: str = NAME, psnr: Sequence[float] = (), pid: str = "7",

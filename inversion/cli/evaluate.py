@@ -75,7 +75,7 @@ def command(run: str | None, best_of: str | None, data: str | None, split: str, 
 
     console = make_console()
     with stop_with_mlflow_run() as stop:
-        connection = connect(tracking_uri, create=False)
+        connection = connect(tracking_uri, experiment if best_of else None, create=False)
         trained = find_trained(connection, run or find_best(connection, str(best_of)), device)
         with progress_bars() as report:
             target = find_target(trained, data, split, test_limit, data_dir, interruptible(report, stop))

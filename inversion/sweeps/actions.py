@@ -75,7 +75,8 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
             return _finish_queueing(study, connection, url, deleted, console)
         if isinstance(pool, Processes):
             note_too_many_threads(pool.per_machine, study.threads, console)
-        snapshot = Driver(study, connection, pool, console, runs_side_by_side(options)).drive(stop)
+        snapshot = Driver(study, connection, pool, console, join_command(name, options["tracking_uri"], url),
+                          runs_side_by_side(options)).drive(stop)
         summed = _sum_up(study, connection, console, stop)
         if not snapshot.is_done and stop.reason is None:
             why = "; ".join(pool.errors()) or "they found no run to claim"
@@ -118,7 +119,7 @@ def status(name: str, options: Options) -> int:
         has_parent = find_parent(connection, name, study.parent.run_id) is not None
         end_dead_parent(connection, study.parent.run_id, snapshot)
         end_others(connection, name)
-    start = join_command(name, connection.uri, study.queue.storage.url)
+    start = join_command(name, options["tracking_uri"], study.queue.storage.url)
     when = outlook(snapshot, len(snapshot.having("running")), start)
     console.print(render(snapshot, f"study {name}", study.metric, study.direction, when))
     show_deleted(snapshot, console)

@@ -14,7 +14,6 @@ from inversion.report import leaderboard
 from inversion.sweeps.queue.entry import Snapshot
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import open_storage, patiently
-from inversion.sweeps.study.commands import join_command
 from inversion.sweeps.study.parent import ensure_parent, log_runs
 from inversion.sweeps.study.reconcile import end_parent, reconcile, reconcile_members
 from inversion.sweeps.study.study import Study, open_study
@@ -69,15 +68,17 @@ class Driver:
         connection: the tracking store and the study's experiment.
         pool: the workers, not started yet.
         console: where progress is shown.
+        start: the command that starts a worker, which is shown if there is none.
         side_by_side: how many runs each worker may train together on one encoder pass.
     """
 
-    def __init__(self, study: Study, connection: Connection, pool: WorkerPool, console: Console,
+    def __init__(self, study: Study, connection: Connection, pool: WorkerPool, console: Console, start: str,
                  side_by_side: int = 1) -> None:
         self.study = study
         self.connection = connection
         self.pool = pool
         self.console = console
+        self.start = start
         self.side_by_side = side_by_side
         looking = open_study(open_storage(study.queue.storage.url, reading=True), study.name)
         self.reading = looking.queue
@@ -100,10 +101,9 @@ class Driver:
             ExperimentDeletedError: the study's experiment was deleted in MLflow.
         """
         study = self.study
-        start = join_command(study.name, self.connection.uri, study.queue.storage.url)
         try:
             self.pool.start(self._spec())
-            with View(self.console, f"study {study.name}", study.metric, study.direction, start) as view:
+            with View(self.console, f"study {study.name}", study.metric, study.direction, self.start) as view:
                 while True:
                     began = time.monotonic()
                     snapshot = read_snapshot(self.reading, stop)

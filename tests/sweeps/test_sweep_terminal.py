@@ -61,14 +61,13 @@ def ui_command(shown: str) -> str:
     return shown.rpartition("start the MLflow UI: ")[2].partition("\n")[0]
 
 
-@pytest.mark.parametrize("width", [80, 140])
-def test_the_status_without_a_worker_says_how_to_start_one(width: int, lab: Any, queued: Callable[..., None]) -> None:
+def test_the_status_without_a_worker_says_how_to_start_one(lab: Any, queued: Callable[..., None]) -> None:
     queued(CELLS)
-    code, shown = in_terminal(width, "--status", "--study", "tiny")
+    code, shown = in_terminal(80, "--status", "--study", "tiny")
     assert code == 0, shown
     assert shown.splitlines()[:2] == ["study tiny: 4 queued",
                                       "no worker: start one with `inversion-sweep --join --study tiny`"]
-    assert max(map(len, shown.splitlines())) <= width
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_the_command_that_starts_a_worker_names_a_store_that_is_not_the_folder_s(

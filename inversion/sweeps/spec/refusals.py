@@ -61,18 +61,18 @@ def _require_imagenet(cut: EncoderCut, weights: str) -> None:
         require_imagenet(cut)
     except RequestError as error:
         if weights == "auto":
-            raise FallbackRefusedError(f"strict=true refuses random weights: {error}") from error
+            raise FallbackRefusedError(f"strict=true allows no random weights in their place: {error}") from error
         raise
 
 
 def _require_trunk(config: RunConfig) -> None:
     found = find_trunk(config.lpips_weights)
     if found is None and config.lpips_weights == "auto" and config.lpips_weight and config.strict:
-        raise FallbackRefusedError("strict=true refuses no LPIPS: AlexNet's weights are neither cached nor reachable. "
-                                   "Give lpips_weights=FILE, or off")
+        raise FallbackRefusedError("strict=true does not leave out LPIPS, and AlexNet's weights are neither "
+                                   "cached nor reachable: give lpips_weights=FILE, or off")
 
 
 def _require_div2k(config: RunConfig) -> None:
     if resolve_auto(data_folder(config.data_dir)) == "sample":
-        raise FallbackRefusedError("strict=true refuses sample photographs: get DIV2K with inversion data div2k, or "
-                                   "give data=sample")
+        raise FallbackRefusedError("strict=true allows no sample photographs in place of DIV2K: get it with inversion "
+                                   "data div2k, or give data=sample")

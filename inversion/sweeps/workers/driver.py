@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from inversion.console import Console, make_table
+from inversion.console import Console
 from inversion.report import leaderboard
 from inversion.sweeps.queue.entry import Snapshot
 from inversion.sweeps.queue.queue import Queue
@@ -217,8 +217,6 @@ def show_failures(snapshot: Snapshot, console: Console) -> None:
     failed = snapshot.having("failed")
     if not failed:
         return
-    table = make_table("run", "why", title=f"{len(failed)} of {len(snapshot.entries)} runs failed")
+    console.print(f"{len(failed)} of {len(snapshot.entries)} runs failed; retry them with --retry-failed:")
     for entry in failed:
-        table.add_row(snapshot.label(entry), entry.failure)
-    console.print(table)
-    console.print("retry them with --retry-failed")
+        console.print(f"  {snapshot.label(entry)}: {entry.failure}", soft_wrap=True)

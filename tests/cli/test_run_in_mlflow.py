@@ -25,10 +25,10 @@ from inversion.runs.prepare import build
 from inversion.tracking.ownership import machine_tags
 
 PARAMETERS = {
-    "encoder", "layer", "decoder", "fusion", "data", "data_dir", "weights", "lpips_weights", "vgg_weights", "protocol",
-    "image_size", "epochs", "batch_size", "lr", "lr_patience", "lr_factor", "min_lr", "patience", "mse_weight",
-    "lpips_weight", "train_limit", "val_limit", "test_limit", "decoder_options", "fusion_options", "seed", "device",
-    "precision", "threads", "strict",
+    "encoder", "layer", "decoder", "fusion", "data", "data_dir", "weights", "lpips_weights", "vgg_weights",
+    "protocol", "image_size", "epochs", "batch_size", "lr", "schedule", "lr_patience", "lr_factor", "min_lr",
+    "clip_norm", "patience", "mse_weight", "lpips_weight", "train_limit", "val_limit", "test_limit",
+    "decoder_options", "fusion_options", "seed", "device", "precision", "threads", "strict",
 }
 BY_EPOCH = {"train/loss", "train/mse", "val/loss", "val/mse", "val/psnr", "val/ssim", "lr", "images_per_second"}
 AT_THE_END = {

@@ -16,6 +16,7 @@ from inversion.data.datasets import default_data_dir
 from inversion.errors import InterruptedRunError, InversionError, RequestError
 from inversion.parallel import usable_cores
 from inversion.progress import no_progress
+from inversion.report import search_leaderboard
 from inversion.sweeps.queue.entry import Entry, Snapshot
 from inversion.sweeps.queue.storage import (
     QueueLostError,
@@ -30,6 +31,7 @@ from inversion.sweeps.study.reconcile import end_dead_parent, end_others, leave_
 from inversion.sweeps.study.resolve import Resolver
 from inversion.sweeps.study.set_up import locate_queue, set_up
 from inversion.sweeps.study.study import Study, follow_store, in_its_experiment, open_study, require_same_store
+from inversion.sweeps.study.trials import search_in
 from inversion.sweeps.workers.driver import Driver, WorkerPool, read_snapshot, show_deleted, sum_up
 from inversion.sweeps.workers.live import render
 from inversion.sweeps.workers.local import Processes, visible_gpus
@@ -127,6 +129,8 @@ def status(name: str, options: Options) -> int:
         end_dead_parent(connection, study.parent.run_id, snapshot)
         end_others(connection, name)
     console.print(render(snapshot, f"study {name}", study.metric, len(snapshot.having("running"))))
+    if study.search is not None:
+        search_leaderboard.show(search_in(study.search, snapshot.entries), console)
     show_deleted(snapshot.having("deleted"), console)
     if not has_parent:
         console.print(f"the parent run of study {name} was deleted in MLflow: the next sweep makes a new one",

@@ -15,10 +15,9 @@ from pydantic import BeforeValidator, Field, create_model, model_validator
 
 from inversion.config.run_config import MOST, RunConfig, UnknownParameterError, parse_value
 from inversion.errors import RequestError, UnknownNameError
+from inversion.objectives import BEST_PSNR, OBJECTIVES
 from inversion.sweeps.spec.grid import checked_config, is_valid
 from inversion.sweeps.spec.search import (
-    BEST_PSNR,
-    METRICS,
     PRUNERS,
     SAMPLERS,
     Algorithm,
@@ -108,7 +107,7 @@ def read_search(value: Value, base: Mapping[str, Scalar], errors: ErrorCollector
         pruner = _with_max_resource(pruner, base, space, value, errors)
     if errors.lines or not (numbers and sampler and pruner and metric):
         return None
-    return Search(metric=metric, direction=METRICS[metric], trials=numbers.trials, seed=numbers.seed,
+    return Search(metric=metric, direction=OBJECTIVES[metric], trials=numbers.trials, seed=numbers.seed,
                   sampler=sampler, pruner=pruner, space=space)
 
 
@@ -120,12 +119,13 @@ def _read_metric(section: Section, base: Mapping[str, Scalar], space: Mapping[st
     if value is None:
         return None
     metric, where = value.text, value.where
-    if metric not in METRICS:
+    if metric not in OBJECTIVES:
         errors.add(where, _reason_against(metric))
         return None
     direction = section.entries.get("direction")
-    if direction is not None and direction != Scalar(METRICS[metric], direction.where):
-        errors.add(direction.where, f"direction: the direction of {metric} is {METRICS[metric]}; leave direction out")
+    if direction is not None and direction != Scalar(OBJECTIVES[metric], direction.where):
+        errors.add(direction.where, f"direction: the direction of {metric} is {OBJECTIVES[metric]}; leave direction "
+                                    "out")
     if "lpips_weights" in base and base["lpips_weights"].text == "off":
         if metric == "val/lpips":
             errors.add(where, "metric: val/lpips is not measured with lpips_weights=off")
@@ -145,7 +145,7 @@ def _reason_against(metric: str) -> str:
     if metric.startswith("train/"):
         return (f"metric: {metric} is measured on the training images. "
                 "Optimise a validation metric, such as best/val_psnr.")
-    return str(UnknownNameError("metric: unknown validation metric", metric, METRICS))
+    return str(UnknownNameError("metric: unknown validation metric", metric, OBJECTIVES))
 
 
 # sampler and pruner

@@ -23,7 +23,7 @@ from inversion.report.tables.costs import costs
 from inversion.report.tables.findings import BoardEvidence, judge_findings
 from inversion.report.tables.floors import floors
 from inversion.report.tables.metrics import metrics
-from inversion.report.tables.overview import failures, missing, parameters_of, scores, standing, summary, versions_of
+from inversion.report.tables.overview import failures, missing, parameters_of, standing, summary, versions_of
 from inversion.report.tables.published import PublishedStudy, published_table, reproduced
 from inversion.report.tables.questions import differences, questions
 from inversion.report.tables.rates import rates
@@ -46,13 +46,12 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
         return _search_report(connection, data, search)
     boards = make_boards(data.runs, seed_sd, data.tuned)
     optimised = references(connection, data, boards)
-    records, numbers = _records(data, optimised), summary(data)
+    records, numbers = _records(data, optimised), summary(data, boards)
     versions, parameters = versions_of(data), parameters_of(data)
     if not boards:
         nothing = [f"No run of this study is finished yet: {numbers['attempted']} have started."]
         return Report(data, boards, nothing, numbers, records=records, versions=versions, parameters=parameters)
     board, studies = boards[0], load_studies()
-    numbers |= scores(board)
     curves = _curves(connection, board)
     rising, line = still_rising(curves), jpeg_line(connection, board)
     values = resolution_or_values(board)
@@ -87,7 +86,7 @@ def _search_report(connection: Connection, data: StudyData, search: Search) -> R
         figures |= {"rate": charts.rate(board, line), "curves": charts.curves(board, curves)}
         figures |= {"floors": charts.floors(board, bounds)} if bounds.rows else {}
     return Report(
-        data, boards, [*said, *standing(data, boards)], summary(data) | search_conclusions.summary(search, board),
+        data, boards, [*said, *standing(data, boards)], summary(data, []) | search_conclusions.summary(search, board),
         search_conclusions.advice(search), tables=[table for table in tables if table.rows],
         records=_records(data, optimised), scenes=scenes(connection, board) if board else [],
         charts=_drawn(figures), versions=versions_of(data), parameters=parameters_of(data), search=search)

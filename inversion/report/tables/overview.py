@@ -16,8 +16,8 @@ VERSION = "inversion.version."
 RUN_ID = Shown("MLflow run", "{run_id}")
 
 
-def summary(data: StudyData) -> dict[str, str]:
-    """The runs of the study in numbers."""
+def summary(data: StudyData, boards: Sequence[Board]) -> dict[str, str]:
+    """The study in numbers."""
     finished, failed, pruned = data.having("FINISHED"), data.having("FAILED"), data.pruned
     causes = Counter(run.tags.get("inversion.failure", "error") for run in failed)
     rescued = [run.name for run in finished if "inversion.micro_batch" in run.tags]
@@ -34,11 +34,10 @@ def summary(data: StudyData) -> dict[str, str]:
         numbers["pruned"] = str(len(pruned))
     if data.deleted:
         numbers["deleted in MLflow"] = str(len(data.deleted))
-    return numbers
+    return numbers | (_scores(boards[0]) if boards else {})
 
 
-def scores(board: Board) -> dict[str, str]:
-    """The best and the worst of a board, by test PSNR."""
+def _scores(board: Board) -> dict[str, str]:
     worst, single = board.configurations[-1], board.single
     return {
         "best overall": f"{board.winner.label} ({board.winner.psnr.mean:.2f} dB)",

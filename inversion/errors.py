@@ -28,12 +28,16 @@ class RequestError(InversionError):
 
 
 class UnknownNameError(RequestError):
-    """An unknown name; the message lists the known names and suggests ``meant``, or else the nearest."""
+    """An unknown name; the message lists the known names and suggests ``meant``, or else the nearest.
 
-    def __init__(self, what: str, name: str, known: Iterable[str], meant: str = "") -> None:
+    ``note`` says what the name is elsewhere; with a note alone, nothing is suggested.
+    """
+
+    def __init__(self, what: str, name: str, known: Iterable[str], meant: str = "", note: str = "") -> None:
         names = list(known)
-        message = f"{what} {name!r}. Known: {', '.join(names)}."
-        if suggested := [meant] if meant else difflib.get_close_matches(name, names, n=1):
+        message = f"{what} {name!r}{f': {note}' if note else ''}. Known: {', '.join(names)}."
+        nearest = [] if note else difflib.get_close_matches(name, names, n=1)
+        if suggested := [meant] if meant else nearest:
             message += f" Did you mean {suggested[0]!r}?"
         super().__init__(message)
 

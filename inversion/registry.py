@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from inversion.errors import UnknownNameError
+from inversion.synonyms import PARTS, unknown_name
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Registry(Generic[T]):
     def check(self, name: str) -> None:
         """Raises UnknownNameError if there is no part of that name."""
         if name not in self.names():
-            raise UnknownNameError(f"unknown {self.kind}", name, self.names())
+            raise unknown_name(f"unknown {self.kind}", name, self.names(), PARTS.get(self.kind, {}))
 
     def get(self, name: str) -> T:
         """The part called ``name``; its module is imported now if it was not before.

@@ -107,13 +107,26 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> i
 
 
 def _unknown_option(error: click.NoSuchOption) -> str:
-    """click's message, with the option that other tools call so instead of the nearest name."""
-    from inversion.config.run_config import meant_parameter
+    """click's message, with the option that other tools call so, or what is done where there is none."""
+    from inversion.config.run_config import RunConfig
+    from inversion.synonyms import PARAMETERS, meaning_of
 
-    meant = f"--{meant_parameter(error.option_name).replace('_', '-')}"
-    if error.ctx is None or not any(meant in option.opts for option in error.ctx.command.params):
+    parameters = error.ctx.command.params if error.ctx else []
+    options = {option.removeprefix("--").replace("-", "_"): option for parameter in parameters
+               if isinstance(parameter, click.Option) and not parameter.hidden for option in parameter.opts}
+    said = error.message.removesuffix(".")
+    meaning = meaning_of(error.option_name, PARAMETERS, options)
+    if meant := meaning.among(options):
+        note = f": {meaning.note}" if meaning.note else ""
+        return f"{said}{note}. Did you mean {options[meant]!r}?"
+    if not {"set", "decoder"} & set(options):  # a command without the parameters of a run
         return error.format_message()
-    return f"{error.message} Did you mean {meant!r}?"
+    if "set" in options:
+        of_run = meaning_of(error.option_name, PARAMETERS, RunConfig.model_fields)
+        if meant := of_run.among(RunConfig.model_fields):
+            return f"{said}: parameters of runs are set with --set. Did you mean '--set {meant}=VALUE'?"
+    remark = meaning.remark(())
+    return f"{said}: {remark}." if remark else error.format_message()
 
 
 def _expected(error: Exception) -> InversionError | None:

@@ -15,9 +15,9 @@ from inversion.config.run_config import (
     NonNegative,
     Positive,
     RunConfig,
-    UnknownParameterError,
     explain,
     parse_config,
+    unknown_parameter,
 )
 from inversion.errors import RequestError
 
@@ -69,7 +69,7 @@ def parse_optimize_config(values: Mapping[str, Any]) -> OptimizeConfig:
             raise RequestError(f"{name} belongs to training a decoder: optimize inverts each image by itself and has "
                                f"none. Its parameters: {', '.join(known)}.")
         if name not in known:
-            raise UnknownParameterError(name, known)
+            raise unknown_parameter(name, known)
     given = {name: value for name, value in values.items() if not _is_empty(value)}
     own = {name: value for name, value in given.items() if name not in SHARED}
     shared = {name: value for name, value in given.items() if name in SHARED}

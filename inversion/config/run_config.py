@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 
 from inversion.errors import RequestError, UnknownNameError
+from inversion.synonyms import PARAMETERS, unknown_name
 
 Protocol = Literal["image", "published"]
 Schedule = Literal["plateau", "cosine"]
@@ -106,28 +107,9 @@ class RunConfig(BaseModel):
         return self.mse_weight == 0 and self.lpips_weight == 0
 
 
-SYNONYMS: Mapping[str, str] = {
-    "learning_rate": "lr", "batch": "batch_size", "bs": "batch_size", "max_epochs": "epochs", "num_epochs": "epochs",
-    "n_epochs": "epochs", "backbone": "encoder", "model": "encoder", "network": "encoder", "layers": "layer",
-    "dataset": "data", "img_size": "image_size", "size": "image_size", "resolution": "image_size",
-    "random_seed": "seed", "num_threads": "threads", "n_threads": "threads", "dtype": "precision",
-    "early_stopping": "patience",
-}
-"""Other tools' names of parameters."""
-
-
-class UnknownParameterError(UnknownNameError):
-    """There is no such parameter among ``known``."""
-
-    def __init__(self, name: str, known: Iterable[str] = tuple(RunConfig.model_fields)) -> None:
-        names = list(known)
-        meant = meant_parameter(name)
-        super().__init__("unknown parameter", name, names, meant if meant in names else "")
-
-
-def meant_parameter(name: str) -> str:
-    """The parameter that other tools call so (``--learning-rate``); empty if none is known."""
-    return SYNONYMS.get(name.lstrip("-").replace("-", "_").lower(), "")
+def unknown_parameter(name: str, known: Iterable[str] = tuple(RunConfig.model_fields)) -> UnknownNameError:
+    """The error for a parameter that is not among ``known``."""
+    return unknown_name("unknown parameter", name, known, PARAMETERS)
 
 
 def parse_config(values: Mapping[str, Any]) -> RunConfig:
@@ -202,7 +184,7 @@ def format_options(options: Mapping[str, str]) -> str:
 def _validate(values: Mapping[str, Any]) -> RunConfig:
     for name in values:
         if name not in RunConfig.model_fields:
-            raise UnknownParameterError(name)
+            raise unknown_parameter(name)
     try:
         return RunConfig.model_validate(dict(values))
     except ValidationError as error:

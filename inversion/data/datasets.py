@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from inversion.data import div2k, folder, sample
@@ -10,8 +11,12 @@ from inversion.data.splits import PhotoSet
 from inversion.errors import DataError, RequestError, UnknownNameError
 from inversion.files import require_text, shown, user_path
 from inversion.progress import Progress, no_progress
+from inversion.synonyms import DATA, meaning_of
 
 NAMES = ("sample", "div2k")
+
+_LIBRARY = re.compile(r"(hf|huggingface|hf[-_]hub|datasets|tfds|kaggle|torchvision)[:.]", re.IGNORECASE)
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 DATA_DIR_VARIABLE = "INVERSION_DATA"
 
@@ -85,5 +90,16 @@ def _existing_folder(data: str) -> Path:
         return root
     if os.path.exists(root):
         raise DataError(f"data: {data!r} is a file; a folder of photographs is needed, or {' or '.join(NAMES)}.")
-    raise UnknownNameError(f"data: no folder {shown(root.absolute())} and no data set", data,
-                           (*NAMES, "a folder that exists"))
+    meant, note = _explain(data)
+    no_folder = "" if _SCHEME.match(data) else f"no folder {shown(root.absolute())} and "
+    raise UnknownNameError(f"data: {no_folder}no data set", data, (*NAMES, "a folder that exists"), meant, note)
+
+
+def _explain(data: str) -> tuple[str, str]:
+    """Our name of a data set that is called otherwise, and what is to be said of it; each may be empty."""
+    if found := _LIBRARY.match(data):
+        return "", f"data sets are not read from {found[1]}; save the images as files, and give their folder"
+    if found := _SCHEME.match(data):
+        return "", f"{found[1]} addresses are not read; copy the images to this machine, and give their folder"
+    meaning = meaning_of(data, DATA, NAMES)
+    return meaning.among(NAMES), meaning.remark(NAMES)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inversion.report import conclusions
+from inversion.report import conclusions, search_conclusions
 from inversion.report.data.board import Board, make_boards
 from inversion.report.data.collect import histories
 from inversion.report.data.convergence import still_rising
 from inversion.report.data.rates import JpegLine, jpeg_line
+from inversion.report.data.search_runs import search_of
+from inversion.report.data.searching import Search
 from inversion.report.data.study import StudyData
 from inversion.report.published import load_studies
-from inversion.report.render import charts
+from inversion.report.render import charts, search_charts
 from inversion.report.render.pictures import scenes
 from inversion.report.render.report import Report
 from inversion.report.seed_plan import SeedPlan, describe_plan, plan_seeds
@@ -26,6 +28,7 @@ from inversion.report.tables.published import PublishedStudy, published_table, r
 from inversion.report.tables.questions import differences, questions
 from inversion.report.tables.rates import rates
 from inversion.report.tables.references import references
+from inversion.report.tables.search import trials
 from inversion.report.tables.table import ReportTable
 from inversion.report.tables.tuning import tuning
 from inversion.report.tables.values import answers, resolution_or_values
@@ -39,11 +42,12 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
     ``memory_budget_mb`` limits the recommended configuration. ``seed_sd`` is the standard deviation between trainings
     in dB; None to measure it.
     """
+    if search := search_of(connection, data):
+        return _search_report(connection, data, search)
     boards = make_boards(data.runs, seed_sd, data.tuned)
     optimised = references(connection, data, boards)
-    found = (optimised, failures(data), missing(data))
-    records = [table for table in found if table.rows]
-    numbers, versions, parameters = summary(data, boards), versions_of(data), parameters_of(data)
+    records, numbers = _records(data, optimised), summary(data, boards)
+    versions, parameters = versions_of(data), parameters_of(data)
     if not boards:
         nothing = [f"No run of this study is finished yet: {numbers['attempted']} have started."]
         return Report(data, boards, nothing, numbers, records=records, versions=versions, parameters=parameters)
@@ -63,6 +67,39 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
         _tables(data, boards, studies, rising, [values, rates(board, line), bounds]), records,
         scenes(connection, board), _charts(board, curves, line, bounds), versions, parameters,
     )
+
+
+def _search_report(connection: Connection, data: StudyData, search: Search) -> Report:
+    """The report of a search. Of its trials, only the best one is on a board: test scores must not choose."""
+    best = search.best
+    boards = make_boards([run for run in data.runs if best and run.run_id == best.run_id])
+    board = boards[0] if boards else None
+    optimised = references(connection, data, boards)
+    tables, figures = [trials(search)], {"search": search_charts.progress(search),
+                                         "searched": search_charts.parameters(search)}
+    said = search_conclusions.headline(search, board)
+    if board is not None:
+        curves = _curves(connection, board)
+        line, bounds = jpeg_line(connection, board), floors(board, optimised)
+        said += conclusions.fairness(board, still_rising(curves), 1)
+        tables += [bounds, capacity.generalisation(board), rates(board, line)]
+        figures |= {"rate": charts.rate(board, line), "curves": charts.curves(board, curves)}
+        figures |= {"floors": charts.floors(board, bounds)} if bounds.rows else {}
+    return Report(
+        data, boards, [*said, *standing(data, boards)], summary(data, []) | search_conclusions.summary(search, board),
+        search_conclusions.advice(search), tables=[table for table in tables if table.rows],
+        records=_records(data, optimised), scenes=scenes(connection, board) if board else [],
+        charts=_drawn(figures), versions=versions_of(data), parameters=parameters_of(data), search=search)
+
+
+def _records(data: StudyData, optimised: ReportTable) -> list[ReportTable]:
+    """The tables of other runs that are not empty."""
+    return [table for table in (optimised, failures(data), missing(data)) if table.rows]
+
+
+def _drawn(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that have points."""
+    return {name: figure for name, figure in figures.items() if any(trace.x for trace in figure.data)}
 
 
 def _next_step(plan: SeedPlan, study: str, seed_sd: float | None) -> str:
@@ -103,5 +140,4 @@ def _charts(board: Board, curves: charts.Curves, line: JpegLine | None, bounds: 
         "tuning": charts.tuning(board),
         "curves": charts.curves(board, curves),
     } | ({"floors": charts.floors(board, bounds)} if bounds.rows else {})
-    made = {name: figure for name, figure in made.items() if any(trace.x for trace in figure.data)}
-    return made | ({"differences": charts.matrix(board)} if len(board.configurations) > 1 else {})
+    return _drawn(made) | ({"differences": charts.matrix(board)} if len(board.configurations) > 1 else {})

@@ -11,6 +11,7 @@ from inversion.data.datasets import default_data_dir
 from inversion.errors import InterruptedRunError, InversionError
 from inversion.parallel import usable_cores
 from inversion.progress import no_progress
+from inversion.report import search_leaderboard
 from inversion.sweeps.opening import Options, connect_to_study, join, service_errors
 from inversion.sweeps.queue.entry import Entry, Snapshot
 from inversion.sweeps.queue.storage import require_queue
@@ -20,6 +21,7 @@ from inversion.sweeps.study.reconcile import end_dead_parent, end_others, leave_
 from inversion.sweeps.study.resolve import Resolver
 from inversion.sweeps.study.set_up import locate_queue, set_up
 from inversion.sweeps.study.study import Study, in_its_experiment
+from inversion.sweeps.study.trials import search_in
 from inversion.sweeps.workers.driver import Driver, WorkerPool, read_snapshot, show_deleted, sum_up
 from inversion.sweeps.workers.live import best_run, outlook, render
 from inversion.sweeps.workers.local import Processes, visible_gpus
@@ -122,6 +124,8 @@ def status(name: str, options: Options) -> int:
     start = join_command(name, options["tracking_uri"], study.queue.storage.url)
     when = outlook(snapshot, len(snapshot.having("running")), start)
     console.print(render(snapshot, f"study {name}", study.metric, study.direction, when))
+    if study.search is not None:
+        search_leaderboard.show(search_in(study.search, snapshot.entries), console)
     show_deleted(snapshot, console)
     if not has_parent:
         console.print(f"the parent run of study {name} was deleted in MLflow: the next sweep makes a new one",

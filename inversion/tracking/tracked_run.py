@@ -14,10 +14,10 @@ from typing import Any
 
 import mlflow
 import numpy as np
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_RUN_NAME
 
 from inversion.config.document import texts_of
 from inversion.config.run_config import RunConfig
@@ -36,7 +36,7 @@ from inversion.tracking.ownership import (
     same_owner,
     take_over,
 )
-from inversion.tracking.search import CONFIG, CONFIG_FILE
+from inversion.tracking.search import CONFIG, CONFIG_FILE, KIND
 from inversion.tracking.store_errors import TrackingLostError, is_lost, reason, to_inversion_error
 from inversion.training.callbacks import Callback, Picture
 
@@ -45,6 +45,12 @@ UPLOAD_SECONDS = 60.0
 
 CONFIRM_SECONDS = 10.0
 """How often ownership of the run is checked while logging epochs; it is also checked before every upload."""
+
+PROJECT_PARAMETERS = {"main": "decoder_options", "sweep": "side_by_side", "report": "memory_budget"}
+"""A parameter of each entry point of MLproject, by which its runs are told from those of other projects."""
+
+NAME_LENGTH = 120
+"""Characters of the name of a run that was not started."""
 
 _logger = logging.getLogger(__name__)
 
@@ -267,7 +273,11 @@ def record_outcome(run: TrackedRun) -> Iterator[TrackedRun]:
 
 
 def fail_project_run(error: BaseException) -> None:
-    """Ends the run that ``mlflow run`` has created, if any, with the error that kept its command from starting."""
+    """Ends the run that ``mlflow run`` has created, if any, with the error that kept its command from starting.
+
+    MLflow creates it, with a random name, before it looks at the request; the run of a wrong one is named after the
+    error. It cannot be deleted here: MLflow 3.17 then fails with a traceback, because it sets the status once more.
+    """
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if run_id is None:
         return
@@ -279,8 +289,17 @@ def fail_project_run(error: BaseException) -> None:
         ours = PID not in run.data.tags or same_owner(run.data.tags, owner_tags())
         if ours and run.info.status == RunStatus.to_string(RunStatus.RUNNING):
             end_run(client, run_id, status, kind, message)
+            if isinstance(error, RequestError) and _is_untouched(run):
+                client.set_tag(run_id, MLFLOW_RUN_NAME, f"not started: {message}"[:NAME_LENGTH])
     except Exception as unreachable:  # any error of a malformed address: report the first error
         _logger.warning("run %s could not be marked %s: %s", run_id, status, reason(unreachable))
+
+
+def _is_untouched(run: Run) -> bool:
+    """Whether a run is as ``mlflow run`` of this project has created it, and not one that somebody else works with."""
+    tags = run.data.tags
+    parameter = PROJECT_PARAMETERS.get(tags.get(MLFLOW_PROJECT_ENTRY_POINT, ""))
+    return parameter in run.data.params and not run.data.metrics and PID not in tags and KIND not in tags
 
 
 def params_to_log(params: Mapping[str, object], known: Mapping[str, str]) -> dict[str, str]:

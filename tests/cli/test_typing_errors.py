@@ -37,6 +37,29 @@ WRONG = {
         ("train --encoder vgg16+vgg16", "is there twice"),
         ("train --encoder resnet50", "Did you mean 'timm/resnet50'?"),
         ("train --learning-rate 1e-3", "Did you mean '--lr'?"),
+        ("train --learning_rate 1e-3", "No such option '--learning_rate'. Did you mean '--lr'?"),
+        ("train --bs 4", "No such option '--bs'. Did you mean '--batch-size'?"),
+        ("train --batchSize 4", "Did you mean '--batch-size'?"),
+        ("train --max_epochs 4", "Did you mean '--epochs'?"),
+        ("train --arch vgg16", "Did you mean '--encoder'?"),
+        ("train --data-path x", "data is a folder of images, div2k or sample. Did you mean '--data'?"),
+        ("train --gpus 2", "several GPUs are used by inversion-sweep, a run on each. Did you mean '--device'?"),
+        ("train --wd 0.1", "No such option '--wd': there is none here; Adam is used without weight decay."),
+        ("train --optimizer sgd", "there is none here; the optimiser is always Adam, and lr its learning rate."),
+        ("train --loss l1", "there is none here; the loss is mse_weight times MSE plus lpips_weight times LPIPS"),
+        ("train --num_workers 4", "there is none here; images are decoded once into a cache"),
+        ("train --output-dir x", "there is none here; everything of a run is logged to MLflow"),
+        ("train --decoder deconv", "Did you mean 'transposed_conv'?"),
+        ("train --decoder fft", "there is no Fourier transform. Known: attention, frequency_aware, "),
+        ("train --decoder unet", "there is none here; a decoder gets the features at the cut alone"),
+        ("train --encoder ensemble --fusion mean", "Did you mean 'weighted'?"),
+        ("train --encoder hf-hub:timm/resnet50.a1_in1k", "Did you mean 'timm/resnet50.a1_in1k'?"),
+        ("train --encoder timm/vit-small-patch16-224", "Did you mean 'timm/vit_small_patch16_224'?"),
+        ("train --data imagenet", "give the folder of its images, as data=./imagenet"),
+        ("train --data s3://bucket/x", "no data set 's3://bucket/x': s3 addresses are not read"),
+        ("train --data hf:org/x", "data sets are not read from hf; save the images as files"),
+        ("train --data DIV-2K", "Did you mean 'div2k'?"),
+        ("train --weights pretrained", "Did you mean 'imagenet'?"),
         ("train --layer blok1", "vgg16 has no layer 'blok1'"),
         ("train --decoder wavlet", "Did you mean 'wavelet'?"),
         ("train --decoder-options heads=3", "decoder 'transposed_conv' has no option 'heads'"),
@@ -62,6 +85,9 @@ WRONG = {
         ("train --resume 4fbe --epochs 3", "leave out --epochs"),
         ("optimize --encoder vgg61", "Did you mean 'vgg16'?"),
         ("optimize --encoder vgg16:block1/pol=2", "Did you mean 'pool'?"),
+        ("optimize --iterations 10", "Did you mean '--steps'?"),
+        ("optimize --loss l1", "No such option '--loss'"),
+        ("reconstruct 4fbe file.png --out-dir x", "Did you mean '--output'?"),
         ("optimize --steps 0", "steps: '0' is not allowed"),
         ("optimize --decoder wavelet", "decoder belongs to training a decoder"),
         ("optimize --data nowhere", "no data set 'nowhere'"),
@@ -95,6 +121,19 @@ WRONG = {
         ("smok.yaml", "Did you mean 'smoke.yaml'?"),
         ("spec.yaml", "no data set 'nowhere'"),
         ("smoke.yaml --set encoder=vgg61", "Did you mean 'vgg16'?"),
+        ("smoke.yaml --set learning_rate=1", "unknown parameter 'learning_rate'. Known: encoder, layer, "),
+        ("smoke.yaml --set batch-size=4", "Did you mean 'batch_size'?"),
+        ("smoke.yaml --set optimizer=sgd", "unknown parameter 'optimizer': there is none here; the optimiser is"),
+        ("smoke.yaml --where model=vgg16", "Did you mean 'encoder'?"),
+        ("smoke.yaml --epochs 3", "parameters of runs are set with --set. Did you mean '--set epochs=VALUE'?"),
+        ("smoke.yaml --learning-rate 1", "Did you mean '--set lr=VALUE'?"),
+        ("smoke.yaml --num-workers 2", "No such option '--num-workers'. Did you mean '--workers'?"),
+        ("other.yaml", "other.yaml:1: a spec has no 'name'. Known: study, base, grid, tune, search. Did you mean"),
+        ("other.yaml", "other.yaml:2: a spec has no 'n_epochs': epochs is a parameter of runs, and belongs in base"),
+        ("other.yaml", "search has no 'n_trials'. Known: metric, direction, trials, seed, sampler, pruner, space. Did"),
+        ("other.yaml", "unknown sampler 'bayes'. Known: tpe, random, gp, cmaes. Did you mean 'tpe'?"),
+        ("other.yaml", "unknown validation metric 'psnr'. Known: best/val_psnr, best/val_loss, val/loss, val/mse, "),
+        ("other.yaml", "the range of lr has no option 'min'. Known: type, low, high, log, step. Did you mean 'low'?"),
         ("smoke.yaml --set epochs=many", "epochs: 'many' is not allowed"),
         ("smoke.yaml --set weights=nowhere.pth", "'nowhere.pth'"),
         ("smoke.yaml --set data=nowhere", "no data set 'nowhere'"),
@@ -107,6 +146,7 @@ WRONG = {
     "inversion.report": [
         ("", "Missing argument 'NAME'"),
         ("made", "Missing option '--output'"),
+        ("made --out-dir x", "Did you mean '--output'?"),
         ("made --output file.png", "'file.png' is a file"),
         ("made --output file.png/below", "--output file.png/below: Not a directory"),
         ("made --output out --memory-budget much", "Invalid value for '--memory-budget'"),
@@ -134,6 +174,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(root / "file.png")
     (root / "spec.yaml").write_text("study: s\nbase: {data: nowhere, weights: nowhere.pth}\n"
                                     "grid:\n  - encoder: [vgg16]\n")
+    (root / "other.yaml").write_text("name: x\nn_epochs: 3\nsearch:\n  n_trials: 3\n  metric: psnr\n"
+                                     "  sampler: bayes\n  space: {lr: {min: 1e-5, max: 1e-2}}\n")
     return root
 
 
@@ -171,7 +213,7 @@ def test_a_sweep_tells_all_that_is_not_there_at_once(outcomes: dict[str, list[An
 
 def test_nothing_is_left_behind(outcomes: dict[str, list[Any]], folder: Path) -> None:
     assert outcomes
-    assert {path.name for path in folder.iterdir()} == {"file.png", "spec.yaml"}
+    assert {path.name for path in folder.iterdir()} == {"file.png", "spec.yaml", "other.yaml"}
 
 
 @pytest.mark.parametrize("words", [["inversion", "train", "--encoder", "vgg61"],

@@ -62,11 +62,13 @@ def errors(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("parameters", "said"), [
-    ({"epoch": "3"}, "No such option '--epoch'"),
+    ({"learning_rate": "1e-3"}, "No such option '--learning_rate'. Did you mean '--lr'?"),
+    pytest.param({"optimizer": "sgd"}, "No such option '--optimizer': there is none here; the optimiser is always Adam",
+                 marks=pytest.mark.acceptance),
     pytest.param({"image_size": "100"}, "image_size: '100' is not allowed", marks=pytest.mark.acceptance),
     pytest.param({"data": "/no/such folder"}, "/no/such folder", marks=pytest.mark.acceptance),
 ])
-def test_a_wrong_request_ends_in_one_line_and_in_a_run_that_failed(
+def test_a_wrong_request_ends_in_one_line_and_in_a_failed_run_that_is_named_after_it(
         parameters: dict[str, str], said: str, mlflow_run: Begin, all_runs: Runs) -> None:
     process = mlflow_run(**parameters)
     out, err = process.communicate(timeout=120)
@@ -74,8 +76,10 @@ def test_a_wrong_request_ends_in_one_line_and_in_a_run_that_failed(
     assert "Traceback" not in out + err
     line, = errors(err)
     assert said in line
-    run, = all_runs()
+    run, = all_runs()  # MLflow had created it before it looked at the request
     assert run.info.status == "FAILED"
+    assert run.info.run_name.startswith("not started: ")
+    assert said[:20] in run.info.run_name
     assert run.data.tags["inversion.failure"] == "request"
     assert said in run.data.tags["inversion.failure_message"]
 

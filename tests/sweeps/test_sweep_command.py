@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
@@ -198,6 +199,26 @@ def test_a_search_optimises_a_validation_metric_prunes_and_grows(lab: Any, sweep
         run = left.client.get_run(trial.user_attrs["mlflow_run"])
         assert (run.info.status, run.data.tags["inversion.failure"]) == ("KILLED", "pruned")
         assert trial.last_step < 4
+
+    best = max(done, key=lambda trial: trial.value)
+    tested = left.client.get_run(best.user_attrs["mlflow_run"]).data.metrics["test/psnr"]
+    board = pd.read_csv(left.client.download_artifacts(left.parent.info.run_id, "leaderboard.csv"))
+    assert list(board.columns) == ["rank", "trial", "best/val_psnr", "decoder", "lr", "state", "test/psnr", "test/ssim",
+                                   "test/lpips", "run_id"]
+    assert list(board["trial"][:len(done)]) == [trial.number for trial in sorted(done, key=lambda one: -one.value)]
+    assert list(board["state"]) == ["finished"] * len(done) + ["pruned"] * len(pruned)
+    assert board["rank"].notna().sum() == len(done)
+    assert board["test/psnr"].dropna().tolist() == pytest.approx([tested])
+    shown = sweep("--status", "--study", "tiny")
+    for out in (grown.out, shown.out):
+        table = out[out.index("Leaderboard of the search by best/val_psnr (higher is better)"):]
+        rows = [line.split() for line in table.splitlines()[2:]]
+        assert rows[0] == ["1", str(best.number), f"{best.value:.2f}", "dB", best.params["decoder"],
+                           f"{best.params['lr']:#.3g}", "finished"]
+        assert [row[-1] for row in rows[:6]] == ["finished"] * len(done) + ["pruned"] * len(pruned)
+        assert f"best: trial {best.number} (decoder={best.params['decoder']}, " in table
+        assert table.count("PSNR") == 1  # the test score of the best alone
+        assert f"PSNR {tested:.2f} dB" in table
 
 
 def test_the_study_s_run_keeps_how_it_was_asked_for_each_time(lab: Any, queued: Callable[..., None]) -> None:

@@ -6,23 +6,19 @@ docstring says how to add an encoder to ``_SPECS``.
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
-from pathlib import Path
 
-from inversion.errors import RequestError, UnknownNameError
+from inversion.errors import RequestError
 from inversion.images import IMAGENET, Normalisation
 from inversion.models import FeatureShape
+from inversion.models.encoders._forms import is_foreign, require_written, unknown_encoder
 from inversion.models.encoders.specs import TIMM_PREFIX, EncoderSpec, LayerSpec, without_norm
 from inversion.models.modifiers import Modifier, parse_modifiers
 
 _VGG16_CHANNELS_AND_POOLS = ((64, 4), (128, 9), (256, 16), (512, 23), (512, 30))
 _RESNET34_CHANNELS = (64, 128, 256, 512)
 _PVT_V2_B2_CHANNELS = (64, 128, 320, 512)
-_TIMM_MODEL = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
 _VIT_SMALL = "vit_small_patch16_224.augreg_in21k_ft_in1k"
 
 _SPECS = (
@@ -74,26 +70,11 @@ def encoder_spec(name: str) -> EncoderSpec:
     if name in ENCODERS:
         return ENCODERS[name]
     if name.startswith(TIMM_PREFIX):
+        require_written(name)
         from inversion.models.encoders import _timm_models
 
         return _timm_models.describe(name.removeprefix(TIMM_PREFIX))
-    raise UnknownNameError("unknown encoder", name, [*ENCODERS, "ensemble", "timm/NAME:LAYER"], _meant(name))
-
-
-def _meant(name: str) -> str:
-    """``timm/resnet50`` for ``resnet50`` or ``torchvision/resnet50``; empty if timm has no such model."""
-    model = name.rpartition("/")[2]  # perhaps with a tag
-    return f"{TIMM_PREFIX}{model}" if model.partition(".")[0] in _timm_names() else ""
-
-
-@functools.cache
-def _timm_names() -> frozenset[str]:
-    """timm's models by their definitions in its source: importing timm takes seconds."""
-    package = find_spec("timm")
-    if package is None or package.origin is None:
-        return frozenset()
-    files = (Path(package.origin).parent / "models").glob("*.py")
-    return frozenset(name for file in files for name in _TIMM_MODEL.findall(file.read_text("utf-8")))
+    raise unknown_encoder(name, ENCODERS)
 
 
 @dataclass(frozen=True)
@@ -188,6 +169,9 @@ def parse_encoders(encoder: str, layer: str = "auto") -> tuple[EncoderCut, ...]:
     parts = [part.strip() for part in encoder.split("+")]
     if not all(parts):
         raise RequestError(f"encoder {encoder!r}: a name is missing (write several as vgg16:block1+resnet34)")
+    for part in parts:
+        if is_foreign(part, ENCODERS):
+            raise unknown_encoder(part, ENCODERS)
     if layer != "auto":
         name, modifiers = _split_modifiers(parts[0])
         if len(parts) > 1 or name == "ensemble" or ":" in name:
@@ -216,9 +200,8 @@ def _parse_part(text: str) -> tuple[EncoderCut, ...]:
 def _split_modifiers(text: str) -> tuple[str, list[str]]:
     """``timm/NAME:LAYER/pool=2/bits=4`` → ``timm/NAME:LAYER``, ``[pool=2, bits=4]``.
 
-    timm's names have no slash but that of the prefix, and those of layers have none. ``torchvision/NAME`` stays whole,
-    so that the error about it can suggest timm's.
+    timm's names have no slash but that of the prefix, and those of layers have none.
     """
-    prefix = next((prefix for prefix in (TIMM_PREFIX, "torchvision/") if text.startswith(prefix)), "")
+    prefix = TIMM_PREFIX if text.startswith(TIMM_PREFIX) else ""
     cut, *modifiers = text.removeprefix(prefix).split("/")
     return prefix + cut.strip(), modifiers

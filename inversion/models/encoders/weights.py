@@ -21,6 +21,7 @@ from inversion.models.encoders.catalog import ENCODERS, EncoderCut, encoder_spec
 from inversion.models.encoders.file_content import ForeignFileError, format_of
 from inversion.models.encoders.imagenet import imagenet_name
 from inversion.models.encoders.specs import TIMM_PREFIX
+from inversion.synonyms import WEIGHTS, meaning_of
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar", ".bin")
 """Usual extensions of weights files; other files are accepted by their content."""
@@ -126,7 +127,8 @@ def _parse_source(text: str, encoder: str) -> WeightsSource:
         if _is(Path(os.path.expanduser(text)), lambda mode: True):
             raise WeightsError(f"weights {text!r} is neither a regular file nor a folder")
         message = f"weights {text!r}: no such file or folder, and none of imagenet, random, random:SEED."
-        if nearest := difflib.get_close_matches(text, ["imagenet", "random", "random:SEED"], n=1):
+        meant = meaning_of(text, WEIGHTS, ("imagenet", "random")).names
+        if nearest := meant or difflib.get_close_matches(text, ["imagenet", "random", "random:SEED"], n=1):
             message += f" Did you mean {nearest[0]!r}?"
         raise WeightsError(message)
     path, part = found

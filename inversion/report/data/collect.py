@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shlex
 import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -58,9 +59,9 @@ def collect(connection: Connection, name: str) -> StudyData:
     there = {None, *(run.info.run_id for run in everything)}
     planned = [item | {"is_deleted": item.get("run_id") not in there} for item in filter(_is_planned, planned)]
     begun = sorted((run for run in read[:len(runs)] if run), key=lambda run: run.name)
-    return StudyData(name, parent, begun, planned,
-                     [run for run in read[len(runs):] if run], _specs(connection, parent.info.run_id),
-                     [said for said in settings if isinstance(said, str)])
+    said = [text for text in settings if isinstance(text, str)]
+    return StudyData(name, parent, begun, planned, [run for run in read[len(runs):] if run],
+                     _specs(connection, parent.info.run_id, said), said)
 
 
 def _is_planned(item: object) -> bool:
@@ -120,10 +121,19 @@ def _scores(run_id: str, document: Mapping[str, Any]) -> pd.DataFrame:
     return scores.assign(**numbers | {"psnr": counted(scores["psnr"])})
 
 
-def _specs(connection: Connection, run_id: str) -> dict[str, str]:
-    """The spec files that the study was queued from, by name."""
-    names = [item.path for item in connection.client.list_artifacts(run_id) if item.path.endswith((".yaml", ".yml"))]
+def _specs(connection: Connection, run_id: str, settings: Iterable[str]) -> dict[str, str]:
+    """The spec files that the study was queued from, by name; one that ``settings`` names need not end in ``.yaml``."""
+    given = {words[0] for text in settings if (words := _words(text))}
+    names = [item.path for item in connection.client.list_artifacts(run_id)
+             if not item.is_dir and (item.path.endswith((".yaml", ".yml")) or item.path in given)]
     return {name: fetch_text(connection, run_id, name) or "" for name in names}
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:  # a quotation mark without its other one: the list was edited
+        return []
 
 
 def pictures_of(connection: Connection, run_id: str) -> Pictures | None:

@@ -48,7 +48,7 @@ Curves = Mapping[str, Sequence[tuple[int, float]]]
 
 def ranking(board: Board) -> go.Figure:
     """PSNR of every configuration with its 95 % interval, coloured by decoder."""
-    figure = _figure(height=120 + 20 * len(board.configurations))
+    figure = new_figure(height=120 + 20 * len(board.configurations))
     for decoder, colour in _colours(board).items():
         items = [item for item in board.configurations if item.decoder == decoder]
         figure.add_scatter(
@@ -74,7 +74,7 @@ def against(board: Board, metric: str, title: str) -> go.Figure:
 
     A line joins the sizes of one decoder (``decoder_options`` width or depth) at the same layer.
     """
-    figure = _figure(height=420)
+    figure = new_figure(height=420)
     named = _named(board, metric)
     for decoder, colour in _colours(board).items():
         items = [item for item in board.configurations if item.decoder == decoder and (item.cost(metric) or 0) > 0]
@@ -136,7 +136,7 @@ def _short(value: float) -> str:
 
 def floors(board: Board, table: ReportTable) -> go.Figure:
     """PSNR of every decoder at each cut, between the floors and the images found by optimisation."""
-    figure = _figure(height=160 + 34 * len(table.rows))
+    figure = new_figure(height=160 + 34 * len(table.rows))
     names = [str(row["features"]) for row in table.rows]
     marks = {"training_colour": "line-ns-open", "mean_colour": "x-thin-open", "bicubic": "square-open"}
     for name, title in FLOORS.items():
@@ -166,7 +166,7 @@ def _mark(figure: go.Figure, table: ReportTable, column: str, title: str, marker
 
 def rate(board: Board, line: JpegLine | None) -> go.Figure:
     """PSNR against the rate of quantised features, a line for each way to reduce them, with JPEG; empty without any."""
-    figure = _figure(height=480)
+    figure = new_figure(height=480)
     families = group_by(rated(board), lambda item: _QUANTISER.sub("", item.label))
     for number, (name, items) in enumerate(families.items()):
         figure.add_scatter(
@@ -195,7 +195,7 @@ def curves(board: Board, histories: Curves) -> go.Figure:
     ticks = {"dtick": max(1, math.ceil(last / EPOCH_TICKS)), "tick0": 0}
     if len(shown) > SHOWN_CURVES:
         return _panels(board, shown, histories, ticks)
-    figure = _figure(height=460)
+    figure = new_figure(height=460)
     heights = _apart({item.label: histories[item.label][-1][1] for item in shown}) if shown else {}
     for number, item in enumerate(shown):
         colour = COLOURS[number % len(COLOURS)]
@@ -216,7 +216,7 @@ def _panels(board: Board, shown: Sequence[Configuration], histories: Curves, tic
     rows = math.ceil(len(groups) / columns)
     figure = make_subplots(rows, columns, subplot_titles=list(groups), shared_xaxes="all", shared_yaxes="all",
                            horizontal_spacing=0.03, vertical_spacing=0.25 / rows)
-    _style(figure, height=120 + 220 * rows)
+    style(figure, height=120 + 220 * rows)
     named: set[str] = set()
     for number, items in enumerate(groups.values()):
         for item in items:
@@ -251,7 +251,7 @@ def _apart(ends: Mapping[str, float], share: float = 0.05) -> dict[str, float]:
 
 def tuning(board: Board) -> go.Figure:
     """Validation PSNR against the tuned parameter, if one number was tuned; a star marks the chosen value."""
-    figure = _figure(height=420)
+    figure = new_figure(height=420)
     for number, item in enumerate(board.configurations[:CURVES]):
         choice = item.choice
         if choice is None or len(choice.names) != 1:
@@ -281,7 +281,7 @@ def matrix(board: Board) -> go.Figure:
         values.append([None if one is None else one.difference for one in found])
         marks.append(["*" if one is not None and holds_up(one) else "" for one in found])
     largest = max((abs(value) for row in values for value in row if value is not None), default=1.0) or 1.0
-    figure = _figure(height=260 + 22 * len(labels))
+    figure = new_figure(height=260 + 22 * len(labels))
     figure.add_heatmap(z=values, x=labels, y=labels, text=marks, texttemplate="%{text}", textfont={"size": 16},
                        colorscale="RdBu", zmid=0, zmin=-largest, zmax=largest, colorbar={"title": "dB"},
                        hovertemplate="%{y}<br>minus %{x}<br>%{z:+.2f} dB%{text}<extra></extra>")
@@ -297,11 +297,13 @@ def captions(board: Board) -> dict[str, str]:
     return {name: f"The best {most} of {count} configurations." for name, most in limits.items() if count > most}
 
 
-def _figure(height: int) -> go.Figure:
-    return _style(go.Figure(), height)
+def new_figure(height: int) -> go.Figure:
+    """An empty figure of this height in pixels."""
+    return style(go.Figure(), height)
 
 
-def _style(figure: go.Figure, height: int) -> go.Figure:
+def style(figure: go.Figure, height: int) -> go.Figure:
+    """Gives a figure its height in pixels, and the colours and margins of all charts."""
     figure.update_layout(
         height=height, margin={"l": 10, "r": 10, "t": 30, "b": 10}, paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)", font={"color": INK, "family": "system-ui, sans-serif", "size": 12},

@@ -73,7 +73,8 @@ def _sections(report: Report) -> dict[str, str]:
     keys = {table.key for table in report.tables}
     sections = {
         "pictures": ("Pictures", bool(report.scenes)), "advice": ("What to use", bool(report.advice)),
-        "rankings": ("Who won", not keys.isdisjoint(RANKINGS)), "questions": ("Questions", bool(_asked(report))),
+        "rankings": ("Trials" if report.search else "Who won", not keys.isdisjoint(RANKINGS)),
+        "questions": ("Questions", bool(_asked(report))),
         "costs": ("Costs", "cost-per-db" in keys), "rate-section": ("Rate", "rates" in keys),
         "differences-section": ("Is it real?", "differences" in keys),
         "findings": ("Published findings", bool(report.judgements)), "curves": ("Curves", "curves" in report.charts),

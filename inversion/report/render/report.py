@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inversion.report.data.board import Board
+from inversion.report.data.searching import Search
 from inversion.report.data.study import StudyData
 from inversion.report.render.pictures import Scene
 from inversion.report.tables.findings import Judgement, findings_table
@@ -46,6 +47,7 @@ class Report:
         charts: Plotly figures by name.
         versions: Versions and commits of the runs.
         parameters: Parameters that all runs share.
+        search: The trials, if the study is a search; then only the best of them is on a board.
     """
 
     data: StudyData
@@ -61,6 +63,7 @@ class Report:
     charts: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
+    search: Search | None = None
 
     @property
     def board(self) -> Board | None:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from inversion.config.run_config import RunConfig, UnknownParameterError, format_options, parse_options, parse_value
+from inversion.config.run_config import RunConfig, format_options, parse_options, parse_value, unknown_parameter
 from inversion.errors import RequestError
 from inversion.models.encoders.catalog import encoder_spec, parse_encoders
 from inversion.sweeps.spec.grid import Block, Configuration, check_value, format_value, is_valid
@@ -158,7 +158,7 @@ def _split(where: str, option: str, text: str, errors: ErrorCollector) -> tuple[
     if not separator or not name:
         errors.add(where, f"not of the form name=value (as in {option} seed=1)")
     elif name not in RunConfig.model_fields:
-        errors.add(where, str(UnknownParameterError(name)))
+        errors.add(where, str(unknown_parameter(name)))
     elif not value:
         with errors.collect(where):
             check_value(name, value)

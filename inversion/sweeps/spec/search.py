@@ -9,20 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from inversion.config.run_config import RunConfig
+from inversion.objectives import Direction
 from inversion.seeds import derive_seed
 from inversion.sweeps.spec.grid import checked_config
 
 if TYPE_CHECKING:
     import optuna
-
-Direction = Literal["maximize", "minimize"]
-
-BEST_PSNR = "best/val_psnr"
-METRICS: dict[str, Direction] = {
-    BEST_PSNR: "maximize", "best/val_loss": "minimize", "val/loss": "minimize", "val/mse": "minimize",
-    "val/lpips": "minimize", "val/psnr": "maximize", "val/ssim": "maximize",
-}
-"""What a search may optimise, and in which direction. A metric logged by epoch counts at the best epoch."""
 
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "gp": "GPSampler", "cmaes": "CmaEsSampler"}
 PRUNERS = {"none": "NopPruner", "median": "MedianPruner", "hyperband": "HyperbandPruner"}

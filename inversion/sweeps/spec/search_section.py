@@ -13,12 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, create_model, model_validator
 
-from inversion.config.run_config import MOST, RunConfig, UnknownParameterError, parse_value
-from inversion.errors import RequestError, UnknownNameError
+from inversion.config.run_config import MOST, RunConfig, parse_value, unknown_parameter
+from inversion.errors import RequestError
+from inversion.objectives import BEST_PSNR, OBJECTIVES
 from inversion.sweeps.spec.grid import checked_config, is_valid
 from inversion.sweeps.spec.search import (
-    BEST_PSNR,
-    METRICS,
     PRUNERS,
     SAMPLERS,
     Algorithm,
@@ -39,6 +38,7 @@ from inversion.sweeps.spec.source import (
     read_settings,
     read_text,
 )
+from inversion.synonyms import METRICS, PARTS, unknown_name
 
 KEYS = ("metric", "direction", "trials", "seed", "sampler", "pruner", "space")
 
@@ -108,7 +108,7 @@ def read_search(value: Value, base: Mapping[str, Scalar], errors: ErrorCollector
         pruner = _with_max_resource(pruner, base, space, value, errors)
     if errors.lines or not (numbers and sampler and pruner and metric):
         return None
-    return Search(metric=metric, direction=METRICS[metric], trials=numbers.trials, seed=numbers.seed,
+    return Search(metric=metric, direction=OBJECTIVES[metric], trials=numbers.trials, seed=numbers.seed,
                   sampler=sampler, pruner=pruner, space=space)
 
 
@@ -120,12 +120,13 @@ def _read_metric(section: Section, base: Mapping[str, Scalar], space: Mapping[st
     if value is None:
         return None
     metric, where = value.text, value.where
-    if metric not in METRICS:
+    if metric not in OBJECTIVES:
         errors.add(where, _reason_against(metric))
         return None
     direction = section.entries.get("direction")
-    if direction is not None and direction != Scalar(METRICS[metric], direction.where):
-        errors.add(direction.where, f"direction: the direction of {metric} is {METRICS[metric]}; leave direction out")
+    if direction is not None and direction != Scalar(OBJECTIVES[metric], direction.where):
+        errors.add(direction.where, f"direction: the direction of {metric} is {OBJECTIVES[metric]}; leave direction "
+                                    "out")
     if "lpips_weights" in base and base["lpips_weights"].text == "off":
         if metric == "val/lpips":
             errors.add(where, "metric: val/lpips is not measured with lpips_weights=off")
@@ -145,7 +146,7 @@ def _reason_against(metric: str) -> str:
     if metric.startswith("train/"):
         return (f"metric: {metric} is measured on the training images. "
                 "Optimise a validation metric, such as best/val_psnr.")
-    return str(UnknownNameError("metric: unknown validation metric", metric, METRICS))
+    return str(unknown_name("metric: unknown validation metric", metric, OBJECTIVES, METRICS))
 
 
 # sampler and pruner
@@ -163,7 +164,7 @@ def _read_algorithm(kind: str, known: Mapping[str, str], default: str, section: 
         return None
     name = scalar.text
     if name not in known:
-        errors.add(scalar.where, str(UnknownNameError(f"unknown {kind}", name, known)))
+        errors.add(scalar.where, str(unknown_name(f"unknown {kind}", name, known, PARTS[kind])))
         return None
     if not isinstance(value, Section) or not entries:
         return Algorithm(name=name)  # without options there is no need for Optuna
@@ -233,7 +234,7 @@ def read_space(value: Value, base: Mapping[str, Scalar], errors: ErrorCollector,
     for name, entry in value.entries.items():
         where = value.keys[name]
         if name not in RunConfig.model_fields:
-            errors.add(where, str(UnknownParameterError(name)))
+            errors.add(where, str(unknown_parameter(name)))
         elif name in NOT_SEARCHED:
             errors.add(where, f"{name} cannot be searched: {NOT_SEARCHED[name]}")
         elif name in base:

@@ -15,7 +15,8 @@ from typing import NoReturn, TypeAlias, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from inversion.errors import RequestError, SeveralErrors, UnknownNameError
+from inversion.errors import RequestError, SeveralErrors
+from inversion.synonyms import SPEC_KEYS, unknown_name
 from inversion.text import one_line
 
 MAX_DEPTH = 6
@@ -181,12 +182,18 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
 
-def check_keys(section: Section, known: Iterable[str], what: str, errors: ErrorCollector) -> None:
-    """Adds an error, with the nearest match, for every key that is not known."""
+def check_keys(section: Section, known: Iterable[str], what: str, errors: ErrorCollector,
+               elsewhere: Callable[[str], str] = lambda name: "") -> None:
+    """Adds an error, with the nearest match, for every key that is not known.
+
+    ``elsewhere`` says of a key that belongs to another place where that is, and nothing of others.
+    """
     names = list(known)
     for name in section.entries:
-        if name not in names:
-            errors.add(section.keys[name], str(UnknownNameError(what, name, names)))
+        if name not in names and (place := elsewhere(name)):
+            errors.add(section.keys[name], f"{what} {name!r}: {place}")
+        elif name not in names:
+            errors.add(section.keys[name], str(unknown_name(what, name, names, SPEC_KEYS)))
 
 
 def read_text(name: str, value: Value, errors: ErrorCollector) -> Scalar | None:

@@ -33,6 +33,7 @@ from inversion.sweeps.spec.search import Search
 from inversion.sweeps.spec.search_section import read_search
 from inversion.sweeps.spec.source import ErrorCollector, Scalar, Section, Value, check_keys, read_text, read_yaml
 from inversion.sweeps.spec.tuning import read_tuning
+from inversion.synonyms import PARAMETERS, SPEC_KEYS, meaning_of
 from inversion.text import visible
 
 _FOLDERS = (Path(inversion.__file__).parents[1] / "sweeps", Path(__file__).parents[1] / "studies")
@@ -218,7 +219,7 @@ def _read_top(text: str, shown: str, errors: ErrorCollector) -> Section:
         what = "the file is empty" if top is None else f"a spec is a mapping of {', '.join(KEYS)}"
         errors.add(f"{shown}:1" if top is None else top.where, what)
         raise SeveralErrors(errors.lines)
-    check_keys(top, KEYS, "a spec has no", errors)
+    check_keys(top, KEYS, "a spec has no", errors, _place_of_parameter)
     if "grid" in top.entries and "search" in top.entries:
         errors.add(top.keys["search"], f"a spec has a grid (at {top.keys['grid']}) or a search, not both")
     elif "search" in top.entries and "tune" in top.entries:
@@ -226,6 +227,14 @@ def _read_top(text: str, shown: str, errors: ErrorCollector) -> Section:
     elif "grid" not in top.entries and "search" not in top.entries:
         errors.add(top.where, "a spec needs a grid or a search")
     return top
+
+
+def _place_of_parameter(name: str) -> str:
+    """Where a parameter of a run belongs; empty if the name is none."""
+    if meaning_of(name, SPEC_KEYS).names:
+        return ""
+    parameter = meaning_of(name, PARAMETERS, RunConfig.model_fields).among(RunConfig.model_fields)
+    return f"{parameter} is a parameter of runs, and belongs in base, or in a block of grid" if parameter else ""
 
 
 def _read_study(top: Section, replacement: str | None, errors: ErrorCollector) -> str:

@@ -90,11 +90,12 @@ def log_spec(connection: Connection, run_id: str, spec: Spec) -> None:
 def log_runs(connection: Connection, run_id: str, entries: Sequence[Entry], tuning: Tuning) -> None:
     """Logs the runs of the queue. A search's trials have a digest only once they have started.
 
-    A run with a ``run_id`` has started: if MLflow has none with this id, it was deleted. Of a tuned configuration,
-    ``group`` is equal for all values and seeds, and ``value`` for all seeds of one value.
+    A run with a ``run_id`` has started: if MLflow has none with this id, it was deleted. ``trial`` is its number in
+    Optuna. Of a tuned configuration, ``group`` is equal for all values and seeds, and ``value`` for all seeds of one
+    value.
     """
     runs = [{"run": entry.name, "digest": entry.digest, "config": entry.trial.user_attrs.get("config"),
-             "run_id": entry.run_id, **_tuned(entry, tuning)} for entry in entries]
+             "run_id": entry.run_id, "trial": entry.root, **_tuned(entry, tuning)} for entry in entries]
     connection.client.log_text(run_id, json.dumps(runs, indent=1), RUNS_FILE)
 
 

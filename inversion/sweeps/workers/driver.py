@@ -10,13 +10,15 @@ from datetime import datetime
 from typing import Protocol
 
 from inversion.console import Console
-from inversion.report import leaderboard
+from inversion.report import leaderboard, search_leaderboard
 from inversion.sweeps.queue.entry import Snapshot
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import open_storage, patiently
+from inversion.sweeps.queue.tuning import Tuning
 from inversion.sweeps.study.parent import ensure_parent, log_runs
 from inversion.sweeps.study.reconcile import end_parent, reconcile, reconcile_members
 from inversion.sweeps.study.study import Study, open_study
+from inversion.sweeps.study.trials import search_in
 from inversion.sweeps.workers.live import View
 from inversion.sweeps.workers.local import WorkerSpec
 from inversion.text import first_of
@@ -188,17 +190,27 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
         snapshot = read_snapshot(study.queue, stop).without(reconcile_members(study, connection))
         tuning = study.queue.tuning(snapshot.entries)
         log_runs(connection, study.parent.run_id, snapshot.entries, tuning)
-        finished = children(connection, study.name, "attributes.status = 'FINISHED'")
-        rows = leaderboard.leaderboard(run for run in finished if tuning.ranks(run.data.tags.get(DIGEST)))
-        if rows and snapshot.is_done:
-            leaderboard.show(rows, console)
-        if rows:
-            connection.client.log_text(study.parent.run_id, leaderboard.as_csv(rows), "leaderboard.csv")
+        if text := _leaderboard(study, connection, snapshot, tuning, console):
+            connection.client.log_text(study.parent.run_id, text, "leaderboard.csv")
     finally:  # the queue has the reasons of failed runs, also if the tracking store rejects the requests
         show_failures(snapshot, console)
         show_deleted(snapshot, console)
     end_parent(connection, study.parent.run_id, snapshot)
     return snapshot
+
+
+def _leaderboard(study: Study, connection: Connection, snapshot: Snapshot, tuning: Tuning, console: Console) -> str:
+    """The leaderboard as comma-separated values, empty without a finished run; of a study that is done it is shown."""
+    if study.search is not None:  # ranked by its objective: test scores must not choose
+        search = search_in(study.search, snapshot.entries)
+        if search.best and snapshot.is_done:
+            search_leaderboard.show(search, console)
+        return search_leaderboard.as_csv(search) if search.best else ""
+    finished = children(connection, study.name, "attributes.status = 'FINISHED'")
+    rows = leaderboard.leaderboard(run for run in finished if tuning.ranks(run.data.tags.get(DIGEST)))
+    if rows and snapshot.is_done:
+        leaderboard.show(rows, console)
+    return leaderboard.as_csv(rows) if rows else ""
 
 
 def show_deleted(snapshot: Snapshot, console: Console) -> None:

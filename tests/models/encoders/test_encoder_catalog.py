@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,8 @@ import timm
 
 from inversion.errors import RequestError, UnknownNameError
 from inversion.models import FeatureShape
-from inversion.models.encoders import ENCODERS, ENSEMBLE, EncoderCut, catalog, parse_encoders
+from inversion.models.encoders import ENCODERS, ENSEMBLE, EncoderCut, parse_encoders
+from inversion.models.encoders._forms import timm_names
 
 
 def cuts(encoder: str, layer: str = "auto") -> list[str]:
@@ -66,12 +68,46 @@ def test_what_a_cut_prints_is_read_back_as_the_same_cut() -> None:
                  "Did you mean 'timm/resnet50'?"),
     ("torchvision/convnext_tiny:stage1", "unknown encoder 'torchvision/convnext_tiny'. Known: vgg16, resnet34, "
      "vit_small, pvt_v2_b2, ensemble, timm/NAME:LAYER. Did you mean 'timm/convnext_tiny'?"),
+    ("ViT-S/16", "unknown encoder 'ViT-S/16': timm's ViT-S/16 has this short name; timm has Vision Transformers of "
+                 "other sizes. Known: vgg16, resnet34, vit_small, pvt_v2_b2, ensemble, timm/NAME:LAYER. Did you mean "
+                 "'vit_small'?"),
     ("vgg16:", "vgg16 has no layer ''. Known: block1, block2, block3, block4, block5."),
 ])
 def test_an_unknown_name_lists_the_known_ones_and_suggests(encoder: str, message: str) -> None:
     with pytest.raises(UnknownNameError) as error:
         parse_encoders(encoder)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(("text", "ours"), [
+    ("resnet-34", "resnet34"), ("ResNet34:layer2", "resnet34"), ("VGG-16", "vgg16"), ("vit-small", "vit_small"),
+    ("vit_s", "vit_small"), ("ViT-S/16", "vit_small"), ("ViT-S/16:block2", "vit_small"), ("pvt", "pvt_v2_b2"),
+    ("vgg16+pvt", "pvt_v2_b2"), ("torchvision.models.vgg16", "vgg16"), ("torchvision/resnet34:layer1", "resnet34"),
+    ("torchvision.models.resnet50", "timm/resnet50"), ("timm:resnet50", "timm/resnet50"),
+    ("timm.resnet50:layer2", "timm/resnet50"), ("timm/ResNet50", "timm/resnet50"), ("resnet-50", "timm/resnet50"),
+    ("hf://timm/resnet50.a1_in1k", "timm/resnet50.a1_in1k"),
+    ("hf_hub:facebook/dinov2-base", "timm/vit_base_patch14_dinov2"),
+    ("hf-hub:timm/vgg16.tv_in1k", "timm/vgg16.tv_in1k"),
+    ("https://huggingface.co/microsoft/resnet-50", "timm/resnet50"),
+    ("dinov2", "timm/vit_small_patch14_dinov2"), ("CLIP", "timm/vit_base_patch16_clip_224.openai"),
+    ("open_clip:ViT-B-32", "timm/vit_base_patch32_clip_224.openai"), ("ViT-B/16", "timm/vit_base_patch16_224"),
+])
+def test_other_spellings_are_answered_with_ours(text: str, ours: str) -> None:
+    with pytest.raises(UnknownNameError, match=rf"^unknown encoder .* Did you mean '{re.escape(ours)}'\?$"):
+        parse_encoders(text)
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("alexnet", "there is none here; only timm's models can be encoders"),
+    ("hf://some/thing", "models are not read from Hugging Face's hub by address, but from timm"),
+    ("torchvision.models.squeezenet1_0", "timm has none of that name"),
+    ("timm:resnet500", "timm has no model of that name"), ("vqgan", "timm has no such autoencoder"),
+])
+def test_what_is_not_supported_is_said_to_be_so_and_nothing_is_suggested(text: str, said: str) -> None:
+    with pytest.raises(UnknownNameError) as error:
+        parse_encoders(text)
+    assert said in str(error.value)
+    assert "Did you mean" not in str(error.value)
 
 
 @pytest.mark.parametrize(("encoder", "layer", "part"), [
@@ -109,4 +145,4 @@ print([name for name in ("torch", "torchvision", "timm", "mlflow") if name in sy
 
 
 def test_timms_models_are_known_from_its_source() -> None:
-    assert set(timm.list_models()) <= catalog._timm_names()
+    assert set(timm.list_models()) <= timm_names()

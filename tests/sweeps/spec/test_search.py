@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from inversion.errors import RequestError, SeveralErrors
-from inversion.sweeps.spec.search import METRICS, Search
+from inversion.objectives import OBJECTIVES
+from inversion.sweeps.spec.search import Search
 from inversion.sweeps.spec.spec import load_spec
 from tests.sweeps.spec.searches import MIXED, NUMBERS, load, search, wrong
 
@@ -32,13 +33,13 @@ def test_a_search_has_no_configurations_and_the_defaults_of_a_simple_one() -> No
 def test_the_pruner_sees_the_metric_by_epoch_that_belongs_to_the_optimised_one(metric: str, reported: str) -> None:
     found = search(metric=metric)
     assert found.reported_metric() == reported
-    assert found.direction == METRICS[metric] == METRICS[reported]
+    assert found.direction == OBJECTIVES[metric] == OBJECTIVES[reported]
     assert (found.direction == "maximize") == metric.endswith(("psnr", "ssim"))
     assert search(metric=metric, direction=found.direction) == found
 
 
 def test_every_metric_is_tried() -> None:
-    assert len(METRICS) == 7
+    assert len(OBJECTIVES) == 7
 
 
 @pytest.mark.parametrize(("metric", "beginning"), [
@@ -58,12 +59,12 @@ def test_a_metric_that_is_nearly_right_is_reported() -> None:
     assert wrong(metric="best/val_pnsr")[0].endswith("Did you mean 'best/val_psnr'?")
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", OBJECTIVES)
 def test_a_direction_that_disagrees_with_the_metric_is_refused(metric: str) -> None:
-    other = {"maximize": "minimize", "minimize": "maximize"}[METRICS[metric]]
+    other = {"maximize": "minimize", "minimize": "maximize"}[OBJECTIVES[metric]]
     for direction in (other, "up"):
         assert wrong(metric=metric, direction=direction) == [
-            f"s.yaml:8: direction: the direction of {metric} is {METRICS[metric]}; leave direction out"]
+            f"s.yaml:8: direction: the direction of {metric} is {OBJECTIVES[metric]}; leave direction out"]
 
 
 def test_lpips_that_is_off_is_neither_optimised_nor_weighed() -> None:

@@ -11,6 +11,7 @@ from inversion.cli.options import no_blank
 from inversion.errors import RequestError, SeveralErrors
 
 if TYPE_CHECKING:
+    from inversion.report.data.study import StudyData
     from inversion.report.leaderboard import Row
     from inversion.tracking.connection import Connection
 
@@ -20,7 +21,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def best_of_option(command: F) -> F:
     """Adds ``--best-of``, which takes the place of RUN."""
     return click.option("--best-of", metavar="STUDY", callback=no_blank,
-                        help="Instead of RUN: the run of this study with the highest test PSNR.")(command)
+                        help="Instead of RUN: the run of this study with the highest test PSNR; of a search, the one "
+                             "with the best objective.")(command)
 
 
 def find_best(connection: Connection, study: str) -> str:
@@ -31,18 +33,25 @@ def find_best(connection: Connection, study: str) -> str:
         RequestError: it has no scored run, or it is in several experiments.
         SeveralErrors: it has runs that cannot be compared; a line for each group has the id of its best run.
     """
-    rows = _leaders(_with_study(connection, study), study)
-    if not rows:
+    from inversion.report.data.search_runs import search_of
+
+    connection = _with_study(connection, study)
+    data = _finished(connection, study)
+    search = search_of(connection, data)
+    leaders = _leaders(data) if search is None else []
+    found = [str(row.values["run_id"]) for row in leaders] if search is None else [
+        str(search.best.run_id)] if search.best else []
+    if not found:
         raise RequestError(f"study {study} has no finished run with scores yet")
-    if len(rows) > 1:
+    if len(found) > 1:
         from inversion.report.data.comparable import title_of
         from inversion.tracking.search import ID_DIGITS
 
         raise SeveralErrors([
-            f"study {study} has {len(rows)} groups of runs that cannot be compared. Give the best of one by its id:",
+            f"study {study} has {len(found)} groups of runs that cannot be compared. Give the best of one by its id:",
             *(f"{row.values['run_id'][:ID_DIGITS]}, {row.values['run']}, test PSNR {row.values['test/psnr']:.2f} dB "
-              f"({title_of(row.group)})" for row in rows)])
-    return str(rows[0].values["run_id"])
+              f"({title_of(row.group)})" for row in leaders)])
+    return found[0]
 
 
 def _with_study(connection: Connection, study: str) -> Connection:
@@ -60,15 +69,13 @@ def _with_study(connection: Connection, study: str) -> Connection:
     return connection
 
 
-def _leaders(connection: Connection, study: str) -> list[Row]:
-    """The best run of each group of comparable runs; of tuned configurations, only chosen values count."""
+def _finished(connection: Connection, study: str) -> StudyData:
+    """The finished runs of a study, without the scores of single images."""
     from inversion.config.document import DocumentError
-    from inversion.report.data.collect import fetch_list
+    from inversion.report.data.collect import fetch_list, fetch_specs
     from inversion.report.data.study import ReportRun, StudyData
-    from inversion.report.data.tuning import choose
-    from inversion.report.leaderboard import leaderboard
     from inversion.tracking.search import document_of
-    from inversion.tracking.study import RUNS_FILE, children, require_study
+    from inversion.tracking.study import RUNS_FILE, SETTINGS_FILE, children, require_study
 
     parent = require_study(connection, study)
     runs = []
@@ -77,7 +84,16 @@ def _leaders(connection: Connection, study: str) -> list[Row]:
             runs.append(ReportRun(run, document_of(run)))
         except DocumentError:  # the leaderboard warns of it
             runs.append(ReportRun(run, {}))
-    planned = [item for item in fetch_list(connection, parent.info.run_id, RUNS_FILE)
-               if isinstance(item, dict) and "digest" in item]
-    ranked, _ = choose(runs, StudyData(study, parent, runs, planned).tuned)
+    planned, settings = (fetch_list(connection, parent.info.run_id, name) for name in (RUNS_FILE, SETTINGS_FILE))
+    specs = fetch_specs(connection, parent.info.run_id, [text for text in settings if isinstance(text, str)])
+    return StudyData(study, parent, runs, [item for item in planned if isinstance(item, dict) and "digest" in item],
+                     spec=specs)
+
+
+def _leaders(data: StudyData) -> list[Row]:
+    """The best run of each group of comparable runs; of tuned configurations, only chosen values count."""
+    from inversion.report.data.tuning import choose
+    from inversion.report.leaderboard import leaderboard
+
+    ranked, _ = choose(data.runs, data.tuned)
     return [row for row in leaderboard(each.run for each in ranked) if row.rank == 1]

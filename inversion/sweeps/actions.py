@@ -23,7 +23,7 @@ from inversion.sweeps.study.set_up import locate_queue, set_up
 from inversion.sweeps.study.study import Study, in_its_experiment
 from inversion.sweeps.study.trials import search_in
 from inversion.sweeps.workers.driver import Driver, WorkerPool, read_snapshot, show_deleted, sum_up
-from inversion.sweeps.workers.live import best_run, outlook, render
+from inversion.sweeps.workers.live import best_run, measures_of, outlook, render
 from inversion.sweeps.workers.local import Processes, visible_gpus
 from inversion.tracking.address import absolute
 from inversion.tracking.connection import Connection, require_answer
@@ -84,7 +84,7 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
             why = "; ".join(pool.errors()) or "they found no run to claim"
             raise InversionError(f"all workers exited with runs still pending: {why}. The same command resumes the "
                                  "study.")
-        _print_links(study, connection, best_run(summed), console)
+        _print_links(study, connection, best_run(summed, measures_of(study)), console)
     if stop.reason is not None and not summed.is_done:
         left = len(summed.having("queued", "interrupted", "running"))
         raise InterruptedRunError(f"{stop.reason}: {left} run{'' if left == 1 else 's'} of study {name} "
@@ -123,7 +123,7 @@ def status(name: str, options: Options) -> int:
         end_others(connection, name)
     start = join_command(name, options["tracking_uri"], study.queue.storage.url)
     when = outlook(snapshot, len(snapshot.having("running")), start)
-    console.print(render(snapshot, f"study {name}", study.metric, study.direction, when))
+    console.print(render(snapshot, f"study {name}", measures_of(study), when))
     if study.search is not None:
         search_leaderboard.show(search_in(study.search, snapshot.entries), console)
     show_deleted(snapshot, console)

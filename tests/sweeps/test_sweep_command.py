@@ -13,6 +13,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
+from inversion.cli.best_run import find_best
 from inversion.report.data.collect import collect
 from inversion.runs.train import train_steps
 from inversion.sweeps.workers import worker as worker_module
@@ -219,6 +220,8 @@ def test_a_search_optimises_a_validation_metric_prunes_and_grows(lab: Any, sweep
         assert f"best: trial {best.number} (decoder={best.params['decoder']}, " in table
         assert table.count("PSNR") == 1  # the test score of the best alone
         assert f"PSNR {tested:.2f} dB" in table
+    connection = connect(f"sqlite:///{lab.folder}/mlflow.db")
+    assert find_best(connection, "tiny") == best.user_attrs["mlflow_run"]
 
 
 def test_the_study_s_run_keeps_how_it_was_asked_for_each_time(lab: Any, queued: Callable[..., None]) -> None:

@@ -19,7 +19,7 @@ from inversion.training.trainer import Trainer
 from tests.training.same import assert_same
 
 Make = Callable[..., Trainer]
-COSINE = {"schedule": "cosine", "lr": 1e-3, "min_lr": 1e-5, "clip_norm": 0.01}
+COSINE: dict[str, Any] = {"schedule": "cosine", "lr": 1e-3, "min_lr": 1e-5, "clip_norm": 0.01}
 
 
 class Watch(Callback):

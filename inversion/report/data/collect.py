@@ -61,7 +61,7 @@ def collect(connection: Connection, name: str) -> StudyData:
     begun = sorted((run for run in read[:len(runs)] if run), key=lambda run: run.name)
     said = [text for text in settings if isinstance(text, str)]
     return StudyData(name, parent, begun, planned, [run for run in read[len(runs):] if run],
-                     _specs(connection, parent.info.run_id, said), said)
+                     fetch_specs(connection, parent.info.run_id, said), said)
 
 
 def _is_planned(item: object) -> bool:
@@ -121,7 +121,7 @@ def _scores(run_id: str, document: Mapping[str, Any]) -> pd.DataFrame:
     return scores.assign(**numbers | {"psnr": counted(scores["psnr"])})
 
 
-def _specs(connection: Connection, run_id: str, settings: Iterable[str]) -> dict[str, str]:
+def fetch_specs(connection: Connection, run_id: str, settings: Iterable[str]) -> dict[str, str]:
     """The spec files that the study was queued from, by name; one that ``settings`` names need not end in ``.yaml``."""
     given = {words[0] for text in settings if (words := _words(text))}
     names = [item.path for item in connection.client.list_artifacts(run_id)

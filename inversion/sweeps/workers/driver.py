@@ -19,7 +19,7 @@ from inversion.sweeps.study.parent import ensure_parent, log_runs
 from inversion.sweeps.study.reconcile import end_parent, reconcile, reconcile_members
 from inversion.sweeps.study.study import Study, open_study
 from inversion.sweeps.study.trials import search_in
-from inversion.sweeps.workers.live import View
+from inversion.sweeps.workers.live import View, measures_of
 from inversion.sweeps.workers.local import WorkerSpec
 from inversion.text import first_of
 from inversion.tracking.address import absolute
@@ -105,7 +105,7 @@ class Driver:
         study = self.study
         try:
             self.pool.start(self._spec())
-            with View(self.console, f"study {study.name}", study.metric, study.direction, self.start) as view:
+            with View(self.console, f"study {study.name}", measures_of(study), self.start) as view:
                 while True:
                     began = time.monotonic()
                     snapshot = read_snapshot(self.reading, stop)

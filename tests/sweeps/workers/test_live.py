@@ -13,10 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from inversion.console import Console
 from inversion.sweeps.queue.entry import Snapshot, latest
-from inversion.sweeps.workers.live import View, best_run, outlook, render
+from inversion.sweeps.workers.live import Measures, View, best_run, outlook, render
 
 NOW = datetime(2026, 1, 1, 12)
 START = "inversion-sweep --join --study target"
+GRID = Measures("val/psnr", "maximize")
 NAME = "vgg16:block1+transposed_conv"
 ENSEMBLE = "resnet34:layer1+vgg16:block3/pool=2+vit_small:block3+attention+transposed_conv"
 CELLS: list[dict[str, Any]] = [{"protocol": protocol, "lpips_weight": weight}
@@ -24,13 +25,13 @@ CELLS: list[dict[str, Any]] = [{"protocol": protocol, "lpips_weight": weight}
 
 
 def trial(number: int, state: TrialState, name: str = NAME, psnr: Sequence[float] = (), pid: str = "7",
-          host: str = "lab", score: float | None = None, **config: Any) -> FrozenTrial:
+          host: str = "lab", score: float | None = None, value: float = 1.0, **config: Any) -> FrozenTrial:
     attributes: dict[str, Any] = {"run": name, "config": {"epochs": 30, **config}}
     if state == TrialState.RUNNING:
         attributes["owner"] = {"inversion.host": host, "inversion.pid": pid}
     if score is not None:
         attributes |= {"scores": {"test/psnr": score}, "mlflow_run": f"{number:08d}" + 24 * "f"}
-    made = optuna.create_trial(state=state, value=1.0 if state == TrialState.COMPLETE else None,
+    made = optuna.create_trial(state=state, value=value if state == TrialState.COMPLETE else None,
                                intermediate_values=dict(enumerate(psnr, start=1)), user_attrs=attributes)
     made.number = number
     made.datetime_start = None if state == TrialState.WAITING else NOW - timedelta(seconds=100)
@@ -38,11 +39,11 @@ def trial(number: int, state: TrialState, name: str = NAME, psnr: Sequence[float
     return made
 
 
-def shown(width: int, *trials: FrozenTrial) -> str:
+def shown(width: int, *trials: FrozenTrial, measures: Measures = GRID) -> str:
     output = io.StringIO()
     snapshot = Snapshot(latest(trials), NOW)
     when = outlook(snapshot, 1, START, timedelta(seconds=55))
-    Console(file=output, width=width).print(render(snapshot, "study target", "val/psnr", "maximize", when))
+    Console(file=output, width=width).print(render(snapshot, "study target", measures, when))
     text = output.getvalue()
     assert max(map(len, text.splitlines())) <= width
     return text
@@ -92,10 +93,10 @@ def test_finished_runs_have_their_ids_and_the_best_of_all_if_all_can_be_compared
     text = shown(80, one, two)
     assert [line.split()[-1] for line in text.splitlines() if " dB " in line] == ["00000001", "00000000", "00000001"]
     assert "best: b" in text
-    assert best_run(Snapshot(latest([one, two]), NOW)) == "00000001" + 24 * "f"
+    assert best_run(Snapshot(latest([one, two]), NOW), GRID) == "00000001" + 24 * "f"
     other = trial(1, TrialState.COMPLETE, "b", score=25.0, protocol="published")
     assert "best" not in shown(80, one, other)
-    assert best_run(Snapshot(latest([one, other]), NOW)) is None
+    assert best_run(Snapshot(latest([one, other]), NOW), GRID) is None
 
 
 def test_times_are_labelled_and_without_a_worker_the_command_stands_in_their_place() -> None:
@@ -109,7 +110,7 @@ def test_times_are_labelled_and_without_a_worker_the_command_stands_in_their_pla
 
 def test_lines_of_a_log_tell_runs_apart_and_label_the_times() -> None:
     output = io.StringIO()
-    with View(Console(file=output, width=80), "study target", "val/psnr", "maximize", START) as view:
+    with View(Console(file=output, width=80), "study target", GRID, START) as view:
         view.update(Snapshot(latest(trial(number, TrialState.WAITING, **cell) for number, cell in enumerate(CELLS)),
                              NOW), 1)
         view.update(Snapshot(latest([trial(0, TrialState.COMPLETE, score=20.0, **CELLS[0]),
@@ -120,3 +121,16 @@ def test_lines_of_a_log_tell_runs_apart_and_label_the_times() -> None:
     assert first == (f"[1/4 · elapsed 0:00:00 · remaining about 0:03:20] {NAME} protocol=image lpips_weight=0.5: "
                      "test PSNR 20.00 dB in 0:01:40 (run 00000000)")
     assert second.endswith(f"] {NAME} protocol=image lpips_weight=0: epoch 0/30")
+
+
+@pytest.mark.parametrize(("direction", "best"), [("maximize", 0), ("minimize", 1)])
+def test_a_search_shows_its_objective_and_chooses_by_it_and_never_by_the_test_images(direction: str, best: int) -> None:
+    measures = Measures("val/lpips", direction, "val/lpips")
+    trials = [trial(0, TrialState.COMPLETE, "a", score=20.0, value=0.3, lr=1e-3),
+              trial(1, TrialState.COMPLETE, "b", score=25.0, value=0.2, lr=1e-4)]
+    text = shown(80, *trials, measures=measures)
+    assert f"best: {'ab'[best]}" in text
+    assert "0.200" in text
+    assert "test PSNR" not in text
+    assert "25.00" not in text
+    assert best_run(Snapshot(latest(trials), NOW), measures) == f"{best:08d}" + 24 * "f"

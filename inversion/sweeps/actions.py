@@ -29,6 +29,7 @@ from inversion.sweeps.spec.spec import Spec
 from inversion.sweeps.study.reconcile import end_dead_parent, end_others, leave_queued, reconcile, reconcile_members
 from inversion.sweeps.study.resolve import Resolver
 from inversion.sweeps.study.set_up import locate_queue, set_up
+from inversion.sweeps.study.standing import standings
 from inversion.sweeps.study.study import Study, follow_store, in_its_experiment, open_study, require_same_store
 from inversion.sweeps.workers.driver import Driver, WorkerPool, read_snapshot, show_deleted, sum_up
 from inversion.sweeps.workers.live import render
@@ -37,9 +38,10 @@ from inversion.tracking.address import absolute, sqlite_file
 from inversion.tracking.connection import Connection, connect, find_store, require_answer
 from inversion.tracking.masking import without_password
 from inversion.tracking.mlflow_run import stop_with_mlflow_run
+from inversion.tracking.registration import RegisteredName, register_model
 from inversion.tracking.retry import with_retries
 from inversion.tracking.store_errors import NoTrackingError, TrackingLostError, is_refused, reason, to_inversion_error
-from inversion.tracking.study import experiments_of, find_parent, find_study
+from inversion.tracking.study import find_parent, in_experiment_of
 from inversion.training.stop import StopRequest, interruptible
 
 Options = Mapping[str, Any]
@@ -89,6 +91,7 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
             why = "; ".join(pool.errors()) or "they found no run to claim"
             raise InversionError(f"all workers exited with runs still pending: {why}. The same command resumes the "
                                  "study.")
+        _register(study, connection, summed, options["register"], console)
         _print_links(study, connection, url, console)
     if stop.reason is not None and not summed.is_done:
         left = len(summed.having("queued", "interrupted", "running"))
@@ -139,13 +142,7 @@ def _connect(name: str, options: Options, make: bool) -> Connection:
     require_apart(options["storage"], find_store(options["tracking_uri"]))
     # not required: if the default experiment does not exist, the study may be in another one, which its queue knows
     connection = connect(options["tracking_uri"], options["experiment"], create=make, required=False)
-    if make or connection.is_given or find_study(connection, name):
-        return connection
-    found = experiments_of(connection, name)
-    if len(found) > 1:
-        raise RequestError(f"study {name} is in several experiments: {', '.join(found)}. Give one of them with "
-                           "--experiment.")
-    return connect(connection.uri, found[0], create=False) if found else connection
+    return connection if make else in_experiment_of(connection, name)
 
 
 @contextmanager
@@ -230,6 +227,22 @@ def _add_seeds(study: Study, connection: Connection, pool: WorkerPool | None, op
     added = queue_seeds(study, connection, more)
     console.print(f"study {study.name}: {len(study.queue.entries())} runs, {added} of them new")
     return True
+
+
+def _register(study: Study, connection: Connection, snapshot: Snapshot, wanted: RegisteredName | None,
+              console: Console) -> None:
+    """Registers the model of the best run by validation, if asked to and all runs are done."""
+    if wanted is None:
+        return
+    ranked = standings(study, connection, snapshot.entries) if snapshot.is_done else []
+    if not ranked:
+        why = "no run of it is finished" if snapshot.is_done else "not all of its runs are done"
+        console.note(f"study {study.name}: nothing is registered as {wanted.name}, because {why}")
+        return
+    winner = ranked[0].runs[0]
+    version = register_model(connection.client, winner, wanted)
+    console.print(f"registered {ranked[0].name}, the best by validation (run {winner.info.run_id}), as version "
+                  f"{version} of {wanted.name}: {wanted.uri}", soft_wrap=True)
 
 
 def _sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest) -> Snapshot:

@@ -25,6 +25,7 @@ from inversion.errors import AbandonedRunError, MissingArtifactError, RequestErr
 from inversion.files import safe_name
 from inversion.tracking.artifacts import current_location, download_artifact, require_artifacts
 from inversion.tracking.connection import Connection, require_answer
+from inversion.tracking.grouping import with_grouping
 from inversion.tracking.lifecycle import MICRO_BATCH, deletion_behind, describe_failure, end_run
 from inversion.tracking.ownership import (
     HOST,
@@ -78,6 +79,8 @@ class TrackedRun(Callback):
                  ) -> None:
         """Logs name, parameters, tags and the whole resolved configuration (tag and ``config.json``).
 
+        ``encoder`` and ``layer`` are split as in ``grouping``.
+
         Raises:
             MlflowException: the store is unreachable or rejects the request; ``to_inversion_error`` converts it.
             InterruptedRunError: a stop was requested while the store was unreachable.
@@ -87,7 +90,7 @@ class TrackedRun(Callback):
         known = self.client.get_run(self.run_id).data.params
         self.client.log_batch(
             self.run_id,
-            params=[Param(key, value) for key, value in params_to_log(params, known).items()],
+            params=[Param(key, value) for key, value in params_to_log(with_grouping(params, known), known).items()],
             tags=[RunTag(key, value) for key, value in everything.items()],
         )
         self.client.log_text(self.run_id, text, CONFIG_FILE)
@@ -131,11 +134,19 @@ class TrackedRun(Callback):
         self.log_metrics({key: value for key, value in metrics.items() if key not in known})
 
     def on_pictures(self, epoch: int, pictures: Sequence[Picture]) -> None:
+        self.log_pictures("reconstructions", epoch, pictures)
+
+    def log_pictures(self, section: str, epoch: int, pictures: Sequence[Picture]) -> None:
+        """Logs pictures as MLflow's images, in a section of its charts; a picture of a step that is there is left out.
+
+        Raises:
+            MlflowException, requests.RequestException, OSError, InterruptedRunError: as ``upload``.
+        """
         for number, picture in enumerate(pictures, start=1):
-            # the folder becomes a section of MLflow's charts
-            key = f"reconstructions/{number}_{safe_name(Path(picture.name).stem)}"
+            key = f"{section}/{number}_{safe_name(Path(picture.name).stem)}"
             if (key, epoch) not in self._pictures_logged:  # logged already if the run died before its first checkpoint
                 self.client.log_image(self.run_id, square(picture), key=key, step=epoch, synchronous=True)
+                self._pictures_logged.add((key, epoch))
 
     def _find_pictures(self) -> set[tuple[str, int]]:
         """Keys and steps of the logged pictures; MLflow writes the compressed version of each last."""

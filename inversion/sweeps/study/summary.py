@@ -1,0 +1,132 @@
+"""The page of a study's parent run in MLflow: its description, metrics and data sets, and a view of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlflow.entities import DatasetInput, Metric, Run
+
+from inversion.metrics import METRICS
+from inversion.sweeps.queue.entry import Snapshot, State
+from inversion.sweeps.study.standing import VAL_PSNR, Standing, standings
+from inversion.sweeps.study.study import Study
+from inversion.tracking.connection import Connection
+from inversion.tracking.lifecycle import find_active
+from inversion.tracking.notes import literal, write_note
+from inversion.tracking.pages import link_on_page
+from inversion.tracking.study import RUNS, STUDY, report_line, tag
+from inversion.tracking.views import save_view, view_of
+
+COUNTED: tuple[State, ...] = ("finished", "failed", "queued")
+"""The states that every description and every page shows, even if no run is in them."""
+
+SHOWN = 5
+"""Configurations in the table of a description."""
+
+SCORES = ("psnr", "ssim", "lpips")
+
+
+def describe_study(study: Study, connection: Connection, snapshot: Snapshot) -> None:
+    """Brings the page of a study up to date: counts, the winner by validation, data sets. A description that a user has
+    edited stays.
+
+    Raises:
+        MlflowException: the store is unreachable or rejects the request; ``to_inversion_error`` converts it.
+        InterruptedRunError: a stop was requested while the store was unreachable.
+    """
+    parent = find_active(connection, study.parent.run_id)
+    if parent is None:
+        return
+    ranked = standings(study, connection, snapshot.entries)
+    place = parent.info.experiment_id
+    save_view(connection.client, place, STUDY, study.name)
+    write_note(connection.client, parent.info.run_id, _note(study, connection, parent, snapshot, ranked))
+    _log_metrics(connection, parent, snapshot, ranked)
+    _log_data_sets(connection, parent, ranked)
+    tag(connection, parent.info.run_id, {RUNS: counts_of(snapshot)})
+
+
+def describe_if_changed(study: Study, connection: Connection, snapshot: Snapshot) -> None:
+    """``describe_study``, unless the numbers of runs by state are those that its page shows."""
+    parent = find_active(connection, study.parent.run_id)
+    if parent is not None and parent.data.tags.get(RUNS) != counts_of(snapshot):
+        describe_study(study, connection, snapshot)
+
+
+def counts_of(snapshot: Snapshot) -> str:
+    """The numbers of runs by state: ``9 finished, 1 failed``."""
+    return ", ".join(f"{number} {state}" for state, number in snapshot.counts.items())
+
+
+def _note(study: Study, connection: Connection, parent: Run, snapshot: Snapshot, ranked: Sequence[Standing]) -> str:
+    place = parent.info.experiment_id
+    numbers = {**dict.fromkeys(COUNTED, 0), **snapshot.counts}
+    counts = ", ".join(f"{number} {state}" for state, number in numbers.items())
+    table = link_on_page("table and charts of the runs", place, view=view_of(study.name))
+    winner = [_winner(study, ranked)] if ranked else []
+    best = [_table(study, place, ranked)] if ranked else []
+    lines = [*winner, f"Runs: {counts}, of {len(snapshot.entries)}. Compare them: {table}.",
+             report_line(connection, parent, study.name), *best]
+    return "\n\n".join(lines)
+
+
+def _winner(study: Study, ranked: Sequence[Standing]) -> str:
+    """Who won and by how much, in a paragraph; the page shows little more of a description at first."""
+    best, *others = ranked
+    digits = _digits(study)
+    lead = f", {abs(best.value - others[0].value):.{digits}f} ahead of {literal(others[0].name)}" if others else ""
+    seeds = len(best.runs)
+    caution = (f" It has {seeds} seeds." if seeds > 1 else
+               " With one training of each, a difference may be one of seeds." if others else "")
+    return (f"**{literal(best.name)}** is best by validation: `{study.objective}` {best.value:.{digits}f}{lead}."
+            f"{caution} Test scores did not decide.")
+
+
+def _table(study: Study, place: str, ranked: Sequence[Standing]) -> str:
+    """The best configurations with their means over seeds."""
+    shown = ranked[:SHOWN]
+    metrics = [name for name in SCORES if any(item.mean(f"test/{name}") is not None for item in shown)]
+    head = ["configuration", f"`{study.objective}`", *(f"test {METRICS[name].label}" for name in metrics)]
+    rows = [head, ["---"] * len(head)]
+    for item in shown:
+        link = link_on_page(literal(item.name), place, item.runs[0].info.run_id)
+        rows.append([link, f"{item.value:.{_digits(study)}f}",
+                     *(_shown(item.mean(f"test/{name}"), METRICS[name].digits) for name in metrics)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _digits(study: Study) -> int:
+    return 2 if "psnr" in study.objective else 4
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _log_metrics(connection: Connection, parent: Run, snapshot: Snapshot, ranked: Sequence[Standing]) -> None:
+    """Logs the counts and the winner's scores where they have changed."""
+    numbers: dict[str, float] = {f"study/{state}": snapshot.counts.get(state, 0) for state in COUNTED}
+    if ranked:
+        best = ranked[0]
+        scores = {"study/winner_val_psnr": best.mean(VAL_PSNR),
+                  **{f"study/winner_test_{name}": best.mean(f"test/{name}") for name in SCORES}}
+        numbers |= {name: value for name, value in scores.items() if value is not None}
+    known = parent.data.metrics
+    changed = {name: value for name, value in numbers.items() if known.get(name) != value}
+    now = round(snapshot.at.timestamp() * 1000)
+    if changed:
+        connection.client.log_batch(parent.info.run_id, metrics=[
+            Metric(name, float(value), now, 0) for name, value in changed.items()])
+
+
+def _log_data_sets(connection: Connection, parent: Run, ranked: Sequence[Standing]) -> None:
+    """Makes the data sets of the ranked runs inputs of the study."""
+    there = {_key(each) for each in parent.inputs.dataset_inputs}
+    new = {_key(each): each for item in ranked for run in item.runs for each in run.inputs.dataset_inputs
+           if _key(each) not in there}
+    if new:
+        connection.client.log_inputs(parent.info.run_id, list(new.values()))
+
+
+def _key(data: DatasetInput) -> tuple[str, str]:
+    return data.dataset.name, data.dataset.digest

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import shlex
-import sys
+import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 
 from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
@@ -17,8 +15,11 @@ from inversion.console import Console, make_table, styled, text_column
 from inversion.metrics import METRICS, exact_note
 from inversion.runs.train import RunResult
 from inversion.tracking.connection import Connection
-from inversion.tracking.masking import without_password
+from inversion.tracking.pages import page_lines
 from inversion.training.callbacks import Callback
+
+DEFAULT_ID = "0"
+"""The id of the experiment Default, in which ``mlflow run`` creates its runs unless it is given another."""
 
 _logger = logging.getLogger(__name__)
 
@@ -92,7 +93,12 @@ def show_scores(console: Console, name: str, plan: Plan, result: RunResult, rema
 def show_locations(console: Console, plan: Plan, result: RunResult, connection: Connection) -> None:
     """Prints where the reconstructions are, how to open the run in MLflow, and the fallbacks again."""
     console.print(f"reconstructions: {_reconstructions_of(result)}", soft_wrap=True)
-    console.print(f"view the run: {_page_of(connection, result.run_id)}", soft_wrap=True)
+    experiment_id = connection.client.get_run(result.run_id).info.experiment_id
+    for line in page_lines(connection.uri, experiment_id, result.run_id):
+        console.print(line, soft_wrap=True)
+    if experiment_id == DEFAULT_ID and "MLFLOW_RUN_ID" in os.environ:
+        console.note("the run is in the experiment Default; with `mlflow run --experiment-name inversion` it is beside "
+                     "those of inversion train and inversion-sweep")
     if plan.fallbacks:
         remedies = "; ".join(fallback.remedy for fallback in plan.fallbacks)
         console.print(f"{', '.join(fallback.short for fallback in plan.fallbacks)}: not comparable with DIV2K and "
@@ -105,15 +111,3 @@ def _reconstructions_of(result: RunResult) -> str:
     if folder.startswith("/"):
         return f"{folder}/reconstructions"
     return f"mlflow artifacts download --run-id {result.run_id} --artifact-path reconstructions"
-
-
-def _page_of(connection: Connection, run_id: str) -> str:
-    """A run's page on the tracking server, or the command that opens MLflow's UI."""
-    uri = without_password(connection.uri)
-    if uri.startswith("http"):
-        experiment_id = connection.client.get_run(run_id).info.experiment_id
-        return f"{uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
-    # by its path: after `make quickstart` the environment is not activated, and the command should work when pasted
-    beside_python = Path(sys.executable).with_name("mlflow")
-    mlflow = str(beside_python) if beside_python.exists() else "mlflow"
-    return f"{shlex.join([mlflow, 'ui', '--backend-store-uri', uri])}  (run {run_id})"

@@ -32,6 +32,19 @@ def page_link(uri: str, experiment_id: str, run_id: str = "", view: str = "") ->
     return f"{server}/#/experiments/{experiment_id}/runs{below}?workflowType=machine_learning{chosen}"
 
 
+def page_lines(uri: str, experiment_id: str, run_id: str, kind: str = "run", view: str = "") -> list[str]:
+    """The last lines of a command: where its run and the run table are in MLflow's UI, and how to open the UI.
+
+    Args:
+        uri, experiment_id, run_id, view: as for ``page_link``.
+        kind: what the run is: ``run`` or ``study``.
+    """
+    command = ui_command(uri)
+    return [*([f"open MLflow: {command}"] if command else []),
+            f"view the {kind}: {page_link(uri, experiment_id, run_id)}",
+            f"compare the runs: {page_link(uri, experiment_id, view=view)}"]
+
+
 def link_on_page(text: str, experiment_id: str, run_id: str = "", view: str = "", artifact: str = "") -> str:
     """A link in Markdown from a run's description to another page of the same UI, whatever its address is.
 

@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 from inversion.cli.app import cli, run_command
 from inversion.config.device import choose_precision
 from inversion.config.run_config import RunConfig
+from inversion.tracking.grouping import GROUPING
 
 Begin = Callable[..., subprocess.Popen[str]]
 Runs = Callable[[], list[Run]]
@@ -46,7 +47,8 @@ def test_the_run_of_mlflow_run_is_adopted_and_raw_and_resolved_values_stand_in_i
     assert tags["mlflow.project.entryPoint"] == "main"
     assert tags["inversion.kind"] == "run"
     assert run.data.metrics["test/psnr"] > 0
-    assert {name for name in params if not name.startswith("resolved.")} == set(RunConfig.model_fields)
+    assert {name for name in params if not name.startswith("resolved.")} == {*RunConfig.model_fields, *GROUPING}
+    assert [params[name] for name in GROUPING] == ["vgg16", "block1", "none"]
     assert (params["layer"], params["lr"], params["threads"]) == ("auto", "1e-3", "2")
     resolved = {name.removeprefix("resolved."): value for name, value in params.items() if "resolved." in name}
     assert resolved == {"layer": "block1", "fusion": "none", "device": "cpu", "lpips_weight": "0.0",

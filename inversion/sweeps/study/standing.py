@@ -54,9 +54,10 @@ def standings(study: Study, connection: Connection, entries: Sequence[Entry]) ->
     group of comparable runs is ranked. Of a tuned configuration, only the chosen value is.
     """
     tuning = study.queue.tuning(entries)
-    values = {entry.run_id: entry.trial.value for entry in entries if entry.state == "finished"}
+    values = {entry.run_id: value for entry in entries if entry.state == "finished"
+              if (value := entry.trial.value) is not None and not math.isnan(value)}
     finished = [run for run in children(connection, study.name, "attributes.status = 'FINISHED'")
-                if _is_number(values.get(run.info.run_id)) and tuning.ranks(run.data.tags.get(DIGEST))]
+                if run.info.run_id in values and tuning.ranks(run.data.tags.get(DIGEST))]
     comparable = _largest_group(finished)
     configurations: dict[str, list[tuple[Run, Document]]] = {}
     for run, document in comparable:
@@ -88,7 +89,3 @@ def _largest_group(runs: Iterable[Run]) -> list[tuple[Run, Document]]:
 
 def _without_seed(document: Document) -> Mapping[str, object]:
     return {**document, "parameters": {**document["parameters"], "seed": 0}}
-
-
-def _is_number(value: float | None) -> bool:
-    return value is not None and not math.isnan(value)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mlflow.entities import DatasetInput, Metric, Run
 
+from inversion.config.document import TAG_LENGTH
 from inversion.metrics import METRICS
 from inversion.sweeps.queue.entry import Snapshot, State
 from inversion.sweeps.study.standing import VAL_PSNR, Standing, standings
@@ -66,8 +67,9 @@ def _note(study: Study, connection: Connection, parent: Run, snapshot: Snapshot,
     winner = [_winner(study, ranked)] if ranked else []
     best = [_table(study, place, ranked)] if ranked else []
     lines = [*winner, f"Runs: {counts}, of {len(snapshot.entries)}. Compare them: {table}.",
-             report_line(connection, parent, study.name), *best]
-    return "\n\n".join(lines)
+             report_line(connection, parent, study.name)]
+    text = "\n\n".join([*lines, *best])
+    return text if len(text) <= TAG_LENGTH else "\n\n".join(lines)
 
 
 def _winner(study: Study, ranked: Sequence[Standing]) -> str:
@@ -121,12 +123,14 @@ def _log_metrics(connection: Connection, parent: Run, snapshot: Snapshot, ranked
 
 def _log_data_sets(connection: Connection, parent: Run, ranked: Sequence[Standing]) -> None:
     """Makes the data sets of the ranked runs inputs of the study."""
-    there = {_key(each) for each in parent.inputs.dataset_inputs}
-    new = {_key(each): each for item in ranked for run in item.runs for each in run.inputs.dataset_inputs
-           if _key(each) not in there}
+    there = set(_data_sets(parent))
+    new = {key: each for item in ranked for run in item.runs for key, each in _data_sets(run).items()
+           if key not in there}
     if new:
         connection.client.log_inputs(parent.info.run_id, list(new.values()))
 
 
-def _key(data: DatasetInput) -> tuple[str, str]:
-    return data.dataset.name, data.dataset.digest
+def _data_sets(run: Run) -> dict[tuple[str, str], DatasetInput]:
+    """The data sets of a run by name and digest."""
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    return {(each.dataset.name, each.dataset.digest): each for each in inputs}

@@ -86,7 +86,7 @@ def test_a_study_says_who_won_by_validation_and_its_winner_is_registered(
 
     # test scores that say otherwise change nothing
     client.log_metric(loser.info.run_id, "test/psnr", 99.0)
-    opened = open_study(open_storage(f"sqlite:///{lab.folder}/inversion-queue.db"), "tiny")
+    opened = open_study(open_storage(study.data.tags["inversion.storage"]), "tiny")
     best, other = standings(opened, connect(server, "pages"), opened.queue.entries())
     assert ([run.info.run_id for run in best.runs], other.mean("test/psnr")) == ([winner.info.run_id], 99.0)
 

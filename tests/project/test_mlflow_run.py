@@ -40,6 +40,8 @@ def test_the_run_of_mlflow_run_is_adopted_and_raw_and_resolved_values_stand_in_i
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert "PSNR" in out
+    assert "the run is in the experiment Default; with `mlflow run --experiment-name inversion` it is beside" in out
+    assert f"view the run: http://127.0.0.1:5000/#/experiments/0/runs/{all_runs()[0].info.run_id}?" in out
     run, = all_runs()
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "vgg16:block1+transposed_conv"

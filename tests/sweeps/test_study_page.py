@@ -32,7 +32,7 @@ def server(stand_in: Any) -> str:
 def test_a_study_says_who_won_by_validation_and_its_winner_is_registered(
         lab: Any, sweep: Sweep, server: str) -> None:
     spec = lab.spec("grid:\n  - decoder: [transposed_conv, wavelet]\n    encoder: [\"vgg16:block1/pool=2\"]")
-    where = ("--tracking-uri", server, "--experiment", "pages")
+    where = ("--tracking-uri", server, "--experiment", "pages", "--storage", lab.folder / "queue.db")
     queued = sweep(spec, *where, "--workers", 0)
     assert queued.code == 0, queued.err
     client = MlflowClient(server)
@@ -53,7 +53,7 @@ def test_a_study_says_who_won_by_validation_and_its_winner_is_registered(
     study = parent()
     said = study.data.tags[NOTE].replace("\\", "")
     assert said.startswith(f"**{winner.info.run_name}** is best by validation: `best/val_psnr` "
-                           f"{winner.data.metrics['best/val_psnr']:.2f}, {lead:.2f} ahead of {loser.info.run_name}.")
+                           f"{winner.data.metrics['best/val_psnr']:.2f} dB, {lead:.2f} dB ahead of {loser.info.run_name}.")
     assert "Runs: 2 finished, 0 failed, 0 queued, of 2." in said
     assert "Report: `inversion-report tiny --output report` writes it" in said
     assert study.data.metrics == {
@@ -86,7 +86,7 @@ def test_a_study_says_who_won_by_validation_and_its_winner_is_registered(
 
     # test scores that say otherwise change nothing
     client.log_metric(loser.info.run_id, "test/psnr", 99.0)
-    opened = open_study(open_storage(study.data.tags["inversion.storage"]), "tiny")
+    opened = open_study(open_storage(f"sqlite:///{lab.folder}/queue.db"), "tiny")
     best, other = standings(opened, connect(server, "pages"), opened.queue.entries())
     assert ([run.info.run_id for run in best.runs], other.mean("test/psnr")) == ([winner.info.run_id], 99.0)
 

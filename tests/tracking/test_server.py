@@ -124,8 +124,12 @@ def test_the_page_of_the_run_shows_curves_and_reconstructions(served: Any, page:
     page.locator(".js-plotly-plot").nth(7).wait_for()
     page.screenshot(path=tmp_path / "run.png")
     told = " ".join(page.inner_text("body").split())
-    for section in ("best (3)", "floor (3)", "reconstructions (2)", "test (8)", "train (2)", "val (4)"):
+    for section in ("best (3)", "best_reconstructions (3)", "floor (3)", "reconstructions (2)", "test (8)", "train (2)",
+                    "val (4)"):
         assert section in told
+
+    best = round(served.run.data.metrics["best_epoch"])  # without moving a slider
+    page.locator(f"img[src*='best_reconstructions'][src*='step%2B{best}%2B']").first.wait_for()
 
     card.get_by_role("button").first.click()  # full screen
     dialog = page.get_by_role("dialog")

@@ -24,6 +24,7 @@ COUNTED: tuple[State, ...] = ("finished", "failed", "queued")
 SHOWN = 5
 """Configurations in the table of a description."""
 
+LINE_BREAK = "  \n"
 SCORES = ("psnr", "ssim", "lpips")
 
 
@@ -64,24 +65,27 @@ def _note(study: Study, connection: Connection, parent: Run, snapshot: Snapshot,
     numbers = {**dict.fromkeys(COUNTED, 0), **snapshot.counts}
     counts = ", ".join(f"{number} {state}" for state, number in numbers.items())
     table = link_on_page("table and charts of the runs", place, view=view_of(study.name))
-    winner = [_winner(study, ranked)] if ranked else []
-    best = [_table(study, place, ranked)] if ranked else []
-    lines = [*winner, f"Runs: {counts}, of {len(snapshot.entries)}. Compare them: {table}.",
-             report_line(connection, parent, study.name)]
-    text = "\n\n".join([*lines, *best])
+    first = f"Runs: {counts}, of {len(snapshot.entries)}. Compare them: {table}."
+    if ranked:
+        first = f"{_winner(study, ranked)}{LINE_BREAK}{first}"
+    lines = [first, report_line(connection, parent, study.name), *([_caution(ranked)] if ranked else [])]
+    text = "\n\n".join([*lines, *([_table(study, place, ranked)] if ranked else [])])
     return text if len(text) <= TAG_LENGTH else "\n\n".join(lines)
 
 
 def _winner(study: Study, ranked: Sequence[Standing]) -> str:
-    """Who won and by how much, in a paragraph; the page shows little more of a description at first."""
+    """Who won and by how much, in a line: the page shows three lines of a description at first."""
     best, *others = ranked
-    digits = _digits(study)
-    lead = f", {abs(best.value - others[0].value):.{digits}f} ahead of {literal(others[0].name)}" if others else ""
-    seeds = len(best.runs)
-    caution = (f" It has {seeds} seeds." if seeds > 1 else
-               " With one training of each, a difference may be one of seeds." if others else "")
-    return (f"**{literal(best.name)}** is best by validation: `{study.objective}` {best.value:.{digits}f}{lead}."
-            f"{caution} Test scores did not decide.")
+    digits, unit = _digits(study), " dB" if "psnr" in study.objective else ""
+    lead = f", {abs(best.value - others[0].value):.{digits}f}{unit} ahead of {literal(others[0].name)}" if others else ""
+    return f"**{literal(best.name)}** is best by validation: `{study.objective}` {best.value:.{digits}f}{unit}{lead}."
+
+
+def _caution(ranked: Sequence[Standing]) -> str:
+    """How the winner was chosen, and how many trainings say so."""
+    seeds = len(ranked[0].runs)
+    trained = f"It has {seeds} seeds" if seeds > 1 else "With one training of each, a difference may be one of seeds"
+    return f"Test scores did not decide. {trained}." if len(ranked) > 1 else "Test scores did not decide."
 
 
 def _table(study: Study, place: str, ranked: Sequence[Standing]) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping
 from types import TracebackType
 
+from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from inversion.config.resolve import Plan
@@ -93,10 +93,10 @@ def show_scores(console: Console, name: str, plan: Plan, result: RunResult, rema
 def show_locations(console: Console, plan: Plan, result: RunResult, connection: Connection) -> None:
     """Prints where the reconstructions are, how to open the run in MLflow, and the fallbacks again."""
     console.print(f"reconstructions: {_reconstructions_of(result)}", soft_wrap=True)
-    experiment_id = connection.client.get_run(result.run_id).info.experiment_id
-    for line in page_lines(connection.uri, experiment_id, result.run_id):
+    run = connection.client.get_run(result.run_id)
+    for line in page_lines(connection.uri, run.info.experiment_id, result.run_id):
         console.print(line, soft_wrap=True)
-    if experiment_id == DEFAULT_ID and "MLFLOW_RUN_ID" in os.environ:
+    if run.info.experiment_id == DEFAULT_ID and MLFLOW_PROJECT_ENTRY_POINT in run.data.tags:
         console.note("the run is in the experiment Default; with `mlflow run --experiment-name inversion` it is beside "
                      "those of inversion train and inversion-sweep")
     if plan.fallbacks:

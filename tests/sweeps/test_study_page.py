@@ -52,8 +52,9 @@ def test_a_study_says_who_won_by_validation_and_its_winner_is_registered(
     lead = winner.data.metrics["best/val_psnr"] - loser.data.metrics["best/val_psnr"]
     study = parent()
     said = study.data.tags[NOTE].replace("\\", "")
-    assert said.startswith(f"**{winner.info.run_name}** is best by validation: `best/val_psnr` "
-                           f"{winner.data.metrics['best/val_psnr']:.2f} dB, {lead:.2f} dB ahead of {loser.info.run_name}.")
+    value = winner.data.metrics["best/val_psnr"]
+    assert said.startswith(f"**{winner.info.run_name}** is best by validation: `best/val_psnr` {value:.2f} dB, "
+                           f"{lead:.2f} dB ahead of {loser.info.run_name}.")
     assert "Runs: 2 finished, 0 failed, 0 queued, of 2." in said
     assert "Report: `inversion-report tiny --output report` writes it" in said
     assert study.data.metrics == {

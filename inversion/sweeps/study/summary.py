@@ -77,7 +77,9 @@ def _winner(study: Study, ranked: Sequence[Standing]) -> str:
     """Who won and by how much, in a line: the page shows three lines of a description at first."""
     best, *others = ranked
     digits, unit = _digits(study), " dB" if "psnr" in study.objective else ""
-    lead = f", {abs(best.value - others[0].value):.{digits}f}{unit} ahead of {literal(others[0].name)}" if others else ""
+    lead = ""
+    if others:
+        lead = f", {abs(best.value - others[0].value):.{digits}f}{unit} ahead of {literal(others[0].name)}"
     return f"**{literal(best.name)}** is best by validation: `{study.objective}` {best.value:.{digits}f}{unit}{lead}."
 
 

@@ -35,7 +35,7 @@ def test_a_study_says_who_won_by_validation_and_its_winner_is_registered(
     where = ("--tracking-uri", server, "--experiment", "pages", "--storage", lab.folder / "queue.db")
     queued = sweep(spec, *where, "--workers", 0)
     assert queued.code == 0, queued.err
-    client = MlflowClient(server)
+    client: Any = MlflowClient(server)
     experiment = client.get_experiment_by_name("pages")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 

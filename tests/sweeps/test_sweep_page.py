@@ -46,7 +46,7 @@ def test_the_study_s_description_leads_to_a_table_and_charts_of_its_runs(
     outcome = lab.finish(spec, "--tracking-uri", server, "--experiment", "in the browser",
                          "--storage", lab.folder / "queue.db")
     assert outcome.code == 0, outcome.err
-    client = MlflowClient(server)
+    client: Any = MlflowClient(server)
     experiment = client.get_experiment_by_name("in the browser")
     study, = client.search_runs([experiment.experiment_id], "tags.`inversion.kind` = 'study'")
     page.goto(page_link(server, experiment.experiment_id, study.info.run_id))

@@ -39,7 +39,8 @@ def describe_run(run: TrackedRun, prepared: Prepared, study: StudyRun | None, me
 
 def _scores(prepared: Prepared, metrics: Mapping[str, float]) -> str:
     """The test scores in one sentence."""
-    scores = ", ".join(f"{METRICS[name].label} {metrics[f'test/{name}']:.{METRICS[name].digits}f}" for name in SCORES
-                       if f"test/{name}" in metrics)
-    return (f"{scores} on {len(prepared.photos.names('test'))} test images, at the best of "
-            f"{metrics['epochs_run']:.0f} epochs, {metrics['best_epoch']:.0f}.")
+    known = [(name, metrics[f"test/{name}"]) for name in SCORES if f"test/{name}" in metrics]
+    scores = ", ".join(f"{name.upper()} {value:.{METRICS[name].digits}f}{' dB' if name == 'psnr' else ''}"
+                       for name, value in known)
+    return (f"{scores} on {len(prepared.photos.names('test'))} test images, with the weights of epoch "
+            f"{metrics['best_epoch']:.0f} of {metrics['epochs_run']:.0f}.")

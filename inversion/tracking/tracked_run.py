@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -37,6 +36,7 @@ from inversion.tracking.ownership import (
     same_owner,
     take_over,
 )
+from inversion.tracking.pictures import square
 from inversion.tracking.search import CONFIG, CONFIG_FILE
 from inversion.tracking.store_errors import TrackingLostError, is_lost, reason, to_inversion_error
 from inversion.training.callbacks import Callback, Picture
@@ -312,23 +312,6 @@ def params_to_log(params: Mapping[str, object], known: Mapping[str, str]) -> dic
 def text_of(value: object) -> str:
     """A parameter as logged to MLflow: ``0.0001``, ``true``, ``vgg16:block1``."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def strip(picture: Picture) -> np.ndarray[Any, Any]:
-    """Original, reconstruction and absolute difference side by side, ``uint8 (S, 3·S, 3)``."""
-    difference = np.abs(picture.original.astype(np.int16) - picture.reconstruction).astype(np.uint8)
-    return np.concatenate([picture.original, picture.reconstruction, difference], axis=1)
-
-
-def square(picture: Picture) -> np.ndarray[Any, Any]:
-    """Original and reconstruction, below them the absolute difference and white: ``uint8 (2·S, 2·S, 3)``.
-
-    MLflow's slider scales pictures down to 256 pixels, in which a strip would be too small.
-    """
-    original, reconstruction, difference = np.split(strip(picture), 3, axis=1)
-    upper = np.concatenate([original, reconstruction], axis=1)
-    lower = np.concatenate([difference, np.full_like(difference, 255)], axis=1)
-    return np.concatenate([upper, lower])
 
 
 def _equals(name: str, raw: str, value: object) -> bool:

@@ -67,7 +67,7 @@ def test_a_study_says_who_won_by_validation_and_its_winner_is_registered(
         assert [run.data.params[name] for name in ("encoder", "layer", *GROUPING)] == [
             "vgg16", "block1", "vgg16", "block1", "pool=2"]
         described = run.data.tags[NOTE].replace("\\", "")
-        assert described.startswith(f"PSNR (dB) {run.data.metrics['test/psnr']:.2f}, SSIM ")
+        assert described.startswith(f"PSNR {run.data.metrics['test/psnr']:.2f} dB, SSIM ")
         assert "from the features of **vgg16:block1/pool=2 (64×8×8)**" in described
         assert f"/runs/{study.info.run_id}?" in described
 

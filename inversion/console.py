@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
@@ -81,6 +81,38 @@ def in_lines(lines: Iterable[str]) -> Text:
 def make_table(*columns: str, **options: Any) -> Table:
     """A table with a left-aligned title, whose cells wrap long text and never truncate it."""
     return Table(*(Column(column, overflow="fold") for column in columns), title_justify="left", **options)
+
+
+class NamedRows:
+    """A table whose first column holds names, which are shown whole: one too long for its column gets its own line.
+
+    Args:
+        columns: the headers; the first is that of the names.
+        rows: the cells of each row, the name first. All but the name are aligned to the right.
+    """
+
+    GAP = 2
+
+    def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self.columns = columns
+        self.rows = rows
+
+    def __rich_console__(self, console: rich.console.Console, options: rich.console.ConsoleOptions) -> Iterator[Text]:
+        cells = [list(map(styled, row)) for row in (self.columns, *self.rows)]
+        widths = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)]
+        room = max(options.max_width - sum(width + self.GAP for width in widths[1:]), cells[0][0].cell_len)
+        widths[0] = min(widths[0], room)
+        for number, (name, *others) in enumerate(cells):
+            if name.cell_len > widths[0]:
+                yield name
+                name = styled("")
+            name.pad_right(widths[0] - name.cell_len)
+            for cell, width in zip(others, widths[1:], strict=True):
+                cell.pad_left(width - cell.cell_len + self.GAP)
+            line = styled("").join([name, *others])
+            line.rstrip()
+            line.stylize("" if number else "bold")
+            yield line
 
 
 def text_column(template: str) -> TextColumn:

@@ -44,7 +44,8 @@ NOT_RUN = {
         r"inversion data div2k|inversion-sweep (grid|published|resolution|rate)\.yaml|.*--data div2k"
         r"|.*--study ablation",
     "reports of those studies": r"inversion-report (ablation|published|resolution|rate) ",
-    "names that a reader fills in; tested in tests/cli": r".*RUN_ID|.*\./photos|.*--weights \S*(\.pth|/weights)",
+    "names that a reader fills in; tested in tests/cli":
+        r".*RUN_ID|.*--best-of |.*\./photos|.*--weights \S*(\.pth|/weights)",
     "a folder that a reader has; tested in tests/tracking/test_file_store.py": r"mlflow migrate-filestore ",
     "photographs that are no part of the project": r".*bsds300",
     "weights from the network": r".*--weights imagenet|inversion train --encoder resnet34 --decoder wavelet$",

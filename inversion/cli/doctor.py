@@ -28,8 +28,9 @@ PACKAGES = ("inversion", "torch", "torchvision", "timm", "lpips", "mlflow", "opt
 @tracking_options
 @click.option("--data-dir", metavar="FOLDER", callback=blank_is_default,
               help="Where downloads and caches are kept [default: user's cache folder]")
-@click.option("--end", "ended", metavar="RUN_ID", multiple=True, callback=no_blank,
-              help="End this RUNNING run as KILLED, even if it cannot be checked whether its process is dead.")
+@click.option("--end", "ended", metavar="RUN", multiple=True, callback=no_blank,
+              help="End this RUNNING run (its id, the beginning of one, or its name) as KILLED, even if it cannot be "
+              "checked whether its process is dead.")
 def command(tracking_uri: str | None, experiment: str | None, data_dir: str | None, ended: tuple[str, ...]) -> None:
     """Show the device, versions, available weights and data, check the tracking server, and end dead runs.
 
@@ -67,6 +68,7 @@ def show_runs(console: Console, tracking_uri: str | None, experiment: str | None
         RequestError: the store does not answer, or ``--end`` names a run that is not RUNNING.
     """
     with slow_imports():
+        from inversion.tracking.choose import choose_running
         from inversion.tracking.connection import connect
         from inversion.tracking.masking import without_password
         from inversion.tracking.ownership import declare_dead, end_dead, find_running
@@ -83,7 +85,8 @@ def show_runs(console: Console, tracking_uri: str | None, experiment: str | None
     console.print(f"tracking store {without_password(connection.uri)} answers; {there} {connection.experiment!r}",
                   soft_wrap=True)
     found = {run.run_id: run for run in find_running(connection, everywhere=experiment is None)}
-    runs = list((found | {run_id: declare_dead(connection, run_id) for run_id in ended}).values())
+    meant = [str(choose_running(connection, text).info.run_id) for text in ended]
+    runs = list((found | {run_id: declare_dead(connection, run_id) for run_id in meant}).values())
     dead = end_dead(connection, runs)
     if runs:
         table = make_table("run", "name", "state", "why", title="RUNNING runs")

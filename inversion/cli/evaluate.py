@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from inversion.cli.best_run import best_of_option, find_best
 from inversion.cli.imports import slow_imports
 from inversion.cli.options import ParameterType, blank_is_default, no_blank, tracking_options
 from inversion.config.run_config import parse_value
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 
 @click.command("evaluate")
-@click.argument("run", metavar="RUN", callback=no_blank)
+@click.argument("run", metavar="RUN", required=False, callback=no_blank)
+@best_of_option
 @click.option("--data", metavar="FOLDER|NAME", callback=blank_is_default,
               help="Other images: a folder, sample or div2k [default: the run's]")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True,
@@ -37,21 +39,25 @@ if TYPE_CHECKING:
 @click.option("--data-dir", metavar="FOLDER", callback=blank_is_default,
               help="Where downloads and caches are kept [default: as in the run]")
 @tracking_options
-def command(run: str, data: str | None, split: str, test_limit: int | None, lpips_weights: str | None,
-            vgg_weights: str | None, device: str | None, data_dir: str | None, tracking_uri: str | None,
-            experiment: str | None) -> None:
+def command(run: str | None, best_of: str | None, data: str | None, split: str, test_limit: int | None,
+            lpips_weights: str | None, vgg_weights: str | None, device: str | None, data_dir: str | None,
+            tracking_uri: str | None, experiment: str | None) -> None:
     """Score a finished run again, on its own test images or on others, and log the evaluation as a child run.
 
-    RUN is a run's id, the beginning of one, or a run's name. On its own images, on the same kind of machine and with
-    the same number of threads, the scores are bit-identical to the logged ones. The evaluation is logged to the run's
-    experiment, unless another one is given.
+    RUN is a run's id, the beginning of one, a run's name, or STUDY/NAME. On its own images, on the same kind of machine
+    and with the same number of threads, the scores are bit-identical to the logged ones. The evaluation is logged to
+    the run's experiment, unless another one is given.
 
     \b
     Examples:
       inversion evaluate 4fbe0d1c
       inversion evaluate 4fbe0d1c --data ./holiday --lpips-weights alexnet-owt-7be5be79.pth
-      inversion evaluate vgg16:block1+wavelet --data sample --device cpu
+      inversion evaluate smoke/vgg16:block1+wavelet --data sample --device cpu
+      inversion evaluate --best-of smoke --split val
     """
+    if (run is None) == (best_of is None):
+        raise click.UsageError("Missing argument 'RUN'. Give one, or --best-of STUDY." if run is None
+                               else "give a RUN or --best-of, not both")
     device = parse_value("device", device) if device else None
     if data:
         require_data(data, data_folder(data_dir or "auto"))
@@ -69,8 +75,8 @@ def command(run: str, data: str | None, split: str, test_limit: int | None, lpip
 
     console = make_console()
     with stop_with_mlflow_run() as stop:
-        connection = connect(tracking_uri, create=False)
-        trained = find_trained(connection, run, device)
+        connection = connect(tracking_uri, experiment if best_of else None, create=False)
+        trained = find_trained(connection, run or find_best(connection, str(best_of)), device)
         with progress_bars() as report:
             target = find_target(trained, data, split, test_limit, data_dir, interruptible(report, stop))
         lpips, note = find_lpips(trained, lpips_weights)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
-from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_PROJECT_ENTRY_POINT
+from rich.progress import BarColumn, Progress
 
 from inversion.config.resolve import Plan
 from inversion.console import Console, make_table, styled, text_column
 from inversion.metrics import METRICS, exact_note
 from inversion.runs.train import RunResult
 from inversion.tracking.connection import Connection
-from inversion.tracking.pages import page_lines
+from inversion.tracking.ui import page_lines
 from inversion.training.callbacks import Callback
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 DEFAULT_ID = "0"
 """The id of the experiment Default, in which ``mlflow run`` creates its runs unless it is given another."""
@@ -24,22 +29,34 @@ DEFAULT_ID = "0"
 _logger = logging.getLogger(__name__)
 
 
+class TwoLines(Progress):
+    """A bar with the times on one line, and the ``numbers`` of its task on the next: together they fit 80 columns."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield from (styled(str(task.fields["numbers"])) for task in self.tasks)
+
+
 class ProgressBar(Callback):
-    """Shows epoch, loss, validation PSNR, images/s and time left; without a terminal, it only logs (``inversion -v``).
+    """Shows epoch, times, loss, validation PSNR, the best so far and images/s; without a terminal, it only logs
+    (``inversion -v``).
 
     Args:
         console: where it is shown.
         epochs: the maximum number of epochs.
+        clock: seconds that only ever increase.
     """
 
-    def __init__(self, console: Console, epochs: int) -> None:
+    def __init__(self, console: Console, epochs: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.epochs = epochs
+        self.clock = clock
         self.psnr = ""
-        self.started = time.monotonic()
-        columns = (text_column("{task.description}"), BarColumn(), text_column("{task.fields[numbers]}"),
-                   TimeElapsedColumn(), text_column("left"), TimeRemainingColumn())
-        self.bars = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self.task = self.bars.add_task("epoch 1", total=None, numbers="")
+        self.best: tuple[float, int] | None = None
+        self.started = clock()
+        self.first_step: tuple[float, int] | None = None
+        columns = (text_column("{task.description}"), BarColumn(bar_width=None), text_column("{task.fields[times]}"))
+        self.bars = TwoLines(*columns, console=console, disable=not console.is_terminal, transient=True, expand=True)
+        self.task = self.bars.add_task("epoch 1", total=None, numbers="", times="")
 
     def __enter__(self) -> ProgressBar:
         self.bars.start()
@@ -50,13 +67,35 @@ class ProgressBar(Callback):
         self.bars.stop()
 
     def on_step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
-        numbers = self.psnr if loss is None else f"loss {loss:.4f} {self.psnr}"
-        self.bars.update(self.task, description=f"epoch {epoch}/{self.epochs}", total=self.epochs * steps,
-                         completed=(epoch - 1) * steps + step, numbers=numbers)
+        done, total = (epoch - 1) * steps + step, self.epochs * steps
+        numbers = " · ".join(filter(None, ["" if loss is None else f"loss {loss:.4f}", self.psnr]))
+        self.bars.update(self.task, description=f"epoch {epoch}/{self.epochs}", total=total, completed=done,
+                         numbers=numbers, times=self._times(done, total))
+
+    def _times(self, done: int, total: int) -> str:
+        """Elapsed and remaining time; the latter from the steps since this process began or resumed the run."""
+        now = self.clock()
+        elapsed = f"elapsed {_whole(now - self.started)}"
+        if done == total:
+            return f"{elapsed} · scoring the test images"
+        if self.first_step is None:  # the time before it was spent on building the model
+            self.first_step = now, done
+            return elapsed
+        began, first = self.first_step
+        left = (now - began) / (done - first) * (total - done) if done > first else None
+        return elapsed if left is None else f"{elapsed} · remaining about {_whole(left)}"
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        self.psnr = f"val {metrics['val/psnr']:.2f} dB  {metrics['images_per_second']:.1f} images/s"
+        value = metrics["val/psnr"]
+        if self.best is None or value > self.best[0]:
+            self.best = value, epoch
+        self.psnr = (f"val {value:.2f} dB · best {self.best[0]:.2f} dB (epoch {self.best[1]}) · "
+                     f"{metrics['images_per_second']:.1f} images/s")
         _logger.info("epoch %d/%d: train/loss %.5f, %s", epoch, self.epochs, metrics["train/loss"], self.psnr)
+
+
+def _whole(seconds: float) -> timedelta:
+    return timedelta(seconds=round(seconds))
 
 
 def show_request(console: Console, title: str, plan: Plan, rows: Mapping[str, str]) -> None:
@@ -91,10 +130,12 @@ def show_scores(console: Console, name: str, plan: Plan, result: RunResult, rema
 
 
 def show_locations(console: Console, plan: Plan, result: RunResult, connection: Connection) -> None:
-    """Prints where the reconstructions are, how to open the run in MLflow, and the fallbacks again."""
+    """Prints where the reconstructions are, the pages of the run and its study in MLflow, and the fallbacks again."""
     console.print(f"reconstructions: {_reconstructions_of(result)}", soft_wrap=True)
     run = connection.client.get_run(result.run_id)
-    for line in page_lines(connection.uri, run.info.experiment_id, result.run_id):
+    study = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+    pages = {"view the run": result.run_id} | ({"view the study": study} if study else {})
+    for line in page_lines(connection, pages):
         console.print(line, soft_wrap=True)
     if run.info.experiment_id == DEFAULT_ID and MLFLOW_PROJECT_ENTRY_POINT in run.data.tags:
         console.note("the run is in the experiment Default; with `mlflow run --experiment-name inversion` it is beside "

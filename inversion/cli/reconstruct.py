@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from inversion.cli.best_run import best_of_option, find_best
 from inversion.cli.imports import slow_imports
 from inversion.cli.options import blank_is_default, no_blank, tracking_options
 from inversion.config.run_config import parse_value
@@ -27,8 +28,8 @@ SIZES = {"fit": "scaled and cropped to the run's image size, as its test images 
 
 
 @click.command("reconstruct")
-@click.argument("run", metavar="RUN", callback=no_blank)
-@click.argument("pictures", metavar="PICTURE...", nargs=-1, required=True, callback=no_blank)
+@click.argument("words", metavar="RUN PICTURE...", nargs=-1, required=True, callback=no_blank)
+@best_of_option
 @click.option("--output", metavar="DIR", required=True, callback=no_blank,
               help="Folder for the results; created if missing.")
 @click.option("--size", type=click.Choice(["fit", "tiles"]), default="fit", show_default=True,
@@ -41,20 +42,24 @@ SIZES = {"fit": "scaled and cropped to the run's image size, as its test images 
 @click.option("--device", metavar="DEVICE", callback=blank_is_default,
               help="cpu, cuda or cuda:N [default: the run's, if available]")
 @tracking_options
-def command(run: str, pictures: tuple[str, ...], output: str, size: str, compare: tuple[str, ...],
+def command(words: tuple[str, ...], best_of: str | None, output: str, size: str, compare: tuple[str, ...],
             lpips_weights: str | None, device: str | None, tracking_uri: str | None, experiment: str | None) -> None:
     """Reconstruct your own pictures with a trained run: original, reconstruction, difference, scores.
 
-    RUN is a run's id, the beginning of one, or a run's name. A PICTURE is a file, a folder of pictures or a pattern,
-    of any size and mode. Writes PNG files, scores.csv and contact-sheet.png to DIR; files that this command did not
-    create are never replaced.
+    RUN is a run's id, the beginning of one, a run's name, or STUDY/NAME. A PICTURE is a file, a folder of pictures or a
+    pattern, of any size and mode. Writes PNG files, scores.csv and contact-sheet.png to DIR; files that this command
+    did not create are never replaced.
 
     \b
     Examples:
       inversion reconstruct 4fbe0d1c cat.jpg dog.png --output out
-      inversion reconstruct vgg16:block1+wavelet ./holiday --output out --size tiles
+      inversion reconstruct smoke/vgg16:block1+wavelet ./holiday --output out --size tiles
+      inversion reconstruct --best-of smoke cat.jpg --output out
       inversion reconstruct 4fbe0d1c cat.jpg --output out --compare 77ab02 --compare ensemble+concat+wavelet
     """
+    run, pictures = (None, words) if best_of else (words[0], words[1:])
+    if not pictures:
+        raise click.UsageError(f"give a PICTURE after the run {run!r}, or --best-of STUDY in place of the run")
     device = parse_value("device", device) if device else None
     if lpips_weights:
         require_trunk_file(lpips_weights)
@@ -78,7 +83,8 @@ def command(run: str, pictures: tuple[str, ...], output: str, size: str, compare
     console = make_console()
     with progress_bars() as report:
         connection = connect(tracking_uri, experiment, create=False)
-        runs = [find_trained(connection, text, device, everywhere=experiment is None) for text in (run, *compare)]
+        first = run or find_best(connection, str(best_of))
+        runs = [find_trained(connection, text, device, everywhere=experiment is None) for text in (first, *compare)]
         names = FileNames(sources, labels_of(runs), [each.config.image_size for each in runs], how)
         loaded, notes = _load(runs, lpips_weights)
         folder = OutputFolder(output_path, names.all())

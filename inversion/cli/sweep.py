@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from inversion.cli.app import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import FiniteRange, no_blank, tracking_options
-from inversion.console import make_console
-from inversion.sweeps.spec.spec import check_study, load_spec, require_inputs
+from inversion.cli.options import STORE_VARIABLE, FiniteRange, no_blank, tracking_options
+from inversion.console import Console, make_console
+from inversion.sweeps.spec.spec import Spec, check_study, load_spec, require_inputs
 from inversion.tracking.address import read_queue
 from inversion.tracking.registration import RegisteredName, parse_registered_name
+
+STORE_FILE = "mlflow.db"
+"""The tracking store of a folder, unless another one is given."""
 
 MAX_WORKERS = 1024
 """For one command, and on one GPU."""
@@ -67,8 +72,11 @@ def registered_name(ctx: click.Context, param: click.Parameter, value: str | Non
               help="Set a parameter of every run; NAME=[A, B] makes it one more axis.")
 @click.option("--where", "wheres", metavar="NAME=VALUE", multiple=True,
               help="Only the runs with this value; repeat a NAME to allow several values.")
+@click.option("--remove", "removals", metavar="RUN", multiple=True, callback=no_blank,
+              help="Remove waiting runs from the study's queue: a number that --status shows, a name, or a pattern "
+              "such as '*attention*'. Running and finished runs stay.")
 @click.option("--study", metavar="NAME", callback=unless_auto, help="Name of the study [default: as in the spec]; "
-              "also instead of SPEC for --join and --status.")
+              "also instead of SPEC for --join, --status and --remove.")
 @click.option("--seeds-for", type=click.Choice(["undecided"]), help="With --study: queue the seeds that are expected "
               "to decide what its report leaves undecided, and work on them.")
 @click.option("--seed-sd", type=FiniteRange(min=0, min_open=True), metavar="DB", help="For --seeds-for: the standard "
@@ -86,7 +94,7 @@ def registered_name(ctx: click.Context, param: click.Parameter, value: str | Non
 @tracking_options
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
 def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study: str | None, dry_run: bool,
-        verbose: bool, **options: Any) -> int:
+        removals: tuple[str, ...], verbose: bool, **options: Any) -> int:
     """Queue the runs of SPEC and work on them until all are done, also after crashes.
 
     SPEC is a file, or one that comes with this package: grid.yaml (the 44 configurations of the published study),
@@ -106,33 +114,59 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
       inversion-sweep --status --study ablation
       inversion-sweep --study ablation --seeds-for undecided
       inversion-sweep --join --study ablation --register decoder@champion
+      inversion-sweep --study ablation --remove '*attention*' --dry-run
       inversion-sweep --join --study ablation --storage postgresql://lab@db/queue --tracking-uri http://mlflow:5000
     """
     set_up_logging(verbose)
-    require_one_request(spec, sets, wheres, study, dry_run, options)
+    require_one_request(spec, sets, wheres, study, dry_run, options | {"removals": removals})
     with slow_imports():  # options of samplers need Optuna, and timm/ encoders need timm
         loaded = load_spec(spec, sets, wheres, study) if spec else None
-    if loaded and dry_run:
+    if loaded and dry_run and not removals:
         from inversion.sweeps.spec.dry_run import show
 
-        show(loaded, make_console())
+        console = make_console()
+        show(loaded, console)
+        _preview(loaded, options, console)
         return 0
-    if loaded and not (options["status"] or options["join"]):
+    if loaded and not (options["status"] or options["join"] or removals):
         require_inputs(loaded)
     name = loaded.study if loaded else check_study(str(study))
     with slow_imports():
         from inversion.sweeps import actions
 
+    if removals:
+        from inversion.sweeps import changes
+
+        return changes.remove(name, removals, options | {"dry_run": dry_run})
     if options["status"]:
         return actions.status(name, options)
     return actions.sweep(name, None if options["join"] else loaded, options | {"dry_run": dry_run})
 
 
+def _preview(spec: Spec, options: dict[str, Any], console: Console) -> None:
+    """Prints notes on what the real run would refuse here, and on the runs that an existing study has beside these."""
+    from inversion.sweeps.spec.refusals import refusals
+
+    for line in refusals(spec):
+        console.note(f"the real run would refuse: {line}")
+    if options["tracking_uri"] or options["storage"] or os.environ.get(STORE_VARIABLE) or Path(STORE_FILE).exists():
+        with slow_imports():
+            from inversion.sweeps import changes
+
+        for line in changes.preview(spec, options):
+            console.note(line)
+
+
 def require_one_request(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study: str | None,
                         dry_run: bool, options: dict[str, Any]) -> None:
     """Raises a click.UsageError if the options do not go together."""
-    if spec is None and not (study and (options["join"] or options["status"] or options["seeds_for"])):
-        raise click.UsageError("give a SPEC, such as smoke.yaml, or --study NAME with --join, --status or --seeds-for")
+    if spec is None and not (study and any(options[name] for name in ("join", "status", "seeds_for", "removals"))):
+        raise click.UsageError("give a SPEC, such as smoke.yaml, or --study NAME with --join, --status, --seeds-for or "
+                               "--remove")
+    if options["removals"] and (sets or wheres or any(options[name] for name in (
+            "join", "status", "seeds_for", "retry_failed"))):
+        raise click.UsageError("--remove is a request of its own: leave out --join, --status, --seeds-for, "
+                               "--retry-failed, --set and --where")
     if options["seeds_for"] and (spec or options["join"] or options["status"]):
         raise click.UsageError("--seeds-for queues runs of an existing study: give it with --study NAME alone")
     if options["seed_sd"] is not None and not options["seeds_for"]:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 @click.command("train")
 @parameter_options
 @tracking_options
-@click.option("--resume", metavar="RUN_ID", callback=no_blank,
-              help="Resume an interrupted run from its last checkpoint.")
+@click.option("--resume", metavar="RUN", callback=no_blank, help="Resume an interrupted run from its last checkpoint: "
+              "its id, the beginning of one, its name, or STUDY/NAME.")
 def command(tracking_uri: str | None, experiment: str | None, resume: str | None, **parameters: Any) -> None:
     """Train a decoder that reconstructs images from the features of one encoder layer, and score it.
 
@@ -33,7 +33,7 @@ def command(tracking_uri: str | None, experiment: str | None, resume: str | None
       inversion train --encoder vgg16:block1 --decoder transposed_conv --data ./photos --weights vgg16.pth
       inversion train --encoder ensemble --fusion attention --decoder wavelet
       inversion train --encoder timm/convnext_tiny:stage1 --decoder frequency_aware --image-size 256
-      inversion train --resume 4fbe0d1c2b0b4b6d
+      inversion train --resume 4fbe0d1c
     """
     given = {name: value for name, value in parameters.items() if value is not None}
     if resume and given:
@@ -57,7 +57,7 @@ def command(tracking_uri: str | None, experiment: str | None, resume: str | None
         connection = connect(tracking_uri, experiment, create=resume is None)
         inherited: list[Fallback] = []
         if resume:
-            document = _resumable(connection, resume)
+            resume, document = _resumable(connection, resume)
             config = config_of(document, f"run {resume}")
             inherited = [Fallback(**fallback) for fallback in document["fallbacks"]]
         with progress_bars() as report:
@@ -71,25 +71,27 @@ def command(tracking_uri: str | None, experiment: str | None, resume: str | None
     show_locations(console, plan, result, connection)
 
 
-def _resumable(connection: Connection, run_id: str) -> dict[str, Any]:
-    """The resolved configuration of a run that can be resumed.
+def _resumable(connection: Connection, text: str) -> tuple[str, dict[str, Any]]:
+    """The id and the resolved configuration of the run to resume, by its id or name (``tracking.choose``).
 
     Raises:
-        RequestError: there is no such run, it is not ours or FINISHED, another process owns it or may, or its
-            artifacts are on another machine.
+        RequestError: there is no such run or there are several, it is not ours or FINISHED, another process owns it or
+            may, or its artifacts are on another machine.
     """
     from inversion.tracking.artifacts import require_artifacts
+    from inversion.tracking.choose import choose_resumable
     from inversion.tracking.ownership import require_unowned
-    from inversion.tracking.search import document_of, find_run
+    from inversion.tracking.search import document_of
 
-    run = find_run(connection, run_id)
+    run = choose_resumable(connection, text)
+    run_id = str(run.info.run_id)
     if run.info.status == "FINISHED":
         raise RequestError(f"run {run_id} is FINISHED; there is nothing to resume")
     document = document_of(run)
     require_unowned(connection, run)
     if run.data.metrics:
         require_artifacts(run)
-    return document
+    return run_id, document
 
 
 def _rows(prepared: Prepared) -> dict[str, str]:

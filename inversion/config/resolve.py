@@ -153,9 +153,9 @@ def check_inputs(config: RunConfig) -> None:
         check_input()
 
 
-def input_checks(config: RunConfig) -> list[Callable[[], object]]:
+def input_checks(config: RunConfig) -> list[partial[Any]]:
     """The checks of ``check_inputs``, one function per input."""
-    weights = [partial(parse_weights, config.weights, parse_encoders(config.encoder))]
+    weights: list[partial[Any]] = [partial(parse_weights, config.weights, parse_encoders(config.encoder))]
     return [partial(require_data, config.data, data_folder(config.data_dir)),
             *(weights if config.weights != "auto" else []),
             partial(require_trunk_file, config.lpips_weights), partial(require_vgg, config.vgg_weights)]

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from inversion.errors import RequestError, UnknownNameError
 
 Protocol = Literal["image", "published"]
+Schedule = Literal["plateau", "cosine"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -29,7 +30,10 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 Limit = Annotated[int, Field(ge=0, le=MOST)]
 
 
-ADDED: Mapping[int, Mapping[str, Any]] = {3: {"fusion_options": "auto", "vgg_weights": "off"}}
+ADDED: Mapping[int, Mapping[str, Any]] = {
+    3: {"fusion_options": "auto", "vgg_weights": "off"},
+    4: {"schedule": "plateau", "clip_norm": 0.0},
+}
 """For each version of the configuration document after the first, its new parameters with the values that describe
 earlier runs. At these values they are not part of a digest, so that the digests of earlier runs stay."""
 
@@ -58,9 +62,14 @@ class RunConfig(BaseModel):
     epochs: Count = Field(30, description="epochs at most")
     batch_size: Count = Field(4, description="images per optimiser step")
     lr: Positive = Field(1e-4, description="Adam's learning rate")
-    lr_patience: Limit = Field(5, description="epochs without a better val/loss before the rate is reduced")
+    schedule: Schedule = Field("plateau", description="plateau: reduce the rate when val/loss stops falling; cosine: "
+                               "from lr to min_lr over all epochs")
+    lr_patience: Limit = Field(5, description="epochs without a better val/loss before the rate is reduced "
+                               "(schedule=plateau)")
     lr_factor: float = Field(0.5, gt=0, lt=1, description="factor of that reduction")
     min_lr: NonNegative = Field(1e-6, description="floor of the learning rate")
+    clip_norm: NonNegative = Field(0.0, description="largest L2 norm of the gradient; a longer one is scaled down; "
+                                   "0: off")
     patience: Count = Field(15, description="epochs without a better val/loss before training stops")
     mse_weight: NonNegative = Field(0.5, description="weight of the mean squared error in the loss")
     lpips_weight: NonNegative = Field(0.5, description="weight of LPIPS in the loss")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inversion.config.document import DocumentError
-from inversion.console import Console, make_table
+from inversion.console import Console, NamedRows
 from inversion.errors import InversionError
 from inversion.metrics import METRICS, count_exact, counted, is_a_mean
 from inversion.report.data.comparable import (
@@ -26,7 +26,7 @@ from inversion.report.data.comparable import (
     name_of,
     title_of,
 )
-from inversion.tracking.search import document_of
+from inversion.tracking.search import ID_DIGITS, document_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -115,17 +115,13 @@ def _psnr(run: Run) -> dict[str, float]:
 def show(rows: list[Row], console: Console, most: int = 50) -> None:
     """The board as a table, one for each group of comparable runs."""
     for group in dict.fromkeys(row.group for row in rows):
-        table = make_table(title=f"Leaderboard ({title_of(group)})", box=None, padding=(0, 2, 0, 0))
-        for column in ("rank", "run", "PSNR", "SSIM", "LPIPS", "parameters", "training"):
-            numbers = column != "run"
-            table.add_column(column, justify="right" if numbers else "left", no_wrap=numbers, overflow="fold")
         members = [row for row in rows if row.group == group]
-        for row in members[:most]:
-            values = row.values
-            table.add_row(str(row.rank), values["run"], _psnr_text(values), _shown(values["test/ssim"], ".3f"),
-                          _shown(values["test/lpips"], ".3f"), _shown(values["decoder_parameters"], ",.0f"),
-                          _shown(values["train_seconds"], ".0f", " s"))
-        console.print(table)
+        shown = [(f"{row.rank:>4}  {row.values['run']}", _psnr_text(row.values), _shown(row.values["test/ssim"], ".3f"),
+                  _shown(row.values["test/lpips"], ".3f"), _shown(row.values["decoder_parameters"], ",.0f"),
+                  _shown(row.values["train_seconds"], ".0f", " s"), row.values["run_id"][:ID_DIGITS])
+                 for row in members[:most]]
+        console.print(f"Leaderboard ({title_of(group)})")
+        console.print(NamedRows(("rank  name", "PSNR", "SSIM", "LPIPS", "parameters", "training", "run"), shown))
         if len(members) > most:
             console.print(f"and {len(members) - most} more")
 

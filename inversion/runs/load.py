@@ -19,9 +19,10 @@ from inversion.losses.lpips_weights import TrunkSource, find_trunk
 from inversion.models.model import InversionModel
 from inversion.models.packing import load_packed
 from inversion.tracking.artifacts import RESTORE, require_artifacts
+from inversion.tracking.choose import choose_run
 from inversion.tracking.connection import Connection
 from inversion.tracking.results import fetch_packed
-from inversion.tracking.search import choose_run, document_of
+from inversion.tracking.search import document_of
 from inversion.training.device import Engine, make_engine
 from inversion.training.evaluate import BATCH
 from inversion.training.memory import BatchSize
@@ -83,7 +84,7 @@ def find_trained(connection: Connection, text: str, device: str | None = None, e
 
     Args:
         connection: the tracking store.
-        text: a run id, the beginning of one, or a run name (``tracking.search.choose_run``).
+        text: a run id, the beginning of one, a run name, or ``STUDY/NAME`` (``tracking.choose.choose_run``).
         device: the device to compute on; by default the run's own if this machine has it, else the best one here.
         everywhere: whether to search all experiments, or the connection's only.
 

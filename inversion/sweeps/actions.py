@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from shlex import quote
-from typing import Any
-
-from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import SQLAlchemyError
 
 from inversion.config.resolve import default_threads
 from inversion.console import Console, make_console, progress_bars
 from inversion.data.datasets import default_data_dir
-from inversion.errors import InterruptedRunError, InversionError, RequestError
+from inversion.errors import InterruptedRunError, InversionError
 from inversion.parallel import usable_cores
 from inversion.progress import no_progress
+from inversion.sweeps.opening import Options, connect_to_study, join, service_errors
 from inversion.sweeps.queue.entry import Entry, Snapshot
-from inversion.sweeps.queue.storage import (
-    QueueLostError,
-    QueueRefusedError,
-    has_studies,
-    open_storage,
-    require_apart,
-    require_queue,
-)
+from inversion.sweeps.queue.storage import require_queue
 from inversion.sweeps.spec.spec import Spec
+from inversion.sweeps.study.commands import join_command
 from inversion.sweeps.study.reconcile import end_dead_parent, end_others, leave_queued, reconcile, reconcile_members
 from inversion.sweeps.study.resolve import Resolver
 from inversion.sweeps.study.set_up import locate_queue, set_up
 from inversion.sweeps.study.standing import standings
-from inversion.sweeps.study.study import Study, follow_store, in_its_experiment, open_study, require_same_store
+from inversion.sweeps.study.study import Study, in_its_experiment
 from inversion.sweeps.workers.driver import Driver, WorkerPool, read_snapshot, show_deleted, sum_up
-from inversion.sweeps.workers.live import render
+from inversion.sweeps.workers.live import best_run, outlook, render
 from inversion.sweeps.workers.local import Processes, visible_gpus
-from inversion.tracking.address import absolute, sqlite_file
-from inversion.tracking.connection import Connection, connect, find_store, require_answer
+from inversion.tracking.address import absolute
+from inversion.tracking.connection import Connection, require_answer
 from inversion.tracking.masking import without_password
 from inversion.tracking.mlflow_run import stop_with_mlflow_run
 from inversion.tracking.registration import RegisteredName, register_model
 from inversion.tracking.retry import with_retries
-from inversion.tracking.store_errors import NoTrackingError, TrackingLostError, is_refused, reason, to_inversion_error
-from inversion.tracking.study import find_parent, in_experiment_of
+from inversion.tracking.store_errors import NoTrackingError, TrackingLostError
+from inversion.tracking.study import find_parent
+from inversion.tracking.ui import page_lines
 from inversion.training.stop import StopRequest, interruptible
-
-Options = Mapping[str, Any]
 
 SIDE_BY_SIDE_ON_CPU = 4
 """Runs that a single worker trains on one encoder pass: the published study has four decoders."""
@@ -67,13 +56,16 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         InversionError: all workers exited before the study was done, or the tracking store or the queue was lost.
     """
     console = make_console()
-    with stop_with_mlflow_run() as stop, _service_errors(stop):
-        connection = _connect(name, options, make=spec is not None)
+    with stop_with_mlflow_run() as stop, service_errors(stop):
+        connection = connect_to_study(name, options, make=spec is not None)
         url = locate_queue(options["storage"], connection, name)
         require_queue(url)
+        deleted: Sequence[Entry] = ()
+        if spec is None:  # before the folder of the workers' logs is made
+            study = join(name, connection, url, stop)
         pool = make_pool(name, url, absolute(connection.uri), options) if options["workers"] != 0 else None
-        study, deleted = (_set_up(spec, connection, url, pool, stop, console) if spec
-                          else (_join(name, connection, url, stop), []))
+        if spec is not None:
+            study, deleted = _set_up(spec, connection, url, pool, stop, console)
         connection = in_its_experiment(study.queue.study, connection)
         if options["seeds_for"] and not _add_seeds(study, connection, pool, options, console):
             return 0
@@ -85,14 +77,15 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
             return _finish_queueing(study, connection, url, deleted, console)
         if isinstance(pool, Processes):
             note_too_many_threads(pool.per_machine, study.threads, console)
-        snapshot = Driver(study, connection, pool, console, runs_side_by_side(options)).drive(stop)
+        snapshot = Driver(study, connection, pool, console, join_command(name, options["tracking_uri"], url),
+                          runs_side_by_side(options)).drive(stop)
         summed = _sum_up(study, connection, console, stop)
         if not snapshot.is_done and stop.reason is None:
             why = "; ".join(pool.errors()) or "they found no run to claim"
             raise InversionError(f"all workers exited with runs still pending: {why}. The same command resumes the "
                                  "study.")
         _register(study, connection, summed, options["register"], console)
-        _print_links(study, connection, url, console)
+        _print_links(study, connection, best_run(summed), console)
     if stop.reason is not None and not summed.is_done:
         left = len(summed.having("queued", "interrupted", "running"))
         raise InterruptedRunError(f"{stop.reason}: {left} run{'' if left == 1 else 's'} of study {name} "
@@ -107,7 +100,7 @@ def _finish_queueing(study: Study, connection: Connection, url: str, deleted: Se
     console.print(f"work on it with: inversion-sweep --join --study {study.name} "
                   f"--storage {quote(without_password(url))} "
                   f"--tracking-uri {quote(without_password(connection.uri))}", soft_wrap=True)
-    show_deleted(snapshot.having("deleted"), console)
+    show_deleted(snapshot, console)
     return 1 if snapshot.having("deleted") else 0
 
 
@@ -119,9 +112,9 @@ def status(name: str, options: Options) -> int:
         InversionError: the tracking store or the queue does not answer or rejects a request.
     """
     console = make_console()
-    with _service_errors():
-        connection = _connect(name, options, make=False)
-        study = _join(name, connection, locate_queue(options["storage"], connection, name))
+    with service_errors():
+        connection = connect_to_study(name, options, make=False)
+        study = join(name, connection, locate_queue(options["storage"], connection, name))
         connection = in_its_experiment(study.queue.study, connection)
         study.queue.recover_stale_trials()
         reconcile(study.queue, connection, name)
@@ -129,52 +122,14 @@ def status(name: str, options: Options) -> int:
         has_parent = find_parent(connection, name, study.parent.run_id) is not None
         end_dead_parent(connection, study.parent.run_id, snapshot)
         end_others(connection, name)
-    console.print(render(snapshot, f"study {name}", study.metric, len(snapshot.having("running"))))
-    show_deleted(snapshot.having("deleted"), console)
+    start = join_command(name, options["tracking_uri"], study.queue.storage.url)
+    when = outlook(snapshot, len(snapshot.having("running")), start)
+    console.print(render(snapshot, f"study {name}", study.metric, study.direction, when))
+    show_deleted(snapshot, console)
     if not has_parent:
         console.print(f"the parent run of study {name} was deleted in MLflow: the next sweep makes a new one",
                       soft_wrap=True)
     return 0 if has_parent and not snapshot.having("deleted") else 1
-
-
-def _connect(name: str, options: Options, make: bool) -> Connection:
-    """Connects to the given experiment or the default one; to join a study, to the one that has it."""
-    require_apart(options["storage"], find_store(options["tracking_uri"]))
-    # not required: if the default experiment does not exist, the study may be in another one, which its queue knows
-    connection = connect(options["tracking_uri"], options["experiment"], create=make, required=False)
-    return connection if make else in_experiment_of(connection, name)
-
-
-@contextmanager
-def _service_errors(stop: StopRequest | None = None) -> Iterator[None]:
-    """Turns errors of the tracking store and of the queue's database into one-line errors.
-
-    Raises:
-        InversionError: which of the two is unreachable or rejects a request, and why.
-        InterruptedRunError: the same, after a stop was requested.
-    """
-    try:
-        yield
-    except Exception as error:
-        ours = _queue_error(error) or to_inversion_error(error, "Run the same command again when it answers.")
-        ours = error if isinstance(error, TrackingLostError | QueueLostError) else ours
-        if ours is None:
-            raise
-        if stop is not None and stop.reason is not None:
-            raise InterruptedRunError(f"{stop.reason}; {ours}") from error
-        if ours is error:
-            raise
-        raise ours from error
-
-
-def _queue_error(error: Exception) -> InversionError | None:
-    """The error to raise for an error of the queue's database, from Optuna or SQLAlchemy; MLflow wraps its own."""
-    if not isinstance(error, SQLAlchemyError | StorageInternalError):
-        return None
-    if is_refused(error):
-        return QueueRefusedError(f"the queue's database rejects the request: {reason(error)}")
-    return QueueLostError(f"the queue's database does not answer: {reason(error)}. "
-                          "Run the same command again when it does.")
 
 
 def _set_up(spec: Spec, connection: Connection, url: str, pool: WorkerPool | None, stop: StopRequest,
@@ -183,7 +138,7 @@ def _set_up(spec: Spec, connection: Connection, url: str, pool: WorkerPool | Non
     console.print(f"spec {spec.path}", soft_wrap=True)
     with progress_bars() as report:
         study, added, again, deleted = set_up(spec, connection, url, pool.per_machine if pool else 1,
-                                              interruptible(report, stop), stop)
+                                              interruptible(report, stop), stop, console.note)
     console.print(f"study {spec.study}: {len(study.queue.entries())} runs, {added} of them new; queue "
                   f"{without_password(url)}, tracking store {without_password(connection.uri)}",
                   soft_wrap=True)
@@ -191,20 +146,6 @@ def _set_up(spec: Spec, connection: Connection, url: str, pool: WorkerPool | Non
         console.print(f"{again} finished run{' was' if again == 1 else 's were'} deleted in MLflow and "
                       f"{'is' if again == 1 else 'are'} queued again")
     return study, deleted
-
-
-def _join(name: str, connection: Connection, url: str, stop: StopRequest | None = None) -> Study:
-    file = sqlite_file(url)
-    if file is not None and not file.exists():  # opening it would create it
-        raise RequestError(f"queue {url} does not exist, so it has no study {name!r}: run inversion-sweep with its "
-                           "spec first, or give another --storage")
-    if not has_studies(url):
-        raise RequestError(f"queue {without_password(url)} has no study {name!r}, and none at all: run inversion-sweep "
-                           "with a spec first, or give another --storage")
-    study = open_study(open_storage(url, stop=stop), name, stop)
-    follow_store(study.queue.study, connection)
-    require_same_store(study.queue.study, connection.uri)
-    return study
 
 
 def _add_seeds(study: Study, connection: Connection, pool: WorkerPool | None, options: Options, console: Console
@@ -287,10 +228,8 @@ def runs_side_by_side(options: Options) -> int:
     return SIDE_BY_SIDE_ON_CPU if alone and options["ray"] is None and not visible_gpus() else 1
 
 
-def _print_links(study: Study, connection: Connection, url: str, console: Console) -> None:
-    client, run_id = connection.client, study.parent.run_id
-    uri, queue = without_password(absolute(connection.uri)), quote(without_password(url))
-    page = (f"{uri.rstrip('/')}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
-            if uri.startswith("http") else f"mlflow ui --backend-store-uri {quote(uri)}")
-    console.print(f"view the runs: {page}  (study run {run_id})", soft_wrap=True)
-    console.print(f"view the queue: optuna-dashboard {queue}", soft_wrap=True)
+def _print_links(study: Study, connection: Connection, best: str | None, console: Console) -> None:
+    """Prints the pages of the study and of its best run."""
+    pages = {"view the study": study.parent.run_id} | ({"view the best run": best} if best else {})
+    for line in page_lines(connection, pages, study.name):
+        console.print(line, soft_wrap=True)

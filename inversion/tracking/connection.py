@@ -172,7 +172,8 @@ def _require_exists(uri: str) -> None:
     """Raises a NoStoreError if a store is a file or folder that does not exist."""
     place = sqlite_file(uri) or file_store.folder_of(uri)
     if place is not None and not place.exists():
-        raise NoStoreError(f"tracking store {without_password(uri)} does not exist. Give another --tracking-uri.")
+        raise NoStoreError(f"tracking store {without_password(uri)} does not exist. Run the command in the folder "
+                           "that has it, or give another --tracking-uri.")
 
 
 def _require_tables(uri: str) -> None:

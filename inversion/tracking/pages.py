@@ -1,15 +1,11 @@
-"""Links into MLflow's UI, and the command that opens it for a store without a server."""
+"""Addresses of pages of MLflow's UI; ``tracking.ui`` prints them."""
 
 from __future__ import annotations
 
-import shlex
-import sys
-from pathlib import Path
-
-from inversion.tracking.masking import without_password
+from inversion.tracking.masking import split_userinfo
 
 LOCAL_UI = "http://127.0.0.1:5000"
-"""Where ``mlflow ui`` listens by default."""
+"""Where ``mlflow ui`` serves its pages unless it is given a host or port."""
 
 VIEW = "mlflow.sharedViewState."
 """Prefix of the experiment tags in which MLflow keeps saved views of the run table."""
@@ -26,23 +22,10 @@ def page_link(uri: str, experiment_id: str, run_id: str = "", view: str = "") ->
         run_id: the run.
         view: the id of a saved view of the run table.
     """
-    server = without_password(uri).rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL_UI
+    server = _browsable(uri) if uri.startswith(("http://", "https://")) else LOCAL_UI
     below = f"/{run_id}" if run_id else ""
     chosen = f"&viewStateShareKey={view}" if view else ""
     return f"{server}/#/experiments/{experiment_id}/runs{below}?workflowType=machine_learning{chosen}"
-
-
-def page_lines(uri: str, experiment_id: str, run_id: str, kind: str = "run", view: str = "") -> list[str]:
-    """The last lines of a command: where its run and the run table are in MLflow's UI, and how to open the UI.
-
-    Args:
-        uri, experiment_id, run_id, view: as for ``page_link``.
-        kind: what the run is: ``run`` or ``study``.
-    """
-    command = ui_command(uri)
-    return [*([f"open MLflow: {command}"] if command else []),
-            f"view the {kind}: {page_link(uri, experiment_id, run_id)}",
-            f"compare the runs: {page_link(uri, experiment_id, view=view)}"]
 
 
 def link_on_page(text: str, experiment_id: str, run_id: str = "", view: str = "", artifact: str = "") -> str:
@@ -59,13 +42,7 @@ def link_on_page(text: str, experiment_id: str, run_id: str = "", view: str = ""
     return f"[{text}]({address})"
 
 
-def ui_command(uri: str) -> str:
-    """The command that opens MLflow's UI on a store without a server; empty for a server, which has the UI.
-
-    The program is named by its path: after ``make quickstart`` the environment is not activated.
-    """
-    if uri.startswith(("http://", "https://")):
-        return ""
-    beside_python = Path(sys.executable).with_name("mlflow")
-    mlflow = str(beside_python) if beside_python.exists() else "mlflow"
-    return shlex.join([mlflow, "ui", "--backend-store-uri", without_password(uri)])
+def _browsable(uri: str) -> str:
+    """The address of a server without user and password, which a browser asks for."""
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{split_userinfo(rest)[1]}".rstrip("/")

@@ -1,11 +1,8 @@
-"""Finding runs: by id, by name or by a filter, and the configuration that they logged."""
+"""Finding runs by id or by a filter, and the configuration that they logged; ``choose`` finds those that users name."""
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import Any, TypeVar
 
 from mlflow.entities import Run, ViewType
@@ -13,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 
 from inversion.config.document import DocumentError, NoDocumentError, read_document
-from inversion.errors import MissingArtifactError, RequestError, UnknownNameError
+from inversion.errors import MissingArtifactError, RequestError
 from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import is_deleted, restore_hint
 from inversion.tracking.masking import without_password
@@ -31,12 +28,9 @@ KIND = "inversion.kind"
 EVALUATES = "inversion.evaluates"
 """Tag of an evaluation: the id of the run that it scores again."""
 
-ID = re.compile("[0-9a-f]{32}")
-BEGINNING = re.compile("[0-9a-f]{4,31}")
-NOT_TRAINED = {"study": "is a study: give one of its runs", "driver": "only started a study: give one of its runs",
-               "evaluation": "is an evaluation, and has no model of its own: give the run it evaluates",
-               "optimize": "inverted images by optimisation, and has no model"}
-NAMES_LISTED = 10
+ID_DIGITS = 8
+"""As many digits of an id as are shown in a terminal: enough to name the run in a command."""
+
 
 
 def find_run(connection: Connection, run_id: str) -> Run:
@@ -111,76 +105,3 @@ def pages(search: Callable[[str | None], PagedList[T]]) -> Iterator[T]:
         token = page.token
         if not token:
             return
-
-
-def choose_run(connection: Connection, text: str, everywhere: bool = True) -> Run:
-    """The FINISHED training run that the user means.
-
-    Args:
-        connection: the tracking store.
-        text: a run id, its first 4 or more digits, or a run name. Of several runs of a name, the FINISHED one is meant.
-        everywhere: whether to search in all experiments, or in the connection's only.
-
-    Raises:
-        UnknownNameError: no run matches; the nearest name is suggested.
-        RequestError: several match, or the run is not a finished training run.
-    """
-    return require_trained(_choose(connection, text, _experiments(connection, everywhere)))
-
-
-def require_trained(run: Run) -> Run:
-    """Returns the run if it is a finished training run.
-
-    Raises:
-        RequestError: it is not; the message says what it is.
-    """
-    name, kind = described(run), run.data.tags.get(KIND)
-    if kind in NOT_TRAINED:
-        raise RequestError(f"{name} {NOT_TRAINED[kind]}")
-    if kind != "run":
-        raise RequestError(f"{name} was not created by inversion, or has not started training")
-    if run.info.status != "FINISHED":
-        raise RequestError(f"{name} is {run.info.status}: only a FINISHED run has a model")
-    return run
-
-
-def described(run: Run) -> str:
-    """A run for a message: ``run ID (NAME)``."""
-    return f"run {run.info.run_id} ({run.info.run_name})"
-
-
-def _choose(connection: Connection, text: str, experiments: list[str]) -> Run:
-    if ID.fullmatch(text):
-        return find_run(connection, text)
-    found: list[Run] = []
-    if BEGINNING.fullmatch(text):
-        found = _search(connection, experiments, f"attributes.run_id LIKE '{text}%'")
-    if not found and not ("'" in text and '"' in text):  # MLflow's filter language has no escapes
-        quote = '"' if "'" in text else "'"
-        found = _search(connection, experiments, f"attributes.run_name = {quote}{text}{quote}")
-        trained = [run for run in found if run.data.tags.get(KIND) == "run" and run.info.status == "FINISHED"]
-        found = trained or found
-    if len(found) > 1:
-        ids = ", ".join(run.info.run_id for run in found[:NAMES_LISTED])
-        raise RequestError(f"{len(found)} runs are called {text!r}: give one by its id ({ids})")
-    if not found:
-        raise _unknown(connection, text, experiments)
-    return found[0]
-
-
-def _unknown(connection: Connection, text: str, experiments: list[str]) -> UnknownNameError:
-    condition = f"tags.`{KIND}` = 'run' and attributes.status = 'FINISHED'"
-    names = list(dict.fromkeys(str(run.info.run_name) for run in _search(connection, experiments, condition)))
-    nearest = difflib.get_close_matches(text, names, n=NAMES_LISTED, cutoff=0) if names else ["no finished run at all"]
-    return UnknownNameError(f"no run in {without_password(connection.uri)} is called", text, nearest)
-
-
-def _search(connection: Connection, experiments: Sequence[str], condition: str) -> list[Run]:
-    return list(islice(search_in(connection, experiments, condition), PAGE))
-
-
-def _experiments(connection: Connection, everywhere: bool) -> list[str]:
-    if not everywhere:
-        return [connection.experiment_id]
-    return [experiment.experiment_id for experiment in pages(
-        lambda token: connection.client.search_experiments(max_results=PAGE, page_token=token))]

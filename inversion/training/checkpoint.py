@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from inversion.errors import InversionError
+from inversion.training.schedule import Schedule
 from inversion.training.state import TrainingState
 
 FORMAT = 1
@@ -192,7 +192,7 @@ def state_of(content: Mapping[str, Any]) -> TrainingState:
 
 
 def require_fit(content: Mapping[str, Any], model: Mapping[str, Tensor], optimizer: Adam,
-                schedule: ReduceLROnPlateau, steps: int) -> None:
+                schedule: Schedule, steps: int) -> None:
     """Checks that a run can be resumed from the content of a ``last.pt``.
 
     Args:
@@ -259,7 +259,7 @@ def _require_moments(found: object, parameter: nn.Parameter, where: str) -> None
         _require_like(found.get(name), parameter, f"{where}.{name}")
 
 
-def _require_schedule(found: Mapping[str, Any], schedule: ReduceLROnPlateau) -> None:
+def _require_schedule(found: Mapping[str, Any], schedule: Schedule) -> None:
     for name, own in schedule.state_dict().items():
         if name not in found:
             raise MisfitError(f"schedule has no {name}")

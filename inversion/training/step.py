@@ -180,8 +180,8 @@ class FiniteCheck:
         """Whether a step was not finite: a tensor on the device."""
         return self._fault[0] > 0
 
-    def check(self, step: int, terms: LossTerms, before: Sequence[Tensor]) -> None:
-        """Checks a step after its backward pass, without waiting for the device.
+    def check(self, step: int, terms: LossTerms, before: Sequence[Tensor]) -> Tensor:
+        """Checks a step after its backward pass, without waiting for the device; returns the norm of the gradients.
 
         The gradients are checked too: a finite loss can have a NaN gradient, and one step with it ruins the run.
 
@@ -201,6 +201,7 @@ class FiniteCheck:
         for buffer, good in zip(self._statistics, before, strict=True):
             buffer.copy_(torch.where(failed, good, buffer))
         self._optimizer.found_inf = failed.float()  # type: ignore[attr-defined]
+        return norm
 
     def read(self) -> Fault | None:
         """The fault, or None; waits for the device. A gradient that it names is one of the latest step."""

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from inversion.config.run_config import RunConfig
 from inversion.data.batches import TrainBatches
@@ -44,6 +43,7 @@ from inversion.training.evaluate import validation_metrics
 from inversion.training.evaluator import Evaluator
 from inversion.training.measure import PeakMemory
 from inversion.training.memory import until_it_fits
+from inversion.training.schedule import make_schedule
 from inversion.training.state import TrainingState
 from inversion.training.step import BatchGradients, FiniteCheck
 from inversion.training.stop import StopRequest
@@ -109,9 +109,7 @@ class Trainer:
         self.state = TrainingState()
         self.best_weights: dict[str, Tensor] = {}
         self.optimizer = torch.optim.Adam(model.trainable(), lr=config.lr, fused=True)
-        self.schedule = ReduceLROnPlateau(
-            self.optimizer, factor=config.lr_factor, patience=config.lr_patience, min_lr=config.min_lr
-        )
+        self.schedule = make_schedule(self.optimizer, config, config.epochs * len(data.batches))
         self.gradients = BatchGradients(self.model, self.loss, engine, self.optimizer, self.group,
                                         config.seed)
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -205,11 +203,14 @@ class Trainer:
     def _update(self, images: Tensor) -> LossTerms:
         """One optimizer step on images ``(B, 3, S, S)``; with a smaller micro-batch if memory runs out."""
         state, before = self.state, [buffer.clone() for buffer in self.gradients.statistics]
+        self.schedule.before_step(state.epoch * len(self.data.batches) + state.step)
         terms = until_it_fits(
             lambda size: self.gradients.of(images, size, before, (state.epoch, state.step)),
             min(state.micro_batch or len(images), len(images)), self.subject, self._reduce_micro_batch,
         )
-        self.finite.check(state.step + 1, terms, before)
+        norm = self.finite.check(state.step + 1, terms, before)
+        if self.config.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.model.trainable(), self.config.clip_norm, norm)
         # Not retried if memory runs out: it needs the same with any micro-batch, and may be half done.
         self.optimizer.step()
         return terms

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import re
 import shutil
 import sqlite3
+import uuid
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +18,11 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from inversion.errors import RequestError, UnknownNameError
+from inversion.cli.best_run import find_best
+from inversion.errors import RequestError, SeveralErrors, UnknownNameError
+from inversion.tracking.choose import choose_resumable, choose_run
 from inversion.tracking.connection import Connection, connect
-from inversion.tracking.search import choose_run
+from inversion.tracking.search import search
 
 NAME = "vgg16:block1+transposed_conv"
 
@@ -119,3 +126,114 @@ def test_a_finished_run_without_its_model_is_refused(train: Any, inversion: Any,
     assert outcome.code == 2
     assert outcome.err == f"error: run {run.info.run_id} has no artifact 'model' that inversion has logged\n"
     assert len(all_runs()) == 1
+
+
+@pytest.fixture
+def add_trained(connection: Connection, finished: Any) -> Callable[..., str]:
+    """``add_trained("tiny", lr=0.01)``: the id of a scored run of a study, with the finished run's other parameters."""
+
+    def make(study: str, psnr: float = 20.0, status: str = "FINISHED", **parameters: Any) -> str:
+        document = copy.deepcopy(finished.document)
+        document["parameters"] |= parameters
+        document["identity"]["parameters"] |= parameters
+        client, experiment = connection.client, connection.experiment_id
+        tags = {"inversion.kind": "study", "inversion.study": study}
+        if not list(search(connection, f"tags.`inversion.study` = '{study}'")):
+            client.create_run(experiment, run_name=study, tags=tags)
+        run = client.create_run(experiment, run_name=NAME, tags=tags | {
+            "inversion.kind": "run", "inversion.config": json.dumps(document), "inversion.digest": uuid.uuid4().hex})
+        for name, value in {"test/psnr": psnr, "test/psnr_std": 1.0}.items():
+            client.log_metric(run.info.run_id, name, value)
+        client.set_terminated(run.info.run_id, status)
+        return str(run.info.run_id)
+
+    return make
+
+
+def test_a_run_of_a_study_is_known_by_study_and_name(connection: Connection, add_trained: Any) -> None:
+    tiny, other = add_trained("tiny"), add_trained("other")
+    assert choose_run(connection, f"tiny/{NAME}").info.run_id == tiny
+    assert choose_run(connection, f"other/{NAME}").info.run_id == other
+    with pytest.raises(UnknownNameError, match=re.escape(f"Did you mean 'tiny/{NAME}'")):
+        choose_run(connection, "tiny/vgg16:block1+transposed")
+    with pytest.raises(UnknownNameError, match=re.escape(f"Did you mean 'tiny/{NAME}'")):
+        choose_run(connection, f"tinny/{NAME}")
+    with pytest.raises(RequestError, match="is a study: give one of its runs as tiny/NAME, or --best-of tiny"):
+        choose_run(connection, "tiny")
+
+
+def test_a_name_with_a_slash_is_no_study(connection: Connection, add: Any) -> None:
+    run = add(name="vgg16:block1/pool=2+wavelet")
+    assert choose_run(connection, "vgg16:block1/pool=2+wavelet").info.run_id == run.info.run_id
+
+
+def test_parameters_after_a_name_tell_runs_apart_as_a_leaderboard_shows_them(connection: Connection,
+                                                                            add_trained: Any) -> None:
+    slow, fast = add_trained("tiny", lr=0.0001), add_trained("tiny", lr=0.01)
+    assert choose_run(connection, f"tiny/{NAME} lr=0.0001").info.run_id == slow
+    assert choose_run(connection, f"tiny/{NAME} lr=0.01").info.run_id == fast
+    with pytest.raises(UnknownNameError):
+        choose_run(connection, f"tiny/{NAME} lr=0.5")
+
+
+def test_several_runs_of_a_name_are_listed_with_what_tells_them_apart(connection: Connection,
+                                                                      add_trained: Any) -> None:
+    first, second = add_trained("tiny", 20.25, lr=0.0001), add_trained("tiny", 23.5, lr=0.01)
+    with pytest.raises(SeveralErrors, match="2 runs are called") as error:
+        choose_run(connection, f"tiny/{NAME}")
+    lines = sorted(error.value.lines[1:], key=lambda line: "lr=0.01" in line)
+    now = f"{datetime.now():%Y-%m-%d}"
+    for line, run_id, rest in zip(lines, (first, second), (("lr=0.0001", "20.25"), ("lr=0.01", "23.50")), strict=True):
+        assert line.startswith(f"{run_id}, {NAME} {rest[0]}, study tiny, {now} ")
+        assert line.endswith(f", test PSNR {rest[1]} dB")
+
+
+def test_too_few_digits_of_an_id_are_told(connection: Connection, finished: Any) -> None:
+    with pytest.raises(RequestError, match="the beginning of an id has 4 digits or more"):
+        choose_run(connection, finished.run.info.run_id[:3])
+
+
+def test_the_run_to_resume_is_the_one_that_is_not_finished(connection: Connection, add_trained: Any) -> None:
+    add_trained("tiny", lr=0.01)
+    stopped = add_trained("tiny", status="KILLED", lr=0.02)
+    for text in (stopped, stopped[:8], f"tiny/{NAME}"):
+        assert choose_resumable(connection, text).info.run_id == stopped
+
+
+def test_the_best_run_of_a_study_is_the_head_of_its_leaderboard(connection: Connection, add_trained: Any) -> None:
+    add_trained("tiny", 20.0, lr=0.01)
+    best = add_trained("tiny", 25.0, lr=0.02)
+    add_trained("tiny", 30.0, status="KILLED", lr=0.03)
+    add_trained("other", 40.0)
+    assert find_best(connection, "tiny") == best
+    with pytest.raises(UnknownNameError, match="Did you mean 'tiny'"):
+        find_best(connection, "tinny")
+    published = add_trained("tiny", 17.0, protocol="published")
+    with pytest.raises(SeveralErrors, match="2 groups of runs that cannot be compared") as error:
+        find_best(connection, "tiny")
+    assert [line[:8] for line in error.value.lines[1:]] == [best[:8], published[:8]]
+
+
+def test_the_commands_take_the_best_run_of_a_study(inversion: Any, finished: Any, connection: Connection,
+                                                   workplace: Path, photo_folder: Path) -> None:
+    run_id = finished.run.info.run_id
+    connection.client.set_tag(run_id, "inversion.study", "tiny")
+    connection.client.create_run(connection.experiment_id, tags={"inversion.kind": "study", "inversion.study": "tiny"})
+    outcome = inversion("evaluate", "--best-of", "tiny")
+    assert outcome.code == 0, outcome.err
+    assert f"below run {run_id}" in outcome.out
+    picture = str(photo_folder / "test" / "test0.png")
+    outcome = inversion("reconstruct", "--best-of", "tiny", picture, "--output", "out")
+    assert outcome.code == 0, outcome.err
+    assert (workplace / "out" / "scores.csv").exists()
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["evaluate"], "Missing argument 'RUN'. Give one, or --best-of STUDY."),
+    (["evaluate", "abcd", "--best-of", "tiny"], "not both"),
+    (["evaluate", "--best-of", "tiny"], "has no study"),
+    (["reconstruct", "abcd", "--output", "out"], "give a PICTURE after the run 'abcd'"),
+])
+def test_a_run_that_is_missing_or_given_twice_is_told(words: list[str], said: str, inversion: Any,
+                                                      connection: Connection) -> None:
+    assert said in inversion(*words).refused()

@@ -39,13 +39,16 @@ def commands(inversion: Command, capsys: pytest.CaptureFixture[str], photo_folde
         "evaluate": lambda *more: inversion("evaluate", RUN, *more),
         "reconstruct": lambda *more: inversion("reconstruct", RUN, picture, "--output", "out", *more),
         "resume": lambda *more: inversion("train", "--resume", RUN, *more),
+        "best": lambda *more: inversion("evaluate", "--best-of", "tiny", *more),
         "status": other(sweep_cli, "--status", "--study", "tiny"),
+        "seeds": other(sweep_cli, "--seeds-for", "undecided", "--study", "tiny"),
+        "remove": other(sweep_cli, "--remove", "1", "--study", "tiny"),
         "join": other(sweep_cli, "--join", "--study", "tiny"),
         "report": other(report_cli, "tiny", "--output", "report"),
     }
 
 
-READING = ["doctor", "evaluate", "reconstruct", "resume", "status", "join", "report"]
+READING = ["doctor", "evaluate", "best", "reconstruct", "resume", "status", "seeds", "remove", "join", "report"]
 
 
 @pytest.mark.parametrize("name", READING)
@@ -57,8 +60,35 @@ def test_in_a_fresh_folder_nothing_is_made(name: str, commands: dict[str, Comman
         assert "no tracking store here yet" in " ".join(outcome.out.split())
     else:
         assert outcome.code == 2
-        assert "mlflow.db does not exist" in outcome.err
+        assert f"sqlite:///{workplace}/mlflow.db does not exist" in outcome.err
     assert list(workplace.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [("list",), ("list", "vgg16")])
+def test_a_list_makes_nothing(words: tuple[str, ...], inversion: Command, workplace: Path) -> None:
+    (workplace / "mlflow.db").unlink()
+    assert inversion(*words).code == 0
+    assert list(workplace.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["status", "seeds", "remove", "join", "report", "best"])
+def test_a_study_of_another_folder_is_told_with_the_store_that_was_looked_into(
+        name: str, commands: dict[str, Command], workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVERSION_DATA", str(workplace / "data"))
+    outcome = commands[name]()
+    assert outcome.code == 2
+    assert f"sqlite:///{workplace}/mlflow.db" in outcome.err
+    assert "'tiny'" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert [path.name for path in workplace.iterdir()] == ["mlflow.db"]
+
+
+def test_a_misspelt_study_of_this_folder_is_told_with_the_nearest(
+        commands: dict[str, Command], workplace: Path) -> None:
+    client, tags = MlflowClient(f"sqlite:///{workplace}/mlflow.db"), {"inversion.kind": "study"}
+    client.create_run(client.create_experiment("inversion"), tags=tags | {"inversion.study": "tini"})
+    for name in ("status", "seeds", "remove", "join", "report", "best"):
+        assert "Did you mean 'tini'?" in commands[name]().err, name
 
 
 @pytest.mark.parametrize("name", READING)
@@ -111,7 +141,8 @@ def test_an_experiment_that_is_mistyped_is_told_and_not_made(
         name: str, commands: dict[str, Command], workplace: Path) -> None:
     outcome = commands[name]("--experiment", "Defualt")
     assert outcome.code == 2
-    if name not in ("evaluate", "status", "join"):  # for which it is where to log, and what the study's queue knows
+    # for which it is where to log, what the study's queue knows, and where to look first
+    if name not in ("evaluate", "status", "seeds", "remove", "join"):
         assert "has no experiment 'Defualt'. Known: Default. Did you mean 'Default'?" in outcome.err
     client = MlflowClient(f"sqlite:///{workplace}/mlflow.db")
     assert [each.name for each in client.search_experiments()] == ["Default"]

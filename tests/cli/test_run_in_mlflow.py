@@ -26,10 +26,10 @@ from inversion.tracking.grouping import GROUPING
 from inversion.tracking.ownership import machine_tags
 
 PARAMETERS = {
-    "encoder", "layer", "decoder", "fusion", "data", "data_dir", "weights", "lpips_weights", "vgg_weights", "protocol",
-    "image_size", "epochs", "batch_size", "lr", "lr_patience", "lr_factor", "min_lr", "patience", "mse_weight",
-    "lpips_weight", "train_limit", "val_limit", "test_limit", "decoder_options", "fusion_options", "seed", "device",
-    "precision", "threads", "strict",
+    "encoder", "layer", "decoder", "fusion", "data", "data_dir", "weights", "lpips_weights", "vgg_weights",
+    "protocol", "image_size", "epochs", "batch_size", "lr", "schedule", "lr_patience", "lr_factor", "min_lr",
+    "clip_norm", "patience", "mse_weight", "lpips_weight", "train_limit", "val_limit", "test_limit",
+    "decoder_options", "fusion_options", "seed", "device", "precision", "threads", "strict",
 }
 BY_EPOCH = {"train/loss", "train/mse", "val/loss", "val/mse", "val/psnr", "val/ssim", "lr", "images_per_second"}
 AT_THE_END = {
@@ -62,7 +62,11 @@ def test_it_prints_its_table_and_scores_and_nothing_of_mlflows(finished: Any) ->
     assert finished.printed.stderr == ""
     lines = [line for line in finished.printed.stdout.splitlines() if not line.startswith(("│", "┌", "└"))]
     assert [line.partition(":")[0].strip() for line in lines] == [
-        "vgg16", "vgg16", "note", "reconstructions", "open MLflow", "view the run", "compare the runs"]
+        "vgg16", "vgg16", "note", "reconstructions", "start the MLflow UI", "view the run", "compare the runs"]
+    assert f" ui --backend-store-uri sqlite:///{finished.folder}/mlflow.db" in lines[-3]
+    place = "http://127.0.0.1:5000/#/experiments/1/runs"
+    assert lines[-2].endswith(f": {place}/{finished.run.info.run_id}?workflowType=machine_learning")
+    assert lines[-1].endswith(f": {place}?workflowType=machine_learning")
     assert "note: no MS-SSIM: its five scales need images of 176 pixels; no LPIPS-VGG, no DISTS: " in lines[2]
     psnr = finished.run.data.metrics["test/psnr"]
     assert f"PSNR {psnr:.3f} ± " in finished.printed.stdout

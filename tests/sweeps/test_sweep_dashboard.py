@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -16,17 +17,17 @@ import requests
 pytestmark = pytest.mark.acceptance
 
 
-def test_optuna_dashboard_serves_the_study_by_the_command_that_was_printed(
+def test_optuna_dashboard_serves_the_study_at_the_address_that_was_printed(
     lab: Any, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     pytest.importorskip("optuna_dashboard")
     outcome = lab.finish(lab.spec("grid:\n  - decoder: [transposed_conv, wavelet]"))
     assert outcome.code == 0, outcome.err
-    *_, command = outcome.out.strip().splitlines()
-    _, program, url = command.partition("optuna-dashboard ")
+    found = re.search("queue (sqlite:.*), tracking store", outcome.out)
+    assert found, outcome.out
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    start(str(Path(sys.executable).with_name(program.strip())), url, "--port", str(port))
+    start(str(Path(sys.executable).with_name("optuna-dashboard")), found[1], "--port", str(port))
     api = f"http://127.0.0.1:{port}/api/studies"
 
     def serves() -> bool:

@@ -45,6 +45,13 @@ class TransposedConvOptions(Options):
     """3×3 convolutions after each upsampling"""
 
 
+class ResidualOptions(Options):
+    width: int = Field(0, ge=0, le=2048)
+    """channels at the features' resolution, halved by each doubling to no fewer than 64; 0: the features', 64 to 256"""
+    depth: int = Field(2, ge=0, le=24)
+    """residual blocks at each resolution below the image's"""
+
+
 class FrequencyAwareOptions(DesignOptions):
     block: Literal["4", "8", "16", "32"] = "8"
     """side of a DCT block in pixels: 4, 8, 16 or 32"""
@@ -84,7 +91,8 @@ class WaveletOptions(DesignOptions):
 
 DECLARED: Mapping[str, type[Options]] = {
     "attention": AttentionOptions, "frequency_aware": FrequencyAwareOptions,
-    "linear": LinearOptions, "transposed_conv": TransposedConvOptions, "wavelet": WaveletOptions,
+    "linear": LinearOptions, "residual": ResidualOptions, "transposed_conv": TransposedConvOptions,
+    "wavelet": WaveletOptions,
 }
 """Options by decoder name."""
 

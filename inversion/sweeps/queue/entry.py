@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from optuna.trial import FrozenTrial, TrialState
+
+from inversion.config.distinguish import with_differences
 
 NAME, CONFIG, DIGEST, FALLBACKS, DOCUMENT = "run", "config", "digest", "fallbacks", "document_version"
 """User attributes of a queued run: its name, its parameters and the version of their document
@@ -21,6 +25,9 @@ run was requeued before it was finished."""
 NOT_CHOSEN = "not_chosen"
 """User attribute of a trial that was pruned because another value of a tuned parameter was chosen."""
 
+REMOVED = "removed"
+"""User attribute of a trial that a user removed from the queue before it was done; its run is none of the study's."""
+
 FIRST, HISTORY = "failed_trial", "retry_history"
 """System attributes by which Optuna links a retry to the trials before it (``RetryHeartbeatStaleTrialCallback``)."""
 
@@ -32,11 +39,13 @@ STATES: tuple[State, ...] = get_args(State)
 class Entry:
     """One run of the study, by its latest trial: a retry is a new trial in Optuna.
 
-    ``is_deleted``: it is finished, but its run was deleted in MLflow, which is not stored in Optuna.
+    ``is_deleted``: it is finished, but its run was deleted in MLflow, which is not stored in Optuna. ``resumed_after``:
+    the epochs that were done when its latest trial was queued.
     """
 
     trial: FrozenTrial
     is_deleted: bool = False
+    resumed_after: int = 0
 
     @property
     def name(self) -> str:
@@ -114,6 +123,15 @@ class Entry:
         """The study's metric after the last epoch that was reported."""
         return self.trial.intermediate_values.get(self.epoch)
 
+    def best_value(self, direction: str) -> tuple[float, int] | None:
+        """The best value of the study's metric and its epoch; ``direction`` is ``maximize`` or ``minimize``."""
+        values = {epoch: value for epoch, value in self.trial.intermediate_values.items() if not math.isnan(value)}
+        if not values:
+            return None
+        choose = max if direction == "maximize" else min
+        epoch = choose(sorted(values), key=lambda epoch: values[epoch])
+        return values[epoch], epoch
+
     @property
     def is_open(self) -> bool:
         """Whether it is not done yet."""
@@ -121,12 +139,15 @@ class Entry:
 
 
 def latest(trials: Iterable[FrozenTrial]) -> list[Entry]:
-    """The runs of a study in queueing order, each by its latest trial."""
+    """The runs of a study in queueing order, each by its latest trial; without those that were removed."""
     entries: dict[int, Entry] = {}
+    epochs: dict[int, int] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):
-        entry = Entry(trial)
+        history = trial.system_attrs.get(HISTORY, [])
+        entry = Entry(trial, resumed_after=epochs.get(history[-1], 0) if history else 0)
         entries[entry.root] = entry
-    return [entries[root] for root in sorted(entries)]
+        epochs[trial.number] = entry.epoch
+    return [entries[root] for root in sorted(entries) if REMOVED not in entries[root].trial.user_attrs]
 
 
 @dataclass(frozen=True)
@@ -140,6 +161,16 @@ class Snapshot:
     entries: Sequence[Entry]
     at: datetime
     shares: Mapping[int, float] = field(default_factory=dict)
+
+    @cached_property
+    def _labels(self) -> dict[int, str]:
+        names, parameters = [entry.name for entry in self.entries], [entry.config for entry in self.entries]
+        roots = [entry.root for entry in self.entries]
+        return dict(zip(roots, with_differences(names, parameters), strict=True))
+
+    def label(self, entry: Entry) -> str:
+        """The name of a run, with the parameters in which it differs from others of that name."""
+        return self._labels.get(entry.root, entry.name)
 
     def without(self, deleted: Collection[Entry]) -> Snapshot:
         """The same snapshot, with these finished runs marked as deleted in MLflow."""
@@ -161,18 +192,6 @@ class Snapshot:
     def is_done(self) -> bool:
         """Whether every run of the study is done."""
         return not any(entry.is_open for entry in self.entries)
-
-    def time_left(self, workers: int) -> timedelta | None:
-        """Estimated from the durations of the finished runs; None while there are none."""
-        seconds = [duration(entry.trial.datetime_start, entry.trial.datetime_complete)
-                   for entry in self.having("finished")]
-        if not seconds:
-            return None
-        mean = sum(seconds) / len(seconds)
-        waiting = mean * sum(self.shares.get(entry.root, 1.0) for entry in self.having("queued", "interrupted"))
-        running = [max(0.0, mean - duration(entry.trial.datetime_start, self.at)) for entry in self.having("running")]
-        busy = max(1, workers, len(running))
-        return timedelta(seconds=round(max([(waiting + sum(running)) / busy, *running])))
 
 
 def duration(start: datetime | None, end: datetime | None) -> float:

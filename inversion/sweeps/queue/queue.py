@@ -110,9 +110,9 @@ class Queue:
 
         The digests are read under the lock, so two processes that add the same run at once add it once.
         """
-        with self._locked():
+        with self.locked():
             self._remember_tuned(runs)  # before the runs can be claimed
-            known = {trial.user_attrs.get(DIGEST) for trial in self._trials()}
+            known = {entry.digest for entry in self.entries()}
             new = [run for run in runs if run.digest is None or run.digest not in known]
             for number, run in enumerate(new, start=1):
                 self.study.add_trial(_waiting_trial(run))
@@ -131,7 +131,7 @@ class Queue:
 
     def grow(self, trials: int) -> int:
         """Queues trials of a search until there are ``trials``; returns how many were added."""
-        with self._locked():
+        with self.locked():
             missing = max(0, trials - len(latest(self._trials())))
             for _ in range(missing):
                 self.study.add_trial(_waiting_trial(Queued()))
@@ -152,7 +152,7 @@ class Queue:
                 self._read_waiting()
             if not self._waiting:
                 return None
-            claimed = self._try_to_claim(self._waiting.pop(0))
+            claimed = self.try_to_claim(self._waiting.pop(0))
             if claimed is not None:
                 return claimed
 
@@ -167,11 +167,11 @@ class Queue:
             if len(found) == most:
                 break
             self._waiting.remove(entry)
-            if (claimed := self._try_to_claim(entry)) is not None:
+            if (claimed := self.try_to_claim(entry)) is not None:
                 found.append(claimed)
         return found
 
-    def _try_to_claim(self, entry: Entry) -> Entry | None:
+    def try_to_claim(self, entry: Entry) -> Entry | None:
         """Claims one waiting run; None if another worker was faster."""
         trial_id = entry.trial._trial_id
         with suppress(UpdateFinishedTrialError):
@@ -189,14 +189,14 @@ class Queue:
         """
         if throttle and self.clock() - self._recovered_at < self.heartbeat_seconds:
             return
-        with self._locked():
+        with self.locked():
             heartbeats_count = self.clock() - self._database_failed_at >= self.grace_seconds
             recover_stale_trials(self.storage, self.study, heartbeats_count)
         self._recovered_at = self.clock()
 
     def retry_failed(self, kinds: Iterable[str] | None = None) -> list[Entry]:
         """Queues failed runs again (all, or those with a failure of these kinds) and returns them."""
-        with self._locked():
+        with self.locked():
             failed = [entry for entry in self.entries() if entry.state == "failed"
                       and (kinds is None or entry.trial.user_attrs[FAILURE] in kinds)]
             for entry in failed:
@@ -211,7 +211,7 @@ class Queue:
 
         Their old trials stay in Optuna, with their values.
         """
-        with self._locked():
+        with self.locked():
             now = {entry.trial._trial_id for entry in self.entries()}
             left = [entry for entry in finished if entry.trial._trial_id in now]  # another process may have queued some
             for entry in left:
@@ -239,7 +239,7 @@ class Queue:
 
         A search may suggest the same configuration twice: the first trial that asks does the run.
         """
-        with self._locked():
+        with self.locked():
             others = self.storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
             if any(other.user_attrs.get(HOLDS) == digest for other in others if other._trial_id != trial_id):
                 return False
@@ -296,10 +296,11 @@ class Queue:
         """Requeues a run that was interrupted, to be resumed later."""
         self.storage.set_trial_user_attr(trial_id, RELEASED, safe(why))
         fail_trial(self.storage, trial_id)
-        with self._locked():
+        with self.locked():
             enqueue_owed_retries(self.study, self._trials())
 
-    def _locked(self) -> Any:
+    def locked(self) -> Any:
+        """Holds the lock of the queue's database while the block runs."""
         return exclusive_lock(self.storage.url, self.stop)
 
     def _trials(self) -> list[FrozenTrial]:
@@ -323,7 +324,7 @@ class Queue:
             self.redo(again)
         waiting = self._having(TrialState.WAITING)
         for entry in waiting:
-            if tuning.stage(entry) == "unchosen" and (taken := self._try_to_claim(entry)) is not None:
+            if tuning.stage(entry) == "unchosen" and (taken := self.try_to_claim(entry)) is not None:
                 trial_id = taken.trial._trial_id
                 self.storage.set_trial_user_attr(trial_id, NOT_CHOSEN, True)
                 self.prune(trial_id, "another value was chosen by validation")

@@ -162,6 +162,12 @@ def has_studies(url: str) -> bool:
         return True
 
 
+def has_queue(url: str) -> bool:
+    """Whether a queue's database exists and has its tables; creates neither, as opening a storage would."""
+    file = sqlite_file(url)
+    return (file is None or file.exists()) and has_studies(url)
+
+
 def patiently(call: Callable[[], T], what: str, stop: StopRequest | None = None) -> T:
     """Calls a function, and again while the database does not answer, for some minutes or until a stop is requested.
 

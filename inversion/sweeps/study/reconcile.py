@@ -9,11 +9,12 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from inversion.sweeps.queue.entry import Entry, Snapshot
 from inversion.sweeps.queue.queue import Queue
-from inversion.sweeps.study.parent import put_below
+from inversion.sweeps.study.parent import log_runs, put_below
 from inversion.sweeps.study.study import Study
 from inversion.tracking.address import is_server
 from inversion.tracking.connection import Connection
@@ -146,6 +147,20 @@ def leave_queued(connection: Connection, parent_id: str, snapshot: Snapshot) -> 
     else:
         _tag_counts(connection, parent_id, snapshot)
         connection.client.update_run(parent_id, status="SCHEDULED")
+
+
+def record_removal(study: Study, connection: Connection) -> None:
+    """Updates the parent run after runs were removed from the queue: its list of runs, its counts and its status."""
+    parent = find_parent(connection, study.name, study.parent.run_id)
+    if parent is None:
+        return
+    parent_id, entries = parent.info.run_id, study.queue.entries()
+    log_runs(connection, parent_id, entries, study.queue.tuning(entries))
+    snapshot = Snapshot(entries, datetime.now())
+    if parent.info.status == "RUNNING" and owner_is_alive(parent.data.tags, not is_server(connection.uri)) is not False:
+        _tag_counts(connection, parent_id, snapshot)  # its driver ends it
+    elif entries:
+        leave_queued(connection, parent_id, snapshot)
 
 
 def end_dead_parent(connection: Connection, parent_id: str, snapshot: Snapshot) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from inversion.errors import RequestError
 from inversion.progress import Progress
 from inversion.sweeps.queue.entry import Entry, Snapshot
+from inversion.sweeps.queue.queue import Queued
 from inversion.sweeps.queue.recovery import DIED
 from inversion.sweeps.queue.storage import open_storage, storage_url
 from inversion.sweeps.spec.spec import Spec
+from inversion.sweeps.study.additions import describe_additions
 from inversion.sweeps.study.parent import STORAGE_BOOT, STORAGE_HOST, STORAGE_TAG, log_runs, log_spec, storage_tags
 from inversion.sweeps.study.reconcile import reconcile_members
 from inversion.sweeps.study.resolve import Resolver, resolve_grid, resolve_search
@@ -76,10 +78,11 @@ def locate_queue(given: str | None, connection: Connection, study: str) -> str:
 
 
 def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress: Progress,
-           stop: StopRequest | None = None) -> SetUp:
+           stop: StopRequest | None = None, announce: Callable[[str], None] = lambda line: None) -> SetUp:
     """Creates or extends the study of a spec: queues its new runs, and finished ones that were deleted in MLflow.
 
-    Everything is resolved and checked before anything is written.
+    Everything is resolved and checked before anything is written. ``announce`` is told before runs are queued beside
+    others that the spec does not ask for.
 
     Raises:
         SeveralErrors: some runs cannot be trained.
@@ -99,6 +102,8 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
         if base:
             optuna_study.set_user_attr(BASE, base)
     study = as_study(storage, optuna_study, stop)
+    if not spec.search and (line := _additions(study, runs)):
+        announce(line)
     added = study.queue.grow(spec.search.trials) if spec.search else study.queue.add(runs, progress)
     optuna_study.set_user_attr(PARENT, parent.run_id)  # allows workers to join, now that runs are queued
     study.queue.recover_stale_trials()
@@ -111,6 +116,13 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
     log_runs(connection, parent.run_id, entries, study.queue.tuning(entries))
     describe_study(study, connection, Snapshot(entries, datetime.now()))
     return SetUp(study, added, again, others)
+
+
+def _additions(study: Study, runs: Sequence[Queued]) -> str | None:
+    entries = study.queue.entries()
+    queued, asked = {entry.digest for entry in entries}, {run.digest for run in runs}
+    return describe_additions(study.name, [run.config or {} for run in runs if run.digest not in queued],
+                              [entry.config for entry in entries if entry.digest not in asked])
 
 
 def _require_this_machine(study: str, tags: Mapping[str, str], connection: Connection) -> None:

@@ -15,7 +15,13 @@ from inversion.config.document import added_since, config_from
 from inversion.errors import DataError, RequestError, UnknownNameError
 from inversion.sweeps.queue.entry import CONFIG, DOCUMENT, FALLBACKS, Entry
 from inversion.sweeps.queue.queue import Queue
-from inversion.sweeps.queue.storage import grace_from_environment, knowingly_experimental, set_grace
+from inversion.sweeps.queue.storage import (
+    grace_from_environment,
+    has_queue,
+    knowingly_experimental,
+    open_storage,
+    set_grace,
+)
 from inversion.sweeps.spec.search import Search
 from inversion.tracking.address import absolute, sqlite_file
 from inversion.tracking.connection import Connection, connect
@@ -53,6 +59,11 @@ class Study:
     def metric(self) -> str:
         """The metric that is reported to Optuna after every epoch."""
         return self.search.reported_metric() if self.search else GRID_METRIC
+
+    @property
+    def direction(self) -> str:
+        """Whether this metric is to ``maximize`` or to ``minimize``."""
+        return self.search.direction if self.search else "maximize"
 
     @property
     def objective(self) -> str:
@@ -142,7 +153,7 @@ def make_study(storage: RDBStorage, name: str, connection: Connection, search: S
     if TRACKING in existing:
         follow_store(study, connection)
         require_same_store(study, connection.uri)
-        _require_same_search(study, search)
+        require_same_search(study, search)
     elif study.trials:
         raise RequestError(f"study {name} in {without_password(storage.url)} was not created by inversion-sweep. "
                            "Give another --study.")
@@ -173,6 +184,14 @@ def open_study(storage: RDBStorage, name: str, stop: StopRequest | None = None) 
     if PARENT not in study.user_attrs:
         raise RequestError(f"study {name} is not set up yet: run inversion-sweep with its spec first")
     return as_study(storage, study, stop)
+
+
+def find_queued(name: str, url: str) -> Study | None:
+    """A study that was set up before, to look at; None if there is none. Creates nothing."""
+    if not has_queue(url):
+        return None
+    storage = open_storage(url, reading=True)
+    return open_study(storage, name) if name in optuna.get_all_study_names(storage) else None
 
 
 def as_study(storage: RDBStorage, study: optuna.Study, stop: StopRequest | None = None) -> Study:
@@ -257,7 +276,7 @@ def require_same_base(study: optuna.Study, search: Search, base: dict[str, Any])
                            "different searches cannot be compared. Give it another name with --study.")
 
 
-def _require_same_search(study: optuna.Study, search: Search | None) -> None:
+def require_same_search(study: optuna.Study, search: Search | None) -> None:
     """Raises a RequestError if an existing study would change in anything but a search's number of trials."""
     stored: dict[str, Any] | None = study.user_attrs.get(SEARCH)
     now = search.to_json() if search else None

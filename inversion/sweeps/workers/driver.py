@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from inversion.console import Console, make_table
+from inversion.console import Console
 from inversion.report import leaderboard
-from inversion.sweeps.queue.entry import Entry, Snapshot
+from inversion.sweeps.queue.entry import Snapshot
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import open_storage, patiently
 from inversion.sweeps.study.parent import ensure_parent, log_runs
@@ -20,6 +20,7 @@ from inversion.sweeps.study.study import Study, open_study
 from inversion.sweeps.study.summary import describe_if_changed, describe_study
 from inversion.sweeps.workers.live import View
 from inversion.sweeps.workers.local import WorkerSpec
+from inversion.text import first_of
 from inversion.tracking.address import absolute
 from inversion.tracking.connection import Connection, require_answer
 from inversion.tracking.ownership import take_over
@@ -68,15 +69,17 @@ class Driver:
         connection: the tracking store and the study's experiment.
         pool: the workers, not started yet.
         console: where progress is shown.
+        start: the command that starts a worker, which is shown if there is none.
         side_by_side: how many runs each worker may train together on one encoder pass.
     """
 
-    def __init__(self, study: Study, connection: Connection, pool: WorkerPool, console: Console,
+    def __init__(self, study: Study, connection: Connection, pool: WorkerPool, console: Console, start: str,
                  side_by_side: int = 1) -> None:
         self.study = study
         self.connection = connection
         self.pool = pool
         self.console = console
+        self.start = start
         self.side_by_side = side_by_side
         looking = open_study(open_storage(study.queue.storage.url, reading=True), study.name)
         self.reading = looking.queue
@@ -98,16 +101,15 @@ class Driver:
             InterruptedRunError: a stop was requested while the queue's database does not answer.
             ExperimentDeletedError: the study's experiment was deleted in MLflow.
         """
-        title, workers = f"study {self.study.name}", 0
+        study = self.study
         try:
             self.pool.start(self._spec())
-            with View(self.console, title, self.study.metric, workers) as view:
+            with View(self.console, f"study {study.name}", study.metric, study.direction, self.start) as view:
                 while True:
                     began = time.monotonic()
                     snapshot = read_snapshot(self.reading, stop)
                     pause = max(READ_SECONDS, (time.monotonic() - began) / SHARE_OF_READING)
-                    view.workers = self.pool.count_alive()
-                    view.update(snapshot)
+                    view.update(snapshot, self.pool.count_alive())
                     if snapshot.is_done or stop.reason is not None:
                         break
                     self._restart_dead(stop)
@@ -197,16 +199,17 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
             connection.client.log_text(study.parent.run_id, leaderboard.as_csv(rows), "leaderboard.csv")
     finally:  # the queue has the reasons of failed runs, also if the tracking store rejects the requests
         show_failures(snapshot, console)
-        show_deleted(snapshot.having("deleted"), console)
+        show_deleted(snapshot, console)
     end_parent(connection, study.parent.run_id, snapshot)
     return snapshot
 
 
-def show_deleted(deleted: Sequence[Entry], console: Console) -> None:
+def show_deleted(snapshot: Snapshot, console: Console) -> None:
     """Prints which finished runs were deleted in MLflow, and the remedies."""
+    deleted = snapshot.having("deleted")
     if not deleted:
         return
-    names = ", ".join(entry.name for entry in deleted[:MOST_NAMED]) + (", …" if len(deleted) > MOST_NAMED else "")
+    names = first_of([snapshot.label(entry) for entry in deleted], MOST_NAMED)
     console.print(f"{len(deleted)} finished runs were deleted in MLflow: {names}. inversion-sweep with a spec that "
                   "asks for them runs them again; `mlflow runs restore` brings back what `mlflow gc` has not removed.",
                   soft_wrap=True)
@@ -217,8 +220,6 @@ def show_failures(snapshot: Snapshot, console: Console) -> None:
     failed = snapshot.having("failed")
     if not failed:
         return
-    table = make_table("run", "why", title=f"{len(failed)} of {len(snapshot.entries)} runs failed")
+    console.print(f"{len(failed)} of {len(snapshot.entries)} runs failed; retry them with --retry-failed:")
     for entry in failed:
-        table.add_row(entry.name, entry.failure)
-    console.print(table)
-    console.print("retry them with --retry-failed")
+        console.print(f"  {snapshot.label(entry)}: {entry.failure}", soft_wrap=True)

@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.live import Live
 
-from inversion.console import Console, make_table, styled
+from inversion.console import Console, NamedRows, styled
 from inversion.metrics import counted
 from inversion.sweeps.queue.entry import Entry, Snapshot, State, duration
+from inversion.sweeps.queue.estimate import time_left
+from inversion.tracking.search import ID_DIGITS
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 SHOWN_FINISHED = 8
 SHOWN_FAILED = 8
+SHOWN_QUEUED = 8
+
 STYLES: dict[State, str] = {"queued": "dim", "interrupted": "yellow", "running": "cyan", "finished": "green",
                             "pruned": "dim", "not chosen": "dim", "failed": "red", "deleted": "red"}
+COMPARABLE = ("protocol", "data", "weights", "image_size", "test_limit", "lpips_weights")
+"""Parameters in which runs must agree for one of them to be called the best."""
 
 
 class View:
-    """Shows snapshots of a study; ``metric`` is the one that is reported after every epoch."""
+    """Shows snapshots of a study.
 
-    def __init__(self, console: Console, title: str, metric: str, workers: int) -> None:
+    Args:
+        console: where they are shown.
+        title: what is shown: ``study smoke``.
+        metric: the metric that is reported after every epoch.
+        direction: whether it is to ``maximize`` or to ``minimize``.
+        start: the command that starts a worker.
+    """
+
+    def __init__(self, console: Console, title: str, metric: str, direction: str, start: str) -> None:
         self.console = console
         self.title = title
         self.metric = metric
-        self.workers = workers
+        self.direction = direction
+        self.start = start
         self.seen: dict[int, State] = {}
+        self.began = time.monotonic()
         self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> View:
@@ -39,51 +61,122 @@ class View:
         if self.live:
             self.live.stop()
 
-    def update(self, snapshot: Snapshot) -> None:
+    def update(self, snapshot: Snapshot, workers: int) -> None:
         """Shows a new snapshot: all of it on a terminal, else only what has changed."""
+        elapsed = timedelta(seconds=round(time.monotonic() - self.began))
+        when = outlook(snapshot, workers, self.start, elapsed)
         if self.live:
-            self.live.update(render(snapshot, self.title, self.metric, self.workers), refresh=True)
+            self.live.update(render(snapshot, self.title, self.metric, self.direction, when), refresh=True)
         else:
-            self._print_changes(snapshot)
+            self._print_changes(snapshot, when)
 
-    def _print_changes(self, snapshot: Snapshot) -> None:
+    def _print_changes(self, snapshot: Snapshot, when: str) -> None:
         done = len(snapshot.having("finished", "pruned", "not chosen", "failed"))
-        left = f", {_left(snapshot.time_left(self.workers))}" if not snapshot.is_done else ""
+        when = "" if snapshot.is_done else f" · {when}"
         for entry in snapshot.entries:
             before, now = self.seen.get(entry.root), entry.state
             if now != before and (self.seen or now == "running") and not (before is None and now == "queued"):
-                self.console.print(f"[{done}/{len(snapshot.entries)}{left}] {entry.name}: "
+                self.console.print(f"[{done}/{len(snapshot.entries)}{when}] {snapshot.label(entry)}: "
                                    f"{describe(entry, self.metric)}", soft_wrap=True)
         self.seen = {entry.root: entry.state for entry in snapshot.entries}
 
 
-def render(snapshot: Snapshot, title: str, metric: str, workers: int) -> Group:
-    """Counts and time left, then the running, failed and most recently finished runs."""
+def outlook(snapshot: Snapshot, workers: int, start: str, elapsed: timedelta | None = None) -> str:
+    """The elapsed and the remaining time; if nothing works on the study, how to ``start`` a worker."""
+    since = f"elapsed {elapsed}" if elapsed is not None else ""
+    if snapshot.is_done:
+        return since
+    if workers == 0 and not snapshot.having("running"):
+        return f"no worker: start one with `{start}`"
+    left = time_left(snapshot, workers)
+    remaining = "remaining time unknown" if left is None else f"remaining about {left}"
+    return " · ".join(filter(None, [since, remaining]))
+
+
+def render(snapshot: Snapshot, title: str, metric: str, direction: str, when: str) -> Group:
+    """Counts and times, then the running, failed, most recently finished and next runs."""
     counts = styled(", ").join(styled(f"{number} {state}", STYLES[state]) for state, number in snapshot.counts.items())
-    head = styled("").join([styled(title, "bold"), styled(": "), counts])
-    if not snapshot.is_done:
-        head.append(f"; {_left(snapshot.time_left(workers))}")
-    finished = sorted(snapshot.having("finished", "pruned"), key=lambda entry: str(entry.trial.datetime_complete))
-    failed = snapshot.having("failed", "deleted")
-    table = make_table("run", "state", "", box=None, padding=(0, 2, 0, 0), show_header=False)
-    for entry in [*snapshot.having("running"), *failed[-SHOWN_FAILED:], *reversed(finished[-SHOWN_FINISHED:])]:
-        table.add_row(entry.name, styled(entry.state, STYLES[entry.state]), describe(entry, metric))
-    hidden = max(0, len(finished) - SHOWN_FINISHED) + max(0, len(failed) - SHOWN_FAILED)
-    return Group(head, table, styled(f"and {hidden} more", "dim") if hidden else styled(""))
+    parts: list[RenderableType] = [styled("").join([styled(title, "bold"), styled(": "), counts])]
+    if when:
+        parts.append(styled(when))
+    if running := snapshot.having("running"):
+        parts += ["", _running_table(running, snapshot, metric, direction)]
+    if failed := snapshot.having("failed", "deleted"):
+        parts.append("")
+        for entry in failed[-SHOWN_FAILED:]:
+            parts.append(styled("").join([styled(f"{entry.state} ", "red"), styled(snapshot.label(entry)),
+                                          styled(f": {describe(entry, metric)}")]))
+        parts += _hidden(failed, SHOWN_FAILED)
+    if finished := snapshot.having("finished", "pruned"):
+        parts += ["", *_finished_table(finished, snapshot, metric)]
+    if waiting := snapshot.having("interrupted", "queued"):
+        rows = [(f"{entry.root:>4}  {snapshot.label(entry)}", _progress(entry) if entry.epoch else "")
+                for entry in waiting[:SHOWN_QUEUED]]
+        parts += ["", NamedRows(("   #  next", ""), rows), *_hidden(waiting, SHOWN_QUEUED)]
+    return Group(*parts)
+
+
+def _running_table(running: Sequence[Entry], snapshot: Snapshot, metric: str, direction: str) -> NamedRows:
+    hosts = [entry.owner.get("inversion.host", "") for entry in running]
+    processes = [entry.owner.get("inversion.pid", "") for entry in running]
+    columns, rows = ["running", "epoch", metric, "best (epoch)"], []
+    for entry in running:
+        latest, best = entry.latest_value, entry.best_value(direction)
+        rows.append([snapshot.label(entry), _progress(entry), "" if latest is None else _value(metric, latest),
+                     "" if best is None else f"{_value(metric, best[0])} ({best[1]})"])
+    for name, values in (("host", hosts), ("process", processes)):
+        if len(set(values)) > 1:
+            columns.append(name)
+            for row, value in zip(rows, values, strict=True):
+                row.append(value)
+    return NamedRows(columns, rows)
+
+
+def _finished_table(finished: Sequence[Entry], snapshot: Snapshot, metric: str) -> list[RenderableType]:
+    """The runs that ended last, the last one first, below the best of all where they can be compared."""
+    latest = sorted(finished, key=lambda entry: str(entry.trial.datetime_complete), reverse=True)
+    rows = []
+    best = _best(finished)
+    if best is not None and len(finished) > 1:
+        rows.append(_finished_row(best, f"best: {snapshot.label(best)}"))
+    rows += [_finished_row(entry, snapshot.label(entry)) for entry in latest[:SHOWN_FINISHED]]
+    return [NamedRows(("finished", "test PSNR", "time", "run"), rows), *_hidden(latest, SHOWN_FINISHED)]
+
+
+def _finished_row(entry: Entry, label: str) -> tuple[str, str, str, str]:
+    score = entry.scores.get("test/psnr")
+    shown = "pruned" if entry.state == "pruned" else "" if score is None else _value("test/psnr", score)
+    return label, shown, str(_seconds(entry)), (entry.run_id or "")[:ID_DIGITS]
+
+
+def _best(finished: Sequence[Entry]) -> Entry | None:
+    """The run with the highest test PSNR; None if not all runs can be compared."""
+    scored = [entry for entry in finished if "test/psnr" in entry.scores]
+    kinds = {tuple(str(entry.config.get(name)) for name in COMPARABLE) for entry in scored}
+    return max(scored, key=lambda entry: entry.scores["test/psnr"]) if len(kinds) == 1 else None
+
+
+def best_run(snapshot: Snapshot) -> str | None:
+    """The id of the finished run with the highest test PSNR; None if not all runs can be compared."""
+    best = _best(snapshot.having("finished"))
+    return best.run_id if best else None
+
+
+def _hidden(entries: Sequence[Entry], shown: int) -> list[RenderableType]:
+    return [styled(f"and {len(entries) - shown} more", "dim")] if len(entries) > shown else []
 
 
 def describe(entry: Entry, metric: str) -> str:
     """The state of one run in a few words."""
-    seconds = timedelta(seconds=round(duration(entry.trial.datetime_start, entry.trial.datetime_complete)))
     match entry.state:
         case "running":
             value = entry.latest_value
-            shown = "" if value is None else f", {metric} {_value(metric, value)}"
-            return f"epoch {entry.epoch}/{entry.epochs or '?'}{shown}{_where(entry)}"
+            return f"epoch {_progress(entry)}" + ("" if value is None else f", {metric} {_value(metric, value)}")
         case "finished":
             scores = entry.scores
             shown = _value("test/psnr", scores["test/psnr"]) if "test/psnr" in scores else ""
-            return f"test PSNR {shown} in {seconds}" if shown else "finished"
+            where = f" (run {entry.run_id[:ID_DIGITS]})" if entry.run_id else ""
+            return f"test PSNR {shown} in {_seconds(entry)}{where}" if shown else "finished"
         case "failed":
             return entry.failure
         case "pruned" | "not chosen":
@@ -95,14 +188,14 @@ def describe(entry: Entry, metric: str) -> str:
     return "queued"
 
 
+def _progress(entry: Entry) -> str:
+    return f"{entry.epoch}/{entry.epochs or '?'}"
+
+
+def _seconds(entry: Entry) -> timedelta:
+    return timedelta(seconds=round(duration(entry.trial.datetime_start, entry.trial.datetime_complete)))
+
+
 def _value(metric: str, value: float) -> str:
     """A metric with its unit; earlier versions stored 1.8e308 for the PSNR of identical images."""
-    return f"{float(counted(value)):.2f} dB" if metric.endswith("psnr") else f"{value:.2f}"
-
-
-def _where(entry: Entry) -> str:
-    return f" ({entry.owner.get('inversion.host')}, process {entry.owner.get('inversion.pid')})" if entry.owner else ""
-
-
-def _left(time_left: timedelta | None) -> str:
-    return "time left unknown" if time_left is None else f"about {time_left} left"
+    return f"{float(counted(value)):.2f} dB" if metric.endswith("psnr") else f"{value:.3f}"

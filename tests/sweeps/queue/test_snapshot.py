@@ -10,6 +10,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from inversion.sweeps.queue.entry import Entry, Snapshot, duration, latest
+from inversion.sweeps.queue.estimate import time_left
 
 NOW = datetime(2026, 1, 1, 12)
 
@@ -42,7 +43,7 @@ def interrupted(number: int) -> FrozenTrial:
 
 
 def seconds_left(workers: int, *trials: FrozenTrial) -> float | None:
-    left = Snapshot(latest(trials), NOW).time_left(workers)
+    left = time_left(Snapshot(latest(trials), NOW), workers)
     return None if left is None else left.total_seconds()
 
 

@@ -1,0 +1,92 @@
+"""Opening an existing study for a command: its tracking store, its experiment and its queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
+
+from inversion.errors import InterruptedRunError, InversionError, RequestError, UnknownNameError
+from inversion.sweeps.queue.storage import QueueLostError, QueueRefusedError, has_queue, open_storage, require_apart
+from inversion.sweeps.study.study import Study, follow_store, open_study, require_same_store
+from inversion.tracking.address import sqlite_file
+from inversion.tracking.connection import Connection, connect, find_store
+from inversion.tracking.masking import without_password
+from inversion.tracking.store_errors import TrackingLostError, is_refused, reason, to_inversion_error
+from inversion.tracking.study import in_experiment_of, require_study
+from inversion.training.stop import StopRequest
+
+Options = Mapping[str, Any]
+
+
+def connect_to_study(name: str, options: Options, make: bool) -> Connection:
+    """Connects to the given experiment or the default one; to join a study, to the one that has it."""
+    require_apart(options["storage"], find_store(options["tracking_uri"]))
+    # not required: if the default experiment does not exist, the study may be in another one, which its queue knows
+    connection = connect(options["tracking_uri"], options["experiment"], create=make, required=False)
+    return connection if make else in_experiment_of(connection, name)
+
+
+@contextmanager
+def service_errors(stop: StopRequest | None = None) -> Iterator[None]:
+    """Turns errors of the tracking store and of the queue's database into one-line errors.
+
+    Raises:
+        InversionError: which of the two is unreachable or rejects a request, and why.
+        InterruptedRunError: the same, after a stop was requested.
+    """
+    try:
+        yield
+    except Exception as error:
+        ours = _queue_error(error) or to_inversion_error(error, "Run the same command again when it answers.")
+        ours = error if isinstance(error, TrackingLostError | QueueLostError) else ours
+        if ours is None:
+            raise
+        if stop is not None and stop.reason is not None:
+            raise InterruptedRunError(f"{stop.reason}; {ours}") from error
+        if ours is error:
+            raise
+        raise ours from error
+
+
+def _queue_error(error: Exception) -> InversionError | None:
+    """The error to raise for an error of the queue's database, from Optuna or SQLAlchemy; MLflow wraps its own."""
+    if not isinstance(error, SQLAlchemyError | StorageInternalError):
+        return None
+    if is_refused(error):
+        return QueueRefusedError(f"the queue's database rejects the request: {reason(error)}")
+    return QueueLostError(f"the queue's database does not answer: {reason(error)}. "
+                          "Run the same command again when it does.")
+
+
+def join(name: str, connection: Connection, url: str, stop: StopRequest | None = None) -> Study:
+    """The queued study of a name, for a command that adds nothing.
+
+    Raises:
+        RequestError: there is none; the message names the tracking store and the queue.
+    """
+    if not has_queue(url):
+        _refuse(name, connection, url)
+    study = open_study(open_storage(url, stop=stop), name, stop)
+    follow_store(study.queue.study, connection)
+    require_same_store(study.queue.study, connection.uri)
+    return study
+
+
+def _refuse(name: str, connection: Connection, url: str) -> NoReturn:
+    """Raises the error for a study without a queue: it may be misspelt, of another folder, or have lost its queue."""
+    tracking, queue, file = without_password(connection.uri), without_password(url), sqlite_file(url)
+    is_missing = "does not exist, so it " if file is not None and not file.exists() else ""
+    try:
+        require_study(connection, name)
+    except UnknownNameError:  # names the studies that there are
+        raise
+    except RequestError as error:
+        raise RequestError(f"queue {queue} {is_missing}has no study {name!r}, and none at all, nor has tracking store "
+                           f"{tracking}: run inversion-sweep with its spec first, or in the folder of the study, or "
+                           "give --tracking-uri and --storage") from error
+    raise RequestError(f"tracking store {tracking} has study {name}, but its queue {queue} is missing or empty: give "
+                       "--storage, or run inversion-sweep with its spec")

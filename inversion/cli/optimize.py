@@ -89,11 +89,12 @@ def command(tracking_uri: str | None, experiment: str | None, study: str | None,
         from inversion.runs.optimize_study import requests_of_study
         from inversion.tracking.connection import connect
         from inversion.tracking.mlflow_run import stop_with_mlflow_run
-        from inversion.tracking.study import StudyRun, require_study
+        from inversion.tracking.study import StudyRun, in_experiment_of, require_study
 
     console = make_console()
     with stop_with_mlflow_run() as stop:
         connection = connect(tracking_uri, experiment)
+        connection = in_experiment_of(connection, study) if study else connection
         parent = StudyRun(require_study(connection, study).info.run_id, study) if study else None
         if parent and every_layer:
             configs = requests_of_study(connection, parent.name, given, steps)

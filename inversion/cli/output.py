@@ -9,7 +9,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_PROJECT_ENTRY_POINT
 from rich.progress import BarColumn, Progress
 
 from inversion.config.resolve import Plan
@@ -22,6 +22,9 @@ from inversion.training.callbacks import Callback
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+DEFAULT_ID = "0"
+"""The id of the experiment Default, in which ``mlflow run`` creates its runs unless it is given another."""
 
 _logger = logging.getLogger(__name__)
 
@@ -129,10 +132,14 @@ def show_scores(console: Console, name: str, plan: Plan, result: RunResult, rema
 def show_locations(console: Console, plan: Plan, result: RunResult, connection: Connection) -> None:
     """Prints where the reconstructions are, the pages of the run and its study in MLflow, and the fallbacks again."""
     console.print(f"reconstructions: {_reconstructions_of(result)}", soft_wrap=True)
-    study = connection.client.get_run(result.run_id).data.tags.get(MLFLOW_PARENT_RUN_ID)
+    run = connection.client.get_run(result.run_id)
+    study = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
     pages = {"view the run": result.run_id} | ({"view the study": study} if study else {})
     for line in page_lines(connection, pages):
         console.print(line, soft_wrap=True)
+    if run.info.experiment_id == DEFAULT_ID and MLFLOW_PROJECT_ENTRY_POINT in run.data.tags:
+        console.note("the run is in the experiment Default; with `mlflow run --experiment-name inversion` it is beside "
+                     "those of inversion train and inversion-sweep")
     if plan.fallbacks:
         remedies = "; ".join(fallback.remedy for fallback in plan.fallbacks)
         console.print(f"{', '.join(fallback.short for fallback in plan.fallbacks)}: not comparable with DIV2K and "

@@ -68,9 +68,10 @@ def cli(study: str, output: Path, memory_budget: float | None, seed_sd: float | 
         from inversion.report.data.collect import collect
         from inversion.report.render.write import log, write
         from inversion.tracking.connection import connect
+        from inversion.tracking.study import in_experiment_of
 
     console = make_console()
-    connection = connect(tracking_uri, experiment, create=False)
+    connection = in_experiment_of(connect(tracking_uri, experiment, create=False), study)
     with console.status("reading the tracking server"):
         data = collect(connection, study)
     with console.status("drawing conclusions"):

@@ -15,6 +15,7 @@ from inversion.cli.options import STORE_VARIABLE, FiniteRange, no_blank, trackin
 from inversion.console import Console, make_console
 from inversion.sweeps.spec.spec import Spec, check_study, load_spec, require_inputs
 from inversion.tracking.address import read_queue
+from inversion.tracking.registration import RegisteredName, parse_registered_name
 
 STORE_FILE = "mlflow.db"
 """The tracking store of a folder, unless another one is given."""
@@ -54,6 +55,11 @@ def queue_address(ctx: click.Context, param: click.Parameter, value: str | None)
     return read_queue(given) if given else None
 
 
+def registered_name(ctx: click.Context, param: click.Parameter, value: str | None) -> RegisteredName | None:
+    """The name and the alias under which the winner is registered, if they were given."""
+    return None if value is None else parse_registered_name(value)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("spec", required=False, callback=no_blank)
 @click.option("--workers", type=IntOrAuto(0, MAX_WORKERS), metavar="N", help="Worker processes on this machine; 0 "
@@ -83,6 +89,8 @@ def queue_address(ctx: click.Context, param: click.Parameter, value: str | None)
 @click.option("--side-by-side", type=IntOrAuto(1, 16), metavar="N",
               help="Let each worker train up to N runs together that share encoder, images and seed: same "
               "numbers, less time [default: 4 for a single worker on a CPU, else 1]")
+@click.option("--register", metavar="NAME@ALIAS", callback=registered_name, help="When all runs are done, register the "
+              "model of the best one by validation in MLflow's model registry, as NAME@champion.")
 @tracking_options
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
 def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study: str | None, dry_run: bool,
@@ -105,6 +113,7 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
       inversion-sweep grid.yaml --where decoder=wavelet --set seed=[0,1,2]
       inversion-sweep --status --study ablation
       inversion-sweep --study ablation --seeds-for undecided
+      inversion-sweep --join --study ablation --register decoder@champion
       inversion-sweep --study ablation --remove '*attention*' --dry-run
       inversion-sweep --join --study ablation --storage postgresql://lab@db/queue --tracking-uri http://mlflow:5000
     """
@@ -168,6 +177,9 @@ def require_one_request(spec: str | None, sets: tuple[str, ...], wheres: tuple[s
         raise click.UsageError("--set and --where change what is queued; --join and --status queue nothing")
     if options["status"] and options["retry_failed"]:
         raise click.UsageError("--status starts nothing: leave out --retry-failed")
+    if options["register"] and (options["status"] or dry_run or options["workers"] == 0 or options["seeds_for"]):
+        raise click.UsageError("--register is for a study that is worked on until all runs are done: it does not go "
+                               "with --status, --dry-run, --seeds-for and --workers 0")
     if options["workers"] == 0 and options["join"]:
         raise click.UsageError("--join with --workers 0 does nothing")
     if options["gpus_per_run"] is not None and options["ray"] is None:

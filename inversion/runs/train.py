@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from inversion.errors import MissingArtifactError, OutOfMemoryError, PrunedRunError
+from inversion.runs.description import describe_run
 from inversion.runs.further import further_scores
 from inversion.runs.jpeg import jpeg_scores
 from inversion.runs.prepare import (
@@ -38,6 +39,10 @@ from inversion.training.stop import StopRequest
 from inversion.training.trainer import Trainer
 
 TEST_PICTURES = 8
+BEST_SECTION, BEST_PICTURES = "best_reconstructions", 3
+"""Section of MLflow's charts, and number of test images in it. MLflow's slider starts at the first step, so that the
+validation images are seen before training: these have one step, the best epoch."""
+
 MOST_PICTURES = 200
 """Test images whose reconstructions are logged; a report selects the best and the worst of them."""
 
@@ -91,6 +96,7 @@ def train_steps(
     with _removing_pruned(plan.data_dir, run), record_outcome(run), convert_out_of_memory():
         listeners.on_begin(run.run_id)
         run.describe(plan.name, plan.config.model_dump(), tags, document_of(prepared))
+        describe_run(run, prepared, study)
         counts = {split: len(photos) for split, photos in plan.photos.splits.items()}
         results.log_data_set(run, plan.photos, prepared.photos.digest, counts, "training")
         trainer = make_trainer(prepared, folder, [listeners], stop, group)
@@ -100,6 +106,7 @@ def train_steps(
         yield from trainer.steps()
         further = further_scores(plan.config, trainer.engine, len(prepared.photos.names("test")))
         metrics, pictures = finish(run, prepared, trainer, further)
+        describe_run(run, prepared, study, metrics)
         listeners.on_commit()
     remove_checkpoints(plan.data_dir, run.run_id)
     return RunResult(run.run_id, run.uri, metrics, pictures, further.absent)
@@ -124,6 +131,7 @@ def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer, further: Furth
     if all(cut.bits(prepared.plan.config.image_size) for cut in prepared.plan.cuts):
         results.log_jpeg(run, jpeg_scores(crops, names, prepared.plan.config.protocol))
     files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
+    run.log_pictures(BEST_SECTION, trainer.state.best_epoch, pictures[:BEST_PICTURES])
     results.log_all_pictures(run, pictures)
     results.log_model(run, prepared.plan, trainer.model.to("cpu"))
     scores.require_numbers(names)

@@ -20,6 +20,7 @@ from inversion.sweeps.study.commands import join_command
 from inversion.sweeps.study.reconcile import end_dead_parent, end_others, leave_queued, reconcile, reconcile_members
 from inversion.sweeps.study.resolve import Resolver
 from inversion.sweeps.study.set_up import locate_queue, set_up
+from inversion.sweeps.study.standing import standings
 from inversion.sweeps.study.study import Study, in_its_experiment
 from inversion.sweeps.study.trials import search_in
 from inversion.sweeps.workers.driver import Driver, WorkerPool, read_snapshot, show_deleted, sum_up
@@ -29,6 +30,7 @@ from inversion.tracking.address import absolute
 from inversion.tracking.connection import Connection, require_answer
 from inversion.tracking.masking import without_password
 from inversion.tracking.mlflow_run import stop_with_mlflow_run
+from inversion.tracking.registration import RegisteredName, register_model
 from inversion.tracking.retry import with_retries
 from inversion.tracking.store_errors import NoTrackingError, TrackingLostError
 from inversion.tracking.study import find_parent
@@ -84,6 +86,7 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
             why = "; ".join(pool.errors()) or "they found no run to claim"
             raise InversionError(f"all workers exited with runs still pending: {why}. The same command resumes the "
                                  "study.")
+        _register(study, connection, summed, options["register"], console)
         _print_links(study, connection, best_run(summed, measures_of(study)), console)
     if stop.reason is not None and not summed.is_done:
         left = len(summed.having("queued", "interrupted", "running"))
@@ -171,6 +174,22 @@ def _add_seeds(study: Study, connection: Connection, pool: WorkerPool | None, op
     return True
 
 
+def _register(study: Study, connection: Connection, snapshot: Snapshot, wanted: RegisteredName | None,
+              console: Console) -> None:
+    """Registers the model of the best run by validation, if asked to and all runs are done."""
+    if wanted is None:
+        return
+    ranked = standings(study, connection, snapshot.entries) if snapshot.is_done else []
+    if not ranked:
+        why = "no run of it is finished" if snapshot.is_done else "not all of its runs are done"
+        console.note(f"study {study.name}: nothing is registered as {wanted.name}, because {why}")
+        return
+    winner = ranked[0].runs[0]
+    version = register_model(connection.client, winner, wanted)
+    console.print(f"registered {ranked[0].name}, the best by validation (run {winner.info.run_id}), as version "
+                  f"{version} of {wanted.name}: {wanted.uri}", soft_wrap=True)
+
+
 def _sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest) -> Snapshot:
     try:
         require_answer(connection.uri)  # MLflow itself would retry for minutes
@@ -216,5 +235,5 @@ def runs_side_by_side(options: Options) -> int:
 def _print_links(study: Study, connection: Connection, best: str | None, console: Console) -> None:
     """Prints the pages of the study and of its best run."""
     pages = {"view the study": study.parent.run_id} | ({"view the best run": best} if best else {})
-    for line in page_lines(connection, pages):
+    for line in page_lines(connection, pages, study.name):
         console.print(line, soft_wrap=True)

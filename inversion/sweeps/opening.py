@@ -16,7 +16,7 @@ from inversion.tracking.address import sqlite_file
 from inversion.tracking.connection import Connection, connect, find_store
 from inversion.tracking.masking import without_password
 from inversion.tracking.store_errors import TrackingLostError, is_refused, reason, to_inversion_error
-from inversion.tracking.study import experiments_of, find_study, require_study
+from inversion.tracking.study import in_experiment_of, require_study
 from inversion.training.stop import StopRequest
 
 Options = Mapping[str, Any]
@@ -27,13 +27,7 @@ def connect_to_study(name: str, options: Options, make: bool) -> Connection:
     require_apart(options["storage"], find_store(options["tracking_uri"]))
     # not required: if the default experiment does not exist, the study may be in another one, which its queue knows
     connection = connect(options["tracking_uri"], options["experiment"], create=make, required=False)
-    if make or connection.is_given or find_study(connection, name):
-        return connection
-    found = experiments_of(connection, name)
-    if len(found) > 1:
-        raise RequestError(f"study {name} is in several experiments: {', '.join(found)}. Give one of them with "
-                           "--experiment.")
-    return connect(connection.uri, found[0], create=False) if found else connection
+    return connection if make else in_experiment_of(connection, name)
 
 
 @contextmanager

@@ -30,6 +30,9 @@ from inversion.tracking.store_errors import NoStoreError, NoTrackingError, http_
 TRACKING_TABLES = {"experiments", "runs", "latest_metrics"}
 QUEUE_TABLES = {"studies", "trials", "version_info"}
 DEFAULT_EXPERIMENT = "inversion"
+MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""The tag with which MLflow's UI shows a new experiment's pages of model training, in versions that look at it."""
+
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 ANSWER_SECONDS = 10
 EXPERIMENTS = "/api/2.0/mlflow/experiments/search"
@@ -202,7 +205,7 @@ def _experiment(client: MlflowClient, uri: str, name: str | None, create: bool, 
     name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
     existing = client.get_experiment_by_name(name)
     if existing is None and create:
-        return client.create_experiment(name), name
+        return client.create_experiment(name, tags=MODEL_TRAINING), name
     if existing is None and required and name != DEFAULT_EXPERIMENT:
         known = [each.name for each in client.search_experiments()]
         raise UnknownNameError(f"tracking store {without_password(uri)} has no experiment", name, known)

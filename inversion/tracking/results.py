@@ -33,7 +33,8 @@ from inversion.models.model import InversionModel
 from inversion.models.packing import pack_model
 from inversion.tracking.artifacts import RESTORE, download_artifact
 from inversion.tracking.masking import first_line
-from inversion.tracking.tracked_run import TrackedRun, strip
+from inversion.tracking.pictures import strip
+from inversion.tracking.tracked_run import TrackedRun
 from inversion.training.callbacks import Picture, Pixels
 from inversion.training.evaluate import Scores
 

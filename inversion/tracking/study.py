@@ -7,16 +7,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mlflow.entities import Run, RunTag, ViewType
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
 from inversion.errors import RequestError, UnknownNameError
-from inversion.tracking.connection import Connection
+from inversion.tracking.connection import Connection, connect
 from inversion.tracking.lifecycle import find_active, restore_hint
 from inversion.tracking.masking import without_password
+from inversion.tracking.notes import write_note
 from inversion.tracking.ownership import create_run, take_over
+from inversion.tracking.pages import link_on_page
 from inversion.tracking.search import KIND, PAGE, pages, search, search_in
 
 STUDY, DIGEST = "inversion.study", "inversion.digest"
+RUNS = "inversion.runs"
+"""Tag of a parent run: the number of runs in each state."""
+
+REPORT_LINE, REPORT_PAGE = "Report:", "report/index.html"
+"""The beginning of the line on the report in a study's description, and the artifact that is the report."""
+
 RUNS_FILE = "runs.json"
 """The queued runs with name, digest and parameters, from which a report knows which are missing."""
 
@@ -66,6 +74,23 @@ def experiments_of(connection: Connection, name: str) -> list[str]:
     found = pages(lambda token: client.search_runs(
         list(known), _is_parent_of(name), max_results=PAGE, page_token=token))
     return sorted({known[run.info.experiment_id] for run in found})
+
+
+def in_experiment_of(connection: Connection, name: str) -> Connection:
+    """The connection, switched to the experiment that has a study, unless an experiment was given.
+
+    ``mlflow run`` without ``--experiment-name`` creates studies in the experiment Default.
+
+    Raises:
+        RequestError: several experiments have a study of this name, and the connection's has none.
+    """
+    if connection.is_given or "'" in name or find_study(connection, name):
+        return connection
+    found = experiments_of(connection, name)
+    if len(found) > 1:
+        raise RequestError(f"study {name} is in several experiments: {', '.join(found)}. Give one of them with "
+                           "--experiment.")
+    return connect(connection.uri, found[0], create=False) if found else connection
 
 
 def require_study(connection: Connection, name: str) -> Run:
@@ -126,6 +151,28 @@ def begin_study(connection: Connection, name: str, tags: Mapping[str, str], know
     take_over(connection.client, run_id)
     tag(connection, run_id, everything)
     return StudyRun(run_id, name)
+
+
+def link_report(connection: Connection, run_id: str, study: str) -> None:
+    """Lets the description of a study lead to the report that was logged to its parent run ``run_id``.
+
+    Raises:
+        MlflowException: the store is unreachable or rejects the request; ``to_inversion_error`` converts it.
+    """
+    parent = connection.client.get_run(run_id)
+    line = report_line(connection, parent, study)
+    paragraphs = parent.data.tags.get(MLFLOW_RUN_NOTE, "").split("\n\n")
+    others = [text for text in paragraphs if text and not text.startswith(REPORT_LINE)]
+    number = next((number for number, text in enumerate(paragraphs) if text.startswith(REPORT_LINE)), len(others))
+    write_note(connection.client, run_id, "\n\n".join([*others[:number], line, *others[number:]]))
+
+
+def report_line(connection: Connection, parent: Run, study: str) -> str:
+    """The line of a study's description that leads to its report, or says how to write one."""
+    if any(item.path == REPORT_PAGE for item in connection.client.list_artifacts(parent.info.run_id, "report")):
+        page = link_on_page(REPORT_PAGE, parent.info.experiment_id, parent.info.run_id, artifact=REPORT_PAGE)
+        return f"{REPORT_LINE} {page}, which says what is significant."
+    return f"{REPORT_LINE} `inversion-report {study} --output report` writes it, and says what is significant."
 
 
 def _project_run(connection: Connection) -> str | None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -25,6 +24,7 @@ from inversion.errors import AbandonedRunError, MissingArtifactError, RequestErr
 from inversion.files import safe_name
 from inversion.tracking.artifacts import current_location, download_artifact, require_artifacts
 from inversion.tracking.connection import Connection, require_answer
+from inversion.tracking.grouping import with_grouping
 from inversion.tracking.lifecycle import MICRO_BATCH, deletion_behind, describe_failure, end_run
 from inversion.tracking.ownership import (
     HOST,
@@ -36,6 +36,7 @@ from inversion.tracking.ownership import (
     same_owner,
     take_over,
 )
+from inversion.tracking.pictures import square
 from inversion.tracking.search import CONFIG, CONFIG_FILE, KIND
 from inversion.tracking.store_errors import TrackingLostError, is_lost, reason, to_inversion_error
 from inversion.training.callbacks import Callback, Picture
@@ -84,6 +85,8 @@ class TrackedRun(Callback):
                  ) -> None:
         """Logs name, parameters, tags and the whole resolved configuration (tag and ``config.json``).
 
+        ``encoder`` and ``layer`` are split as in ``grouping``.
+
         Raises:
             MlflowException: the store is unreachable or rejects the request; ``to_inversion_error`` converts it.
             InterruptedRunError: a stop was requested while the store was unreachable.
@@ -93,7 +96,7 @@ class TrackedRun(Callback):
         known = self.client.get_run(self.run_id).data.params
         self.client.log_batch(
             self.run_id,
-            params=[Param(key, value) for key, value in params_to_log(params, known).items()],
+            params=[Param(key, value) for key, value in params_to_log(with_grouping(params, known), known).items()],
             tags=[RunTag(key, value) for key, value in everything.items()],
         )
         self.client.log_text(self.run_id, text, CONFIG_FILE)
@@ -137,11 +140,19 @@ class TrackedRun(Callback):
         self.log_metrics({key: value for key, value in metrics.items() if key not in known})
 
     def on_pictures(self, epoch: int, pictures: Sequence[Picture]) -> None:
+        self.log_pictures("reconstructions", epoch, pictures)
+
+    def log_pictures(self, section: str, epoch: int, pictures: Sequence[Picture]) -> None:
+        """Logs pictures as MLflow's images, in a section of its charts; a picture of a step that is there is left out.
+
+        Raises:
+            MlflowException, requests.RequestException, OSError, InterruptedRunError: as ``upload``.
+        """
         for number, picture in enumerate(pictures, start=1):
-            # the folder becomes a section of MLflow's charts
-            key = f"reconstructions/{number}_{safe_name(Path(picture.name).stem)}"
+            key = f"{section}/{number}_{safe_name(Path(picture.name).stem)}"
             if (key, epoch) not in self._pictures_logged:  # logged already if the run died before its first checkpoint
                 self.client.log_image(self.run_id, square(picture), key=key, step=epoch, synchronous=True)
+                self._pictures_logged.add((key, epoch))
 
     def _find_pictures(self) -> set[tuple[str, int]]:
         """Keys and steps of the logged pictures; MLflow writes the compressed version of each last."""
@@ -320,23 +331,6 @@ def params_to_log(params: Mapping[str, object], known: Mapping[str, str]) -> dic
 def text_of(value: object) -> str:
     """A parameter as logged to MLflow: ``0.0001``, ``true``, ``vgg16:block1``."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def strip(picture: Picture) -> np.ndarray[Any, Any]:
-    """Original, reconstruction and absolute difference side by side, ``uint8 (S, 3·S, 3)``."""
-    difference = np.abs(picture.original.astype(np.int16) - picture.reconstruction).astype(np.uint8)
-    return np.concatenate([picture.original, picture.reconstruction, difference], axis=1)
-
-
-def square(picture: Picture) -> np.ndarray[Any, Any]:
-    """Original and reconstruction, below them the absolute difference and white: ``uint8 (2·S, 2·S, 3)``.
-
-    MLflow's slider scales pictures down to 256 pixels, in which a strip would be too small.
-    """
-    original, reconstruction, difference = np.split(strip(picture), 3, axis=1)
-    upper = np.concatenate([original, reconstruction], axis=1)
-    lower = np.concatenate([difference, np.full_like(difference, 255)], axis=1)
-    return np.concatenate([upper, lower])
 
 
 def _equals(name: str, raw: str, value: object) -> bool:

@@ -10,34 +10,28 @@ from pathlib import Path
 
 from inversion.tracking.address import absolute
 from inversion.tracking.connection import Connection
-from inversion.tracking.masking import split_userinfo, without_password
+from inversion.tracking.masking import without_password
+from inversion.tracking.pages import page_link
+from inversion.tracking.views import view_of
 
-LOCAL_UI = "http://127.0.0.1:5000"
-"""Where ``mlflow ui`` serves its pages unless it is given a host or port."""
 
-
-def page_lines(connection: Connection, runs: Mapping[str, str]) -> Iterator[str]:
-    """The address of each run's page, for a store without a server after the command that starts MLflow's UI.
+def page_lines(connection: Connection, runs: Mapping[str, str], study: str = "") -> Iterator[str]:
+    """The address of each run's page and of the run table, for a store without a server after the command that starts
+    MLflow's UI.
 
     Args:
         connection: the tracking store.
-        runs: the ids of the runs by what they are called: ``{"view the run": "4fbe…"}``.
+        runs: the ids of the runs by what they are called: ``{"view the run": "4fbe…"}``; they are in one experiment.
+        study: the study whose view of the run table is linked to; by default all runs of the experiment.
     """
     uri = connection.uri
-    if uri.startswith(("http://", "https://")):
-        server = _browsable(uri)
-    else:
+    if not uri.startswith(("http://", "https://")):
         yield f"start the MLflow UI: {shlex.join([_mlflow(), 'ui', '--backend-store-uri', _shown(uri)])}"
-        server = LOCAL_UI
+    experiment_id = ""
     for label, run_id in runs.items():
         experiment_id = connection.client.get_run(run_id).info.experiment_id
-        yield f"{label}: {server}/#/experiments/{experiment_id}/runs/{run_id}"
-
-
-def _browsable(uri: str) -> str:
-    """The address of a server without user and password, which a browser asks for."""
-    scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{split_userinfo(rest)[1]}".rstrip("/")
+        yield f"{label}: {page_link(uri, experiment_id, run_id)}"
+    yield f"compare the runs: {page_link(uri, experiment_id, view=view_of(study) if study else '')}"
 
 
 def _shown(uri: str) -> str:

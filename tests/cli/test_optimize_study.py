@@ -35,7 +35,7 @@ def study(train: Command, all_runs: Runs) -> str:
 
 
 def optimised(runs: list[Run]) -> list[tuple[str, str]]:
-    return sorted((run.data.params["encoder"], run.data.params["steps"]) for run in runs
+    return sorted((f"{run.data.params['encoder']}:{run.data.params['layer']}", run.data.params["steps"]) for run in runs
                   if run.data.tags.get(KIND) == "optimize")
 
 

@@ -22,6 +22,7 @@ from mlflow.entities import Run
 from inversion.config.resolve import resolve
 from inversion.config.run_config import RunConfig
 from inversion.runs.prepare import build
+from inversion.tracking.grouping import GROUPING
 from inversion.tracking.ownership import machine_tags
 
 PARAMETERS = {
@@ -47,6 +48,7 @@ TAGS = {
     "inversion.version.inversion", "inversion.version.torch", "inversion.version.torchvision",
     "inversion.version.timm", "inversion.version.lpips", "inversion.version.mlflow",
     "mlflow.runName", "mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.loggedImages",
+    "mlflow.note.content", "inversion.note",
 }
 
 
@@ -60,9 +62,11 @@ def test_it_prints_its_table_and_scores_and_nothing_of_mlflows(finished: Any) ->
     assert finished.printed.stderr == ""
     lines = [line for line in finished.printed.stdout.splitlines() if not line.startswith(("│", "┌", "└"))]
     assert [line.partition(":")[0].strip() for line in lines] == [
-        "vgg16", "vgg16", "note", "reconstructions", "start the MLflow UI", "view the run"]
-    assert f" ui --backend-store-uri sqlite:///{finished.folder}/mlflow.db" in lines[-2]
-    assert lines[-1].endswith(f": http://127.0.0.1:5000/#/experiments/1/runs/{finished.run.info.run_id}")
+        "vgg16", "vgg16", "note", "reconstructions", "start the MLflow UI", "view the run", "compare the runs"]
+    assert f" ui --backend-store-uri sqlite:///{finished.folder}/mlflow.db" in lines[-3]
+    place = "http://127.0.0.1:5000/#/experiments/1/runs"
+    assert lines[-2].endswith(f": {place}/{finished.run.info.run_id}?workflowType=machine_learning")
+    assert lines[-1].endswith(f": {place}?workflowType=machine_learning")
     assert "note: no MS-SSIM: its five scales need images of 176 pixels; no LPIPS-VGG, no DISTS: " in lines[2]
     psnr = finished.run.data.metrics["test/psnr"]
     assert f"PSNR {psnr:.3f} ± " in finished.printed.stdout
@@ -71,8 +75,10 @@ def test_it_prints_its_table_and_scores_and_nothing_of_mlflows(finished: Any) ->
 
 def test_exactly_the_parameters_of_a_run_are_logged_and_resolved(finished: Any) -> None:
     params = finished.run.data.params
-    assert set(params) == PARAMETERS == set(RunConfig.model_fields)
+    assert set(RunConfig.model_fields) == PARAMETERS
+    assert set(params) == PARAMETERS | set(GROUPING)
     assert (params["layer"], params["fusion"], params["device"]) == ("block1", "none", "cpu")
+    assert [params[name] for name in ("encoder", *GROUPING)] == ["vgg16", "vgg16", "block1", "none"]
     assert params["precision"] == "fp32"
     assert (params["lr"], params["strict"], params["image_size"]) == ("0.001", "false", "32")
 
@@ -121,12 +127,16 @@ def test_exactly_these_files_are_left(finished: Any) -> None:
 def test_reconstructions_are_mlflow_images_of_each_epoch(finished: Any) -> None:
     found = set()
     for file in (finished.artifacts / "images").iterdir():
-        match = re.fullmatch(r"(reconstructions~\d_val\d)\+step\+(\d)\+timestamp\+\d+\+[0-9a-f-]{36}"
+        match = re.fullmatch(r"((?:best_)?reconstructions~\d_\w+\d)\+step\+(\d)\+timestamp\+\d+\+[0-9a-f-]{36}"
                              r"(\+compressed)?\.(png|webp)", file.name)
         assert match, file.name
         found.add((match[1], int(match[2]), match[4]))
     keys = ("reconstructions~1_val0", "reconstructions~2_val1")
-    assert found == {(key, step, kind) for key in keys for step in (0, 1, 2) for kind in ("png", "webp")}
+    expected = {(key, step, kind) for key in keys for step in (0, 1, 2) for kind in ("png", "webp")}
+    best = int(finished.run.data.metrics["best_epoch"])  # alone, so that the page does not show an earlier step first
+    expected |= {(f"best_reconstructions~{number + 1}_test{number}", best, kind) for number in range(3)
+                 for kind in ("png", "webp")}
+    assert found == expected
 
 
 def test_no_checkpoint_stays_on_the_machine_when_the_run_is_done(finished: Any) -> None:
@@ -249,7 +259,7 @@ def test_photographs_with_odd_names_are_logged_too(
     assert len(list((artifacts / "reconstructions").glob("*.png"))) == 4
     kept = pd.read_parquet(artifacts / "reconstructions" / "test.parquet")
     assert f"test/{odd}.png" in set(kept["image"])
-    assert len(list((artifacts / "images").iterdir())) == 2 * 2 * 3
+    assert len(list((artifacts / "images").iterdir())) == 2 * 2 * 3 + 2 * 3  # by epoch, and the best
     names = pd.read_parquet(artifacts / "metrics" / "test_per_image.parquet")["image"]
     assert f"test/{odd}.png" in set(names)
 

@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 from inversion.cli.app import cli, run_command
 from inversion.config.device import choose_precision
 from inversion.config.run_config import RunConfig
+from inversion.tracking.grouping import GROUPING
 
 Begin = Callable[..., subprocess.Popen[str]]
 Runs = Callable[[], list[Run]]
@@ -39,6 +40,8 @@ def test_the_run_of_mlflow_run_is_adopted_and_raw_and_resolved_values_stand_in_i
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert "PSNR" in out
+    assert "the run is in the experiment Default; with `mlflow run --experiment-name inversion` it is beside" in out
+    assert f"view the run: http://127.0.0.1:5000/#/experiments/0/runs/{all_runs()[0].info.run_id}?" in out
     run, = all_runs()
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "vgg16:block1+transposed_conv"
@@ -46,7 +49,8 @@ def test_the_run_of_mlflow_run_is_adopted_and_raw_and_resolved_values_stand_in_i
     assert tags["mlflow.project.entryPoint"] == "main"
     assert tags["inversion.kind"] == "run"
     assert run.data.metrics["test/psnr"] > 0
-    assert {name for name in params if not name.startswith("resolved.")} == set(RunConfig.model_fields)
+    assert {name for name in params if not name.startswith("resolved.")} == {*RunConfig.model_fields, *GROUPING}
+    assert [params[name] for name in GROUPING] == ["vgg16", "block1", "none"]
     assert (params["layer"], params["lr"], params["threads"]) == ("auto", "1e-3", "2")
     resolved = {name.removeprefix("resolved."): value for name, value in params.items() if "resolved." in name}
     assert resolved == {"layer": "block1", "fusion": "none", "device": "cpu", "lpips_weight": "0.0",

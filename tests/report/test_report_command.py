@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.tracking import MlflowClient
 
 from inversion.cli.app import run_command
 from inversion.cli.report import cli
+from tests.report.conftest import MadeStudy
 
 
 class Outcome(NamedTuple):
@@ -67,6 +69,22 @@ def test_it_writes_the_page_and_every_table_and_logs_them(
     assert logged == {"report/index.html", "report/report.md", "report/tables"}
     there = made.client.download_artifacts(made.parent, "report/index.html", str(tmp_path))
     assert Path(there).read_text() == (folder / "index.html").read_text()
+    note = made.client.get_run(made.parent).data.tags["mlflow.note.content"]
+    assert note.startswith(f"Report: [report/index.html](#/experiments/{made.experiment_id}/runs/{made.parent}/")
+
+
+def test_a_study_in_another_experiment_is_found_unless_one_is_named(
+    report: Callable[..., Outcome], scores: Callable[..., Any], tmp_path: Path, workplace: Path,
+) -> None:
+    client = MlflowClient(f"sqlite:///{workplace}/mlflow.db")
+    made = MadeStudy(client, "made", tmp_path, "Default")  # as `mlflow run . -e sweep` without --experiment-name
+    fill(made, scores)
+    outcome = report("made", "--output", tmp_path / "report")
+    assert outcome.code == 0, outcome.err
+    assert {item.path for item in made.client.list_artifacts(made.parent, "report")} >= {"report/index.html"}
+    made.client.create_experiment("empty")
+    outcome = report("made", "--output", tmp_path / "none", "--experiment", "empty")
+    assert (outcome.code, "experiment empty in " in outcome.err) == (2, True)
 
 
 def test_the_run_that_mlflow_run_made_for_it_goes_below_the_study(

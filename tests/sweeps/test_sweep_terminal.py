@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from inversion.tracking.views import view_of
 from tests.sweeps.lab import PROGRAM
 
 CELLS = "grid:\n  - decoder: [transposed_conv]\n    protocol: [image, published]\n    mse_weight: [0.5, 1.0]"
@@ -51,9 +52,11 @@ def test_a_sweep_in_80_columns(lab: Any) -> None:
     assert "process" not in shown
     runs, parent = lab.results().runs, lab.results().parent
     assert all(run.info.run_id[:8] in shown for run in runs)
-    assert shown.rstrip().splitlines()[-2:] == [
+    page = "http://127.0.0.1:5000/#/experiments/1/runs"
+    assert shown.rstrip().splitlines()[-3:] == [
         f"start the MLflow UI: {ui_command(shown)}",
-        f"view the study: http://127.0.0.1:5000/#/experiments/1/runs/{parent.info.run_id}"]
+        f"view the study: {page}/{parent.info.run_id}?workflowType=machine_learning",
+        f"compare the runs: {page}?workflowType=machine_learning&viewStateShareKey={view_of('tiny')}"]
     assert ui_command(shown).endswith(f"mlflow ui --backend-store-uri sqlite:///{lab.folder}/mlflow.db")
 
 

@@ -18,6 +18,7 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from inversion.config.run_config import RunConfig
+from inversion.tracking.grouping import GROUPING
 
 pytestmark = pytest.mark.acceptance
 
@@ -38,15 +39,17 @@ def test_a_run_against_a_server_prints_nothing_of_mlflows(served: Any) -> None:
     lines = [line for line in served.printed.stdout.splitlines() if not line.startswith(("│", "┌", "└"))]
     run_id = served.run.info.run_id
     assert [line.partition(":")[0].strip() for line in lines] == [
-        "vgg16", "vgg16", "note", "reconstructions", "view the run"]
-    assert lines[-1] == f"view the run: {served.address}/#/experiments/1/runs/{run_id}"
-    assert lines[-2].endswith(f"mlflow artifacts download --run-id {run_id} --artifact-path reconstructions")
+        "vgg16", "vgg16", "note", "reconstructions", "view the run", "compare the runs"]
+    runs = f"{served.address}/#/experiments/1/runs"
+    assert lines[-2:] == [f"view the run: {runs}/{run_id}?workflowType=machine_learning",
+                          f"compare the runs: {runs}?workflowType=machine_learning"]
+    assert lines[-3].endswith(f"mlflow artifacts download --run-id {run_id} --artifact-path reconstructions")
 
 
 def test_a_run_against_a_server_logs_everything(served: Any, tmp_path: Path) -> None:
     run, client = served.run, MlflowClient(served.address)
     assert run.info.status == "FINISHED"
-    assert set(run.data.params) == set(RunConfig.model_fields)
+    assert set(run.data.params) == {*RunConfig.model_fields, *GROUPING}
     for name in ("train/loss", "train/mse", "val/loss", "val/psnr", "val/ssim", "lr", "images_per_second"):
         assert [m.step for m in client.get_metric_history(run.info.run_id, name)] == list(range(1, EPOCHS + 1))
     assert {"test/psnr", "test/psnr_std", "test/ssim", "best/val_loss", "eval_seconds"} <= run.data.metrics.keys()
@@ -55,7 +58,8 @@ def test_a_run_against_a_server_logs_everything(served: Any, tmp_path: Path) -> 
         "config.json", "checkpoints/best.pt", "checkpoints/last.pt", "metrics/test_per_image.parquet",
         "reconstructions/1_test_test0.png", "reconstructions/2_test_test1.png", "reconstructions/3_test_test2.png",
         "reconstructions/test.parquet"}
-    assert len([file for file in found if file.startswith("images/")]) == 2 * 2 * (EPOCHS + 1)  # and before training
+    by_epoch, best = 2 * 2 * (EPOCHS + 1), 2 * 3  # with those before training
+    assert len([file for file in found if file.startswith("images/")]) == by_epoch + best
     assert run.inputs.dataset_inputs[0].dataset.name == "my photos"
     table = pd.read_parquet(client.download_artifacts(run.info.run_id, "metrics/test_per_image.parquet", str(tmp_path)))
     assert run.data.metrics["test/psnr"] == pytest.approx(table["psnr"].mean())
@@ -120,8 +124,12 @@ def test_the_page_of_the_run_shows_curves_and_reconstructions(served: Any, page:
     page.locator(".js-plotly-plot").nth(7).wait_for()
     page.screenshot(path=tmp_path / "run.png")
     told = " ".join(page.inner_text("body").split())
-    for section in ("best (3)", "floor (3)", "reconstructions (2)", "test (8)", "train (2)", "val (4)"):
+    for section in ("best (3)", "best_reconstructions (3)", "floor (3)", "reconstructions (2)", "test (8)", "train (2)",
+                    "val (4)"):
         assert section in told
+
+    best = round(served.run.data.metrics["best_epoch"])  # without moving a slider
+    page.locator(f"img[src*='best_reconstructions'][src*='step%2B{best}%2B']").first.wait_for()
 
     card.get_by_role("button").first.click()  # full screen
     dialog = page.get_by_role("dialog")

@@ -18,8 +18,9 @@ from inversion.runs.train import checkpoint_to_resume
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import end_run
+from inversion.tracking.pictures import square, strip
 from inversion.tracking.store_errors import TrackingLostError
-from inversion.tracking.tracked_run import begin_run, fail_project_run, params_to_log, record_outcome, square, strip
+from inversion.tracking.tracked_run import begin_run, fail_project_run, params_to_log, record_outcome
 from inversion.training.callbacks import Picture
 from inversion.training.checkpoint import CheckpointError
 

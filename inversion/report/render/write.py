@@ -21,7 +21,7 @@ from inversion.report.render.report import Report, all_tables, as_markdown
 from inversion.tracking.connection import Connection
 from inversion.tracking.masking import first_line
 from inversion.tracking.search import KIND
-from inversion.tracking.study import STUDY, tag
+from inversion.tracking.study import STUDY, link_report, tag
 
 ARTIFACTS = "report"
 """Artifact folder in the parent run of the study."""
@@ -74,6 +74,7 @@ def log(connection: Connection, report: Report, folder: Path) -> None:
         below = PurePosixPath(file).parent
         connection.client.log_artifact(run_id, str(folder / file), str(PurePosixPath(ARTIFACTS) / below))
     _remove_others(connection, run_id, report.data.parent.info.artifact_uri, files)
+    link_report(connection, run_id, name)
 
 
 def _write(report: Report, folder: Path) -> list[str]:

@@ -21,13 +21,10 @@ from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import end_run, find_active
 from inversion.tracking.ownership import HOST, PID, end_dead, find_running, is_unchanged, owner_is_alive
 from inversion.tracking.search import KIND
-from inversion.tracking.study import DIGEST, STUDY, children, find_members, find_parent, tag
+from inversion.tracking.study import DIGEST, RUNS, STUDY, children, find_members, find_parent, tag
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-RUNS = "inversion.runs"
-"""Tag of a parent run: the number of runs in each state."""
 
 _logger = logging.getLogger(__name__)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from inversion.errors import RequestError
 from inversion.progress import Progress
-from inversion.sweeps.queue.entry import Entry
+from inversion.sweeps.queue.entry import Entry, Snapshot
 from inversion.sweeps.queue.queue import Queued
 from inversion.sweeps.queue.recovery import DIED
 from inversion.sweeps.queue.storage import open_storage, storage_url
@@ -25,6 +26,7 @@ from inversion.sweeps.study.study import (
     make_study,
     require_same_base,
 )
+from inversion.sweeps.study.summary import describe_study
 from inversion.tracking.address import is_server, sqlite_file
 from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import DELETED
@@ -112,6 +114,7 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
     log_spec(connection, parent.run_id, spec)
     entries = study.queue.entries()
     log_runs(connection, parent.run_id, entries, study.queue.tuning(entries))
+    describe_study(study, connection, Snapshot(entries, datetime.now()))
     return SetUp(study, added, again, others)
 
 

@@ -71,6 +71,11 @@ class Study:
         return self.search.metric if self.search else GRID_VALUE
 
     @property
+    def is_maximised(self) -> bool:
+        """Whether larger values of the objective are better."""
+        return self.search is None or self.search.direction == "maximize"
+
+    @property
     def threads(self) -> int:
         """The largest number of CPU threads of the open runs; 0 if none is open."""
         return max((int(threads) for threads in self._asked("threads", 1)), default=0)

@@ -18,6 +18,7 @@ from inversion.sweeps.queue.tuning import Tuning
 from inversion.sweeps.study.parent import ensure_parent, log_runs
 from inversion.sweeps.study.reconcile import end_parent, reconcile, reconcile_members
 from inversion.sweeps.study.study import Study, open_study
+from inversion.sweeps.study.summary import describe_if_changed, describe_study
 from inversion.sweeps.study.trials import search_in
 from inversion.sweeps.workers.live import View, measures_of
 from inversion.sweeps.workers.local import WorkerSpec
@@ -150,6 +151,7 @@ class Driver:
             if ensure_parent(self.study, self.connection):
                 reconcile_members(self.study, self.connection)
             reconcile(self.study.queue, self.connection, self.study.name)
+            describe_if_changed(self.study, self.connection, read_snapshot(self.reading, stop))
             parent = self.connection.client.get_run(self.study.parent.run_id)
             if parent.info.status != "RUNNING":  # another driver was stopped, or is dead
                 take_over(self.connection.client, parent.info.run_id)
@@ -188,6 +190,7 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
         ensure_parent(study, connection)
         reconcile(study.queue, connection, study.name)
         snapshot = read_snapshot(study.queue, stop).without(reconcile_members(study, connection))
+        describe_study(study, connection, snapshot)
         tuning = study.queue.tuning(snapshot.entries)
         log_runs(connection, study.parent.run_id, snapshot.entries, tuning)
         if text := _leaderboard(study, connection, snapshot, tuning, console):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inversion.report.conclusions import headline, recommendations, tied_with_winner
+from inversion.report.conclusions import fairness, headline, recommendations, tied_with_winner
 from inversion.report.data.board import Board, make_boards
 from inversion.report.data.collect import collect
 from inversion.report.data.study import StudyData
@@ -211,3 +211,29 @@ def test_trials_of_a_search_that_have_begun_since_they_were_listed_are_not_missi
     made.planned = [{"run": f"trial {number}", "digest": None, "config": None} for number in range(3)]
     data, _ = read(made)
     assert data.missing == ["trial 2"]
+
+
+def test_training_that_had_not_converged_is_named_with_its_slope(
+    make_study: Callable[..., Any], scores: Callable[..., Any]
+) -> None:
+    made = make_study()
+    made.add(scores(25), decoder="wavelet")
+    made.add(scores(24), decoder="attention")
+    _, (board,) = read(made)
+    rising = {"vgg16:block1+attention": 0.25, "vgg16:block1+wavelet": 0.125}
+    first = fairness(board, rising, 2)[0]
+    assert first.startswith("2 of 2 configurations had not converged when training ended (vgg16:block1+attention still "
+                            "rose by 0.25 dB per epoch)")
+    assert not any("converged" in sentence for sentence in fairness(board, {}, 2))
+
+
+def test_a_rate_that_ends_at_its_minimum_is_not_taken_for_convergence(
+    make_study: Callable[..., Any], scores: Callable[..., Any]
+) -> None:
+    made = make_study()
+    made.add(scores(25), decoder="wavelet", schedule="cosine")
+    made.add(scores(24), decoder="attention")
+    _, (board,) = read(made)
+    told, = (sentence for sentence in fairness(board, {}, 2) if "cosine" in sentence)
+    assert told.startswith("In 1 of 2 configurations the learning rate fell")
+    assert "does not show that more epochs would not help" in told

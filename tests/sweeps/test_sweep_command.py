@@ -222,6 +222,9 @@ def test_a_search_optimises_a_validation_metric_prunes_and_grows(lab: Any, sweep
         assert f"PSNR {tested:.2f} dB" in table
     connection = connect(f"sqlite:///{lab.folder}/mlflow.db")
     assert find_best(connection, "tiny") == best.user_attrs["mlflow_run"]
+    note = left.client.get_run(left.parent.info.run_id).data.tags["mlflow.note.content"]
+    tested_cells = [line.split("|")[3].strip() for line in note.splitlines() if line.startswith("| [")]
+    assert tested_cells == [f"{tested:.2f}", *[""] * (min(len(done), 5) - 1)]
 
 
 def test_the_study_s_run_keeps_how_it_was_asked_for_each_time(lab: Any, queued: Callable[..., None]) -> None:

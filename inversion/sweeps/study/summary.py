@@ -91,15 +91,16 @@ def _caution(ranked: Sequence[Standing]) -> str:
 
 
 def _table(study: Study, place: str, ranked: Sequence[Standing]) -> str:
-    """The best configurations with their means over seeds."""
+    """The best configurations with their means over seeds; of a search, test scores of the best trial alone."""
     shown = ranked[:SHOWN]
     metrics = [name for name in SCORES if any(item.mean(f"test/{name}") is not None for item in shown)]
     head = ["configuration", f"`{study.objective}`", *(f"test {METRICS[name].label}" for name in metrics)]
     rows = [head, ["---"] * len(head)]
-    for item in shown:
+    for rank, item in enumerate(shown):
+        hidden = study.search is not None and rank > 0
         link = link_on_page(literal(item.name), place, item.runs[0].info.run_id)
         rows.append([link, f"{item.value:.{_digits(study)}f}",
-                     *(_shown(item.mean(f"test/{name}"), METRICS[name].digits) for name in metrics)])
+                     *("" if hidden else _shown(item.mean(f"test/{name}"), METRICS[name].digits) for name in metrics)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

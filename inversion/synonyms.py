@@ -64,6 +64,7 @@ def _table(entries: Entries) -> Mapping[str, Meaning]:
 _DEVICES = "device is cpu, cuda or cuda:N; several GPUs are used by inversion-sweep, a run on each"
 _LOSS = "the loss is mse_weight times MSE plus lpips_weight times LPIPS, and these weights choose it"
 _SCHEDULE = "the rate is reduced when val/loss stops falling: lr_patience, lr_factor, min_lr"
+_SCHEDULES = "schedule is plateau (lr_patience, lr_factor, min_lr) or cosine (from lr to min_lr)"
 _ADAM = "the optimiser is always Adam, and lr its learning rate"
 _TRACKED = ("everything of a run is logged to MLflow, where --tracking-uri and --experiment say; reconstruct and "
             "inversion-report write to their --output")
@@ -118,10 +119,10 @@ PARAMETERS = _table((
     ("momentum betas beta1 beta2 adam_beta1 adam_beta2 adam_epsilon eps", "",
      "Adam is used with PyTorch's defaults"),
     ("weight_decay wd l2_reg l2_regularization adam_weight_decay", "", "Adam is used without weight decay"),
-    ("scheduler lr_scheduler lr_schedule sched lr_policy lr_scheduler_type", "", _SCHEDULE),
+    ("scheduler lr_scheduler lr_schedule sched lr_policy lr_scheduler_type", "schedule", _SCHEDULES),
     ("warmup warmup_epochs warmup_steps warmup_ratio num_warmup_steps", "",
-     "training begins with the full rate; " + _SCHEDULE),
-    ("clip_grad grad_clip max_grad_norm gradient_clip_val clip_grad_norm", "", "gradients are not clipped"),
+     "training begins with the full rate; " + _SCHEDULES),
+    ("clip_grad grad_clip max_grad_norm gradient_clip_val clip_grad_norm clip clipnorm", "clip_norm"),
     ("accumulate accumulate_grad_batches gradient_accumulation_steps accum_iter grad_accum", "",
      "a batch that does not fit in the device's memory is split by itself"),
     ("num_workers n_workers nworkers dataloader_num_workers loader_workers j", "workers", "",
@@ -195,6 +196,8 @@ PARTS = {
          "frequency_aware predicts block-DCT coefficients"),
         ("fft fourier ifft", "frequency_aware",
          "frequency_aware predicts block-DCT coefficients; there is no Fourier transform"),
+        ("edsr resblock resblocks residual_blocks resnet_decoder pixel_shuffle pixelshuffle subpixel espcn", "residual",
+         "residual has residual blocks and pixel shuffle"),
         ("dwt idwt haar wavelets daubechies", "wavelet"),
         ("mlp fc fully_connected lin linear_decoder", "linear", "linear is a single linear map"),
         ("gan vae diffusion vqgan autoencoder ldm", "", "decoders are trained by regression, and none is generative"),

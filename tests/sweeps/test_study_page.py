@@ -24,9 +24,9 @@ NOTE = "mlflow.note.content"
 
 
 @pytest.fixture
-def server(stand_in: Any) -> str:
+def server(workplace: Path, plain_server: int) -> str:
     """The address of the tracking server."""
-    return str(stand_in.address)
+    return f"http://127.0.0.1:{plain_server}"
 
 
 def test_a_study_says_who_won_by_validation_and_its_winner_is_registered(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from inversion.report.data.board import Board, group_by
+from inversion.report.data.board import Board, best_of, group_by
 from inversion.report.data.configuration import Configuration
 from inversion.report.render.report import Advice
 from inversion.report.stats.comparisons import (
@@ -40,6 +40,8 @@ def headline(board: Board) -> list[str]:
         tied = [item.label for item in tied_with_winner(board) if item is not second]
         if board.noise is not None and tied:
             sentences.append(f"Nor is the winner's lead over {first_of(tied, 4)} established.")
+        if (chosen := best_of(board.configurations)) is not winner:
+            sentences.append(f"By PSNR on the validation images, on which to choose, {chosen.label} is first.")
     if winner.is_ensemble and board.single and board.single[0] is not board.configurations[1]:
         best = board.single[0]
         found = board.against_winner[best.label]

@@ -237,3 +237,18 @@ def test_a_rate_that_ends_at_its_minimum_is_not_taken_for_convergence(
     told, = (sentence for sentence in fairness(board, {}, 2) if "cosine" in sentence)
     assert told.startswith("In 1 of 2 configurations the learning rate fell")
     assert "does not show that more epochs would not help" in told
+
+
+def test_where_validation_would_choose_another_configuration_it_is_named(
+    make_study: Callable[..., Any], scores: Callable[..., Any]
+) -> None:
+    made = make_study()
+    made.add(scores(25), decoder="wavelet", metrics={"best/val_psnr": 23.0})
+    made.add(scores(24), decoder="attention", metrics={"best/val_psnr": 24.0})
+    _, (board,) = read(made)
+    assert "By PSNR on the validation images, on which to choose, vgg16:block1+attention is first." in headline(board)
+    agreed = make_study("agreed")
+    agreed.add(scores(25), decoder="wavelet", metrics={"best/val_psnr": 24.5})
+    agreed.add(scores(24), decoder="attention", metrics={"best/val_psnr": 24.0})
+    _, (board,) = read(agreed)
+    assert "validation images" not in " ".join(headline(board))

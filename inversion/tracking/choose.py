@@ -127,15 +127,26 @@ def _choose(connection: Connection, text: str, experiments: list[str], preferred
 
 
 def _named(connection: Connection, experiments: list[str], text: str) -> list[Run]:
-    """The runs of a name, or of ``STUDY/NAME``: names may contain a / themselves."""
-    found = _labelled(connection, experiments, text, None)
-    if not found and (parts := STUDY_AND_NAME.fullmatch(text)):
-        found = _labelled(connection, experiments, parts[2], parts[1])
-    return found
+    """The runs of a name, or of ``STUDY/NAME``: names may contain a / themselves.
+
+    Where no run has the name, those are meant that have it before a remark: ``vgg16:block1+wavelet (no LPIPS)``.
+    """
+    parts = STUDY_AND_NAME.fullmatch(text)
+    for remarks in (False, True):
+        found = _labelled(connection, experiments, text, None, remarks)
+        if not found and parts:
+            found = _labelled(connection, experiments, parts[2], parts[1], remarks)
+        if found:
+            return found
+    return []
 
 
-def _labelled(connection: Connection, experiments: list[str], label: str, study: str | None) -> list[Run]:
-    """The runs of a name, after which parameters may stand: as many words at the end as are needed to find any."""
+def _labelled(connection: Connection, experiments: list[str], label: str, study: str | None,
+              remarks: bool) -> list[Run]:
+    """The runs of a name, after which parameters may stand: as many words at the end as are needed to find any.
+
+    With ``remarks``, the runs with a remark in brackets after the name.
+    """
     known, words = set(shown_parameters()), label.split(" ")
     for count in range(len(words), 0, -1):
         wanted = dict(word.partition("=")[::2] for word in words[count:])
@@ -145,9 +156,10 @@ def _labelled(connection: Connection, experiments: list[str], label: str, study:
         if "'" in name and '"' in name:  # MLflow's filter language has no escapes
             return []
         quote = '"' if "'" in name else "'"
-        condition = f"attributes.run_name = {quote}{name}{quote}"
+        condition = f"attributes.run_name {'LIKE' if remarks else '='} {quote}{name}{' (%' if remarks else ''}{quote}"
         condition += f" and tags.`{STUDY}` = '{study}'" if study else ""
-        if found := [run for run in _search(connection, experiments, condition) if _has(run, wanted)]:
+        if found := [run for run in _search(connection, experiments, condition)
+                     if _has(run, wanted) and str(run.info.run_name).startswith(name)]:  # LIKE takes _ for any letter
             return found
     return []
 

@@ -90,6 +90,18 @@ def test_a_name_with_a_quotation_mark_is_found(connection: Connection, add: Any)
     assert choose_run(connection, "it's mine").info.run_id == run.info.run_id
 
 
+def test_a_name_finds_the_run_with_a_remark_where_none_has_the_name_alone(connection: Connection, add: Any) -> None:
+    one = add(name="a_b (no LPIPS)")
+    add(name="axb (no LPIPS)")  # _ is any letter in LIKE
+    assert choose_run(connection, "a_b").info.run_id == one.info.run_id
+    two = add(name="a_b (sample data)")
+    with pytest.raises(RequestError, match="2 runs are called 'a_b'"):
+        choose_run(connection, "a_b")
+    alone = add(name="a_b")
+    assert choose_run(connection, "a_b").info.run_id == alone.info.run_id
+    assert choose_run(connection, "a_b (sample data)").info.run_id == two.info.run_id
+
+
 @pytest.mark.parametrize(("status", "kind", "message"), [
     ("FINISHED", "study", "is a study: give one of its runs"),
     ("FINISHED", "evaluation", "is an evaluation"),

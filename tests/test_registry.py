@@ -76,7 +76,7 @@ def test_parts_of_somebody_elses_package_can_be_registered(shapes: Registry[type
 
 
 @pytest.mark.parametrize(("registry", "known"), [
-    (decoders, ["attention", "frequency_aware", "linear", "transposed_conv", "wavelet"]),
+    (decoders, ["attention", "frequency_aware", "linear", "residual", "transposed_conv", "wavelet"]),
     (fusions, ["attention", "concat", "weighted"]),
 ])
 def test_the_studys_parts_are_there_each_named_as_its_module(registry: Registry[type], known: list[str]) -> None:

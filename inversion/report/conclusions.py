@@ -30,9 +30,10 @@ NOT_OWN = ("Not known: memory measured on a CPU is that of the whole process, wh
 
 
 def headline(board: Board) -> list[str]:
-    """Which configuration won, by how much, and whether the lead holds up; a sentence each."""
+    """Which configuration won, by how much, and whether the lead holds up; a sentence each. One alone has not won."""
     winner = board.winner
-    sentences = [f"{winner.label} won with {score_text(board, winner)}."]
+    alone = len(board.configurations) == 1
+    sentences = [f"{winner.label} {'has' if alone else 'won with'} {score_text(board, winner)}."]
     if len(board.configurations) > 1:
         second = board.configurations[1]
         sentences.append(f"It is {_beside(board.against_winner[second.label])} ahead of the second, {second.label}.")
@@ -120,7 +121,9 @@ def tied_with_winner(board: Board) -> list[Configuration]:
 
 
 def recommendations(board: Board, memory_budget_mb: float | None) -> list[Advice]:
-    """The best quality, the best within a memory budget, and what to avoid."""
+    """The best quality, the best within a memory budget, and what to avoid; nothing of a single configuration."""
+    if len(board.configurations) == 1:
+        return []
     winner = board.winner
     advice = [Advice("For best quality", f"{winner.label}: {score_text(board, winner)}.")]
     if winner.is_ensemble and board.single:

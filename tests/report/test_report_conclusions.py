@@ -55,7 +55,7 @@ def test_one_run_of_one_image_is_reported_without_an_interval(make_study: Callab
     made = make_study()
     made.add([25.0], images=["only.png"])
     _, (board,) = read(made)
-    assert headline(board)[0] == "vgg16:block1+transposed_conv won with 25.00 dB PSNR, SSIM 0.500."
+    assert headline(board)[0] == "vgg16:block1+transposed_conv has 25.00 dB PSNR, SSIM 0.500."
     assert [table.key for table in questions.questions(board)] == []
 
 

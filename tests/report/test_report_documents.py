@@ -86,7 +86,7 @@ def test_a_configuration_that_cannot_be_read_is_told_and_stops_nothing(
     assert row["cause"] == "configuration"
     assert f"the configuration of run {row['run_id']} cannot be read: its tag inversion.config has" in row["message"]
     assert "its artifact config.json is missing" in row["message"]
-    assert "vgg16:block1+wavelet won" in (tmp_path / "report" / "report.md").read_text()
+    assert "vgg16:block1+wavelet has 25.00 dB" in (tmp_path / "report" / "report.md").read_text()
     only, = leaderboard.leaderboard([run.run for run in data.runs])
     assert only.values["run"] == "vgg16:block1+wavelet"
     assert "left out of the leaderboard" in caplog.text

@@ -6,7 +6,8 @@ ON_PATH := PATH="$(abspath $(BIN)):$$PATH"
 
 .PHONY: quickstart test avx2 acceptance lint wheel lowest bench clean
 
-NUMERIC := tests/config tests/models tests/losses tests/reconstruct tests/training tests/test_*.py
+NUMERIC := tests/models tests/losses tests/reconstruct tests/training tests/report/stats tests/test_images.py \
+  tests/test_metrics.py tests/test_multiscale.py
 SHORT := tests/cli tests/config tests/losses tests/models/test_*.py tests/reconstruct tests/report tests/sweeps/queue \
   tests/sweeps/spec tests/sweeps/study tests/training/test_pixel_optimization.py tests/test_*.py
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -140,7 +139,7 @@ def _preview(spec: Spec, options: dict[str, Any], console: Console) -> None:
 
     for line in refusals(spec):
         console.note(f"the real run would refuse: {line}")
-    if options["tracking_uri"] or options["storage"] or os.environ.get(STORE_VARIABLE) or Path(STORE_FILE).exists():
+    if options["tracking_uri"] or options["storage"] or os.environ.get(STORE_VARIABLE) or os.path.exists(STORE_FILE):
         with slow_imports():
             from inversion.sweeps import changes
 

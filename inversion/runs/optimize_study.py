@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from inversion.config.document import DocumentError
@@ -37,7 +37,7 @@ def requests_of_study(connection: Connection, study: str, given: Mapping[str, An
         if "+" in parameters["encoder"]:
             continue
         values = {"encoder": parameters["encoder"], **{name: parameters[name] for name in INHERITED}, **given}
-        if not Path(str(values["data_dir"])).is_dir():  # of another machine
+        if not os.path.isdir(str(values["data_dir"])):  # of another machine
             del values["data_dir"]
         found.setdefault(tuple(sorted((name, str(value)) for name, value in values.items())), values)
     if not found:

@@ -10,7 +10,7 @@ from inversion.config.document import DocumentError
 from inversion.config.optimize_config import OptimizeConfig, parse_optimize_config
 from inversion.errors import RequestError
 from inversion.tracking.connection import Connection
-from inversion.tracking.search import KIND, document_of, search
+from inversion.tracking.search import KIND, document_of, search, tagged
 from inversion.tracking.study import DIGEST, STUDY, children
 
 INHERITED = ("data", "data_dir", "weights", "lpips_weights", "vgg_weights", "protocol", "image_size", "test_limit",
@@ -48,5 +48,5 @@ def requests_of_study(connection: Connection, study: str, given: Mapping[str, An
 
 def is_done(connection: Connection, study: str, digest: str) -> bool:
     """Whether the study has a finished inversion of this digest."""
-    condition = f"tags.`{KIND}` = 'optimize' and tags.`{STUDY}` = '{study}' and tags.`{DIGEST}` = '{digest}'"
+    condition = f"{tagged(KIND, 'optimize')} and {tagged(STUDY, study)} and {tagged(DIGEST, digest)}"
     return any(run.info.status == "FINISHED" for run in search(connection, condition))

@@ -18,12 +18,13 @@ from inversion.errors import RequestError, UnknownNameError
 Protocol = Literal["image", "published"]
 Precision = Literal["auto", "fp32", "bf16"]
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 MOST = 1_000_000_000
-"""Upper limit of counts (images, epochs, steps), so that they fit all libraries' integers.
+"""Upper limit of counts (images, epochs, steps) and of rates and weights, so that they fit all libraries' integers and
+single precision.
 
 Messages mention it only when a value exceeds it."""
+Positive = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
 MOST_THREADS = 1024
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Limit = Annotated[int, Field(ge=0, le=MOST)]

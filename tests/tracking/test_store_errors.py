@@ -224,8 +224,8 @@ def test_a_run_whose_upload_is_refused_is_failed_with_the_reason(stand_in: Any, 
     assert left.data.tags["inversion.failure_message"] == str(caught.value)
 
 
-SMALL = ("train", "--data", "sample", "--weights", "random", "--lpips-weights", "off", "--image-size", "32", "--epochs", "1",
-         "--train-limit", "2", "--val-limit", "1", "--test-limit", "1", "--threads", "1")
+SMALL = ("train", "--data", "sample", "--weights", "random", "--lpips-weights", "off", "--image-size", "32", "--epochs",
+         "1", "--train-limit", "2", "--val-limit", "1", "--test-limit", "1", "--threads", "1")
 
 
 @pytest.mark.parametrize("path", ["/metrics/get-history", "/logged-models/search", "/mlflow-artifacts/artifacts",

@@ -78,7 +78,8 @@ def queue_address(ctx: click.Context, param: click.Parameter, value: str | None)
               "[default: measured in the study]")
 @click.option("--storage", metavar="URL", callback=queue_address, help="The queue's database: a file on this machine, "
               "or postgresql://USER@HOST/DATABASE for several [default: inversion-queue.db beside the tracking store]")
-@click.option("--ray", metavar="ADDRESS", callback=no_blank, help="Work as tasks of this Ray cluster (auto: the one on this machine).")
+@click.option("--ray", metavar="ADDRESS", callback=no_blank,
+              help="Work as tasks of this Ray cluster (auto: the one on this machine).")
 @click.option("--gpus-per-run", type=GPUShare(), metavar="SHARE",
               help="Share of a GPU for each Ray worker, 0 to 1 [default: 1 where the cluster has GPUs]")
 @click.option("--side-by-side", type=IntOrAuto(1, 16), metavar="N",

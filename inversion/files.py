@@ -122,8 +122,10 @@ def why_not_there(path: Path) -> str:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return "a link to nowhere" if os.path.islink(path) else ABSENT
-    except (OSError, ValueError) as error:  # a ValueError: a null character
-        return getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError:  # a null character
+        return ABSENT
     return ""
 
 

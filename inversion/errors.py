@@ -79,7 +79,7 @@ class FallbackRefusedError(RequestError):
 
 
 class NonFiniteError(InversionError):
-    """A loss term or a gradient became infinite or NaN."""
+    """Features, a loss term or a gradient became infinite or NaN."""
 
     kind = "nonfinite"
 

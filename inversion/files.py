@@ -23,6 +23,8 @@ ABANDONED_AFTER_SECONDS = 24 * 3600
 
 LOCK_NAME = ".lock"
 
+ABSENT = "no such file or folder"
+
 LONGEST = 100
 """Characters of a name in a file name. Systems take 255 bytes, and MLflow adds about 90 to an image's key."""
 
@@ -89,6 +91,42 @@ def open_regular(path: Path | str) -> io.BufferedReader:
         file.close()
         raise
     return file
+
+
+def is_there(path: Path) -> bool:
+    """Whether something exists at a path, links followed.
+
+    ``Path.exists`` raises an OSError if a folder may not be entered or a name is too long; ``os.path.exists`` says
+    that nothing is there.
+
+    Raises:
+        RequestError: it cannot be told; the message says why.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise RequestError(f"{shown(path)} cannot be accessed: {error.strerror or error}") from error
+    return True
+
+
+def resolved(path: str | Path) -> Path:
+    """The absolute path with links followed; with links in a circle, up to there (``Path.resolve`` may raise)."""
+    return Path(os.path.realpath(path))
+
+
+def why_not_there(path: Path) -> str:
+    """Why nothing can be found at a path: it does not exist, or the system's reason; empty if something is there."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "a link to nowhere" if os.path.islink(path) else ABSENT
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError:  # a null character
+        return ABSENT
+    return ""
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -14,6 +15,7 @@ import inversion
 from inversion.cli.imports import slow_imports
 from inversion.console import log_to_stderr, set_up_streams, write_error
 from inversion.errors import InterruptedRunError, InversionError, RequestError, SeveralErrors, UnknownNameError
+from inversion.files import shown
 from inversion.tracking.masking import mask_logs, safe
 
 COMMANDS = {
@@ -26,6 +28,10 @@ COMMANDS = {
     "doctor": "Check this machine; end runs whose process is gone.",
 }
 """Name and summary of each command, which is ``command`` in the module of that name."""
+
+OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG,
+                  errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+"""What is wrong with a file or a disk, and with no program: permissions, space, names, links."""
 
 
 class LazyGroup(click.Group):
@@ -134,11 +140,14 @@ def _expected(error: Exception) -> InversionError | None:
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     if isinstance(error, OSError) and any(frame.f_code is click.echo.__code__ for frame in frames):  # of --help
         return InversionError(f"the output cannot be written: {error.strerror or error}")
-    if "mlflow" not in sys.modules:  # nothing has used a store
-        return None
-    from inversion.tracking.store_errors import to_inversion_error
+    if "mlflow" in sys.modules:  # something may have used a store
+        from inversion.tracking.store_errors import to_inversion_error
 
-    return to_inversion_error(error)
+        if (ours := to_inversion_error(error)) is not None:
+            return ours
+    if isinstance(error, OSError) and error.errno in OF_THE_MACHINE and isinstance(error.filename, str | bytes):
+        return InversionError(f"{shown(os.fsdecode(error.filename))}: {error.strerror}")
+    return None
 
 
 def _report(error: InversionError) -> int:

@@ -11,6 +11,7 @@ import click
 from inversion.cli.app import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
 from inversion.cli.options import FiniteRange, no_blank, tracking_options
+from inversion.config.run_config import MOST
 from inversion.console import make_console
 from inversion.errors import RequestError
 from inversion.files import shown, why_not_writable
@@ -44,7 +45,7 @@ class Folder(click.Path):
               help="Folder for index.html, report.md and tables/; files of an earlier report there are replaced.")
 @click.option("--memory-budget", type=Budget(), metavar="MB",
               help="Recommend the best configuration that trained on a GPU within this much memory.")
-@click.option("--seed-sd", type=FiniteRange(min=0, min_open=True), metavar="DB",
+@click.option("--seed-sd", type=FiniteRange(min=0, max=MOST, min_open=True), metavar="DB",
               help="Standard deviation of the mean PSNR between trainings of one configuration, if it is known from "
                    "other runs [default: measured on the configurations with several seeds]")
 @tracking_options

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +11,7 @@ import click
 from inversion.cli.app import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
 from inversion.cli.options import STORE_VARIABLE, FiniteRange, no_blank, tracking_options
+from inversion.config.run_config import MOST
 from inversion.console import Console, make_console
 from inversion.sweeps.spec.spec import Spec, check_study, load_spec, require_inputs
 from inversion.tracking.address import read_queue
@@ -79,11 +79,13 @@ def registered_name(ctx: click.Context, param: click.Parameter, value: str | Non
               "also instead of SPEC for --join, --status and --remove.")
 @click.option("--seeds-for", type=click.Choice(["undecided"]), help="With --study: queue the seeds that are expected "
               "to decide what its report leaves undecided, and work on them.")
-@click.option("--seed-sd", type=FiniteRange(min=0, min_open=True), metavar="DB", help="For --seeds-for: the standard "
-              "deviation of the mean PSNR between trainings, where it is known [default: measured in the study]")
+@click.option("--seed-sd", type=FiniteRange(min=0, max=MOST, min_open=True), metavar="DB",
+              help="For --seeds-for: the standard deviation of the mean PSNR between trainings, where it is known "
+              "[default: measured in the study]")
 @click.option("--storage", metavar="URL", callback=queue_address, help="The queue's database: a file on this machine, "
               "or postgresql://USER@HOST/DATABASE for several [default: inversion-queue.db beside the tracking store]")
-@click.option("--ray", metavar="ADDRESS", help="Work as tasks of this Ray cluster (auto: the one on this machine).")
+@click.option("--ray", metavar="ADDRESS", callback=no_blank,
+              help="Work as tasks of this Ray cluster (auto: the one on this machine).")
 @click.option("--gpus-per-run", type=GPUShare(), metavar="SHARE",
               help="Share of a GPU for each Ray worker, 0 to 1 [default: 1 where the cluster has GPUs]")
 @click.option("--side-by-side", type=IntOrAuto(1, 16), metavar="N",
@@ -149,7 +151,7 @@ def _preview(spec: Spec, options: dict[str, Any], console: Console) -> None:
 
     for line in refusals(spec):
         console.note(f"the real run would refuse: {line}")
-    if options["tracking_uri"] or options["storage"] or os.environ.get(STORE_VARIABLE) or Path(STORE_FILE).exists():
+    if options["tracking_uri"] or options["storage"] or os.environ.get(STORE_VARIABLE) or os.path.exists(STORE_FILE):
         with slow_imports():
             from inversion.sweeps import changes
 

@@ -20,12 +20,13 @@ Protocol = Literal["image", "published"]
 Schedule = Literal["plateau", "cosine"]
 Precision = Literal["auto", "fp32", "bf16"]
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-MOST = 1_000_000_000
-"""Upper limit of counts (images, epochs, steps), so that they fit all libraries' integers.
+MOST, LARGEST = 1_000_000_000, 1e30
+"""Upper limits of counts (images, epochs, steps), so that they fit all libraries' integers, and of rates and weights, so
+that they fit single precision.
 
-Messages mention it only when a value exceeds it."""
+Messages mention them only when a value exceeds them."""
+Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 MOST_THREADS = 1024
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Limit = Annotated[int, Field(ge=0, le=MOST)]
@@ -155,7 +156,7 @@ def allowed_in(field: FieldInfo) -> str:
                "multiple_of": "a multiple of {}"}
     for constraint in field.metadata:
         words += [phrase.format(getattr(constraint, key)) for key, phrase in phrases.items()
-                  if getattr(constraint, key, None) not in (None, MOST)]
+                  if getattr(constraint, key, None) not in (None, MOST, LARGEST)]
     return ", ".join(words)
 
 
@@ -197,7 +198,8 @@ def explain(detail: Mapping[str, Any], model: type[BaseModel]) -> str:
     if detail["type"] == "string_unicode":
         return f"{name}: {str(given)!r} is not UTF-8, and MLflow keeps nothing else: rename it, or link to it."
     field = model.model_fields[name]
-    beyond = f", at most {MOST}" if detail["type"] == "less_than_equal" and detail["ctx"]["le"] == MOST else ""
+    limit = detail["ctx"]["le"] if detail["type"] == "less_than_equal" else None
+    beyond = f", at most {limit}" if limit in (MOST, LARGEST) else ""
     message = f"{name}: {str(given)!r} is not allowed. Allowed: {allowed_in(field)}{beyond}."
     choices = get_args(field.annotation)
     if choices and isinstance(given, str):

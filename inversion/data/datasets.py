@@ -9,7 +9,7 @@ from pathlib import Path
 from inversion.data import div2k, folder, sample
 from inversion.data.splits import PhotoSet
 from inversion.errors import DataError, RequestError, UnknownNameError
-from inversion.files import require_text, shown, user_path
+from inversion.files import ABSENT, require_text, resolved, shown, user_path, why_not_there
 from inversion.progress import Progress, no_progress
 from inversion.synonyms import DATA, meaning_of
 
@@ -37,7 +37,7 @@ def data_folder(data_dir: str | None) -> Path:
         RequestError: it starts with the home folder of an unknown user.
     """
     given = (data_dir or "").strip()
-    return (default_data_dir() if given in ("", "auto") else user_path(given, "data_dir")).resolve()
+    return resolved(default_data_dir() if given in ("", "auto") else user_path(given, "data_dir"))
 
 
 def cache_folder(data_dir: Path) -> Path:
@@ -90,6 +90,8 @@ def _existing_folder(data: str) -> Path:
         return root
     if os.path.exists(root):
         raise DataError(f"data: {data!r} is a file; a folder of photographs is needed, or {' or '.join(NAMES)}.")
+    if (why := why_not_there(root)) != ABSENT and not _SCHEME.match(data):
+        raise DataError(f"data: {shown(root.absolute())}: {why}.")
     meant, note = _explain(data)
     no_folder = "" if _SCHEME.match(data) else f"no folder {shown(root.absolute())} and "
     raise UnknownNameError(f"data: {no_folder}no data set", data, (*NAMES, "a folder that exists"), meant, note)

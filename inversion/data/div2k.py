@@ -16,6 +16,7 @@ from zipfile import ZipFile, ZipInfo
 
 from inversion.data.splits import Photo, PhotoSet, hold_out
 from inversion.errors import DataError
+from inversion.files import is_there
 from inversion.progress import Progress, no_progress
 
 FOLDER = "DIV2K"
@@ -123,7 +124,7 @@ def unpack(archive: Path, folder: Path, progress: Progress = no_progress) -> Non
     """
     from inversion.download import require_space
 
-    if folder.exists():
+    if is_there(folder):
         raise DataError(f"{folder} exists already: remove it before {archive.name} is unpacked there.")
     temporary = folder.with_name(f".{folder.name}.unpacking")
     if temporary.is_symlink():  # rmtree does not remove links, and files would be written to its target
@@ -161,16 +162,20 @@ def _fetch_one(data_dir: Path, archive: Archive, progress: Progress) -> None:
 
 def _found(data_dir: Path, archive: Archive) -> int:
     folder = data_dir / FOLDER / archive.folder
-    if not folder.is_dir():
+    if not is_there(folder) or not folder.is_dir():
         return 0
-    return len({entry.name for entry in os.scandir(folder) if entry.is_file()} & set(archive.names()))
+    try:
+        names = {entry.name for entry in os.scandir(folder) if entry.is_file()}
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror or error}") from error
+    return len(names & set(archive.names()))
 
 
 def _refuse_incomplete(data_dir: Path, archive: Archive) -> None:
     """Raises a DataError for a folder with only some of the photographs: it may be the user's own."""
     folder = data_dir / FOLDER / archive.folder
     found = _found(data_dir, archive)
-    if folder.exists() and found != archive.photos:
+    if is_there(folder) and found != archive.photos:
         raise DataError(f"{folder} holds {found} of {archive.photos} photographs: remove or complete it, then run "
                         f"{COMMAND} again.")
 

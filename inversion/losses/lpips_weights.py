@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inversion.errors import WeightsError
-from inversion.files import file_sha256
+from inversion.files import ABSENT, file_sha256, why_not_there
 from inversion.models.encoders.pretrained_files import Location, cached_file, damaged_download, fetch, location_status
 from inversion.models.encoders.weights import find_file, with_part
 
@@ -93,8 +94,9 @@ def require_trunk_file(text: str) -> None:
 
 def _trunk_file(text: str) -> TrunkSource:
     if not (found := find_file(text)):
-        raise WeightsError(f"lpips_weights: no such file as {text!r}. "
-                           "Allowed: auto, imagenet, off, or a state-dict file.")
+        why = why_not_there(Path(os.path.expanduser(text))) or "not a regular file"
+        said = f"no such file as {text!r}" if why == ABSENT else f"{text!r}: {why}"
+        raise WeightsError(f"lpips_weights: {said}. Allowed: auto, imagenet, off, or a state-dict file.")
     path, part = found
     return TrunkSource(path.resolve(), part)
 

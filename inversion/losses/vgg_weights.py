@@ -5,9 +5,12 @@ This module does not import PyTorch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from inversion.errors import WeightsError
+from inversion.files import why_not_there
 from inversion.models.encoders.catalog import EncoderCut
 from inversion.models.encoders.imagenet import imagenet_location
 from inversion.models.encoders.pretrained_files import cached_file
@@ -23,6 +26,7 @@ VGG16 takes about 0.5 s for 65,536 pixels on two cores, many times what all othe
 """
 
 KEYWORDS = ("auto", "imagenet", "off")
+ALLOWED = f"{', '.join(KEYWORDS)}, or a state-dict file of VGG16"
 
 
 def require_vgg(text: str) -> None:
@@ -75,8 +79,9 @@ def _parse(text: str) -> WeightsSource:
     try:
         source = parse_weights(text, [WHOLE])["vgg16"]
     except WeightsError as error:
+        if why := why_not_there(Path(os.path.expanduser(text))):  # not a folder or a damaged file
+            raise WeightsError(f"vgg_weights: {text!r}: {why}. Allowed: {ALLOWED}.") from error
         raise WeightsError(f"vgg_weights: {str(error).removeprefix('weights ')}") from error
     if source.kind == "random":
-        raise WeightsError(f"vgg_weights={text}: distances in random features mean nothing. Allowed: "
-                           f"{', '.join(KEYWORDS)}, or a state-dict file of VGG16.")
+        raise WeightsError(f"vgg_weights={text}: distances in random features mean nothing. Allowed: {ALLOWED}.")
     return source

@@ -19,6 +19,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from inversion.errors import NonFiniteError
 from inversion.models import FeatureShape
 from inversion.models.decoders import decoders, parse_decoder_options
 from inversion.models.encoders.build import Encoder
@@ -91,6 +92,9 @@ class InversionModel(nn.Module):
         """Fits the modifiers, then the unit scales, on batches of images ``(B, 3, S, S)`` in [0, 1].
 
         No features are kept.
+
+        Raises:
+            NonFiniteError: the features of an encoder are not finite.
         """
         if any(encoder.modifiers.are_calibrated for encoder in self.frozen):
             batches = list(batches)
@@ -101,7 +105,10 @@ class InversionModel(nn.Module):
             for index, features in enumerate(self.encode(batch)):
                 squares[index] += float(torch.linalg.vector_norm(features, dtype=torch.float64)) ** 2
                 numbers[index] += features.numel()
-        for layer, square, number in zip(self.scales, squares, numbers, strict=True):
+        for encoder, layer, square, number in zip(self.frozen, self.scales, squares, numbers, strict=True):
+            if not math.isfinite(square):
+                raise NonFiniteError(f"the features of {encoder.cut} are not finite, before any training: its weights "
+                                     "are damaged, or too large for the precision")
             cast(UnitScale, layer).fit(square / number)
 
     def trainable(self) -> list[nn.Parameter]:

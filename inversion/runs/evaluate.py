@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -235,7 +236,7 @@ def _data_dir(run: TrainedRun, given: str | None) -> Path:
     if given:
         return data_folder(given)
     before = Path(run.config.data_dir)
-    return before if before.is_dir() else data_folder("auto")
+    return before if os.path.isdir(before) else data_folder("auto")
 
 
 def _interrupter(stop: StopRequest) -> Callable[[], None]:

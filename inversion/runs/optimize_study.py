@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from inversion.config.document import DocumentError
 from inversion.config.optimize_config import OptimizeConfig, parse_optimize_config
 from inversion.errors import RequestError
 from inversion.tracking.connection import Connection
-from inversion.tracking.search import KIND, document_of, search
+from inversion.tracking.search import KIND, document_of, search, tagged
 from inversion.tracking.study import DIGEST, STUDY, children
 
 INHERITED = ("data", "data_dir", "weights", "lpips_weights", "vgg_weights", "protocol", "image_size", "test_limit",
@@ -37,7 +37,7 @@ def requests_of_study(connection: Connection, study: str, given: Mapping[str, An
         if "+" in parameters["encoder"]:
             continue
         values = {"encoder": parameters["encoder"], **{name: parameters[name] for name in INHERITED}, **given}
-        if not Path(str(values["data_dir"])).is_dir():  # of another machine
+        if not os.path.isdir(str(values["data_dir"])):  # of another machine
             del values["data_dir"]
         found.setdefault(tuple(sorted((name, str(value)) for name, value in values.items())), values)
     if not found:
@@ -48,5 +48,5 @@ def requests_of_study(connection: Connection, study: str, given: Mapping[str, An
 
 def is_done(connection: Connection, study: str, digest: str) -> bool:
     """Whether the study has a finished inversion of this digest."""
-    condition = f"tags.`{KIND}` = 'optimize' and tags.`{STUDY}` = '{study}' and tags.`{DIGEST}` = '{digest}'"
+    condition = f"{tagged(KIND, 'optimize')} and {tagged(STUDY, study)} and {tagged(DIGEST, digest)}"
     return any(run.info.status == "FINISHED" for run in search(connection, condition))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -201,7 +202,7 @@ def checkpoint_to_resume(run: TrackedRun, folder: Path, require: Callable[[Path]
         candidates.append(run.download(f"checkpoints/{LAST}", folder / "uploaded"))
     except MissingArtifactError as error:
         _logger.info("%s", error)
-    existing = [path for path in candidates if path.is_file()]
+    existing = [path for path in candidates if os.path.isfile(path)]
     if not existing:
         return None
     try:

@@ -10,6 +10,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from inversion.errors import InterruptedRunError, InversionError, RequestError, UnknownNameError
+from inversion.files import is_there
 from inversion.sweeps.queue.storage import QueueLostError, QueueRefusedError, has_queue, open_storage, require_apart
 from inversion.sweeps.study.study import Study, follow_store, open_study, require_same_store
 from inversion.tracking.address import sqlite_file
@@ -79,7 +80,7 @@ def join(name: str, connection: Connection, url: str, stop: StopRequest | None =
 def _refuse(name: str, connection: Connection, url: str) -> NoReturn:
     """Raises the error for a study without a queue: it may be misspelt, of another folder, or have lost its queue."""
     tracking, queue, file = without_password(connection.uri), without_password(url), sqlite_file(url)
-    is_missing = "does not exist, so it " if file is not None and not file.exists() else ""
+    is_missing = "does not exist, so it " if file is not None and not is_there(file) else ""
     try:
         require_study(connection, name)
     except UnknownNameError:  # names the studies that there are

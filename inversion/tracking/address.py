@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from inversion.errors import RequestError
+from inversion.files import resolved
 from inversion.tracking.masking import ASSIGNED, is_path, remember, split_userinfo, without_password
 
 SERVERS, POSTGRESQL = ("http", "https"), "postgresql"
@@ -58,7 +59,7 @@ def read_store(text: str, option: str) -> str:
         return absolute(url)
     named = unquote(re.sub("^file:(//(localhost)?(?=/))?", "", url)) if scheme == "file" else url
     path = Path(os.path.expanduser(named))
-    if path.is_file() or path.suffix in DATABASE_FILES:
+    if os.path.isfile(path) or path.suffix in DATABASE_FILES:
         _reject(option, text, f"is not a folder. An SQLite database is written {sqlite_url(path)}")
     return path.absolute().as_uri()
 
@@ -70,7 +71,7 @@ def read_queue(text: str, option: str = "--storage") -> str:
         RequestError: it is malformed, or a database on which Optuna's claims are not known to be atomic.
     """
     url = _read(text, option, QUEUES, ALLOWED_QUEUES)
-    return absolute(url) if "://" in url else sqlite_url(Path(os.path.expanduser(url)).resolve())
+    return absolute(url) if "://" in url else sqlite_url(resolved(os.path.expanduser(url)))
 
 
 def is_server(url: str) -> bool:
@@ -82,7 +83,7 @@ def is_same_database(one: str, other: str) -> bool:
     """Whether two addresses name the same database, however they are written."""
     file, file_too = sqlite_file(one), sqlite_file(other)
     if file is not None and file_too is not None:
-        return file == file_too or (file.exists() and file_too.exists() and file.samefile(file_too))
+        return file == file_too or (os.path.exists(file) and os.path.exists(file_too) and file.samefile(file_too))
     return one.startswith(POSTGRESQL) and other.startswith(POSTGRESQL) and _location(one) == _location(other)
 
 
@@ -126,7 +127,7 @@ def _read_path(text: str, option: str, known: Collection[str], allowed: str) -> 
     found = LIKE_A_SCHEME.match(text)
     kind = found[1].lower().partition("+")[0] if found else text.lower()
     has_own_form = kind in _plugins() or (found and kind == "file") or text == DATABRICKS
-    if is_path(text) or Path(text).exists() or (has_own_form and kind in known):
+    if is_path(text) or os.path.exists(text) or (has_own_form and kind in known):
         return text
     if HOST_AND_PORT.fullmatch(text):
         _reject(option, text, f"has no scheme. Allowed: {allowed}")
@@ -233,4 +234,4 @@ def sqlite_file(url: str) -> Path | None:
     from sqlalchemy.engine import make_url
 
     path = make_url(url).database  # only SQLAlchemy knows whether its version decodes %20
-    return None if path in (None, "", ":memory:") else Path(os.path.expanduser(path)).resolve()
+    return None if path in (None, "", ":memory:") else resolved(os.path.expanduser(path))

@@ -19,6 +19,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from inversion.errors import MissingArtifactError, RequestError
+from inversion.files import is_there
 from inversion.tracking import file_store
 from inversion.tracking.address import DATABASES, sqlite_file
 from inversion.tracking.store_errors import raise_unless_missing
@@ -77,7 +78,7 @@ def current_location(address: str) -> str:
 def require_artifacts(run: Run) -> None:
     """Raises a RequestError if the artifacts of a run and of its whole experiment are not on this machine."""
     path = _local(current_location(str(run.info.artifact_uri)))
-    if path is None or path.exists() or path.parent.parent.exists():
+    if path is None or is_there(path) or is_there(path.parent.parent):
         return
     old = path.parents[2]
     raise RequestError(f"the artifacts of run {run.info.run_id} ({run.info.run_name}) are in {path}, which is not on "
@@ -87,7 +88,7 @@ def require_artifacts(run: Run) -> None:
 def _moved(path: Path, moves: Mapping[Path, Path]) -> Path:
     given = _given_moves()
     for old in sorted(moves, key=lambda old: len(old.parts), reverse=True):
-        if path.is_relative_to(old) and (old in given or not path.exists()):
+        if path.is_relative_to(old) and (old in given or not os.path.exists(path)):
             return moves[old] / path.relative_to(old)
     return path
 
@@ -96,7 +97,7 @@ def _given_moves() -> dict[Path, Path]:
     moves = {}
     for text in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
         old, _, new = text.partition("=")
-        if not (old.startswith("/") and Path(new).is_dir() and new):
+        if not (old.startswith("/") and os.path.isdir(new)):
             raise RequestError(f"{VARIABLE}: {text!r} is not allowed. Allowed: OLD=NEW, the folder that the tracking "
                                "store names, and the one here that has its files")
         moves[Path(old)] = Path(new).absolute()
@@ -120,7 +121,7 @@ def _guessed_moves(
         return
     for experiment in client.search_experiments(ViewType.ALL, max_results=SEARCH_MAX_RESULTS_THRESHOLD):
         place = _local(str(experiment.artifact_location))
-        if place is None or _moved(place, given).exists():
+        if place is None or os.path.exists(_moved(place, given)):
             continue
         for run in client.search_runs([experiment.experiment_id], max_results=RUNS_TRIED):
             if move := _guessed_move(Path(local_file_uri_to_path(run.info.artifact_uri)), folders):
@@ -132,7 +133,7 @@ def _guessed_move(path: Path, folders: list[Path]) -> tuple[Path, Path] | None:
     """The prefix of a run's path to replace and its replacement, if one of the folders has the rest of the path."""
     for folder in folders:
         for parts in range(len(path.parts) - 1, 1, -1):
-            if (folder / Path(*path.parts[-parts:])).is_dir():
+            if os.path.isdir(folder / Path(*path.parts[-parts:])):
                 return path.parents[parts - 1], folder
     return None
 

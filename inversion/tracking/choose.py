@@ -13,11 +13,23 @@ from mlflow.entities import Run
 
 from inversion.config.distinguish import parameter_text, shown_parameters, with_differences
 from inversion.config.document import DocumentError, read_document
+from inversion.config.run_config import parse_value
 from inversion.errors import InversionError, RequestError, SeveralErrors, UnknownNameError
 from inversion.metrics import decibels
 from inversion.tracking.connection import Connection
 from inversion.tracking.masking import without_password
-from inversion.tracking.search import CONFIG, KIND, PAGE, document_of, find_run, pages, search_in
+from inversion.tracking.search import (
+    CONFIG,
+    KIND,
+    PAGE,
+    begins,
+    document_of,
+    equals,
+    find_run,
+    pages,
+    search_in,
+    tagged,
+)
 from inversion.tracking.study import STUDY
 
 ID = re.compile("[0-9a-f]{32}")
@@ -153,11 +165,8 @@ def _labelled(connection: Connection, experiments: list[str], label: str, study:
         if not wanted.keys() <= known:
             return []
         name = " ".join(words[:count])
-        if "'" in name and '"' in name:  # MLflow's filter language has no escapes
-            return []
-        quote = '"' if "'" in name else "'"
-        condition = f"attributes.run_name {'LIKE' if remarks else '='} {quote}{name}{' (%' if remarks else ''}{quote}"
-        condition += f" and tags.`{STUDY}` = '{study}'" if study else ""
+        condition = begins("attributes.run_name", f"{name} (") if remarks else equals("attributes.run_name", name)
+        condition += f" and {tagged(STUDY, study)}" if study else ""
         if found := [run for run in _search(connection, experiments, condition)
                      if _has(run, wanted) and str(run.info.run_name).startswith(name)]:  # LIKE takes _ for any letter
             return found
@@ -166,7 +175,16 @@ def _labelled(connection: Connection, experiments: list[str], label: str, study:
 
 def _has(run: Run, wanted: Mapping[str, str]) -> bool:
     parameters = _parameters(run) if wanted else {}
-    return all(value in (parameter_text(parameters, name), str(parameters.get(name))) for name, value in wanted.items())
+    return all(value == parameter_text(parameters, name) or _is_value(name, value, parameters.get(name))
+               for name, value in wanted.items())
+
+
+def _is_value(name: str, text: str, value: Any) -> bool:
+    """Whether a text means a value of a parameter, however it is written: ``1e-3`` means 0.001."""
+    try:
+        return text == str(value) or bool(parse_value(name, text) == value)
+    except RequestError:
+        return False
 
 
 def _parameters(run: Run) -> Mapping[str, Any]:
@@ -194,7 +212,7 @@ def _unknown(connection: Connection, text: str, experiments: list[str]) -> Reque
     place = without_password(connection.uri)
     if TOO_SHORT.fullmatch(text):
         return RequestError(f"no run in {place} is called {text!r}; the beginning of an id has 4 digits or more")
-    runs = _search(connection, experiments, f"tags.`{KIND}` = 'run'")
+    runs = _search(connection, experiments, tagged(KIND, "run"))
     studies = sorted({run.data.tags[STUDY] for run in runs if STUDY in run.data.tags})
     parts = STUDY_AND_NAME.fullmatch(text)
     if parts and parts[1] in studies:

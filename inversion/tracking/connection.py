@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection as Database
 from sqlalchemy.exc import SQLAlchemyError
 
 from inversion.errors import RequestError, UnknownNameError
+from inversion.files import is_there
 from inversion.retry import BUSY
 from inversion.tracking import file_store
 from inversion.tracking.address import absolute, install_hint, read_store, sqlite_file
@@ -118,7 +119,7 @@ def find_store(tracking_uri: str | None) -> str:
         raise NoTrackingError(str(error)) from error
     uri = absolute(mlflow.get_tracking_uri())
     own = Path("mlflow.db").absolute()
-    takes_own = file_store.folder_of(uri) is not None and own.exists() and not file_store.is_allowed()
+    takes_own = file_store.folder_of(uri) is not None and os.path.exists(own) and not file_store.is_allowed()
     return absolute(f"sqlite:///{own}") if takes_own else uri
 
 
@@ -171,7 +172,7 @@ def _require_database(uri: str) -> None:
 def _require_exists(uri: str) -> None:
     """Raises a NoStoreError if a store is a file or folder that does not exist."""
     place = sqlite_file(uri) or file_store.folder_of(uri)
-    if place is not None and not place.exists():
+    if place is not None and not is_there(place):
         raise NoStoreError(f"tracking store {without_password(uri)} does not exist. Run the command in the folder "
                            "that has it, or give another --tracking-uri.")
 

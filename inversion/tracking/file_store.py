@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -46,7 +47,7 @@ def migration(folder: Path, target: Path) -> str:
 def database_for(folder: Path) -> Path:
     """The database to migrate a file store to: a new one, because MLflow migrates only into an empty database."""
     beside = folder.with_name("mlflow.db")
-    return folder.with_name(f"{folder.name}.db") if beside.exists() else beside
+    return folder.with_name(f"{folder.name}.db") if os.path.exists(beside) else beside
 
 
 def a_run_of(folder: Path) -> str | None:

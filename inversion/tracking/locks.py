@@ -67,7 +67,7 @@ def _lock_file(url: str, create: bool) -> FileLock | None:
         place = default_data_dir() / "locks" / f"{hashlib.sha256(absolute(url).encode()).hexdigest()[:16]}.lock"
         if create:
             place.parent.mkdir(parents=True, exist_ok=True)
-    if not create and not place.exists():
+    if not create and not os.path.exists(place):
         return None
     return FileLock(place, mode=0o666)  # every user who may open the database may wait for its lock
 

@@ -31,6 +31,8 @@ EVALUATES = "inversion.evaluates"
 ID_DIGITS = 8
 """As many digits of an id as are shown in a terminal: enough to name the run in a command."""
 
+NO_RUN = "attributes.run_id = ''"
+"""A filter that matches no run."""
 
 
 def find_run(connection: Connection, run_id: str) -> Run:
@@ -80,6 +82,27 @@ def document_of(run: Run) -> dict[str, Any]:
         in_file = "is missing"
     raise DocumentError(f"the configuration of run {run_id} cannot be read: its tag {CONFIG} {in_tag}, its artifact "
                         f"{CONFIG_FILE} {in_file}. Restore one of them, or train the run again.")
+
+
+def tagged(name: str, value: str) -> str:
+    """The filter of MLflow for runs with this value of a tag."""
+    return equals(f"tags.`{name}`", value)
+
+
+def equals(field: str, value: str) -> str:
+    """The filter of MLflow for runs with this value of a field; matches no run where it cannot be written."""
+    return _filter(field, "=", value)
+
+
+def begins(field: str, beginning: str) -> str:
+    """The filter of MLflow for runs in which a field begins so; ``_`` and ``%`` stand for any characters."""
+    return _filter(field, "LIKE", f"{beginning}%")
+
+
+def _filter(field: str, operator: str, value: str) -> str:
+    """MLflow's filters have no escapes: for a text with both kinds of quotation marks, no run is found."""
+    quote = '"' if "'" in value else "'"
+    return NO_RUN if quote in value else f"{field} {operator} {quote}{value}{quote}"
 
 
 def search(connection: Connection, condition: str) -> Iterator[Run]:

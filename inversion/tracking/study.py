@@ -16,7 +16,7 @@ from inversion.tracking.masking import without_password
 from inversion.tracking.notes import write_note
 from inversion.tracking.ownership import create_run, take_over
 from inversion.tracking.pages import link_on_page
-from inversion.tracking.search import KIND, PAGE, pages, search, search_in
+from inversion.tracking.search import KIND, PAGE, pages, search, search_in, tagged
 
 STUDY, DIGEST = "inversion.study", "inversion.digest"
 RUNS = "inversion.runs"
@@ -59,11 +59,11 @@ def find_parent(connection: Connection, name: str, known: str | None) -> Run | N
 
 def find_members(connection: Connection, name: str) -> Iterator[Run]:
     """All runs tagged with the name of a study: parents, training runs, optimisations, drivers and reports."""
-    return search(connection, f"tags.`{STUDY}` = '{name}'")
+    return search(connection, tagged(STUDY, name))
 
 
 def _is_parent_of(name: str) -> str:
-    return f"tags.`{KIND}` = 'study' and tags.`{STUDY}` = '{name}'"
+    return f"{tagged(KIND, 'study')} and {tagged(STUDY, name)}"
 
 
 def experiments_of(connection: Connection, name: str) -> list[str]:
@@ -100,8 +100,8 @@ def require_study(connection: Connection, name: str) -> Run:
         UnknownNameError: the experiment has no study of that name.
         RequestError: it has no study at all, or this one was deleted.
     """
-    # filtered here: MLflow's filters cannot quote a name with a quotation mark
-    studies = [run for run in search(connection, f"tags.`{KIND}` = 'study'") if STUDY in run.data.tags]
+    # filtered here: MLflow's filters cannot quote every name
+    studies = [run for run in search(connection, tagged(KIND, "study")) if STUDY in run.data.tags]
     parent = _first(run for run in studies if run.data.tags[STUDY] == name)
     if parent is not None:
         return parent
@@ -116,7 +116,7 @@ def require_study(connection: Connection, name: str) -> Run:
 
 
 def _deleted_studies(connection: Connection) -> Iterator[Run]:
-    return search_in(connection, [connection.experiment_id], f"tags.`{KIND}` = 'study'", ViewType.DELETED_ONLY)
+    return search_in(connection, [connection.experiment_id], tagged(KIND, "study"), ViewType.DELETED_ONLY)
 
 
 def _first(runs: Iterable[Run]) -> Run | None:
@@ -184,13 +184,13 @@ def _project_run(connection: Connection) -> str | None:
 
 def children(connection: Connection, study: str, condition: str = "") -> Iterator[Run]:
     """The training runs of a study, newest first; ``condition`` is one more filter of MLflow."""
-    return search(connection, f"tags.`{KIND}` = 'run' and tags.`{STUDY}` = '{study}'"
+    return search(connection, f"{tagged(KIND, 'run')} and {tagged(STUDY, study)}"
                   + (f" and {condition}" if condition else ""))
 
 
 def runs_of(connection: Connection, study: str, digest: str) -> list[Run]:
     """The runs of one configuration, the best to resume first: FINISHED, then with logged epochs, then the oldest."""
-    found = children(connection, study, f"tags.`{DIGEST}` = '{digest}'")
+    found = children(connection, study, tagged(DIGEST, digest))
     return sorted(found, key=lambda run: (run.info.status != "FINISHED", "val/loss" not in run.data.metrics,
                                           run.info.start_time))
 

@@ -9,6 +9,7 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,18 @@ class TrackedRun(Callback):
         self._uploaded_at = 0.0
         self._owner = owner_tags()
         self._confirmed_at = time.monotonic()
-        history = self.client.get_metric_history(run_id, "val/loss")
-        self._epochs_logged = {metric.step for metric in history}
-        self._pictures_logged = self._find_pictures()
+
+    # Read on demand, which is in ``record_outcome``: where the store refuses, the run has to end as FAILED.
+    @cached_property
+    def _epochs_logged(self) -> set[int]:
+        return {metric.step for metric in self.client.get_metric_history(self.run_id, "val/loss")}
+
+    @cached_property
+    def _pictures_logged(self) -> set[tuple[str, int]]:
+        """Keys and steps of the logged pictures; MLflow writes the compressed version of each last."""
+        names = [Path(file.path).name for file in self.client.list_artifacts(self.run_id, "images")]
+        found = [re.fullmatch(r"(.+)\+step\+(\d+)\+timestamp\+.+\+compressed\.webp", name) for name in names]
+        return {(re.sub("[~#]", "/", match[1]), int(match[2])) for match in found if match}
 
     @property
     def uri(self) -> str:
@@ -100,6 +110,10 @@ class TrackedRun(Callback):
             tags=[RunTag(key, value) for key, value in everything.items()],
         )
         self.client.log_text(self.run_id, text, CONFIG_FILE)
+
+    def on_begin(self, run_id: str) -> None:
+        """Reads what the run has, so that a store that refuses this is told before training."""
+        _ = self._epochs_logged, self._pictures_logged
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         if epoch in self._epochs_logged:  # repeated after a resume, with the same values
@@ -153,12 +167,6 @@ class TrackedRun(Callback):
             if (key, epoch) not in self._pictures_logged:  # logged already if the run died before its first checkpoint
                 self.client.log_image(self.run_id, square(picture), key=key, step=epoch, synchronous=True)
                 self._pictures_logged.add((key, epoch))
-
-    def _find_pictures(self) -> set[tuple[str, int]]:
-        """Keys and steps of the logged pictures; MLflow writes the compressed version of each last."""
-        names = [Path(file.path).name for file in self.client.list_artifacts(self.run_id, "images")]
-        found = [re.fullmatch(r"(.+)\+step\+(\d+)\+timestamp\+.+\+compressed\.webp", name) for name in names]
-        return {(re.sub("[~#]", "/", match[1]), int(match[2])) for match in found if match}
 
     def on_micro_batch(self, size: int) -> None:
         self.client.set_tag(self.run_id, MICRO_BATCH, str(size))

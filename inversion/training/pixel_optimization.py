@@ -86,10 +86,13 @@ def invert(encoders: Sequence[Differentiable], images: Tensor, start: Tensor, se
             of the images, as with noise.
 
     Raises:
-        NonFiniteError: the objective or its gradient became infinite or NaN.
+        NonFiniteError: the features are not finite, or the objective or its gradient became infinite or NaN.
     """
     with torch.no_grad():
         target_features = target_features or [encoder.differentiable(images).float() for encoder in encoders]
+    if not all(bool(features.isfinite().all()) for features in target_features):
+        raise NonFiniteError("the features of the images are not finite, before any optimisation: the encoder's "
+                             "weights are damaged, or too large for the precision")
     found = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([found], lr=settings.lr)
     recorded, curve = steps_to_record(settings.steps), []

@@ -88,6 +88,17 @@ def test_an_unknown_name_is_told_with_the_nearest(connection: Connection, text: 
 def test_a_name_with_a_quotation_mark_is_found(connection: Connection, add: Any) -> None:
     run = add(name="it's mine")
     assert choose_run(connection, "it's mine").info.run_id == run.info.run_id
+    with pytest.raises(UnknownNameError, match="Known: it's mine"):
+        choose_run(connection, "'\"")
+
+
+@pytest.mark.parametrize("study", ["it's mine", 'a "b"', "'\"", "a`b", "%"])
+def test_a_study_with_a_quotation_mark_is_looked_for(study: str, connection: Connection, inversion: Any,
+                                                     add_trained: Any) -> None:
+    assert f"has no study yet, so none called {study!r}" in inversion("evaluate", "--best-of", study).refused()
+    parent = connection.client.create_run(connection.experiment_id, tags={"inversion.kind": "study"})
+    connection.client.set_tag(parent.info.run_id, "inversion.study", study)  # as renamed in MLflow's UI
+    assert f"study {study} has no finished run" in inversion("evaluate", "--best-of", study).refused()
 
 
 def test_a_name_finds_the_run_with_a_remark_where_none_has_the_name_alone(connection: Connection, add: Any) -> None:
@@ -184,8 +195,10 @@ def test_parameters_after_a_name_tell_runs_apart_as_a_leaderboard_shows_them(con
     slow, fast = add_trained("tiny", lr=0.0001), add_trained("tiny", lr=0.01)
     assert choose_run(connection, f"tiny/{NAME} lr=0.0001").info.run_id == slow
     assert choose_run(connection, f"tiny/{NAME} lr=0.01").info.run_id == fast
-    with pytest.raises(UnknownNameError):
-        choose_run(connection, f"tiny/{NAME} lr=0.5")
+    assert choose_run(connection, f"tiny/{NAME} lr=1e-2").info.run_id == fast
+    for wrong in ("lr=0.5", "lr=fast"):
+        with pytest.raises(UnknownNameError):
+            choose_run(connection, f"tiny/{NAME} {wrong}")
 
 
 def test_several_runs_of_a_name_are_listed_with_what_tells_them_apart(connection: Connection,

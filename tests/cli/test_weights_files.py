@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import torch
 from mlflow.entities import Run
+from safetensors.torch import save_file
+
+from inversion.models.encoders.state_dict import read_state_dict
 
 Command = Callable[..., Any]
 Runs = Callable[[], list[Run]]
@@ -50,6 +53,44 @@ def test_train_refuses_an_encoders_file_before_a_run_begins(
     assert "Say which: FILE#student or FILE#teacher" in one_line(train(weights="two.pth"))
     assert "no part 'techer'" in one_line(train(weights="two.pth#techer"))
     assert all_runs() == []
+
+
+def test_numbers_that_changed_after_they_were_saved_are_noticed(
+        train: Command, all_runs: Runs, vgg: Callable[[str], State], workplace: Path) -> None:
+    torch.save(vgg("random"), "whole.pth")
+    content = bytearray(Path("whole.pth").read_bytes())
+    kernel = vgg("random")["features.2.weight"].numpy().tobytes()
+    content[content.index(kernel) + 1000] ^= 1
+    Path("changed.pth").write_bytes(content)
+    assert "changed.pth cannot be read (it is damaged: " in one_line(train(weights="changed.pth"))
+    save_file(vgg("random") | {"features.2.weight": torch.zeros(64, 64, 3, 3)}, "half.safetensors")
+    assert "all numbers of tensor 'features.2.weight' are 0: " in one_line(train(weights="half.safetensors"))
+    assert all_runs() == []
+
+
+def test_a_file_without_checksums_is_read(vgg: Callable[[str], State], workplace: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(vgg("random"), "plain.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert read_state_dict(Path("plain.pth")).keys() == vgg("random").keys()
+
+
+@pytest.mark.parametrize("words", [["train", "--epochs", "1", "--lpips-weights", "off"], ["optimize", "--steps", "2"]])
+@pytest.mark.parametrize("encoder", ["vgg16:block1", "vgg16:block1/channels=pca:4"])
+def test_weights_whose_features_overflow_are_told_as_the_cause(
+        words: list[str], encoder: str, inversion: Command, all_runs: Runs, vgg: Callable[[str], State],
+        workplace: Path) -> None:
+    torch.save({name: tensor * 1e30 for name, tensor in vgg("random").items()}, "large.pth")
+    outcome = inversion(*words, "--encoder", encoder, "--weights", "large.pth", "--data", "sample",
+                        "--image-size", "32", "--test-limit", "1")
+    assert outcome.code == 1
+    said = outcome.err.splitlines()[-1]
+    assert "are not finite, before any " in said
+    assert "weights are damaged, or too large" in said
+    run, = all_runs()
+    assert (run.info.status, run.data.tags["inversion.failure"]) == ("FAILED", "nonfinite")
 
 
 def test_train_refuses_a_file_of_lpips_before_a_run_begins(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -102,3 +104,11 @@ def test_a_range_is_filled_evenly_and_the_same_every_time(lab: Any, sweep: Sweep
     assert all(1e-5 <= rate <= 1e-2 for rate in rates("wavelet"))
     assert sum(rate < 1e-4 for rate in rates("wavelet")) in (2, 3)
     assert sum(rate > 1e-3 for rate in rates("wavelet")) in (2, 3)
+
+
+def test_a_range_prints_nothing_of_optunas(lab: Any) -> None:
+    (lab.folder / "s.yaml").write_text("study: s\ngrid: [{decoder: wavelet}]\nbase: {data: sample}\n"
+                                       "tune: {lr: {low: 1e-5, high: 1e-2}, trials: 2}\n")
+    ended = subprocess.run([sys.executable, "-m", "inversion.sweeps", "s.yaml", "--dry-run"], cwd=lab.folder,
+                           capture_output=True, text=True, check=True)
+    assert ended.stderr == ""

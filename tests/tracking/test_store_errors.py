@@ -19,11 +19,12 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DataError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from inversion.cli.app import cli, run_command
 from inversion.errors import MissingArtifactError, RequestError, WeightsError
 from inversion.tracking.artifacts import download_artifact
 from inversion.tracking.connection import Connection, connect
 from inversion.tracking.lifecycle import describe_failure
-from inversion.tracking.search import find_run
+from inversion.tracking.search import find_run, search
 from inversion.tracking.store_errors import (
     TrackingLostError,
     TrackingRefusedError,
@@ -221,6 +222,25 @@ def test_a_run_whose_upload_is_refused_is_failed_with_the_reason(stand_in: Any, 
     left = connection.client.get_run(run.run_id)
     assert (left.info.status, left.data.tags["inversion.failure"]) == ("FAILED", "tracking_refused")
     assert left.data.tags["inversion.failure_message"] == str(caught.value)
+
+
+SMALL = ("train", "--data", "sample", "--weights", "random", "--lpips-weights", "off", "--image-size", "32", "--epochs",
+         "1", "--train-limit", "2", "--val-limit", "1", "--test-limit", "1", "--threads", "1")
+
+
+@pytest.mark.parametrize("path", ["/metrics/get-history", "/logged-models/search", "/mlflow-artifacts/artifacts",
+                                  "/runs/log-batch", "/runs/log-inputs", "/logged-models"])
+def test_whatever_request_of_a_training_is_refused_no_run_stays_running(
+        path: str, stand_in: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in.refuse(403, path=path)
+    assert run_command(cli, [*SMALL, "--tracking-uri", stand_in.address, "--experiment", path]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    stand_in.heal()
+    connection = connect(stand_in.address, path)
+    run, = search(connection, "")
+    assert (run.info.status, run.data.tags["inversion.failure"]) == ("FAILED", "tracking_refused")
+    assert "HTTP 403" in said
+    assert said == f"error: {run.data.tags['inversion.failure_message']}"
 
 
 RUN = "0" * 32

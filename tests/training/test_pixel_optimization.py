@@ -232,6 +232,8 @@ def test_the_mean_curve_weighs_batches_by_their_images(images: Tensor) -> None:
 
 def test_numbers_that_are_not_finite_end_it(images: Tensor) -> None:
     with pytest.raises(NonFiniteError, match="not finite at step 0"):
+        invert([Scaled(float("nan"))], images, torch.zeros_like(images), QUICK, target_features=[images])
+    with pytest.raises(NonFiniteError, match="features of the images are not finite, before any optimisation"):
         invert([Scaled(float("nan"))], images, torch.zeros_like(images), QUICK)
 
 

@@ -5,9 +5,11 @@ This module does not import PyTorch.
 
 from __future__ import annotations
 
+import functools
 import json
 import stat
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +17,7 @@ Format = Literal["zip", "pickle", "safetensors"]
 
 START_BYTES = 1024
 MOST_HEADER_BYTES = 100_000_000
+CHUNK_BYTES = 1 << 20
 
 MAGIC_NUMBER = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled number at the start of files of ``torch.save`` before version 1.6."""
@@ -65,6 +68,39 @@ def format_of(path: Path) -> Format:
                                    "save with torch.save what pickle.load gives")
         return "pickle"
     raise ForeignFileError(_guess(start))
+
+
+def require_whole(path: Path) -> None:
+    """Compares the content of a zip file with its checksums: PyTorch does not, and would load wrong numbers.
+
+    A file in which no checksum is right was written without them (``torch.serialization.set_crc32_options(False)``).
+
+    Raises:
+        ForeignFileError: a part of the file is damaged.
+        OSError: it cannot be read.
+    """
+    status = path.stat()
+    _require_checksums(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _require_checksums(path: Path, size: int, modified: int) -> None:
+    """Size and modification time are part of the cache's key, so that a rewritten file is read again."""
+    with zipfile.ZipFile(path) as archive:
+        found = {member.filename: _is_whole(archive, member) for member in archive.infolist() if member.file_size}
+    if any(found.values()) and not all(found.values()):
+        broken = next(name for name, whole in found.items() if not whole)
+        raise ForeignFileError(f"it is damaged: {broken} in it does not have its checksum")
+
+
+def _is_whole(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    try:
+        with archive.open(member) as content:
+            while content.read(CHUNK_BYTES):
+                pass
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        return False
+    return True
 
 
 def _check_zip(path: Path) -> Format:

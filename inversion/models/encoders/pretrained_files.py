@@ -81,7 +81,7 @@ def cached_file(location: Location) -> Path | None:
     """
     if not location.repo:
         file = torch_checkpoints() / _file_name(location)
-        return file if file.is_file() else None
+        return file if os.path.isfile(file) else None
     import huggingface_hub
 
     for name in location.files:
@@ -121,7 +121,7 @@ def _of_another_revision(location: Location) -> Path | None:
 
     folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=location.repository, repo_type="model"), "snapshots")
     for name in location.files:
-        if found := [file for file in folder.glob(f"*/{name}") if file.is_file()]:
+        if found := [file for file in folder.glob(f"*/{name}") if os.path.isfile(file)]:
             newest = max(found, key=lambda file: file.stat().st_mtime)
             _logger.info("%s: main is not cached, using revision %s", location.repo, newest.parent.name)
             return newest

@@ -24,7 +24,7 @@ from inversion.models.encoders._names import (
     without_outer,
 )
 from inversion.models.encoders._unpickle import RefusedObjectsError, converting_line, looks_hostile, read_pickle
-from inversion.models.encoders.file_content import ForeignFileError, format_of
+from inversion.models.encoders.file_content import ForeignFileError, format_of, require_whole
 from inversion.text import first_of, reason
 
 MOST_SHOWN = 4
@@ -107,6 +107,8 @@ def _read(path: Path) -> Any:
     convert = False
     try:
         file_format = format_of(path)
+        if file_format == "zip":
+            require_whole(path)
         return load_file(path) if file_format == "safetensors" else read_pickle(path, file_format)
     except ForeignFileError as error:
         why = str(error)
@@ -141,7 +143,8 @@ def _usable(name: str, tensor: Tensor, dtype: torch.dtype, what: str) -> Tensor:
     """A copy of a tensor in the needed dtype.
 
     Raises:
-        WeightsError: it is not floating-point where that is needed, or has NaN, infinite or impossible values.
+        WeightsError: it is not floating-point where that is needed, or has NaN, infinite or impossible values, or only
+            zeros as a weight.
     """
     if dtype.is_floating_point and not tensor.is_floating_point():
         raise WeightsError(f"{what}: tensor {name!r} holds {str(tensor.dtype).removeprefix('torch.')} where "
@@ -154,4 +157,7 @@ def _usable(name: str, tensor: Tensor, dtype: torch.dtype, what: str) -> Tensor:
                            "damaged, or its training had failed")
     if name.rpartition(".")[2] == "running_var" and (numbers < 0).any():
         raise WeightsError(f"{what}: tensor {name!r} has negative variances: the file is damaged")
+    if name.endswith(".weight") and numbers.ndim > 1 and not numbers.any():
+        raise WeightsError(f"{what}: all numbers of tensor {name!r} are 0: the file is damaged, or its download was "
+                           "not finished")
     return numbers

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from inversion.errors import WeightsError
-from inversion.files import file_sha256
+from inversion.files import file_sha256, why_not_there
 from inversion.models.encoders.catalog import ENCODERS, EncoderCut, encoder_spec
 from inversion.models.encoders.file_content import ForeignFileError, format_of
 from inversion.models.encoders.imagenet import imagenet_name
@@ -124,9 +124,10 @@ def _parse_source(text: str, encoder: str) -> WeightsSource:
         return WeightsSource(encoder, "random", seed=int(seed or 0))
     found = find_file(text)
     if not found:
-        if _is(Path(os.path.expanduser(text)), lambda mode: True):
+        why = why_not_there(Path(os.path.expanduser(text)))
+        if not why:
             raise WeightsError(f"weights {text!r} is neither a regular file nor a folder")
-        message = f"weights {text!r}: no such file or folder, and none of imagenet, random, random:SEED."
+        message = f"weights {text!r}: {why}, and none of imagenet, random, random:SEED."
         meant = meaning_of(text, WEIGHTS, ("imagenet", "random")).names
         if nearest := meant or difflib.get_close_matches(text, ["imagenet", "random", "random:SEED"], n=1):
             message += f" Did you mean {nearest[0]!r}?"
@@ -176,7 +177,10 @@ def with_part(text: str | Path, part: str) -> str:
 def _find(folder: Path, encoder: str) -> Path:
     """The only file in ``folder`` named after ``encoder``; an exact name is preferred to a longer one."""
     stem = encoder.removeprefix(TIMM_PREFIX)
-    files = sorted(file for file in folder.iterdir() if file.name.endswith(SUFFIXES) and file.is_file())
+    try:
+        files = sorted(file for file in folder.iterdir() if file.name.endswith(SUFFIXES) and os.path.isfile(file))
+    except OSError as error:
+        raise WeightsError(f"weights {folder} cannot be read: {error.strerror or error}") from error
     for candidates in ([file for file in files if file.name.removeprefix(stem) in SUFFIXES],
                        [file for file in files if file.name.startswith(stem)]):
         if len(candidates) == 1:

@@ -27,7 +27,7 @@ from inversion.tracking.artifacts import RESTORE, download_artifact, require_art
 from inversion.tracking.connection import Connection
 from inversion.tracking.masking import first_line
 from inversion.tracking.results import ALL_PICTURES, PER_IMAGE, fetch_image_scores
-from inversion.tracking.search import KIND, document_of, search
+from inversion.tracking.search import KIND, document_of, search, tagged
 from inversion.tracking.study import DIGEST, RUNS_FILE, SETTINGS_FILE, STUDY, children, require_study
 
 THREADS = 8
@@ -52,7 +52,7 @@ def collect(connection: Connection, name: str) -> StudyData:
     require_artifacts(parent)
     everything = list(children(connection, name))
     runs = _once_each(everything)
-    references = list(search(connection, f"tags.`{KIND}` = 'optimize' and tags.`{STUDY}` = '{name}'"))
+    references = list(search(connection, f"{tagged(KIND, 'optimize')} and {tagged(STUDY, name)}"))
     with ThreadPoolExecutor(THREADS) as pool:
         read = list(pool.map(lambda run: _read(connection, run), [*runs, *references]))
     planned, settings = (fetch_list(connection, parent.info.run_id, name) for name in (RUNS_FILE, SETTINGS_FILE))

@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from inversion.data.datasets import default_data_dir
 from inversion.errors import InversionError, RequestError
+from inversion.files import is_there
 from inversion.tracking import locks
 from inversion.tracking.address import install_hint, is_same_database, is_server, read_queue, sqlite_file, sqlite_url
 from inversion.tracking.connection import is_tracking_store
@@ -140,7 +141,7 @@ def open_storage(url: str, reading: bool = False, stop: StopRequest | None = Non
 def require_queue(url: str) -> None:
     """Raises a RequestError if a database cannot be opened, or has MLflow's tables; creates nothing."""
     file = sqlite_file(url)
-    if file is not None and not file.exists():
+    if file is not None and not is_there(file):
         return
     with _request_errors(url), create_engine(
             url, poolclass=NullPool, connect_args=_limits(url)).connect() as database:
@@ -165,7 +166,7 @@ def has_studies(url: str) -> bool:
 def has_queue(url: str) -> bool:
     """Whether a queue's database exists and has its tables; creates neither, as opening a storage would."""
     file = sqlite_file(url)
-    return (file is None or file.exists()) and has_studies(url)
+    return (file is None or is_there(file)) and has_studies(url)
 
 
 def patiently(call: Callable[[], T], what: str, stop: StopRequest | None = None) -> T:

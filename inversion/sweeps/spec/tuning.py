@@ -81,6 +81,7 @@ def _draw(space: Mapping[str, Distribution], trials: int) -> list[dict[str, str]
     import optuna
     from optuna.exceptions import ExperimentalWarning
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it logs every study that it creates
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         first = optuna.samplers.RandomSampler(seed=0)  # of the first point, from which the sampler learns the space

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from inversion.errors import RequestError
+from inversion.files import is_there
 from inversion.progress import Progress
 from inversion.sweeps.queue.entry import Entry, Snapshot
 from inversion.sweeps.queue.queue import Queued
@@ -69,7 +70,7 @@ def locate_queue(given: str | None, connection: Connection, study: str) -> str:
     file = sqlite_file(recorded)
     if file is not None:
         _require_this_machine(study, tags, connection)
-    if recorded == without_password(url) or (file is not None and not file.exists()):
+    if recorded == without_password(url) or (file is not None and not is_there(file)):
         return url
     if given or "***" in recorded:
         raise RequestError(f"study {study} has its queue in {recorded}, not in {without_password(url)}. "

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from inversion.config.document import added_since, config_from
 from inversion.errors import DataError, RequestError, UnknownNameError
+from inversion.files import is_there
 from inversion.sweeps.queue.entry import CONFIG, DOCUMENT, FALLBACKS, Entry
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import (
@@ -227,7 +228,7 @@ def follow_store(study: optuna.Study, connection: Connection) -> None:
     """Updates the address of a study's tracking store if the folder with queue and store was moved or copied."""
     stored = study.user_attrs.get(TRACKING)
     file = sqlite_file(stored) if stored else None
-    if file is None or file.exists() or stored == _shown(connection.uri):
+    if file is None or is_there(file) or stored == _shown(connection.uri):
         return
     try:
         find_run(connection, study.user_attrs.get(PARENT, ""))

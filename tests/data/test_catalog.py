@@ -60,7 +60,7 @@ def test_an_impossible_path_is_an_unknown_name(tmp_path: Path, name: str) -> Non
 
 
 def test_a_name_that_no_file_can_have_is_told_as_that(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="^data: .*: File name too long"):
+    with pytest.raises(RequestError, match=r"^data: .*: File name too long"):
         catalog.find_photo_set("x" * 5000, tmp_path)
 
 

@@ -19,8 +19,8 @@ Protocol = Literal["image", "published"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 MOST, LARGEST = 1_000_000_000, 1e30
-"""Upper limits of counts (images, epochs, steps), so that they fit all libraries' integers, and of rates and weights, so
-that they fit single precision.
+"""Upper limits of counts (images, epochs, steps), so that they fit all libraries' integers, and of rates and weights,
+so that they fit single precision.
 
 Messages mention them only when a value exceeds them."""
 Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]

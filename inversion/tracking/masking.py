@@ -74,8 +74,8 @@ def without_password(address: str) -> str:
 
 
 def is_path(address: str) -> bool:
-    """Whether an address without ``://`` can only mean a file or folder."""
-    return address.startswith(("/", "./", "../", "~"))
+    """Whether an address without ``://`` can only mean a file or folder, not a login without its scheme."""
+    return address.startswith(("/", "./", "../", "~")) and not re.match("//[^/]*@", address)
 
 
 def split_userinfo(rest: str) -> tuple[str, str]:

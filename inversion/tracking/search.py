@@ -14,7 +14,7 @@ from inversion.errors import MissingArtifactError, RequestError
 from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import is_deleted, restore_hint
 from inversion.tracking.masking import without_password
-from inversion.tracking.store_errors import raise_unless_missing
+from inversion.tracking.store_errors import NoTrackingError, raise_unless_missing
 
 T = TypeVar("T")
 PAGE = 1000
@@ -40,6 +40,7 @@ def find_run(connection: Connection, run_id: str) -> Run:
 
     Raises:
         RequestError: there is no such run, or it was deleted.
+        NoTrackingError: the store answers with something else.
     """
     try:
         run = connection.client.get_run(run_id)
@@ -47,6 +48,9 @@ def find_run(connection: Connection, run_id: str) -> Run:
         if error.error_code != MALFORMED:
             raise_unless_missing(error)
         raise RequestError(f"{without_password(connection.uri)} has no run {run_id!r}") from error
+    if run.info.run_id != run_id:  # an answer without a run, which MLflow's client takes for one without an id
+        raise NoTrackingError(f"{without_password(connection.uri)} answers with another run than {run_id!r}: it is not "
+                              "an MLflow server, or a proxy changes its answers")
     if is_deleted(run):
         raise RequestError(f"run {run_id} was deleted in MLflow: {restore_hint(run_id)}")
     return run

@@ -124,7 +124,7 @@ def is_missing(error: BaseException) -> bool:
     if isinstance(error, MlflowException):
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return True
-        response = _mlflow_response(error)
+        response = _response(error)
         if response is not None or isinstance(error, RestException):
             return False  # a 404 of another page: wrong address, or not an MLflow server
     return (http_status(error) == 404 or isinstance(error, FileNotFoundError)
@@ -275,7 +275,7 @@ def _by_driver_code(error: BaseException | None) -> bool | None:
 
 def _status(error: BaseException) -> int | None:
     """The HTTP status of one error of a chain."""
-    response: Any = _mlflow_response(error) if isinstance(error, MlflowException) else getattr(error, "response", None)
+    response = _response(error)
     if isinstance(response, dict):  # botocore's
         return _number(response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
     for value in (getattr(response, "status_code", None), getattr(error, "status_code", None),
@@ -301,23 +301,28 @@ def _number(value: object) -> int | None:
     return int(value) if isinstance(value, int) and 100 <= value < 600 else None
 
 
-def _mlflow_response(error: BaseException) -> requests.Response | None:
-    """The response from which MLflow has made an exception, which does not keep it, nor always its status.
+def _response(error: BaseException) -> Any:
+    """The response behind one error of a chain, of ``requests`` or botocore; None if there is none.
 
-    MLflow reports JSON responses of a proxy, and statuses without an MLflow code (413), as internal errors.
+    MLflow's exceptions do not keep it, nor always its status: MLflow reports JSON responses of a proxy, and statuses
+    without an MLflow code (413), as internal errors. Nor does an error about a page where JSON is expected.
     """
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code.co_name == "verify_rest_response":
-            response = frame.f_locals.get("response")
-            return response if isinstance(response, requests.Response) else None
-    return None
+    if isinstance(error, MlflowException):
+        return _local(error, "verify_rest_response", "response")
+    if isinstance(error, requests.JSONDecodeError):
+        return _local(error, "json", "self")
+    return getattr(error, "response", None)
+
+
+def _local(error: BaseException, function: str, name: str) -> requests.Response | None:
+    """A response among the variables of a function through which an error came."""
+    found = (frame.f_locals.get(name) for frame, _ in traceback.walk_tb(error.__traceback__)
+             if frame.f_code.co_name == function)
+    return next((response for response in found if isinstance(response, requests.Response)), None)
 
 
 def _responses(chain: list[BaseException]) -> Iterator[requests.Response]:
-    for each in chain:
-        response = _mlflow_response(each) if isinstance(each, MlflowException) else getattr(each, "response", None)
-        if isinstance(response, requests.Response):
-            yield response
+    yield from (response for each in chain if isinstance(response := _response(each), requests.Response))
 
 
 def _request(chain: list[BaseException]) -> str:

@@ -50,6 +50,7 @@ MISTYPED = [
     ("postgresql:/me:SECRET@host/db", "is not an address"),
     ("postgres:me:SECRET@host/db", "is not an address"),
     ("postgresql;//me:SECRET@host/db", "looks like an address but is malformed"),
+    ("//me:SECRET@host/db", "looks like an address but is malformed"),
     ("me:SECRET@host/db", "allowed are "),
     ("lab@host/db", "looks like an address but is malformed"),
     ("host=db password=SECRET", "looks like an address but is malformed"),

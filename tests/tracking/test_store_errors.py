@@ -20,7 +20,7 @@ from sqlalchemy.exc import DataError, InterfaceError, OperationalError, SQLAlche
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from inversion.cli.app import cli, run_command
-from inversion.errors import MissingArtifactError, RequestError, WeightsError
+from inversion.errors import InversionError, MissingArtifactError, RequestError, WeightsError
 from inversion.tracking.artifacts import download_artifact
 from inversion.tracking.connection import Connection, connect
 from inversion.tracking.lifecycle import describe_failure
@@ -255,6 +255,24 @@ def test_a_server_that_does_not_tell_is_not_said_to_have_no_such_run(
     stand_in.refuse(status, "GET", "/mlflow/runs/get")
     with pytest.raises(told, match="HTTP"):
         find_run(connection, RUN)
+
+
+@pytest.mark.parametrize("body", ["", "{}", '{"runs": []}'])
+def test_an_answer_without_a_run_is_not_taken_for_one(body: str, stand_in: Any) -> None:
+    connection = connect(stand_in.address)
+    stand_in.refuse(200, "GET", "/mlflow/runs/get", body=body)
+    with pytest.raises(InversionError, match="not an MLflow server"):
+        find_run(connection, RUN)
+
+
+def test_a_login_page_in_place_of_a_list_of_artifacts_is_told_with_its_address(
+        tracked: tuple[Any, MlflowClient, str]) -> None:
+    server, client, run_id = tracked
+    server.refuse(200, "GET", "mlflow-artifacts/artifacts", body="<html>log in</html>")
+    error = raised(lambda: client.list_artifacts(run_id))
+    assert is_refused(error)
+    assert reason(error) == (f"GET {server.address}/api/2.0/mlflow-artifacts/artifacts: HTTP 200 OK "
+                             "(this is not an MLflow server)")
 
 
 @pytest.mark.parametrize("run_id", [RUN, "no/id", "x" * 300, ""])

@@ -64,7 +64,7 @@ def test_a_seed_noise_that_is_known_decides_without_more_seeds(
     (["--study", "x", "--seeds-for", "undecided", "--join"], "give it with --study NAME alone"),
     (["--study", "x", "--seeds-for", "all"], "'all' is not 'undecided'"),
     (["smoke.yaml", "--seed-sd", "0.1"], "--seed-sd is for --seeds-for"),
-    (["--study", "x", "--seeds-for", "undecided", "--seed-sd", "0"], "0.0 is not in the range x>0"),
+    (["--study", "x", "--seeds-for", "undecided", "--seed-sd", "0"], "0.0 is not in the range 0<x<=1000000000"),
 ])
 def test_requests_that_do_not_go_together_are_refused(words: list[str], message: str, sweep: Sweep) -> None:
     outcome = sweep(*words)

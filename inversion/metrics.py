@@ -52,7 +52,10 @@ METRICS: Mapping[str, Metric] = {
 Training optimises LPIPS, so it is not an independent judge of what was trained with it.
 """
 
-FURTHER = tuple(name for name in METRICS if name not in ("psnr", "ssim", "lpips"))
+BASIC = ("psnr", "ssim", "lpips")
+"""Those of the published study, which every page and table shows."""
+
+FURTHER = tuple(name for name in METRICS if name not in BASIC)
 """Those that are computed at the end of a run only, and that runs of earlier versions do not have."""
 
 

@@ -34,39 +34,24 @@ def find_best(connection: Connection, study: str) -> str:
         SeveralErrors: it has runs that cannot be compared; a line for each group has the id of its best run.
     """
     from inversion.report.data.search_runs import search_of
+    from inversion.tracking.study import in_experiment_of
 
-    connection = _with_study(connection, study)
+    connection = in_experiment_of(connection, study)
     data = _finished(connection, study)
     search = search_of(connection, data)
-    leaders = _leaders(data) if search is None else []
-    found = [str(row.values["run_id"]) for row in leaders] if search is None else [
-        str(search.best.run_id)] if search.best else []
-    if not found:
-        raise RequestError(f"study {study} has no finished run with scores yet")
-    if len(found) > 1:
+    leaders = [] if search else _leaders(data)
+    if len(leaders) > 1:
         from inversion.report.data.comparable import title_of
         from inversion.tracking.search import ID_DIGITS
 
         raise SeveralErrors([
-            f"study {study} has {len(found)} groups of runs that cannot be compared. Give the best of one by its id:",
+            f"study {study} has {len(leaders)} groups of runs that cannot be compared. Give the best of one by its id:",
             *(f"{row.values['run_id'][:ID_DIGITS]}, {row.values['run']}, test PSNR {row.values['test/psnr']:.2f} dB "
               f"({title_of(row.group)})" for row in leaders)])
-    return found[0]
-
-
-def _with_study(connection: Connection, study: str) -> Connection:
-    from inversion.tracking.connection import connect
-    from inversion.tracking.study import experiments_of, require_study
-
-    if not connection.is_given:
-        found = experiments_of(connection, study)
-        if connection.experiment not in found and len(found) > 1:
-            raise RequestError(f"study {study} is in several experiments: {', '.join(found)}. Give one of them with "
-                               "--experiment.")
-        if found and connection.experiment not in found:
-            connection = connect(connection.uri, found[0], create=False)
-    require_study(connection, study)
-    return connection
+    best = search.best.run_id if search and search.best else leaders[0].values["run_id"] if leaders else None
+    if best is None:
+        raise RequestError(f"study {study} has no finished run with scores yet")
+    return str(best)
 
 
 def _finished(connection: Connection, study: str) -> StudyData:

@@ -17,7 +17,6 @@ from inversion.errors import RequestError, UnknownNameError
 from inversion.synonyms import PARAMETERS, unknown_name
 
 Protocol = Literal["image", "published"]
-Schedule = Literal["plateau", "cosine"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 MOST, LARGEST = 1_000_000_000, 1e30
@@ -64,8 +63,9 @@ class RunConfig(BaseModel):
     epochs: Count = Field(30, description="epochs at most")
     batch_size: Count = Field(4, description="images per optimiser step")
     lr: Positive = Field(1e-4, description="Adam's learning rate")
-    schedule: Schedule = Field("plateau", description="plateau: reduce the rate when val/loss stops falling; cosine: "
-                               "from lr to min_lr over all epochs")
+    schedule: Literal["plateau", "cosine"] = Field(
+        "plateau", description="plateau: reduce the rate when val/loss stops falling; cosine: from lr to min_lr over "
+        "all epochs")
     lr_patience: Limit = Field(5, description="epochs without a better val/loss before the rate is reduced "
                                "(schedule=plateau)")
     lr_factor: float = Field(0.5, gt=0, lt=1, description="factor of that reduction")

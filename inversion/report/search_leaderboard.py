@@ -6,10 +6,10 @@ import csv
 import io
 
 from inversion.console import Console, make_table, styled
-from inversion.metrics import counted
+from inversion.metrics import BASIC, counted
 from inversion.report.data.searching import Search, Trial, shown_value
 
-TESTS = ("test/psnr", "test/ssim", "test/lpips")
+TESTS = tuple(f"test/{name}" for name in BASIC)
 
 
 def show(search: Search, console: Console, most: int = 50) -> None:

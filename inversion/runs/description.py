@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from inversion.metrics import METRICS
+from inversion.metrics import BASIC, METRICS
 from inversion.runs.prepare import Prepared
 from inversion.tracking.notes import literal, write_note
 from inversion.tracking.pages import link_on_page
 from inversion.tracking.study import StudyRun
 from inversion.tracking.tracked_run import TrackedRun
-
-SCORES = ("psnr", "ssim", "lpips")
 
 
 def describe_run(run: TrackedRun, prepared: Prepared, study: StudyRun | None, metrics: Mapping[str, float] | None = None
@@ -39,7 +37,7 @@ def describe_run(run: TrackedRun, prepared: Prepared, study: StudyRun | None, me
 
 def _scores(prepared: Prepared, metrics: Mapping[str, float]) -> str:
     """The test scores in one sentence."""
-    known = [(name, metrics[f"test/{name}"]) for name in SCORES if f"test/{name}" in metrics]
+    known = [(name, metrics[f"test/{name}"]) for name in BASIC if f"test/{name}" in metrics]
     scores = ", ".join(f"{name.upper()} {value:.{METRICS[name].digits}f}{' dB' if name == 'psnr' else ''}"
                        for name, value in known)
     return (f"{scores} on {len(prepared.photos.names('test'))} test images, with the weights of epoch "

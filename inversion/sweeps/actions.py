@@ -12,7 +12,7 @@ from inversion.errors import InterruptedRunError, InversionError
 from inversion.parallel import usable_cores
 from inversion.progress import no_progress
 from inversion.report import search_leaderboard
-from inversion.sweeps.opening import Options, connect_to_study, join, service_errors
+from inversion.sweeps.opening import Options, connect_to_study, join, open_existing, service_errors
 from inversion.sweeps.queue.entry import Entry, Snapshot
 from inversion.sweeps.queue.storage import require_queue
 from inversion.sweeps.spec.spec import Spec
@@ -115,10 +115,7 @@ def status(name: str, options: Options) -> int:
     """
     console = make_console()
     with service_errors():
-        connection = connect_to_study(name, options, make=False)
-        study = join(name, connection, locate_queue(options["storage"], connection, name))
-        connection = in_its_experiment(study.queue.study, connection)
-        study.queue.recover_stale_trials()
+        study, connection = open_existing(name, options)
         reconcile(study.queue, connection, name)
         snapshot = read_snapshot(study.queue).without(reconcile_members(study, connection))
         has_parent = find_parent(connection, name, study.parent.run_id) is not None

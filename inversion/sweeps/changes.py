@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from inversion.console import make_console
 from inversion.errors import InversionError
-from inversion.sweeps.opening import Options, connect_to_study, join, service_errors
+from inversion.sweeps.opening import Options, connect_to_study, open_existing, service_errors
 from inversion.sweeps.queue.entry import Snapshot
 from inversion.sweeps.queue.removal import remove_waiting, select_waiting
 from inversion.sweeps.spec.spec import Spec
 from inversion.sweeps.study.additions import preview_additions
 from inversion.sweeps.study.reconcile import record_removal
 from inversion.sweeps.study.set_up import locate_queue
-from inversion.sweeps.study.study import find_queued, in_its_experiment, require_same_search, require_same_store
+from inversion.sweeps.study.study import find_queued, require_same_search, require_same_store
 from inversion.sweeps.workers.driver import read_snapshot
 from inversion.tracking.store_errors import NoStoreError
 
@@ -49,10 +49,7 @@ def remove(name: str, patterns: Sequence[str], options: Options) -> int:
     """
     console = make_console()
     with service_errors():
-        connection = connect_to_study(name, options, make=False)
-        study = join(name, connection, locate_queue(options["storage"], connection, name))
-        connection = in_its_experiment(study.queue.study, connection)
-        study.queue.recover_stale_trials()
+        study, connection = open_existing(name, options)
         snapshot = read_snapshot(study.queue)
         wanted, others = select_waiting(snapshot, patterns, name)
         removed = wanted if options["dry_run"] else remove_waiting(study.queue, wanted)
@@ -63,9 +60,8 @@ def remove(name: str, patterns: Sequence[str], options: Options) -> int:
         console.print(f"{did}: {entry.root}  {snapshot.label(entry)}", soft_wrap=True)
     if missed := len(wanted) - len(removed):
         console.print(f"{missed} began meanwhile and stay")
-    counts = Snapshot(others, snapshot.at).counts
-    if counts:
-        console.print(f"not removed: {', '.join(f'{number} {state}' for state, number in counts.items())}")
+    if others:
+        console.print(f"not removed: {Snapshot(others, snapshot.at).counts_text}")
     console.print(f"study {name}: {len(removed)} of {len(snapshot.entries)} runs {did}; a spec that asks for them "
                   "queues them again", soft_wrap=True)
     return 0

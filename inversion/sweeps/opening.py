@@ -12,7 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from inversion.errors import InterruptedRunError, InversionError, RequestError, UnknownNameError
 from inversion.files import is_there
 from inversion.sweeps.queue.storage import QueueLostError, QueueRefusedError, has_queue, open_storage, require_apart
-from inversion.sweeps.study.study import Study, follow_store, open_study, require_same_store
+from inversion.sweeps.study.set_up import locate_queue
+from inversion.sweeps.study.study import Study, follow_store, in_its_experiment, open_study, require_same_store
 from inversion.tracking.address import sqlite_file
 from inversion.tracking.connection import Connection, connect, find_store
 from inversion.tracking.masking import without_password
@@ -75,6 +76,19 @@ def join(name: str, connection: Connection, url: str, stop: StopRequest | None =
     follow_store(study.queue.study, connection)
     require_same_store(study.queue.study, connection.uri)
     return study
+
+
+def open_existing(name: str, options: Options) -> tuple[Study, Connection]:
+    """A study to look at or to change, with the connection to its experiment; dead workers' runs are requeued.
+
+    Raises:
+        RequestError: there is no such study; as ``connect_to_study`` and ``join``.
+    """
+    connection = connect_to_study(name, options, make=False)
+    study = join(name, connection, locate_queue(options["storage"], connection, name))
+    connection = in_its_experiment(study.queue.study, connection)
+    study.queue.recover_stale_trials()
+    return study, connection
 
 
 def _refuse(name: str, connection: Connection, url: str) -> NoReturn:

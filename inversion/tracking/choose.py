@@ -125,7 +125,7 @@ def _choose(connection: Connection, text: str, experiments: list[str], preferred
         return find_run(connection, text)
     found: list[Run] = []
     if BEGINNING.fullmatch(text):
-        found = _search(connection, experiments, f"attributes.run_id LIKE '{text}%'")
+        found = _search(connection, experiments, begins("attributes.run_id", text))
     if not found:
         found = _named(connection, experiments, text)
         found = [run for run in found if preferred(run)] or found

@@ -84,7 +84,7 @@ def in_experiment_of(connection: Connection, name: str) -> Connection:
     Raises:
         RequestError: several experiments have a study of this name, and the connection's has none.
     """
-    if connection.is_given or "'" in name or find_study(connection, name):
+    if connection.is_given or find_study(connection, name):
         return connection
     found = experiments_of(connection, name)
     if len(found) > 1:

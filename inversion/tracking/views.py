@@ -14,8 +14,9 @@ from typing import Any
 
 from mlflow.tracking import MlflowClient
 
+from inversion.metrics import BASIC
 from inversion.tracking.pages import VIEW
-from inversion.tracking.search import KIND
+from inversion.tracking.search import KIND, tagged
 
 COLUMNS = {
     "params.`network`": 85, "params.`network_layer`": 105, "params.`decoder`": 120,
@@ -25,7 +26,7 @@ COLUMNS = {
 }
 """The columns in their order, with their widths in pixels."""
 
-COMPARED = ("test/psnr", "test/ssim", "test/lpips")
+COMPARED = tuple(f"test/{name}" for name in BASIC)
 CHARTED_RUNS = 100
 
 
@@ -45,7 +46,7 @@ def save_view(client: MlflowClient, experiment_id: str, tags: str, study: str) -
     key = f"{VIEW}{view_of(study)}"
     if key in client.get_experiment(experiment_id).tags:
         return
-    state = json.dumps(_state(f"tags.`{tags}` = '{study}' and tags.`{KIND}` = 'run'"), separators=(",", ":"))
+    state = json.dumps(_state(f"{tagged(tags, study)} and {tagged(KIND, 'run')}"), separators=(",", ":"))
     view = {"name": f"Study {study}", "createdAt": int(time.time() * 1000), "state": state}
     client.set_experiment_tag(experiment_id, key, json.dumps(view))
 

@@ -14,6 +14,7 @@ from inversion.models import FeatureShape
 from inversion.models._layers import convolution_stage
 
 CHANNEL_FLOOR = 32
+COLOURS = 3
 
 
 def doublings(features: FeatureShape, image_size: int) -> int:

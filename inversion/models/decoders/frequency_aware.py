@@ -14,11 +14,9 @@ from torch import Tensor, nn
 
 from inversion.models import FeatureShape
 from inversion.models.decoders import Decoder, clamp_to_image, decoders
-from inversion.models.decoders._layers import halved, resize_to, start_near_zero, trunk, upsampling_stage
+from inversion.models.decoders._layers import COLOURS, halved, resize_to, start_near_zero, trunk, upsampling_stage
 from inversion.models.decoders._options import FrequencyAwareOptions
 from inversion.models.decoders._published import PublishedFrequencyAware
-
-COLOURS = 3
 
 
 @decoders.register("frequency_aware")

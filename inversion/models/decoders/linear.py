@@ -12,10 +12,8 @@ from torch.nn import functional as F
 
 from inversion.models import FeatureShape
 from inversion.models.decoders import Decoder, clamp_to_image, decoders
-from inversion.models.decoders._layers import resize_to, start_near_zero
+from inversion.models.decoders._layers import COLOURS, resize_to, start_near_zero
 from inversion.models.decoders._options import LinearOptions
-
-COLOURS = 3
 
 
 @decoders.register("linear")

@@ -13,10 +13,9 @@ from torch.nn import functional as F
 
 from inversion.models import FeatureShape
 from inversion.models.decoders import Decoder, clamp_to_image, decoders
-from inversion.models.decoders._layers import doublings, resize_to, start_near_zero
+from inversion.models.decoders._layers import COLOURS, doublings, resize_to, start_near_zero
 from inversion.models.decoders._options import ResidualOptions
 
-COLOURS = 3
 NARROWEST, WIDEST = 64, 256
 
 

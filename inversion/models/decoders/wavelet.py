@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from inversion.models import FeatureShape
 from inversion.models.decoders import Decoder, clamp_to_image, decoders
 from inversion.models.decoders._layers import (
+    COLOURS,
     doublings,
     halved,
     resize_to,
@@ -27,8 +28,6 @@ from inversion.models.decoders._layers import (
 )
 from inversion.models.decoders._options import WaveletOptions
 from inversion.models.decoders._published import PublishedWavelet
-
-COLOURS = 3
 
 
 @decoders.register("wavelet")

@@ -189,6 +189,11 @@ class Snapshot:
         return {state: number for state, number in numbers.items() if number}
 
     @property
+    def counts_text(self) -> str:
+        """``9 finished, 1 failed``."""
+        return ", ".join(f"{number} {state}" for state, number in self.counts.items())
+
+    @property
     def is_done(self) -> bool:
         """Whether every run of the study is done."""
         return not any(entry.is_open for entry in self.entries)

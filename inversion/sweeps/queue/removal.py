@@ -77,7 +77,7 @@ def _matches(snapshot: Snapshot, entry: Entry, pattern: str) -> bool:
 
 def _why_not(matched: Sequence[Entry], snapshot: Snapshot) -> str:
     if len(matched) > 1:
-        counts = ", ".join(f"{number} {state}" for state, number in Snapshot(matched, snapshot.at).counts.items())
+        counts = Snapshot(matched, snapshot.at).counts_text
         return f"none of the {len(matched)} runs that match is waiting ({counts}), and only waiting runs are removed"
     entry, = matched
     why = STAYS.get(entry.state, f"it is {entry.state}")

@@ -173,6 +173,6 @@ def end_dead_parent(connection: Connection, parent_id: str, snapshot: Snapshot) 
 
 
 def _tag_counts(connection: Connection, parent_id: str, snapshot: Snapshot) -> str:
-    counts = ", ".join(f"{number} {state}" for state, number in snapshot.counts.items())
+    counts = snapshot.counts_text
     tag(connection, parent_id, {RUNS: counts})
     return counts

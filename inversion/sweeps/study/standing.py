@@ -21,8 +21,6 @@ from inversion.tracking.study import DIGEST, children
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-VAL_PSNR = "best/val_psnr"
-
 
 @dataclass(frozen=True)
 class Standing:
@@ -64,7 +62,7 @@ def standings(study: Study, connection: Connection, entries: Sequence[Entry]) ->
         configurations.setdefault(identity_of(document), []).append((run, document))
     firsts = [pairs[0][1] for pairs in configurations.values()]
     names = distinguished([name_of(_without_seed(document)) for document in firsts], firsts)
-    sign = -1 if study.is_maximised else 1
+    sign = -1 if study.direction == "maximize" else 1
     found = []
     for name, pairs in zip(names, configurations.values(), strict=True):
         runs = sorted((run for run, _ in pairs), key=lambda run: sign * values[run.info.run_id])

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from inversion.config.document import added_since, config_from
 from inversion.errors import DataError, RequestError, UnknownNameError
 from inversion.files import is_there
+from inversion.objectives import BEST_PSNR
 from inversion.sweeps.queue.entry import CONFIG, DOCUMENT, FALLBACKS, Entry
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import (
@@ -38,7 +39,7 @@ TRACKING, EXPERIMENT, PARENT, SEARCH, BASE, GRACE = (
 PLACES = {"data", "data_dir", "device", "threads", "strict"}
 """Parameters that may differ when a search is extended: the images are compared by their digest."""
 
-GRID_METRIC, GRID_VALUE = "val/psnr", "best/val_psnr"
+GRID_METRIC, GRID_VALUE = "val/psnr", BEST_PSNR
 """The metric that a grid's runs report after every epoch, and the one that is their value in Optuna."""
 
 
@@ -63,18 +64,13 @@ class Study:
 
     @property
     def direction(self) -> str:
-        """Whether this metric is to ``maximize`` or to ``minimize``."""
+        """Whether this metric and the objective are to ``maximize`` or to ``minimize``."""
         return self.search.direction if self.search else "maximize"
 
     @property
     def objective(self) -> str:
         """The metric that is the value of a run in Optuna."""
         return self.search.metric if self.search else GRID_VALUE
-
-    @property
-    def is_maximised(self) -> bool:
-        """Whether larger values of the objective are better."""
-        return self.search is None or self.search.direction == "maximize"
 
     @property
     def threads(self) -> int:

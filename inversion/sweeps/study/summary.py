@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from mlflow.entities import DatasetInput, Metric, Run
 
 from inversion.config.document import TAG_LENGTH
-from inversion.metrics import METRICS
+from inversion.metrics import BASIC, METRICS
+from inversion.objectives import BEST_PSNR
 from inversion.sweeps.queue.entry import Snapshot, State
-from inversion.sweeps.study.standing import VAL_PSNR, Standing, standings
+from inversion.sweeps.study.standing import Standing, standings
 from inversion.sweeps.study.study import Study
 from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import find_active
@@ -25,7 +26,6 @@ SHOWN = 5
 """Configurations in the table of a description."""
 
 LINE_BREAK = "  \n"
-SCORES = ("psnr", "ssim", "lpips")
 
 
 def describe_study(study: Study, connection: Connection, snapshot: Snapshot) -> None:
@@ -45,19 +45,14 @@ def describe_study(study: Study, connection: Connection, snapshot: Snapshot) -> 
     write_note(connection.client, parent.info.run_id, _note(study, connection, parent, snapshot, ranked))
     _log_metrics(connection, parent, snapshot, ranked)
     _log_data_sets(connection, parent, ranked)
-    tag(connection, parent.info.run_id, {RUNS: counts_of(snapshot)})
+    tag(connection, parent.info.run_id, {RUNS: snapshot.counts_text})
 
 
 def describe_if_changed(study: Study, connection: Connection, snapshot: Snapshot) -> None:
     """``describe_study``, unless the numbers of runs by state are those that its page shows."""
     parent = find_active(connection, study.parent.run_id)
-    if parent is not None and parent.data.tags.get(RUNS) != counts_of(snapshot):
+    if parent is not None and parent.data.tags.get(RUNS) != snapshot.counts_text:
         describe_study(study, connection, snapshot)
-
-
-def counts_of(snapshot: Snapshot) -> str:
-    """The numbers of runs by state: ``9 finished, 1 failed``."""
-    return ", ".join(f"{number} {state}" for state, number in snapshot.counts.items())
 
 
 def _note(study: Study, connection: Connection, parent: Run, snapshot: Snapshot, ranked: Sequence[Standing]) -> str:
@@ -93,7 +88,7 @@ def _caution(ranked: Sequence[Standing]) -> str:
 def _table(study: Study, place: str, ranked: Sequence[Standing]) -> str:
     """The best configurations with their means over seeds; of a search, test scores of the best trial alone."""
     shown = ranked[:SHOWN]
-    metrics = [name for name in SCORES if any(item.mean(f"test/{name}") is not None for item in shown)]
+    metrics = [name for name in BASIC if any(item.mean(f"test/{name}") is not None for item in shown)]
     head = ["configuration", f"`{study.objective}`", *(f"test {METRICS[name].label}" for name in metrics)]
     rows = [head, ["---"] * len(head)]
     for rank, item in enumerate(shown):
@@ -117,8 +112,8 @@ def _log_metrics(connection: Connection, parent: Run, snapshot: Snapshot, ranked
     numbers: dict[str, float] = {f"study/{state}": snapshot.counts.get(state, 0) for state in COUNTED}
     if ranked:
         best = ranked[0]
-        scores = {"study/winner_val_psnr": best.mean(VAL_PSNR),
-                  **{f"study/winner_test_{name}": best.mean(f"test/{name}") for name in SCORES}}
+        scores = {"study/winner_val_psnr": best.mean(BEST_PSNR),
+                  **{f"study/winner_test_{name}": best.mean(f"test/{name}") for name in BASIC}}
         numbers |= {name: value for name, value in scores.items() if value is not None}
     known = parent.data.metrics
     changed = {name: value for name, value in numbers.items() if known.get(name) != value}

@@ -17,6 +17,11 @@ T = TypeVar("T")
 BUSY = frozenset({408, 425, 429})
 """HTTP statuses below 500 that are retried; every other one below 500 is final."""
 
+FINAL = frozenset({501, 505, 506, 507, 508, 510, 511})
+"""HTTP statuses from 500 on that waiting does not change: not implemented, wrong version, no space left on the server,
+a loop in its configuration, an extension or a login required. https://www.rfc-editor.org/rfc/rfc9110#section-15.6,
+https://www.rfc-editor.org/rfc/rfc4918#section-11.5"""
+
 TRIES = 4
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
@@ -34,8 +39,8 @@ class TransientError(Exception):
 
 
 def is_transient(status: int) -> bool:
-    """Whether an HTTP status means that the server is busy or restarting; 501 (not implemented) is final."""
-    return status in BUSY or (status >= 500 and status != 501)
+    """Whether an HTTP status means that the server is busy or restarting."""
+    return status in BUSY or (status >= 500 and status not in FINAL)
 
 
 def pause_seconds(failures: int, retry_after: str | None = None, first: float = FIRST_PAUSE_SECONDS) -> float | None:

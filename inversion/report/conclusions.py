@@ -186,16 +186,18 @@ def _far_layers(board: Board) -> list[str]:
 
 
 def _small_gains(board: Board) -> list[str]:
-    """Ensembles, if the best of them gains little over the best single model; one of the two is the winner."""
+    """Ensembles, if even the best of them is known to gain little over the best single model; one of the two won."""
     if not (board.ensembles and board.single):
         return []
     ensemble, single = board.ensembles[0], board.single[0]
-    gain = ensemble.psnr.mean - single.psnr.mean
-    if gain >= NOTABLE_DB:
+    gain = (board.against_winner[single.label] if ensemble is board.winner
+            else board.against_winner[ensemble.label].reversed())
+    sure = gain.simultaneous
+    if sure is None or not gain.is_decidable or sure.high >= NOTABLE_DB:
         return []
-    found = board.against_winner[single.label if ensemble is board.winner else ensemble.label]
-    return [f"Ensembles: the best gains {number(gain, '+.2f')} dB over the best single model for "
-            f"{ensemble.cost('encoder_passes') or 0:.0f} encoder passes; {_verdict(found)}."]
+    return [f"Ensembles: the best gains {number(gain.difference, '+.2f')} dB over the best single model "
+            f"({number(sure.low, '+.2f')} to {number(sure.high, '+.2f')}), for "
+            f"{ensemble.cost('encoder_passes') or 0:.0f} encoder passes."]
 
 
 def score_text(board: Board, item: Configuration) -> str:

@@ -78,6 +78,7 @@ HINTS = {
     404: "no MLflow server at this address",
     407: "the proxy requires a user and password",
     413: "a proxy in front of the server limits the size of uploads, such as nginx by client_max_body_size",
+    507: "the server has no space left",
 }
 CERTIFICATE_HINT = ("MLFLOW_TRACKING_SERVER_CERT_PATH names the certificate to trust, "
                     "MLFLOW_TRACKING_INSECURE_TLS=true trusts any")

@@ -55,7 +55,8 @@ def tracked(stand_in: Any) -> tuple[Any, MlflowClient, str]:
 
 @pytest.mark.parametrize("body", ["", "plain words", "{}", '{"message": "no entry"}', '{"error_code": 403}'])
 @pytest.mark.parametrize(("status", "passes"), [(400, False), (401, False), (403, False), (404, False), (408, True),
-                                                (413, False), (429, True), (500, True), (501, False), (503, True)])
+                                                (413, False), (429, True), (500, True), (501, False), (503, True),
+                                                (507, False)])
 def test_a_status_means_the_same_whatever_a_proxy_writes_below_it(
         status: int, passes: bool, body: str, tracked: tuple[Any, MlflowClient, str]) -> None:
     server, client, run_id = tracked

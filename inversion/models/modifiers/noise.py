@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from inversion.models.modifiers._base import Normal
 
-MOST = 100
+LEAST, MOST = 1e-6, 100
+"""Less than the least is lost in the rounding of single precision."""
 
 
 @modifiers.register("noise")
@@ -31,7 +32,7 @@ class Noise(Modifier):
     level: float
     name: ClassVar[str] = "noise"
     examples: ClassVar[tuple[str, ...]] = ("0.1",)
-    allowed: ClassVar[str] = f"a number above 0, at most {MOST}, in units of the features' root mean square"
+    allowed: ClassVar[str] = f"{LEAST:f} to {MOST}, in units of the features' root mean square"
     is_random: ClassVar[bool] = True
 
     @classmethod
@@ -40,7 +41,7 @@ class Noise(Modifier):
             level = float(value)
         except ValueError:
             level = math.nan
-        if not 0 < level <= MOST:  # NaN is not either
+        if not LEAST <= level <= MOST:  # NaN is not either
             raise not_allowed(cls, value)
         return cls(level)
 

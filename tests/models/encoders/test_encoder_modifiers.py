@@ -48,8 +48,8 @@ def test_a_name_with_modifiers_is_read_as_a_user_means_it(encoder: str, layer: s
     ("vgg16/channels=pac:8", "modifier channels: unknown projection 'pac'. Known: pca. Did you mean 'pca'?"),
     ("vgg16/channels=0", "modifier channels: '0' is not allowed. Allowed: a whole number, 1 or more, at most the "
                          "map's channels; also as pca:16."),
-    ("vgg16/noise=0", "modifier noise: '0' is not allowed. Allowed: a number above 0, at most 100, in units of the "
-                      "features' root mean square."),
+    ("vgg16/noise=0", "modifier noise: '0' is not allowed. Allowed: 0.000001 to 100, in units of the features' root "
+                      "mean square."),
     ("timm/resnet18.tv_in1k/pol=2", "unknown modifier 'pol'. Known: bits, channels, noise, pool. Did you mean "
                                     "'pool'?"),
     ("vgg16/pool=2+vgg16:block1/pool=2", "encoder 'vgg16/pool=2+vgg16:block1/pool=2': vgg16:block1/pool=2 is there "
@@ -61,7 +61,7 @@ def test_a_wrong_modifier_is_told_in_one_line(encoder: str, message: str) -> Non
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-0.5", "1e3", "much", "0.1.2"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-0.5", "1e3", "1e-300", "much", "0.1.2"])
 def test_noise_needs_a_number_in_range(value: str) -> None:
     with pytest.raises(RequestError, match="modifier noise"):
         parse_encoders(f"vgg16/noise={value}")

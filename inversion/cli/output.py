@@ -66,6 +66,10 @@ class ProgressBar(Callback):
                  trace: TracebackType | None) -> None:
         self.bars.stop()
 
+    def on_preparation(self, what: str, done: int, total: int) -> None:
+        self.bars.update(self.task, description=what, total=total, completed=done, numbers="",
+                         times=f"elapsed {_whole(self.clock() - self.started)}")
+
     def on_step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
         done, total = (epoch - 1) * steps + step, self.epochs * steps
         numbers = " · ".join(filter(None, ["" if loss is None else f"loss {loss:.4f}", self.psnr]))

@@ -104,7 +104,8 @@ def _rows(prepared: Prepared) -> dict[str, str]:
         "data": f"{plan.photos.name}: {counts} ({plan.photos.root})",
         "loss": f"{config.mse_weight:g}·MSE + {config.lpips_weight:g}·LPIPS (LPIPS: {config.lpips_weights})",
         "protocol": config.protocol,
-        "training": f"at most {config.epochs} epochs, batch {config.batch_size}, lr {config.lr:g}, seed {config.seed}",
+        "training": f"at most {config.epochs} epochs, batch {config.batch_size}, lr {config.lr:g}, seed {config.seed}"
+                    + (f", crops {config.crops}" if config.fixed_crops else ""),
     }
 
 

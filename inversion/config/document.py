@@ -7,6 +7,7 @@ they have the needed fields, but their configuration cannot be used for computin
 2. Version 1 with the field ``version``.
 3. With the parameters ``fusion_options`` and ``vgg_weights``.
 4. With the parameters ``schedule`` and ``clip_norm``.
+5. With the parameter ``crops``.
 
 For a new parameter, increment ``VERSION`` and add to ``run_config.ADDED`` the value that corresponds to the earlier
 behaviour.
@@ -24,7 +25,7 @@ from inversion.config.resolve import NOT_SCIENTIFIC
 from inversion.config.run_config import ADDED, RunConfig, parse_config
 from inversion.errors import RequestError
 
-VERSION = 4
+VERSION = 5
 
 FIRST: Mapping[str, Any] = {
     "layer": "auto", "fusion": "none", "data_dir": "auto", "lpips_weights": "off", "protocol": "image",

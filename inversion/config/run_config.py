@@ -34,6 +34,7 @@ Limit = Annotated[int, Field(ge=0, le=MOST)]
 ADDED: Mapping[int, Mapping[str, Any]] = {
     3: {"fusion_options": "auto", "vgg_weights": "off"},
     4: {"schedule": "plateau", "clip_norm": 0.0},
+    5: {"crops": "random"},
 }
 """For each version of the configuration document after the first, its new parameters with the values that describe
 earlier runs. At these values they are not part of a digest, so that the digests of earlier runs stay."""
@@ -62,6 +63,8 @@ class RunConfig(BaseModel):
     image_size: int = Field(224, ge=32, le=1024, multiple_of=32, description="side of the square crops, in pixels")
     epochs: Count = Field(30, description="epochs at most")
     batch_size: Count = Field(4, description="images per optimiser step")
+    crops: str = Field("random", description="random: crops drawn anew in every epoch; fixed:8 (or another number): "
+                       "8 crops of each photograph, whose features are computed once and kept on disk")
     lr: Positive = Field(1e-4, description="Adam's learning rate")
     schedule: Literal["plateau", "cosine"] = Field(
         "plateau", description="plateau: reduce the rate when val/loss stops falling; cosine: from lr to min_lr over "
@@ -102,6 +105,18 @@ class RunConfig(BaseModel):
         if re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]{0,3}))?", value):
             return value
         raise ValueError("auto, cpu, cuda or cuda:N")
+
+    @field_validator("crops")
+    @classmethod
+    def _crops_have_a_known_form(cls, value: str) -> str:
+        if re.fullmatch(r"random|fixed:[1-9][0-9]{0,3}", value):
+            return value
+        raise ValueError("random, or fixed:1 to fixed:9999")
+
+    @property
+    def fixed_crops(self) -> int:
+        """Fixed crops of each training photograph; 0 if they are random."""
+        return int(self.crops.partition(":")[2] or 0)
 
     def objective_is_empty(self) -> bool:
         """Whether both loss weights are 0."""

@@ -32,6 +32,7 @@ from inversion.training.callbacks import Callback
 from inversion.training.cotraining import CoTrainingGroup
 from inversion.training.device import make_engine
 from inversion.training.evaluate import Scores
+from inversion.training.feature_folder import FeatureFolder
 from inversion.training.floors import floor_metrics, largest_map
 from inversion.training.measure import gflops_per_image
 from inversion.training.stop import StopRequest
@@ -150,7 +151,8 @@ def training_data(prepared: Prepared) -> TrainingData:
     config, photos = prepared.plan.config, prepared.photos
     pixels = photos.pixels("train")
     crops_per_image = prepared.plan.photos.crops_per_image
-    batches = TrainBatches(pixels, config.image_size, config.batch_size, crops_per_image, config.seed)
+    batches = TrainBatches(pixels, config.image_size, config.batch_size, crops_per_image, config.seed,
+                           config.fixed_crops)
     device = torch.device(config.device)
     if device.type == "cuda" and batches.size < SHARE_FOR_IMAGES * torch.cuda.mem_get_info(device)[0]:
         batches.move_to(device)
@@ -159,7 +161,19 @@ def training_data(prepared: Prepared) -> TrainingData:
         center_crops(pixels[:CALIBRATION_IMAGES], config.image_size),
         center_crops(photos.pixels("val"), config.image_size),
         photos.names("val"),
+        feature_folder(prepared) if config.fixed_crops else None,
     )
+
+
+def feature_folder(prepared: Prepared) -> FeatureFolder:
+    """Where the features of fixed crops are stored, and what they depend on."""
+    plan, config = prepared.plan, prepared.plan.config
+    identity = {"photographs": prepared.photos.path.name, "image_size": config.image_size, "crops": config.crops,
+                "protocol": config.protocol, "precision": config.precision}
+    encoders = [None if any(modifier.is_random for modifier in cut.modifiers)
+                else {"encoder": str(cut), "weights": plan.weights[cut.encoder].identity()} for cut in plan.cuts]
+    lpips = {"lpips": plan.lpips.identity()} if plan.lpips else None
+    return FeatureFolder(cache_folder(plan.data_dir) / "features", identity, encoders, lpips)
 
 
 def score_test_set(prepared: Prepared, trainer: Trainer) -> Scores:

@@ -37,6 +37,9 @@ class Callback:
     def on_commit(self) -> None:
         """Everything of the run is logged, and it is about to be marked FINISHED."""
 
+    def on_preparation(self, what: str, done: int, total: int) -> None:
+        """So many of the crops are prepared before training."""
+
     def on_step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
         """Optimizer step ``step`` of ``steps`` in ``epoch`` (all from 1) is done, or queued on a GPU.
 
@@ -72,6 +75,10 @@ class CallbackList(Callback):
     def on_commit(self) -> None:
         for callback in self.callbacks:
             callback.on_commit()
+
+    def on_preparation(self, what: str, done: int, total: int) -> None:
+        for callback in self.callbacks:
+            callback.on_preparation(what, done, total)
 
     def on_step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
         for callback in self.callbacks:

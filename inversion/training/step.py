@@ -19,6 +19,7 @@ from inversion.models.modifiers._layers import step_seeds
 from inversion.training.cotraining import CoTrainingGroup, Position
 from inversion.training.device import Engine
 from inversion.training.memory import split_evenly
+from inversion.training.step_features import StepFeatures
 
 
 class BatchGradients:
@@ -33,6 +34,7 @@ class BatchGradients:
         seed: the run's seed, for the noise of modifiers.
 
     Attributes:
+        features: where the features of a step come from.
         statistics: BatchNorm's buffers, which the forward pass of a training step updates.
     """
 
@@ -45,6 +47,7 @@ class BatchGradients:
         self.optimizer = optimizer
         self.group = group
         self.saved_seconds = 0.0
+        self.features = StepFeatures(model, loss)
         learned = model.learned_state()
         self.statistics = [buffer for name, buffer in model.named_buffers() if name in learned]
 
@@ -87,11 +90,12 @@ class BatchGradients:
         """
         epoch, step, _, first = which
         seeds = step_seeds(self.seed, epoch, step, first, len(images))
-        targets, lpips = make_targets(images, self.engine.protocol), self.loss.used_lpips
+        targets = make_targets(images, self.engine.protocol)
         with self.engine.autocast():
-            features = self._shared("features", which, lambda: self.model.encode(images, seeds))
-            target_features = (self._shared("target features", which, lambda: lpips.target_features(targets.loss))
-                               if lpips else None)
+            features = self._shared("features", which, lambda: self.features.of_images(images, seeds, which))
+            target_features = (self._shared("target features", which,
+                                            lambda: self.features.of_targets(targets.loss, which))
+                               if self.loss.used_lpips else None)
             reconstructions = self._reconstruct(images, features, position=which)
             terms: LossTerms = self.loss(reconstructions, targets.loss, target_features)
         terms.total.backward(torch.full_like(terms.total, share))

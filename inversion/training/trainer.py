@@ -41,11 +41,13 @@ from inversion.training.cotraining import CoTrainingGroup, Steps, run_alone
 from inversion.training.device import Engine
 from inversion.training.evaluate import validation_metrics
 from inversion.training.evaluator import Evaluator
+from inversion.training.feature_folder import FeatureFolder
 from inversion.training.measure import PeakMemory
 from inversion.training.memory import until_it_fits
 from inversion.training.schedule import make_schedule
 from inversion.training.state import TrainingState
 from inversion.training.step import BatchGradients, FiniteCheck
+from inversion.training.step_features import StoredStepFeatures
 from inversion.training.stop import StopRequest
 
 CALIBRATION_IMAGES = 32
@@ -65,6 +67,8 @@ class TrainingData:
     """centre crops of the first training images, on which the scale of the features is measured before training"""
     validation: Tensor
     validation_names: Sequence[str]
+    features: FeatureFolder | None = None
+    """where the features of fixed crops are stored"""
 
 
 class Trainer:
@@ -136,10 +140,12 @@ class Trainer:
             OutOfMemoryError: not even one image fits into the device's memory.
             InversionError: a batch of one image has a 1×1 feature map, on which BatchNorm cannot train.
             CheckpointError: a checkpoint could not be written.
+            NoRoomError: the disk has no room for the features of fixed crops.
         """
         if not self.state.has_begun:
             self._calibrate()
             self._make_pictures()
+        self._store_features()
         memory = PeakMemory(self.engine.device)
         while not self._is_done():
             self._announce_epoch()
@@ -162,6 +168,18 @@ class Trainer:
                 self.model.calibrate(from_stored(part) for part in stored.split(size))
 
         until_it_fits(calibrate, min(self.config.batch_size, len(stored)), self.subject)
+
+    def _store_features(self) -> None:
+        """With fixed crops, takes their features from the folder; those that are not there are computed first."""
+        if self.data.features is None:
+            return
+
+        def progress(what: str, done: int, total: int) -> None:
+            self.stop_if_requested()
+            self.callbacks.on_preparation(what, done, total)
+
+        self.gradients.features = StoredStepFeatures(
+            self.model, self.loss, self.engine, self.data.batches, self.data.features, self.config.batch_size, progress)
 
     def _announce_epoch(self) -> None:
         """Lets callbacks prune the run between two epochs: never before the first one or after the last one."""

@@ -25,8 +25,8 @@ def trunk(tmp_path: Path) -> Path:
 
 OTHERWISE: dict[str, Any] = {
     "encoder": "vgg16:block2", "layer": "block2", "decoder": "attention", "fusion": "concat", "protocol": "published",
-    "image_size": 64, "epochs": 31, "batch_size": 5, "lr": 2e-4, "schedule": "cosine", "clip_norm": 0.5,
-    "lr_patience": 6, "lr_factor": 0.6, "min_lr": 1e-7,
+    "image_size": 64, "epochs": 31, "batch_size": 5, "crops": "fixed:8", "lr": 2e-4, "schedule": "cosine",
+    "clip_norm": 0.5, "lr_patience": 6, "lr_factor": 0.6, "min_lr": 1e-7,
     "patience": 16, "mse_weight": 0.6, "lpips_weight": 0.6, "train_limit": 5, "val_limit": 1, "test_limit": 1,
     "decoder_options": "wavelet=db2", "fusion_options": "design=published", "seed": 1, "precision": "bf16",
 }

@@ -120,3 +120,39 @@ def test_batches_cut_on_a_device_are_those_cut_on_the_host() -> None:
     assert there.size == sum(photo.nbytes for photo in PHOTOS)
     for one, other in zip(here.epoch(2, start=1), there.epoch(2, start=1), strict=True):
         assert torch.equal(one, other)
+
+
+def fixed(seed: int = 0, crops: int = 2, count: int = 3, batch_size: int = 4) -> TrainBatches:
+    return TrainBatches(PHOTOS, SIZE, batch_size, crops, seed, count)
+
+
+def test_fixed_crops_are_the_same_for_every_seed_and_have_their_turns() -> None:
+    seen: dict[int, set[bytes]] = {photo: set() for photo in range(5)}
+    for seed in range(3):
+        for epoch in range(1, 7):
+            crops = torch.cat(list(fixed(seed).epoch(epoch)))
+            assert torch.bincount(crops[:, 0, 0, 0].int()).tolist() == [2] * 5
+            for crop in crops:
+                seen[int(crop[0, 0, 0])].add(crop.numpy().tobytes())
+    every = [fixed().cut_fixed([3 * photo + number for number in range(3)]) for photo in range(5)]
+    for photo, crops in enumerate(every):
+        assert seen[photo] == {crop.numpy().tobytes() for crop in crops}
+    turns = sorted(number for epoch in range(1, 4) for number in fixed().fixed_of(epoch))
+    assert turns == sorted(list(range(15)) * 2)  # each as often as the others
+
+
+def test_a_batch_of_fixed_crops_is_that_of_its_numbers() -> None:
+    batches = fixed(seed=4)
+    numbers = batches.fixed_of(2)
+    assert torch.equal(torch.cat(list(batches.epoch(2))), batches.cut_fixed(numbers))
+    assert torch.equal(torch.cat(list(batches.epoch(2, start=1))), batches.cut_fixed(numbers[4:]))
+    assert batches.fixed_of(2) == numbers != batches.fixed_of(3)
+    assert fixed(seed=5).fixed_of(2) != numbers
+
+
+def test_fixed_crops_are_drawn_as_random_ones_are() -> None:
+    crops = TrainBatches(PHOTOS, SIZE, 4, 1, 0, 400).cut_fixed(range(400)).int()
+    assert set(crops[:, 0, 0, 1].tolist()) == {0, 1, 2}
+    assert set(crops[:, :, :, 2].amin((1, 2)).tolist()) == set(range(9))
+    mirrored = int((crops[:, 0, 0, 2] > crops[:, 0, -1, 2]).sum())
+    assert 160 < mirrored < 240

@@ -164,9 +164,9 @@ def test_advice_against_ensembles_needs_a_gain_that_is_known_to_be_small(
     make_study: Callable[..., Any], scores: Callable[..., Any]
 ) -> None:
     def avoid(study: str, noise: float, images: int = 12, seed_sd: float | None = 0.01) -> str:
-        made = make_study(study)
-        made.add(scores(25, seed=1)[:images], images=[f"test/{number}.png" for number in range(images)], encoder="vgg16:block1")
-        made.add(scores(25.2, noise, seed=2)[:images], images=[f"test/{number}.png" for number in range(images)], encoder="ensemble")
+        made, names = make_study(study), [f"test/{number}.png" for number in range(images)]
+        made.add(scores(25, seed=1)[:images], images=names, encoder="vgg16:block1")
+        made.add(scores(25.2, noise, seed=2)[:images], images=names, encoder="ensemble")
         _, (board,) = read(made, seed_sd=seed_sd)
         return recommendations(board, None)[-1].text
 

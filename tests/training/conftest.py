@@ -93,7 +93,7 @@ def make_trainer(
                             None if len(layers) == 1 else fusion, SIZE, config.seed)
         pixels = [photograph(name, stored_size(SIZE)) for name in train]
         validation = center_crops([photograph(name, stored_size(SIZE)) for name in VALIDATED], SIZE)
-        data = TrainingData(TrainBatches(pixels, SIZE, config.batch_size, 1, config.seed),
+        data = TrainingData(TrainBatches(pixels, SIZE, config.batch_size, 1, config.seed, config.fixed_crops),
                             center_crops(pixels, SIZE), validation, VALIDATED)
         loss = ReconstructionLoss(config.mse_weight, config.lpips_weight, random_lpips if lpips else None)
         return Trainer(model, loss, data, config, make_engine(config), tmp_path / folder, "digest", callbacks, stop,

@@ -53,7 +53,7 @@ FAILURES_OF_A_MACHINE = 3
 """A worker stops after this many consecutive runs that could not be started: its machine is the likely cause."""
 
 SAME_FEATURES = ("encoder", "data", "data_dir", "weights", "lpips_weights", "protocol", "image_size", "batch_size",
-                 "train_limit", "val_limit", "test_limit", "seed", "device", "precision", "threads")
+                 "crops", "train_limit", "val_limit", "test_limit", "seed", "device", "precision", "threads")
 """Parameters that determine the batches of a run, the features of its encoders, and how these are computed."""
 
 _logger = logging.getLogger(__name__)

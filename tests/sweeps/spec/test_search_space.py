@@ -90,6 +90,7 @@ VALUES = {
     "encoder": "[vgg16, resnet34]", "layer": "[block1, block2]", "decoder": "[wavelet, attention]",
     "fusion": "[none, auto]", "precision": "[fp32, bf16]", "decoder_options": "[auto, wavelet=db2]",
     "fusion_options": "[auto, design=published]", "schedule": "[plateau, cosine]",
+    "crops": "[random, fixed:8]",
     "lr_factor": "{low: 0.1, high: 0.9}", "min_lr": "{low: 0, high: 1e-5}",
 }
 """What some parameters could be; a range of numbers for the others."""

@@ -1,6 +1,6 @@
-"""The commands ``inversion``, ``inversion-sweep`` and ``inversion-report``: one module per command and subcommand.
+"""The commands ``inversion``, ``inversion-sweep``, ``inversion-report`` and ``inversion-study``.
 
-May import everything. A command's module is imported when the command is called, and imports what is slow in its
+One module per command and subcommand. May import everything. A command's module is imported when the command is called, and imports what is slow in its
 function, so that ``--help`` and the checks of a request are fast.
 """
 
@@ -31,3 +31,11 @@ def report_main() -> None:
         from inversion.cli import report
 
     report.main()
+
+
+def study_main() -> None:
+    """Runs ``inversion-study`` and exits with its code."""
+    with slow_imports():
+        from inversion.cli import study
+
+    study.main()

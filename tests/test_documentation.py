@@ -20,6 +20,7 @@ import yaml
 
 from inversion.cli.app import cli as inversion
 from inversion.cli.report import cli as inversion_report
+from inversion.cli.study import cli as inversion_study
 from inversion.cli.sweep import cli as inversion_sweep
 from inversion.cli.sweep import require_one_request
 from inversion.models import FeatureShape
@@ -49,6 +50,7 @@ NOT_RUN = {
     "a folder that a reader has; tested in tests/tracking/test_file_store.py": r"mlflow migrate-filestore ",
     "photographs that are no part of the project": r".*bsds300",
     "weights from the network": r".*--weights imagenet|inversion train --encoder resnet34 --decoder wavelet$",
+    "a study that a reader has; tested in tests/sweeps/test_portable.py": r"inversion-study ",
     "what make quickstart does": r"inversion train --encoder resnet34 --decoder wavelet --data sample .*--epochs 15",
     "trains what a picture of the documentation shows": r"python docs/pictures/",
     "measurements, with the numbers that they gave": r"python (-m benchmarks\.|benchmarks/)",
@@ -149,6 +151,14 @@ def test_a_sweep_can_be_asked_for_as_it_is_shown(document: str, words: list[str]
 @pytest.mark.parametrize(("document", "words"), commands("inversion-report"))
 def test_a_report_can_be_asked_for_as_it_is_shown(document: str, words: list[str]) -> None:
     inversion_report.make_context("inversion-report", words[1:])
+
+
+@pytest.mark.parametrize(("document", "words"), commands("inversion-study"))
+def test_a_study_can_be_moved_as_it_is_shown(document: str, words: list[str]) -> None:
+    parent = click.Context(inversion_study, **inversion_study.context_settings)
+    command = inversion_study.get_command(parent, words[1])
+    assert command is not None
+    command.make_context(words[1], words[2:], parent)
 
 
 @pytest.mark.parametrize(("document", "words"), [(document, words) for document, words in commands("mlflow")

@@ -21,7 +21,7 @@ LAYERS = ("leaves", "data", "models", "losses", "config", "training", "tracking"
 
 ROOMS = {
     "report": ("stats", "data", "tables", "published", "render", "report"),
-    "sweeps": ("spec", "queue", "study", "workers", "sweeps"),
+    "sweeps": ("spec", "queue", "study", "portable", "workers", "sweeps"),
 }
 """The same inside a package of packages; its own modules come last."""
 

@@ -1,7 +1,7 @@
 """The commands ``inversion``, ``inversion-sweep``, ``inversion-report`` and ``inversion-study``.
 
-One module per command and subcommand. May import everything. A command's module is imported when the command is called, and imports what is slow in its
-function, so that ``--help`` and the checks of a request are fast.
+One module per command and subcommand. May import everything. A command's module is imported when the command is called,
+and imports what is slow in its function, so that ``--help`` and the checks of a request are fast.
 """
 
 from __future__ import annotations

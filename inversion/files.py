@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -11,7 +12,7 @@ import re
 import stat
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +23,7 @@ ABANDONED_AFTER_SECONDS = 24 * 3600
 """Temporary files this old belong to processes that were killed."""
 
 LOCK_NAME = ".lock"
+WAIT_SECONDS = 1.0
 
 ABSENT = "no such file or folder"
 
@@ -149,8 +151,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, while_waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Holds the folder's lock, for which other processes wait; the system frees it when its holder dies.
+
+    Args:
+        folder: the folder, which is made if there is none.
+        while_waiting: called every second while another process holds the lock. It may raise.
 
     Raises:
         OSError: the folder cannot be made or written.
@@ -163,7 +169,11 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         _logger.info("waiting for another process that is at work in %s", folder)
-        lock.acquire()
+        while not lock.is_locked:
+            if while_waiting is not None:
+                while_waiting()
+            with contextlib.suppress(filelock.Timeout):
+                lock.acquire(timeout=WAIT_SECONDS)
     try:
         yield
     finally:

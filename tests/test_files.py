@@ -1,10 +1,13 @@
-"""Names of photographs as parts of file names: safe, short, and two of them never one."""
+"""Names of photographs as parts of file names: safe, short, and two of them never one; and the lock of a folder."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import filelock
 import pytest
 
-from inversion.files import LONGEST, safe_file_name, safe_name, unique
+from inversion.files import LOCK_NAME, LONGEST, alone_in, safe_file_name, safe_name, unique
 
 
 @pytest.mark.parametrize("safe", [safe_name, safe_file_name])
@@ -36,3 +39,21 @@ def test_file_names_are_none_that_a_system_takes_for_something_else(name: str, s
 
 def test_names_that_differ_in_capitals_only_are_told_apart() -> None:
     assert unique(["Cat.png", "cat.png", "cat-2.png", "dog"]) == ["Cat.png", "cat-2.png", "cat-2-2.png", "dog"]
+
+
+def test_waiting_for_another_process_is_told_and_can_be_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inversion.files.WAIT_SECONDS", 0.01)
+    calls = 0
+
+    def give_up() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+
+    with filelock.FileLock(tmp_path / LOCK_NAME), pytest.raises(KeyboardInterrupt), alone_in(tmp_path, give_up):
+        pytest.fail("it did not wait")
+    with alone_in(tmp_path, give_up):  # free again
+        assert calls == 3

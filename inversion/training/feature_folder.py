@@ -1,9 +1,8 @@
 """Features of fixed crops, computed once and kept on disk: the encoder is frozen, so they never change.
 
-They are shared by all runs on the same photographs through the same encoder: other decoders, seeds, learning rates. An
-entry of the folder holds the maps of one encoder, or of LPIPS: ``KEY.json`` and a file ``KEY-0.bf16``, ``KEY-1.bf16`` …
-for each map, bfloat16 ``(crops, h, w, C)`` without a header. The JSON file is written last, so an entry is whole or
-absent.
+They are shared by all runs on the same photographs through the same encoder: other decoders, seeds, learning rates. The
+maps of an encoder, or of LPIPS, are in a subfolder: files ``0.bf16``, ``1.bf16`` …, each bfloat16 ``(crops, h, w, C)``
+without a header, and ``entry.json``, which is written last and makes them valid.
 """
 
 from __future__ import annotations
@@ -28,6 +27,8 @@ from inversion.files import alone_in, replacing
 from inversion.progress import Progress
 
 FORMAT_VERSION = 1
+ENTRY_FILE = "entry.json"
+WHAT = "computing features of fixed crops"
 RESERVE_BYTES = 2**30
 """Left free on the disk for checkpoints and artifacts."""
 
@@ -89,12 +90,11 @@ class FeatureFolder:
             NoRoomError: the disk is full.
         """
         content = {"format": FORMAT_VERSION, **self.identity, **part, "count": crops}
-        name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-        entry = self.path / f"{name}.json"
+        entry = self.path / hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
         if (found := _open(entry)) is not None:
             return found
         try:
-            with alone_in(self.path):
+            with alone_in(entry, while_waiting=lambda: progress(f"{WHAT} (by another process)", 0, crops)):
                 if (found := _open(entry)) is None:
                     _write(entry, content, crops, compute, batch_size, progress)
                     found = _open(entry)
@@ -111,9 +111,10 @@ class FeatureFolder:
 def _open(entry: Path) -> FixedFeatures | None:
     """The maps of an entry; None if there is none, or if it is damaged."""
     try:
-        shapes = json.loads(entry.read_text())["shapes"]
+        shapes = json.loads((entry / ENTRY_FILE).read_text())["shapes"]
         maps = [_map(_file(entry, index), shape) for index, shape in enumerate(shapes)]
-        os.utime(entry)  # used now: of the entries, the one unused for longest is removed first
+        with contextlib.suppress(PermissionError):  # of a folder that others fill
+            os.utime(entry / ENTRY_FILE)  # used now: of the entries, the one unused for longest is removed first
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
@@ -144,8 +145,8 @@ def _write(entry: Path, content: Mapping[str, Any], crops: int, compute: Compute
                          for index in range(len(maps))]
             for file, values in zip(files, maps, strict=True):
                 file.write(values.view(torch.int16).numpy().data)
-            progress("computing features of fixed crops", numbers[-1] + 1, crops)
-    with replacing(entry) as temporary:
+            progress(WHAT, numbers[-1] + 1, crops)
+    with replacing(entry / ENTRY_FILE) as temporary:
         temporary.write_text(json.dumps({**content, "shapes": shapes}))
 
 
@@ -155,17 +156,15 @@ def _make_room(folder: Path, needed: int) -> None:
     Raises:
         OSError: there is no room even without all of them.
     """
-    for entry in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime):
+    for file in sorted(folder.glob(f"*/{ENTRY_FILE}"), key=lambda path: path.stat().st_mtime):
         if shutil.disk_usage(folder).free >= needed + RESERVE_BYTES:
             return
-        _logger.info("removing stored features %s to make room", entry)
-        entry.unlink(missing_ok=True)
-        for file in folder.glob(f"{entry.stem}-*.bf16"):
-            file.unlink(missing_ok=True)  # a process that has mapped it keeps its content
+        _logger.info("removing stored features %s to make room", file.parent)
+        shutil.rmtree(file.parent, ignore_errors=True)  # a process that has mapped a file keeps its content
     free = shutil.disk_usage(folder).free
     if free < needed + RESERVE_BYTES:
         raise OSError(f"{needed / 1e9:.1f} GB are needed, and {free / 1e9:.1f} GB are free")
 
 
 def _file(entry: Path, index: int) -> Path:
-    return entry.with_name(f"{entry.stem}-{index}.bf16")
+    return entry / f"{index}.bf16"

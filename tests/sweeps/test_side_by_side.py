@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -172,3 +173,17 @@ def test_a_worker_that_is_killed_costs_what_came_after_the_last_checkpoints_and_
     assert [trial.state.name for trial in left.trials].count("FAIL") == 2
     tags = [run.data.tags.get(SIDE_BY_SIDE) for run in left.runs]
     assert tags.count("2") == 4
+
+
+def test_seeds_and_decoders_read_the_same_features_of_fixed_crops(
+    lab: Any, queued: Callable[..., None], work_here: Work, workplace: Path
+) -> None:
+    queued("grid:\n  - {decoder: [transposed_conv, wavelet], seed: [0, 1]}", crops="fixed:2",
+           data_dir=workplace / "data")
+    work_here(side_by_side=4)
+    left = lab.results()
+    assert [run.info.status for run in left.runs] == ["FINISHED"] * 4
+    assert {run.data.params["crops"] for run in left.runs} == {"fixed:2"}
+    entries = [json.loads(file.read_text()) for file in workplace.glob("data/cache/features/*/entry.json")]
+    assert [(entry["encoder"], entry["count"] % 2) for entry in entries] == [("vgg16:block1", 0)]
+    assert len({run.data.metrics["test/psnr"] for run in left.runs}) == 4

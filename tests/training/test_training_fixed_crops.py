@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import filelock
 import pytest
 import torch
 from torch import Tensor
 
 from inversion.errors import InterruptedRunError
+from inversion.files import LOCK_NAME
 from inversion.images import from_stored
 from inversion.training.callbacks import Callback
 from inversion.training.checkpoint import LAST, load_checkpoint
@@ -99,7 +101,7 @@ def test_the_encoder_runs_once_for_each_crop_whatever_the_decoder_and_the_seed(m
         again: list[int] = []
         make_fixed(f"other{number}", again, epochs=6, **values).fit()
         assert sum(again) == encoded - 10  # five photographs with two crops; calibration and validation are as before
-    assert len(list((tmp_path / "features").glob("*.json"))) == 2  # the encoder, and LPIPS
+    assert len(list((tmp_path / "features").glob("*/entry.json"))) == 2  # the encoder, and LPIPS
 
 
 def test_a_run_is_the_same_whether_features_were_there_or_not_and_after_a_resume(make_fixed: Make, tmp_path: Path
@@ -124,7 +126,7 @@ def test_a_run_is_the_same_whether_features_were_there_or_not_and_after_a_resume
 def test_features_with_noise_are_computed_in_every_step(make_fixed: Make, tmp_path: Path) -> None:
     trainer = make_fixed(layers=["vgg16:block1/noise=0.3", "vgg16:block2"], lpips=False)
     trainer.fit()
-    entry, = (tmp_path / "features").glob("*.json")
+    entry, = (tmp_path / "features").glob("*/entry.json")
     assert json.loads(entry.read_text())["encoder"] == "vgg16:block2"
 
 
@@ -139,19 +141,37 @@ def test_a_stop_while_they_are_computed_leaves_nothing_half(make_fixed: Make, tm
     with pytest.raises(InterruptedRunError):
         make_fixed(callbacks=[StopAtOnce()], stop=stop).fit()
     assert seen == [(2, 10)]
-    assert [path.name for path in (tmp_path / "features").iterdir() if path.name != ".lock"] == []
+    assert [path.name for path in (tmp_path / "features").rglob("*") if path.is_file()] == [".lock"]
     resumed = make_fixed()
     resumed.resume(resumed.folder / LAST)
     assert resumed.fit().epoch == 4
 
 
+def test_a_stop_is_obeyed_while_another_process_computes_them(
+    make_fixed: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class StopAtOnce(Callback):
+        def on_preparation(self, what: str, done: int, total: int) -> None:
+            assert what.endswith("(by another process)")
+            stop.set("asked by a test")
+
+    monkeypatch.setattr("inversion.files.WAIT_SECONDS", 0.01)
+    make_fixed("before", lpips=False, epochs=1).fit()
+    entry, = (tmp_path / "features").glob("*/entry.json")
+    entry.unlink()
+    stop = StopRequest()
+    with filelock.FileLock(entry.with_name(LOCK_NAME)), pytest.raises(InterruptedRunError):
+        make_fixed(lpips=False, callbacks=[StopAtOnce()], stop=stop).fit()
+    assert not entry.exists()
+
+
 @pytest.mark.parametrize("damage", [
     lambda entry: entry.write_text("{}"), lambda entry: entry.write_text("no JSON"),
-    lambda entry: entry.with_name(f"{entry.stem}-0.bf16").write_bytes(b"short"),
-    lambda entry: entry.with_name(f"{entry.stem}-0.bf16").unlink()], ids=["empty", "text", "short", "gone"])
+    lambda entry: entry.with_name("0.bf16").write_bytes(b"short"),
+    lambda entry: entry.with_name("0.bf16").unlink()], ids=["empty", "text", "short", "gone"])
 def test_an_entry_that_is_damaged_is_made_anew(damage: Callable[[Path], Any], make_fixed: Make, tmp_path: Path) -> None:
     make_fixed("before", lpips=False, epochs=1).fit()
-    entry, = (tmp_path / "features").glob("*.json")
+    entry, = (tmp_path / "features").glob("*/entry.json")
     damage(entry)
     passes: list[int] = []
     make_fixed("after", passes, lpips=False, epochs=1).fit()
@@ -168,7 +188,7 @@ def test_a_full_disk_loses_the_entry_that_was_unused_for_longest_and_then_says_s
     free = 10 * 2**30
 
     def usage(path: Path) -> Disk:
-        return Disk(0, 0, free - sum(2**30 for _ in path.glob("*.json")))
+        return Disk(0, 0, free - sum(2**30 for _ in path.glob("*/entry.json")))
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
     store = FeatureFolder(tmp_path, {}, [], None)
@@ -177,11 +197,11 @@ def test_a_full_disk_loses_the_entry_that_was_unused_for_longest_and_then_says_s
         store.load({"name": name}, 3, lambda numbers: [torch.ones(len(numbers), 2, 1, 1)], 2, lambda *_: None)
 
     def names() -> set[str]:
-        return {json.loads(entry.read_text())["name"] for entry in tmp_path.glob("*.json")}
+        return {json.loads(entry.read_text())["name"] for entry in tmp_path.glob("*/entry.json")}
 
     for age, name in enumerate(("a", "b", "c")):
         load(name)
-        for entry in tmp_path.glob("*.json"):
+        for entry in tmp_path.glob("*/entry.json"):
             if json.loads(entry.read_text())["name"] == name:
                 os.utime(entry, (age, age))
     load("a")  # used now

@@ -1,4 +1,4 @@
-"""Writes a report as files (the page, and every table as Markdown, CSV and Parquet) and logs them to MLflow."""
+"""Writes a report as files (the page; every table as Markdown, LaTeX, CSV and Parquet) and logs them to MLflow."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from inversion.errors import InversionError, RequestError
 from inversion.files import open_regular, replacing
+from inversion.report.render.latex import latex
 from inversion.report.render.page import render
 from inversion.report.render.report import Report, all_tables, as_markdown
 from inversion.tracking.connection import Connection
@@ -28,6 +29,9 @@ ARTIFACTS = "report"
 
 MANIFEST = "files.json"
 """Lists the files of a report in its folder; the next report there removes these files only."""
+
+SUFFIXES = (".csv", ".parquet", ".md", ".tex")
+"""Of the files of a table."""
 
 _logger = logging.getLogger(__name__)
 
@@ -85,6 +89,7 @@ def _write(report: Report, folder: Path) -> list[str]:
         writers[f"tables/{table.key}.csv"] = partial(table.frame.to_csv, index=False)
         writers[f"tables/{table.key}.parquet"] = partial(table.frame.to_parquet, index=False)
         writers[f"tables/{table.key}.md"] = partial(_write_text, table.markdown())
+        writers[f"tables/{table.key}.tex"] = partial(_write_text, latex(table))
     for name, writer in writers.items():
         try:
             with replacing(folder / name) as temporary:
@@ -107,7 +112,7 @@ def _forget(folder: Path) -> None:
 def _is_ours(name: object) -> bool:
     """Whether a report writes files of that name: a forged list must not delete anything else."""
     path = PurePosixPath(str(name))
-    in_tables = path.parts[:-1] == ("tables",) and path.suffix in (".csv", ".parquet", ".md") and path.name[0] != "."
+    in_tables = path.parts[:-1] == ("tables",) and path.suffix in SUFFIXES and path.name[0] != "."
     return in_tables or str(name) in ("index.html", "report.md")
 
 

@@ -16,7 +16,7 @@ import inversion
 ROOT = Path(inversion.__file__).parent
 
 LAYERS = ("leaves", "data", "models", "losses", "config", "training", "tracking", "runs", "reconstruct", "report",
-          "sweeps", "cli")
+          "sweeps", "api", "cli")
 """The packages of ``inversion``, from the bottom up: each may import those before it. Other modules are leaves."""
 
 ROOMS = {

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inversion.cli.best_run import best_of_option, find_best
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import ParameterType, blank_is_default, no_blank, tracking_options
+from inversion.cli.options import ParameterType, best_of_option, blank_is_default, no_blank, tracking_options
 from inversion.config.run_config import parse_value
 from inversion.console import Console, make_console, make_table, progress_bars
 from inversion.data.datasets import data_folder, require_data
@@ -66,6 +65,7 @@ def command(run: str | None, best_of: str | None, data: str | None, split: str, 
     if vgg_weights:
         require_vgg(vgg_weights)
     with slow_imports():
+        from inversion.report.best_run import find_best
         from inversion.runs.evaluate import evaluate_run, find_target
         from inversion.runs.load import find_lpips, find_trained, load_reconstructor
         from inversion.tracking.connection import connect

@@ -74,6 +74,13 @@ def tracking_options(command: F) -> F:
                         help="MLflow tracking server or database [default: sqlite:///mlflow.db]")(command)
 
 
+def best_of_option(command: F) -> F:
+    """Adds ``--best-of``, which takes the place of RUN (``report.best_run.find_best``)."""
+    return click.option("--best-of", metavar="STUDY", callback=no_blank,
+                        help="Instead of RUN: the run of this study with the highest test PSNR; of a search, the one "
+                             "with the best objective.")(command)
+
+
 def _read_store(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """The normalized address; MLflow's variable is only validated, because MLflow reads it itself."""
     if value:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inversion.cli.best_run import best_of_option, find_best
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import blank_is_default, no_blank, tracking_options
+from inversion.cli.options import best_of_option, blank_is_default, no_blank, tracking_options
 from inversion.config.run_config import parse_value
 from inversion.console import Console, make_console, make_table, progress_bars
 from inversion.errors import RequestError
@@ -75,6 +74,7 @@ def command(words: tuple[str, ...], best_of: str | None, output: str, size: str,
         from inversion.reconstruct.contact_sheet import MOST_PICTURES
         from inversion.reconstruct.output import SHEET, TABLE, OutputFolder
         from inversion.reconstruct.side_by_side import FileNames, labels_of, reconstruct_all
+        from inversion.report.best_run import find_best
         from inversion.runs.load import find_trained
         from inversion.runs.train import convert_out_of_memory
         from inversion.tracking.connection import connect

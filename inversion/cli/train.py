@@ -41,7 +41,7 @@ def command(tracking_uri: str | None, experiment: str | None, resume: str | None
     config = check(parse_config(given))
     check_inputs(config)
     with slow_imports():
-        from inversion.cli.output import ProgressBar, show_locations, show_request, show_scores
+        from inversion.cli.output import show_locations, show_request, show_scores
         from inversion.config.document import config_of
         from inversion.config.resolve import Fallback
         from inversion.runs.prepare import prepare
@@ -50,6 +50,7 @@ def command(tracking_uri: str | None, experiment: str | None, resume: str | None
         from inversion.tracking.mlflow_run import stop_with_mlflow_run
         from inversion.tracking.retry import with_retries
         from inversion.training.cotraining import run_alone
+        from inversion.training.progress_bar import ProgressBar
         from inversion.training.stop import interruptible
 
     console = make_console()

@@ -18,8 +18,8 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from inversion.cli.best_run import find_best
 from inversion.errors import RequestError, SeveralErrors, UnknownNameError
+from inversion.report.best_run import find_best
 from inversion.tracking.choose import choose_resumable, choose_run
 from inversion.tracking.connection import Connection, connect
 from inversion.tracking.search import search

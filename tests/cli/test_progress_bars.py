@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from inversion.cli.output import ProgressBar
 from inversion.console import Console, progress_bars
 from inversion.progress import no_progress
+from inversion.training.progress_bar import ProgressBar
 
 
 def test_without_a_terminal_nothing_is_written(capfd: pytest.CaptureFixture[str]) -> None:

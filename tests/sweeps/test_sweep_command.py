@@ -13,7 +13,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
-from inversion.cli.best_run import find_best
+from inversion.report.best_run import find_best
 from inversion.report.data.collect import collect
 from inversion.runs.train import train_steps
 from inversion.sweeps.workers import worker as worker_module

@@ -1,28 +1,18 @@
-"""The option ``--best-of STUDY`` of commands that take a trained run."""
+"""The best run of a study: the head of its leaderboard, or of its trials."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import click
-
-from inversion.cli.options import no_blank
+from inversion.config.document import DocumentError
 from inversion.errors import RequestError, SeveralErrors
-
-if TYPE_CHECKING:
-    from inversion.report.data.study import StudyData
-    from inversion.report.leaderboard import Row
-    from inversion.tracking.connection import Connection
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def best_of_option(command: F) -> F:
-    """Adds ``--best-of``, which takes the place of RUN."""
-    return click.option("--best-of", metavar="STUDY", callback=no_blank,
-                        help="Instead of RUN: the run of this study with the highest test PSNR; of a search, the one "
-                             "with the best objective.")(command)
+from inversion.report.data.collect import fetch_list, fetch_specs
+from inversion.report.data.comparable import title_of
+from inversion.report.data.search_runs import search_of
+from inversion.report.data.study import ReportRun, StudyData
+from inversion.report.data.tuning import choose
+from inversion.report.leaderboard import Row, leaderboard
+from inversion.tracking.connection import Connection
+from inversion.tracking.search import ID_DIGITS, document_of
+from inversion.tracking.study import RUNS_FILE, SETTINGS_FILE, children, in_experiment_of, require_study
 
 
 def find_best(connection: Connection, study: str) -> str:
@@ -33,17 +23,11 @@ def find_best(connection: Connection, study: str) -> str:
         RequestError: it has no scored run, or it is in several experiments.
         SeveralErrors: it has runs that cannot be compared; a line for each group has the id of its best run.
     """
-    from inversion.report.data.search_runs import search_of
-    from inversion.tracking.study import in_experiment_of
-
     connection = in_experiment_of(connection, study)
     data = _finished(connection, study)
     search = search_of(connection, data)
     leaders = [] if search else _leaders(data)
     if len(leaders) > 1:
-        from inversion.report.data.comparable import title_of
-        from inversion.tracking.search import ID_DIGITS
-
         raise SeveralErrors([
             f"study {study} has {len(leaders)} groups of runs that cannot be compared. Give the best of one by its id:",
             *(f"{row.values['run_id'][:ID_DIGITS]}, {row.values['run']}, test PSNR {row.values['test/psnr']:.2f} dB "
@@ -56,12 +40,6 @@ def find_best(connection: Connection, study: str) -> str:
 
 def _finished(connection: Connection, study: str) -> StudyData:
     """The finished runs of a study, without the scores of single images."""
-    from inversion.config.document import DocumentError
-    from inversion.report.data.collect import fetch_list, fetch_specs
-    from inversion.report.data.study import ReportRun, StudyData
-    from inversion.tracking.search import document_of
-    from inversion.tracking.study import RUNS_FILE, SETTINGS_FILE, children, require_study
-
     parent = require_study(connection, study)
     runs = []
     for run in children(connection, study, "attributes.status = 'FINISHED'"):
@@ -77,8 +55,5 @@ def _finished(connection: Connection, study: str) -> StudyData:
 
 def _leaders(data: StudyData) -> list[Row]:
     """The best run of each group of comparable runs; of tuned configurations, only chosen values count."""
-    from inversion.report.data.tuning import choose
-    from inversion.report.leaderboard import leaderboard
-
     ranked, _ = choose(data.runs, data.tuned)
     return [row for row in leaderboard(each.run for each in ranked) if row.rank == 1]

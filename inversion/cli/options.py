@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-from inversion.config.run_config import RunConfig, allowed_values, parse_value
+from inversion.config.run_config import MOST, RunConfig, allowed_values, parse_value
 from inversion.errors import RequestError
 from inversion.models.decoders import decoders
 from inversion.models.fusion import fusions
@@ -18,6 +19,8 @@ from inversion.tracking.address import read_store
 
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 REGISTRIES: dict[str, Registry[Any]] = {"decoder": decoders, "fusion": fusions}
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,6 +46,25 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in new versions of click alone
+    """A duration in seconds: ``90s``, ``30m``, ``8h``, ``1d`` or, as in Slurm, ``8:00:00``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip()
+        if found := re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])", text):
+            duration = float(found[1]) * SECONDS[found[2]]
+        elif found := re.fullmatch(r"(\d{1,4}):([0-5]\d):([0-5]\d)", text):
+            duration = 3600.0 * int(found[1]) + 60 * int(found[2]) + int(found[3])
+        else:
+            duration = 0.0
+        if not 0 < duration <= MOST:
+            self.fail(f"{text!r} is not a duration. Allowed: a number above 0 with s, m, h or d, such as 30m or 8h; or "
+                      "hours, minutes and seconds, such as 8:00:00.", param, ctx)
+        return duration
 
 
 def blank_is_default(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

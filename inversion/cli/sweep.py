@@ -10,7 +10,7 @@ import click
 
 from inversion.cli.app import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import STORE_VARIABLE, FiniteRange, no_blank, tracking_options
+from inversion.cli.options import STORE_VARIABLE, Duration, FiniteRange, no_blank, tracking_options
 from inversion.config.run_config import MOST
 from inversion.console import Console, make_console
 from inversion.sweeps.spec.spec import Spec, check_study, load_spec, require_inputs
@@ -91,6 +91,8 @@ def registered_name(ctx: click.Context, param: click.Parameter, value: str | Non
 @click.option("--side-by-side", type=IntOrAuto(1, 16), metavar="N",
               help="Let each worker train up to N runs together that share encoder, images and seed: same "
               "numbers, less time [default: 4 for a single worker on a CPU, else 1]")
+@click.option("--time-limit", type=Duration(), metavar="TIME", help="Stop after this time, such as 30m, 8h or 8:00:00: "
+              "running runs are saved, and the same command resumes the study.")
 @click.option("--register", metavar="NAME@ALIAS", callback=registered_name, help="When all runs are done, register the "
               "model of the best one by validation in MLflow's model registry, as NAME@champion.")
 @tracking_options
@@ -179,6 +181,8 @@ def require_one_request(spec: str | None, sets: tuple[str, ...], wheres: tuple[s
         raise click.UsageError("--set and --where change what is queued; --join and --status queue nothing")
     if options["status"] and options["retry_failed"]:
         raise click.UsageError("--status starts nothing: leave out --retry-failed")
+    if options["time_limit"] and (options["status"] or dry_run or options["workers"] == 0):
+        raise click.UsageError("--time-limit is for workers: it does not go with --status, --dry-run and --workers 0")
     if options["register"] and (options["status"] or dry_run or options["workers"] == 0 or options["seeds_for"]):
         raise click.UsageError("--register is for a study that is worked on until all runs are done: it does not go "
                                "with --status, --dry-run, --seeds-for and --workers 0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from shlex import quote
 
 from inversion.config.resolve import default_threads
@@ -35,7 +36,7 @@ from inversion.tracking.retry import with_retries
 from inversion.tracking.store_errors import NoTrackingError, TrackingLostError
 from inversion.tracking.study import find_parent
 from inversion.tracking.ui import page_lines
-from inversion.training.stop import StopRequest, interruptible
+from inversion.training.stop import StopRequest, interruptible, time_limit
 
 SIDE_BY_SIDE_ON_CPU = 4
 """Runs that a single worker trains on one encoder pass: the published study has four decoders."""
@@ -58,7 +59,9 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         InversionError: all workers exited before the study was done, or the tracking store or the queue was lost.
     """
     console = make_console()
-    with stop_with_mlflow_run() as stop, service_errors(stop):
+    limit = options["time_limit"]
+    with (stop_with_mlflow_run() as stop, service_errors(stop),
+          time_limit(stop, limit, str(timedelta(seconds=limit or 0)))):
         connection = connect_to_study(name, options, make=spec is not None)
         url = locate_queue(options["storage"], connection, name)
         require_queue(url)

@@ -114,6 +114,21 @@ def stop_on_signals(launcher: psutil.Process | None = None, name: str = "the pro
             signal.signal(number, handler)
 
 
+@contextmanager
+def time_limit(request: StopRequest, seconds: float | None, name: str) -> Iterator[None]:
+    """Sets a request after some seconds, while the block runs; ``name`` is the limit's in the reason."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, request.set, [f"the time limit is reached ({name})"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _watch(name: str, launcher: psutil.Process, request: StopRequest, finished: threading.Event) -> None:
     while not finished.wait(POLL_SECONDS):
         if not _is_alive(launcher):

@@ -295,3 +295,19 @@ def test_a_strict_sweep_tells_everything_that_is_out_of_reach_before_anything_is
     client = connect(f"sqlite:///{lab.folder}/mlflow.db").client
     assert not MlflowClient(client.tracking_uri).search_runs(["0", "1"])
     assert not (lab.folder / "inversion-queue.db").exists()
+
+
+def test_a_time_limit_stops_a_sweep_in_time_and_the_same_command_resumes_it(lab: Any, sweep: Sweep) -> None:
+    spec = lab.spec("grid:\n  - decoder: [transposed_conv, wavelet]")
+    outcome = sweep(spec, "--time-limit", "0.2s")
+    assert outcome.code == 130
+    assert "the time limit is reached (0:00:00.200000)" in outcome.err
+    assert {trial.state for trial in lab.results().trials} <= {TrialState.WAITING, TrialState.FAIL}
+    assert sweep(spec, "--time-limit", "1:00:00").code == 0
+
+
+@pytest.mark.parametrize("text", ["8", "h", "0s", "-5m", "8:0:0", "1:60:00", "8 hours", "1e3h", "inf"])
+def test_a_time_limit_is_a_duration(text: str, lab: Any, sweep: Sweep) -> None:
+    outcome = sweep(lab.spec("grid:\n  - decoder: [wavelet]"), "--time-limit", text)
+    assert outcome.code == 2
+    assert f"{text!r} is not a duration. Allowed: a number above 0 with s, m, h or d" in outcome.err

@@ -31,7 +31,7 @@ WRONG = {
         ("train --encoder vgg16:block1/channels=65", "channels=65 is more than the 64 channels of the map"),
         ("train --encoder vgg16:block1/channels=pac:4", "Did you mean 'pca'?"),
         ("train --encoder vgg16:block1/bits=0", "modifier bits: '0' is not allowed. Allowed: a whole number, 1 to 16"),
-        ("train --encoder vgg16:block1/noise=-1", "modifier noise: '-1' is not allowed. Allowed: a number above 0"),
+        ("train --encoder vgg16:block1/noise=-1", "modifier noise: '-1' is not allowed. Allowed: 0.000001 to 100"),
         ("train --encoder resnet34/bits=4+vgg16:block1/bits", "modifier bits has no value"),
         ("train --layer block1/pol=2", "Did you mean 'pool'?"),
         ("train --encoder vgg16+vgg16", "is there twice"),

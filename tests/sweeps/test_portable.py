@@ -98,6 +98,7 @@ def stop_after_the_first_epoch(monkeypatch: pytest.MonkeyPatch) -> Callable[[], 
     return lambda: monkeypatch.setattr(Trainer, "_report_epoch", report)
 
 
+@pytest.mark.acceptance
 def test_a_study_that_was_moved_in_the_middle_comes_to_what_it_would_have_come_to(
     lab: Lab, queued: Callable[..., None], work_here: Callable[..., None], sweep: Sweep, study: Study,
     elsewhere: Callable[[], Lab], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -215,7 +215,7 @@ def test_a_full_disk_loses_the_entry_that_was_unused_for_longest_and_then_says_s
 
 
 def test_a_disk_that_cannot_be_written_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr("inversion.training.feature_folder.alone_in", refuse)

@@ -90,6 +90,8 @@ def main() -> None:
 
 def run_command(command: click.Command, arguments: list[str] | None = None) -> int:
     """Runs a click command; prints each error as one line and returns the exit code."""
+    # Read by OpenMP when PyTorch is imported. Threads that spin at barriers take cores from others (docs/log.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     set_up_streams()
     try:
         try:

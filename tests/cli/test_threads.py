@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from inversion.cli.app import cli, run_command
 from inversion.runs import load as trained
 from inversion.runs import optimize as optimize_run
 from inversion.runs import prepare as experiment
@@ -70,3 +72,14 @@ def test_threads_beyond_the_cores_are_warned_of_in_one_line_and_kept(
     assert line.startswith("threads=7, but this process may use 2 cores")
     run, = all_runs()
     assert (run.data.params["threads"], torch.get_num_threads()) == ("7", 7)
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_leave_the_cores_to_others_unless_told_otherwise(
+    given: str | None, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert run_command(cli, ["list", "wavelet"]) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == wanted

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from shlex import quote
 
 from inversion.config.resolve import default_threads
@@ -59,9 +58,7 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         InversionError: all workers exited before the study was done, or the tracking store or the queue was lost.
     """
     console = make_console()
-    limit = options["time_limit"]
-    with (stop_with_mlflow_run() as stop, service_errors(stop),
-          time_limit(stop, limit, str(timedelta(seconds=limit or 0)))):
+    with stop_with_mlflow_run() as stop, service_errors(stop), time_limit(stop, options["time_limit"]):
         connection = connect_to_study(name, options, make=spec is not None)
         url = locate_queue(options["storage"], connection, name)
         require_queue(url)

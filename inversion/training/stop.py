@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import FrameType
 
 import psutil
@@ -115,12 +116,12 @@ def stop_on_signals(launcher: psutil.Process | None = None, name: str = "the pro
 
 
 @contextmanager
-def time_limit(request: StopRequest, seconds: float | None, name: str) -> Iterator[None]:
-    """Sets a request after some seconds, while the block runs; ``name`` is the limit's in the reason."""
+def time_limit(request: StopRequest, seconds: float | None) -> Iterator[None]:
+    """Sets a request after some seconds, while the block runs; None for no limit."""
     if seconds is None:
         yield
         return
-    timer = threading.Timer(seconds, request.set, [f"the time limit is reached ({name})"])
+    timer = threading.Timer(seconds, request.set, [f"the time limit is reached ({timedelta(seconds=seconds)})"])
     timer.daemon = True
     timer.start()
     try:

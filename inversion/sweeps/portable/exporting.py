@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 
@@ -71,7 +72,7 @@ def _require_idle(study: Study) -> None:
 def _runs_of(connection: Connection, name: str, parent: Run) -> list[Run]:
     """The parent first, then the others from the oldest on; runs of the study are tagged with its name."""
     members = {run.info.run_id: run for run in find_members(connection, name)}
-    for run in search(connection, tagged("mlflow.parentRunId", parent.info.run_id)):
+    for run in search(connection, tagged(MLFLOW_PARENT_RUN_ID, parent.info.run_id)):
         members.setdefault(run.info.run_id, run)
     members.pop(parent.info.run_id, None)
     return [parent, *sorted(members.values(), key=lambda run: (run.info.start_time, run.info.run_id))]

@@ -24,8 +24,7 @@ from inversion.sweeps.portable.archive import ARTIFACTS, QUEUE_FILE, RUN_FILE, e
 from inversion.sweeps.queue.entry import CONFIG
 from inversion.sweeps.queue.storage import open_storage, require_apart, storage_url
 from inversion.sweeps.study.parent import storage_tags
-from inversion.sweeps.study.study import BASE, EXPERIMENT, PARENT, TRACKING
-from inversion.tracking.address import absolute
+from inversion.sweeps.study.study import BASE, EXPERIMENT, PARENT, TRACKING, address_in_queue
 from inversion.tracking.connection import Connection, connect, find_store
 from inversion.tracking.locks import exclusive_lock
 from inversion.tracking.masking import without_password
@@ -182,7 +181,7 @@ def _import_queue(storage: RDBStorage, queue: Mapping[str, Any], name: str, conn
     attributes.pop(TRACKING, None)
     for key, value in attributes.items():
         storage.set_study_user_attr(study_id, key, value)
-    storage.set_study_user_attr(study_id, TRACKING, without_password(absolute(connection.uri)).rstrip("/"))  # complete
+    storage.set_study_user_attr(study_id, TRACKING, address_in_queue(connection.uri))  # complete
 
 
 def _trial(trial: Mapping[str, Any], places: Mapping[str, str]) -> FrozenTrial:

@@ -156,7 +156,7 @@ def make_study(storage: RDBStorage, name: str, connection: Connection, search: S
                            "Give another --study.")
     else:
         attributes = {GRACE: grace_from_environment(), SEARCH: search.to_json() if search else None,
-                      EXPERIMENT: connection.experiment, TRACKING: _shown(connection.uri)}
+                      EXPERIMENT: connection.experiment, TRACKING: address_in_queue(connection.uri)}
         for key, value in attributes.items():  # TRACKING is last: it marks a complete set, if this process dies
             study.set_user_attr(key, value)
     with knowingly_experimental():
@@ -224,20 +224,20 @@ def follow_store(study: optuna.Study, connection: Connection) -> None:
     """Updates the address of a study's tracking store if the folder with queue and store was moved or copied."""
     stored = study.user_attrs.get(TRACKING)
     file = sqlite_file(stored) if stored else None
-    if file is None or is_there(file) or stored == _shown(connection.uri):
+    if file is None or is_there(file) or stored == address_in_queue(connection.uri):
         return
     try:
         find_run(connection, study.user_attrs.get(PARENT, ""))
     except RequestError:  # another store
         return
-    study.set_user_attr(TRACKING, _shown(connection.uri))
+    study.set_user_attr(TRACKING, address_in_queue(connection.uri))
 
 
 def require_same_store(study: optuna.Study, uri: str) -> None:
     """Raises a RequestError if a worker would log to a tracking store other than the study's."""
     stored = study.user_attrs.get(TRACKING)
-    if stored is not None and _shown(stored) != _shown(uri):
-        raise RequestError(f"study {study.study_name} logs to {stored}, and this would log to {_shown(uri)}. "
+    if stored is not None and address_in_queue(stored) != address_in_queue(uri):
+        raise RequestError(f"study {study.study_name} logs to {stored}, and this would log to {address_in_queue(uri)}. "
                            f"Give --tracking-uri {stored}, or another --study.")
 
 
@@ -289,5 +289,6 @@ def require_same_search(study: optuna.Study, search: Search | None) -> None:
                            "different searches cannot be compared. Give it another name with --study.")
 
 
-def _shown(uri: str) -> str:
+def address_in_queue(uri: str) -> str:
+    """The address of a tracking store as the queue keeps it, without a password."""
     return without_password(absolute(uri)).rstrip("/")

@@ -115,6 +115,10 @@ class InversionModel(nn.Module):
         """The parameters of decoder and fusion, in a fixed order."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
+    def count_trainable(self) -> int:
+        """The number of values in ``trainable``, logged as ``decoder_parameters``."""
+        return sum(parameter.numel() for parameter in self.trainable())
+
     def learned_state(self) -> dict[str, Tensor]:
         """The state dict without the frozen trunks, as in checkpoints."""
         return {name: value for name, value in self.state_dict().items() if not _FROZEN.match(name)}

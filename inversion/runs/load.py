@@ -121,13 +121,18 @@ def load_reconstructor(run: TrainedRun) -> Reconstructor:
 
 
 def _require_model_of(run: TrainedRun, model: InversionModel) -> None:
-    """Raises a DamagedArtifactError if the model does not have the encoders and image size of the run."""
+    """Raises a DamagedArtifactError if encoders, image size or number of parameters are not the run's."""
     config, cuts = run.config, [encoder.cut for encoder in model.frozen]
     shapes = [(encoder.feature_shape, encoder.cut.shape(config.image_size)) for encoder in model.frozen]
+    differs = ""
     if "+".join(map(str, cuts)) != config.encoder or any(found != wanted for found, wanted in shapes):
-        raise DamagedArtifactError(f"the model of run {run.run_id} ({run.name}) belongs to another run: it has "
-                                   f"{'+'.join(map(str, cuts))}, and the run has {config.encoder} at image_size "
-                                   f"{config.image_size}. {RESTORE}")
+        differs = (f"it has {'+'.join(map(str, cuts))}, and the run has {config.encoder} at image_size "
+                   f"{config.image_size}")
+    elif (found := model.count_trainable()) != (logged := run.metrics.get("decoder_parameters", found)):
+        differs = f"its decoder has {found:,} parameters, and that of the run, {config.decoder}, has {logged:,.0f}"
+    if differs:
+        raise DamagedArtifactError(f"the model of run {run.run_id} ({run.name}) belongs to another run: {differs}. "
+                                   f"{RESTORE}")
 
 
 def find_lpips(run: TrainedRun, given: str | None) -> tuple[TrunkSource | None, str]:

@@ -202,7 +202,7 @@ def size_metrics(trainer: Trainer) -> dict[str, float]:
     model, size = trainer.model, trainer.config.image_size
     model.eval()
     return {
-        "decoder_parameters": sum(parameter.numel() for parameter in model.trainable()),
+        "decoder_parameters": model.count_trainable(),
         **feature_metrics(model.frozen, size),
         "gflops_per_image": gflops_per_image(model, torch.zeros(1, 3, size, size, device=trainer.engine.device)),
     }

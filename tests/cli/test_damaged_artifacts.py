@@ -15,6 +15,8 @@ from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file, save_file
 
 from inversion.config.document import VERSION
+from inversion.models.model import build_model
+from inversion.models.packing import pack_model
 
 Command = Callable[..., Any]
 Damage = Callable[[Path], object]
@@ -139,6 +141,18 @@ def test_a_model_that_cannot_be_loaded_is_refused_before_anything_is_scored(
     error = line(inversion("evaluate", trained.info.run_id), trained)
     assert says in error
     assert len(all_runs()) == 1
+
+
+def test_a_model_with_another_decoder_is_refused(
+    trained: Run, damage: Command, inversion: Command, tmp_path: Path, frozen: Callable[..., Any]
+) -> None:
+    other = build_model([frozen("vgg16:block1", 32)], "linear", {}, None, 32, seed=0)
+    pack_model(other, "linear", {}, None, 32, tmp_path)
+    for file in ("model.json", "learned.safetensors"):
+        damage(f"packed/{file}", written((tmp_path / file).read_bytes()))
+    error = line(inversion("evaluate", trained.info.run_id), trained)
+    assert "belongs to another run: its decoder has" in error
+    assert "parameters, and that of the run, transposed_conv, has" in error
 
 
 def test_reconstruct_says_the_same_and_makes_no_folder(

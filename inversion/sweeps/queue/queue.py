@@ -40,6 +40,7 @@ from inversion.sweeps.queue.entry import (
     Entry,
     latest,
 )
+from inversion.sweeps.queue.reader import TrialReader
 from inversion.sweeps.queue.recovery import (
     deaths,
     enqueue_from_scratch,
@@ -56,7 +57,7 @@ from inversion.tracking.ownership import owner_tags, same_owner
 from inversion.training.stop import StopRequest
 
 REREAD_SECONDS = 20.0
-"""How long a worker relies on its list of waiting trials: reading 2,000 of them takes half a second."""
+"""How long a worker relies on its list of waiting trials."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Queue:
         self.stop = stop
         self.clock = clock
         self.study_id: int = study._study_id
+        self._reader = TrialReader(storage, self.study_id)
         self._waiting: list[Entry] = []
         self._read_at = self._recovered_at = self._database_failed_at = -math.inf
         event.listen(storage.engine, "handle_error", self._note_failure)
@@ -103,7 +105,7 @@ class Queue:
 
     def entries(self) -> list[Entry]:
         """Every run of the study."""
-        return latest(self._trials())
+        return latest(self._reader.read())
 
     def add(self, runs: Sequence[Queued], progress: Progress = no_progress) -> int:
         """Queues the runs whose digest is not in the queue yet; returns how many were added.
@@ -132,7 +134,7 @@ class Queue:
     def grow(self, trials: int) -> int:
         """Queues trials of a search until there are ``trials``; returns how many were added."""
         with self.locked():
-            missing = max(0, trials - len(latest(self._trials())))
+            missing = max(0, trials - len(self.entries()))
             for _ in range(missing):
                 self.study.add_trial(_waiting_trial(Queued()))
         return missing
@@ -191,7 +193,7 @@ class Queue:
             return
         with self.locked():
             heartbeats_count = self.clock() - self._database_failed_at >= self.grace_seconds
-            recover_stale_trials(self.storage, self.study, heartbeats_count)
+            recover_stale_trials(self.study, self.storage, self._reader, heartbeats_count)
         self._recovered_at = self.clock()
 
     def retry_failed(self, kinds: Iterable[str] | None = None) -> list[Entry]:
@@ -220,11 +222,11 @@ class Queue:
 
     def knows(self, owner: Mapping[str, str]) -> bool:
         """Whether a process is or was a worker of this queue."""
-        return any(same_owner(trial.user_attrs.get(OWNER, {}), owner) for trial in self._trials())
+        return any(same_owner(trial.user_attrs.get(OWNER, {}), owner) for trial in self._reader.read())
 
     def has_died(self, entry: Entry) -> bool:
         """Whether a worker died at the run since it last completed an epoch."""
-        return len(entry.history) > 1 and deaths(entry, {trial.number: trial for trial in self._trials()}) > 0
+        return len(entry.history) > 1 and deaths(entry, {trial.number: trial for trial in self._reader.read()}) > 0
 
     def is_mine(self, trial_id: int) -> bool:
         """Whether a trial that this process claimed is still its own. A run that is taken over gets a new trial."""
@@ -240,7 +242,7 @@ class Queue:
         A search may suggest the same configuration twice: the first trial that asks does the run.
         """
         with self.locked():
-            others = self.storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
+            others = self._reader.read([TrialState.RUNNING])
             if any(other.user_attrs.get(HOLDS) == digest for other in others if other._trial_id != trial_id):
                 return False
             self.storage.set_trial_user_attr(trial_id, HOLDS, digest)
@@ -297,14 +299,11 @@ class Queue:
         self.storage.set_trial_user_attr(trial_id, RELEASED, safe(why))
         fail_trial(self.storage, trial_id)
         with self.locked():
-            enqueue_owed_retries(self.study, self._trials())
+            enqueue_owed_retries(self.study, self._reader.read())
 
     def locked(self) -> Any:
         """Holds the lock of the queue's database while the block runs."""
         return exclusive_lock(self.storage.url, self.stop)
-
-    def _trials(self) -> list[FrozenTrial]:
-        return self.storage.get_all_trials(self.study_id, deepcopy=False)  # Optuna's cache may be stale
 
     def _read_waiting(self) -> None:
         is_tuned = TUNING in self.storage.get_study_user_attrs(self.study_id)
@@ -313,7 +312,7 @@ class Queue:
         self._read_at = self.clock()
 
     def _having(self, state: TrialState) -> list[Entry]:
-        return [Entry(trial) for trial in self.storage.get_all_trials(self.study_id, deepcopy=False, states=(state,))]
+        return [Entry(trial) for trial in self._reader.read([state])]
 
     def _settle_choices(self) -> list[Entry]:
         """The waiting runs that can be done now; those of values that were not chosen are pruned."""

@@ -30,6 +30,7 @@ from inversion.sweeps.queue.entry import (
     Entry,
     latest,
 )
+from inversion.sweeps.queue.reader import TrialReader
 from inversion.sweeps.queue.storage import knowingly_experimental
 from inversion.tracking.ownership import owner_is_alive
 
@@ -39,7 +40,7 @@ MAX_DEATHS = 5
 is started again."""
 
 
-def recover_stale_trials(storage: RDBStorage, study: optuna.Study, heartbeats_count: bool) -> None:
+def recover_stale_trials(study: optuna.Study, storage: RDBStorage, reader: TrialReader, heartbeats_count: bool) -> None:
     """Fails the running trials of dead workers and enqueues their retries.
 
     Dead are workers whose process on this machine is gone, and, if ``heartbeats_count``, those of any machine whose
@@ -48,12 +49,12 @@ def recover_stale_trials(storage: RDBStorage, study: optuna.Study, heartbeats_co
     if heartbeats_count:
         with knowingly_experimental():
             fail_stale_trials(study)
-    trials = storage.get_all_trials(study._study_id, deepcopy=False)
+    trials = reader.read()
     dead = [trial for trial in trials if trial.state == TrialState.RUNNING
             and owner_is_alive(trial.user_attrs.get(OWNER, {})) is False]
     for trial in dead:  # no need to wait for the grace period on this machine
         fail_trial(storage, trial._trial_id)
-    enqueue_owed_retries(study, storage.get_all_trials(study._study_id, deepcopy=False) if dead else trials)
+    enqueue_owed_retries(study, reader.read() if dead else trials)
 
 
 def fail_trial(storage: RDBStorage, trial_id: int) -> None:

@@ -7,9 +7,9 @@ import signal
 from typing import Any
 
 import pytest
-from optuna.exceptions import StorageInternalError
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import Trial, TrialState
+from sqlalchemy.exc import OperationalError
 
 from inversion.config.document import VERSION
 from inversion.sweeps.queue.entry import FAILURE, OWNER
@@ -185,7 +185,7 @@ def test_after_the_database_was_away_silence_means_nothing_for_a_grace_period(
 
     with monkeypatch.context() as patch:
         patch.setattr(queue.storage.engine.dialect, "do_execute", lose)
-        with pytest.raises(StorageInternalError):
+        with pytest.raises(OperationalError):
             queue.entries()
     queue.recover_stale_trials()
     assert only(queue).state == "running"

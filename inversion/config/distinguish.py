@@ -17,13 +17,20 @@ def with_differences(names: Sequence[str], parameters: Sequence[Mapping[str, Any
 
     ``parameters`` holds those of each run as plain data; empty where they are not known yet.
     """
-    values: dict[str, dict[str, set[str]]] = {}
+    runs: dict[str, list[Mapping[str, Any]]] = {}
     for name, known in zip(names, parameters, strict=True):
-        for key in shown_parameters() if known else ():
-            values.setdefault(name, {}).setdefault(key, set()).add(parameter_text(known, key))
-    differing = {name: [key for key, found in each.items() if len(found) > 1] for name, each in values.items()}
+        if known:
+            runs.setdefault(name, []).append(known)
+    differing = {name: [key for key in shown_parameters() if _differs(of_name, key)] for name, of_name in runs.items()}
     return [" ".join([name, *(f"{key}={parameter_text(known, key)}" for key in differing.get(name, ()) if known)])
             for name, known in zip(names, parameters, strict=True)]
+
+
+def _differs(runs: Sequence[Mapping[str, Any]], key: str) -> bool:
+    """Whether runs have different texts for a parameter; texts are made only where values differ."""
+    default = RunConfig.model_fields[key].default
+    values = {run.get(key, default) for run in runs}
+    return len(values) > 1 and len({parameter_text({key: value}, key) for value in values}) > 1
 
 
 def shown_parameters() -> list[str]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from inversion.report.data.board import Board
 from inversion.report.data.configuration import Configuration
-from inversion.report.stats.comparisons import AllPairs, holds_up
+from inversion.report.stats.comparisons import AllPairs, compare_pools, correct, holds_up
 from inversion.report.stats.pools import SeedPool
 from inversion.report.stats.seed_noise import SeedNoise
 from inversion.report.tables.findings import BoardEvidence, Verdict
 from inversion.report.tables.published import PublishedStudy
+from inversion.report.tables.values import compared_labels
 
 MOST_SEEDS = 5
 
@@ -34,8 +36,8 @@ class SeedPlan:
         seeds: Seeds that each of ``configurations`` should have; 0 if more seeds are not expected to decide anything.
         configurations: The configurations with fewer seeds than that.
         decides: Number of open questions that would be decided.
-        undecided: Number of open questions: findings of published studies, and whether the winner is better than the
-            second.
+        undecided: Number of open questions: findings of published studies, whether the winner is better than the
+            second, and whether resolution or number of values matters within a layer.
         noise: The seed noise that the plan reckons with.
         is_given: Whether that noise was given; else it was measured, or is assumed.
     """
@@ -59,7 +61,7 @@ class _Question:
 def plan_seeds(board: Board, studies: Sequence[PublishedStudy] = (), most: int = MOST_SEEDS) -> SeedPlan | None:
     """The fewest seeds that decide as many open questions as ``most`` seeds do; None if nothing is open."""
     pools = {item.label: item.psnr for item in board.configurations}
-    questions = [*_findings(board, studies), *_lead(board)]
+    questions = [*_findings(board, studies), *_lead(board), *_values(board)]
     undecided = [question for question in questions if not question.is_decided(pools, board.noise)]
     if not undecided:
         return None
@@ -107,6 +109,18 @@ def _lead(board: Board) -> list[_Question]:
     first, second = (item.label for item in board.configurations[:2])
     return [_Question(lambda pools, noise: holds_up(AllPairs(pools, noise).get(first, second)),
                       frozenset({first, second}))]
+
+
+def _values(board: Board) -> list[_Question]:
+    """The comparisons within one layer of the table of resolution and number of values."""
+    pairs = compared_labels(board)
+
+    def is_decided(pools: Pools, noise: SeedNoise | None, pair: tuple[str, str]) -> bool:
+        family = correct({(a, b): compare_pools(pools[a], pools[b], noise) for a, b in pairs})
+        return holds_up(family[pair])
+
+    return [_Question(partial(is_decided, pair=pair), frozenset(pair)) for pair, same_layer in pairs.items()
+            if same_layer]
 
 
 def _findings(board: Board, studies: Sequence[PublishedStudy]) -> list[_Question]:

@@ -17,6 +17,7 @@ from inversion.report.data.board import Board, make_boards
 from inversion.report.data.collect import collect
 from inversion.report.data.rates import jpeg_line
 from inversion.report.render import charts
+from inversion.report.seed_plan import plan_seeds
 from inversion.report.tables import questions
 from inversion.report.tables.rates import rates
 from inversion.report.tables.values import answers, resolution_or_values
@@ -179,6 +180,17 @@ def test_seeds_decide_it_and_the_rows_are_one_family(make_study: Make, scores: M
     assert {row["holds"] for row in rows} == {"yes"}
     first, second = (board.by_label[rows[0][side]] for side in ("first", "second"))
     assert rows[0]["p"] >= board.compare_alone(first, second).p
+
+
+def test_the_plan_for_seeds_counts_the_comparisons_of_one_layer(make_study: Make, scores: Make) -> None:
+    made = make_study()
+    fill(made, scores)
+    plan = plan_seeds(board_of(made, seed_sd=None))
+    assert plan is not None
+    # those three, and whether the best one is better than the second
+    assert (plan.decides, plan.undecided) == (4, 4)
+    assert {item.encoder for item in plan.configurations} == {
+        "vgg16:block1", "vgg16:block1/channels=16", "vgg16:block1/channels=4", "vgg16:block1/pool=2"}
 
 
 def test_a_deeper_layer_is_compared_under_the_same_modifiers(make_study: Make, scores: Make) -> None:

@@ -59,17 +59,19 @@ class _Pair:
     def key(self) -> tuple[str, str]:
         return self.first.item.label, self.second.item.label
 
+    @property
+    def is_of_one_layer(self) -> bool:
+        return self.first.cut.layer == self.second.cut.layer
+
 
 def resolution_or_values(board: Board) -> ReportTable:
     """Every pair of maps with equal numbers of values, or equal resolution."""
-    pairs = list(_pairs([found for item in board.single if (found := _map_of(item))]))
-    if not any(pair.equal == VALUES for pair in pairs):  # layers alone say nothing of this question
-        pairs = []
+    pairs = _pairs_of(board)
     compared = correct({pair.key: board.compare_alone(pair.first.item, pair.second.item) for pair in pairs})
     rows = [{"equal": _held(pair), "first": pair.first.item.label, "second": pair.second.item.label,
              "first_shape": _shape(pair.first), "second_shape": _shape(pair.second),
              "first_psnr": pair.first.item.psnr.mean, "second_psnr": pair.second.item.psnr.mean,
-             "layer": "same" if pair.first.cut.layer == pair.second.cut.layer else "other", "kind": pair.equal,
+             "layer": "same" if pair.is_of_one_layer else "other", "kind": pair.equal,
              **difference_fields(compared[pair.key])} for pair in pairs]
     shown = [Shown("equal", "{equal}"), Shown("finer, or more values", "{first} ({first_shape})"),
              Shown("PSNR (dB)", "{first_psnr:.2f}"), Shown("coarser, or fewer values", "{second} ({second_shape})"),
@@ -77,6 +79,11 @@ def resolution_or_values(board: Board) -> ReportTable:
     seeds = "" if board.noise else f" {ONE_SEED}"
     return ReportTable("resolution-or-values", "Resolution or number of values?", shown, rows,
                        f"{' '.join(answers(rows))} {NOTE}{seeds}".strip())
+
+
+def compared_labels(board: Board) -> dict[tuple[str, str], bool]:
+    """The labels of the pairs of the table, one family; whether both are of one layer."""
+    return {pair.key: pair.is_of_one_layer for pair in _pairs_of(board)}
 
 
 def answers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -91,6 +98,12 @@ def answers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             sentences.append(f"{what} better in {better} of {len(mine)} comparisons within one layer, and worse in "
                              f"{worse}; {len(mine) - better - worse} are undecided.")
     return sentences
+
+
+def _pairs_of(board: Board) -> list[_Pair]:
+    pairs = list(_pairs([found for item in board.single if (found := _map_of(item))]))
+    # layers alone say nothing of this question
+    return pairs if any(pair.equal == VALUES for pair in pairs) else []
 
 
 def _pairs(maps: Sequence[_Map]) -> Iterator[_Pair]:

@@ -7,6 +7,7 @@ slow minute of the machine meets both. Matrix products and tracking are measured
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import sem  # type: ignore[import-untyped]
 
-from benchmarks.measuring import EPOCHS, TWENTIETH
+from benchmarks.measuring import EPOCHS, THREADS, THREADS_VARIABLE, TWENTIETH
 from benchmarks.photographs import make_photographs
 
 ROOT = Path(__file__).parent.parent
@@ -54,14 +55,24 @@ class Bench:
 
     def run(self, side: str, task: str, argument: str = "") -> dict[str, float]:
         """One measurement."""
-        command = [sys.executable, "-m", "benchmarks.work", side, task, str(self.folder), argument]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-        if done.returncode:
-            said = done.stderr.strip().splitlines()
-            raise click.ClickException(f"{side} {task} {argument} failed: {said[-1] if said else done.returncode}")
-        result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-        self.console.log(f"{side} {task} {argument}: {result['value']:.5g}")
+        result, = self.together(side, task, argument, 1, THREADS)
         return result
+
+    def together(self, side: str, task: str, argument: str, count: int, threads: int) -> list[dict[str, float]]:
+        """The same measurement by several processes at once, of so many threads each."""
+        command = [sys.executable, "-m", "benchmarks.work", side, task, str(self.folder), argument]
+        environment = os.environ | {THREADS_VARIABLE: str(threads)}
+        begun = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+                                  env=environment) for _ in range(count)]
+        results: list[dict[str, float]] = []
+        for process in begun:
+            out, err = process.communicate()
+            if process.returncode:
+                said = (err.strip().splitlines() or [process.returncode])[-1]
+                raise click.ClickException(f"{side} {task} {argument} failed: {said}")
+            results.append(json.loads(out.splitlines()[-1]))
+            self.console.log(f"{side} {task} {argument}: {results[-1]['value']:.5g}")
+        return results
 
     def pair(self, task: str, argument: str = "") -> tuple[float, float, float, float]:
         """Medians of the plain and of our value, then of their peaks in MB."""
@@ -152,6 +163,20 @@ def company(bench: Bench) -> Iterator[Row]:
                   f"{one / other:.3g}×", "", f"peak {peaks[0]:,.0f} → {peaks[1]:,.0f} MB")
 
 
+def workers(bench: Bench) -> Iterator[Row]:
+    """As many workers as cores, with one thread each, beside one worker with all of them; ours both times."""
+    for encoder in ENCODERS:
+        one, several = [], []
+        for _ in range(bench.repeats):
+            one.append(bench.run("ours", "step", encoder)["value"])
+            found = bench.together("ours", "step", encoder, THREADS, 1)
+            several.append(1 / sum(1 / result["value"] for result in found))
+        alone, together = median(one), median(several)
+        yield Row(f"{THREADS} workers of one thread: {encoder}", f"one worker {1000 * alone:.4g} ms",
+                  f"{1000 * together:.4g} ms", f"{alone / together:.3g}×", "",
+                  "an image of a training step, of all workers")
+
+
 def tracking(bench: Bench) -> Iterator[Row]:
     """MLflow's share of an epoch of 640 + 160 images."""
     an_epoch = 640 * bench.run("ours", "step", "vgg16:block1")["value"]
@@ -200,7 +225,7 @@ def _difference(what: str, one_name: str, one: list[float], other_name: str, oth
 
 GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "machine": machine, "data": data, "step": steps, "attention": attention, "evaluate": evaluation, "run": whole,
-    "company": company, "tracking": tracking, "start-up": start_up, "quality": quality}
+    "company": company, "workers": workers, "tracking": tracking, "start-up": start_up, "quality": quality}
 
 
 def write_alexnet(folder: Path) -> None:

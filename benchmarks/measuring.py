@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,8 @@ import psutil
 import torch
 from torch import Tensor
 
-THREADS = 2
+THREADS_VARIABLE = "BENCHMARK_THREADS"
+THREADS = int(os.environ.get(THREADS_VARIABLE, "2"))
 BATCH = 4
 WARM_UP = 8
 STEPS = 32

@@ -15,7 +15,8 @@ SHORT := tests/cli tests/config tests/losses tests/models/test_*.py tests/recons
 # costs three times the CPU time.
 test avx2 acceptance lowest: export OMP_WAIT_POLICY := PASSIVE
 
-# Compiled once and not by every process: a second each, and eight for the tests.
+# What is imported is compiled once and not by every process: a second each, and eight for the tests. pip would compile
+# everything that it installs: a minute or two.
 unexport PYTHONDONTWRITEBYTECODE
 
 quickstart: $(VENV)/installed  ## train resnet34 + wavelet on the bundled photographs, without any download
@@ -54,9 +55,9 @@ clean:  ## remove the virtual environment and caches; keeps mlflow.db and mlruns
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --editable .
+	$(BIN)/python -m pip install --no-compile --editable .
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --editable '.[dev]'
+	$(BIN)/python -m pip install --no-compile --editable '.[dev]'
 	touch $@

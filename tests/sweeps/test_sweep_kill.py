@@ -59,7 +59,7 @@ def test_killed_at_random_moments_again_and_again_the_sweep_comes_to_the_same(
 ) -> None:
     chance = random.Random(7)
     for victim, in_a_run in (("everything", True), ("worker", False), ("worker", True), ("driver", True),
-                             ("everything", False), ("worker", True), ("everything", False)):
+                             ("everything", False), ("worker", True)):
         process = lab.start(long_spec, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if in_a_run:
             lab.until(partial(is_at_work, lab, process), 90)

@@ -179,7 +179,7 @@ METRICS = _table((
 """What a search optimises."""
 
 WEIGHTS = _table((
-    ("pretrained true yes default in1k imagenet1k imagenet_1k imagenet1k_v1 imagenet1k_v2 timm", "imagenet"),
+    ("true yes default in1k imagenet1k imagenet_1k imagenet1k_v1 imagenet1k_v2 timm", "imagenet"),
     ("none false no scratch init untrained random_init", "random"),
 ))
 """The source of an encoder's weights."""

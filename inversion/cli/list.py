@@ -13,6 +13,7 @@ from inversion.console import Console, in_lines, make_console, make_table, style
 from inversion.models import counts
 from inversion.models.decoders import decoders, options_type
 from inversion.models.encoders.catalog import ENCODERS, EncoderCut, encoder_spec, parse_encoders
+from inversion.models.encoders.specs import SHORT_NAMES, TIMM_PREFIX
 from inversion.models.fusion import fusions
 from inversion.models.fusion import options_type as fusion_options_type
 from inversion.models.modifiers import modifiers
@@ -115,7 +116,11 @@ def show_parts(console: Console) -> None:
         examples = " or ".join(f"/{name}={value}" for value in modifiers.get(name).examples)
         table.add_row(examples, modifiers.summary(name))
     console.print(table)
-    console.print("Any timm model is an encoder too: inversion list timm/convnext_tiny")
+    table = make_table("", "", title="Short names of timm's models, with their pretrained weights", show_header=False)
+    for name, model in SHORT_NAMES.items():
+        table.add_row(name, TIMM_PREFIX + model)
+    console.print(table)
+    console.print("Any other timm model is an encoder too: inversion list timm/convnext_base")
 
 
 def show_part(console: Console, kind: str, registry: Registry[Any], name: str, declared: type[Options]) -> None:

@@ -30,8 +30,9 @@ def show_request(console: Console, title: str, plan: Plan, rows: Mapping[str, st
     ``rows`` are those of the command, beside those of every command: encoder, weights and device.
     """
     config = plan.config
+    weights = ", ".join(f"{name}: {source.described()}" for name, source in plan.weights.items())
     everything = {"encoder": ", ".join(f"{cut} ({cut.shape(config.image_size)})" for cut in plan.cuts),
-                  "weights": ", ".join(f"{name}: {source}" for name, source in plan.weights.items()), **rows,
+                  "weights": weights, **rows,
                   "device": f"{config.device}, {config.precision}, {config.threads} threads"}
     table = make_table("", "", title=title, show_header=False)
     for name, value in everything.items():

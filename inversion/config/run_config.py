@@ -52,8 +52,8 @@ class RunConfig(BaseModel):
     fusion: str = Field("auto", description="how several encoders are fused; auto: weighted for several")
     data: str = Field("auto", description="div2k, sample, or a folder; auto: DIV2K when on disk, else sample")
     data_dir: str = Field("auto", description="folder of downloaded data and caches; auto: the user's cache folder")
-    weights: str = Field("auto", description="imagenet, random, random:SEED, a state-dict file, a folder of them, "
-                         "or vgg16=FILE,resnet34=FILE")
+    weights: str = Field("auto", description="imagenet or pretrained (the same: the encoder's own weights), "
+                         "random, random:SEED, a state-dict file, a folder of them, or vgg16=FILE,resnet34=FILE")
     lpips_weights: str = Field("auto", description="AlexNet trunk of LPIPS: imagenet, a file, or off; "
                                "auto: off if unavailable")
     vgg_weights: str = Field("auto", description="VGG16 of the scores LPIPS-VGG and DISTS: imagenet, a file, or off; "
@@ -105,6 +105,11 @@ class RunConfig(BaseModel):
         if re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]{0,3}))?", value):
             return value
         raise ValueError("auto, cpu, cuda or cuda:N")
+
+    @field_validator("weights")
+    @classmethod
+    def _pretrained_has_one_spelling(cls, value: str) -> str:
+        return "imagenet" if value == "pretrained" else value
 
     @field_validator("crops")
     @classmethod

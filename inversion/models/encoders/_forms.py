@@ -6,6 +6,7 @@ imported, which takes seconds.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections.abc import Iterable
@@ -42,12 +43,20 @@ def is_foreign(text: str, own: Iterable[str]) -> bool:
         "/" in text and plain(_name(text)) in ENCODERS)
 
 
-def unknown_encoder(text: str, own: Iterable[str]) -> UnknownNameError:
-    """The error for an encoder that is not known, or not by that name; ``text`` may have a layer."""
-    names = list(own)
-    meant, note = _explain(text, names)
+def unknown_encoder(text: str, known: Iterable[str], short: Iterable[str]) -> UnknownNameError:
+    """The error for an encoder that is not known, or not by that name.
+
+    Args:
+        text: the request, which may have a layer.
+        known: names that the message lists.
+        short: names that it does not list, and suggests.
+    """
+    own = [*known, *short]
+    meant, note = _explain(text, own)
     shown = text if _HUB.fullmatch(text) or _TIMM.fullmatch(text) or _OTHERS.fullmatch(text) else _name(text)
-    return UnknownNameError("unknown encoder", shown, [*names, "ensemble", "timm/NAME:LAYER"], meant, note)
+    if not (meant or note):
+        meant = next(iter(difflib.get_close_matches(shown, own, n=1)), "")
+    return UnknownNameError("unknown encoder", shown, [*known, "ensemble", "timm/NAME:LAYER"], meant, note)
 
 
 def require_written(name: str) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import re
 from typing import Any
 
 import timm
 import torch
+from timm.layers import PatchEmbed
 from timm.models import get_pretrained_cfg, is_model, list_models
 from timm.models.pvt_v2 import PyramidVisionTransformerV2
 from torch import nn
@@ -21,6 +23,9 @@ from inversion.images import Normalisation
 from inversion.models import FeatureShape
 from inversion.models.encoders.specs import TIMM_PREFIX, EncoderSpec, LayerSpec, without_norm
 from inversion.text import reason
+
+SIZES = 32
+"""Every image size is a multiple of this."""
 
 _COUNTED = re.compile(r"(block|stage)s[._](\d+)")
 
@@ -79,6 +84,7 @@ def feature_shape(name: str, index: int, image_size: int) -> FeatureShape:
     """
     try:
         model: Any = create(name, image_size).eval()
+        _require_whole_patches(model, image_size)
         with torch.no_grad():
             images = torch.empty(1, 3, image_size, image_size, device="meta")
             features = model.forward_intermediates(images, indices=[index], norm=False, stop_early=True,
@@ -87,6 +93,17 @@ def feature_shape(name: str, index: int, image_size: int) -> FeatureShape:
         why = reason(error)
         raise RequestError(f"{TIMM_PREFIX}{name} cannot be run at image_size {image_size}: {why}") from error
     return FeatureShape(*features[0].shape[1:])
+
+
+def _require_whole_patches(model: nn.Module, image_size: int) -> None:
+    """Raises a RequestError if the model would leave pixels at the border out, as a convolution with a stride does."""
+    patches = getattr(model, "patch_embed", None)
+    if isinstance(patches, PatchEmbed) and image_size % patches.patch_size[0]:
+        edge = patches.patch_size[0]
+        least = math.lcm(edge, SIZES)
+        count = max(1, image_size // least)
+        raise RequestError(f"its patches have {edge} × {edge} pixels. Allowed: multiples of {least}, such as "
+                           f"{count * least} or {(count + 1) * least}")
 
 
 def create(name: str, image_size: int | None = None, device: str = "meta", **options: Any) -> nn.Module:

@@ -13,7 +13,7 @@ from inversion.errors import RequestError
 from inversion.images import IMAGENET, Normalisation
 from inversion.models import FeatureShape
 from inversion.models.encoders._forms import is_foreign, require_written, unknown_encoder
-from inversion.models.encoders.specs import TIMM_PREFIX, EncoderSpec, LayerSpec, without_norm
+from inversion.models.encoders.specs import SHORT_NAMES, TIMM_PREFIX, EncoderSpec, LayerSpec, without_norm
 from inversion.models.modifiers import Modifier, parse_modifiers
 
 _VGG16_CHANNELS_AND_POOLS = ((64, 4), (128, 9), (256, 16), (512, 23), (512, 30))
@@ -57,11 +57,11 @@ _SPECS = (
 )
 
 ENCODERS: dict[str, EncoderSpec] = {spec.name: spec for spec in _SPECS}
-"""The encoders with short names; any other timm model is ``timm/NAME``."""
+"""The encoders of the study; any other timm model is ``timm/NAME``, and some have short names."""
 
 
 def encoder_spec(name: str) -> EncoderSpec:
-    """The description of an encoder: one of ``ENCODERS``, or ``timm/NAME`` with or without a weights tag.
+    """The description of an encoder: one of ``ENCODERS``, ``timm/NAME`` with or without a weights tag, or a short name.
 
     Raises:
         UnknownNameError: there is no such encoder.
@@ -69,12 +69,14 @@ def encoder_spec(name: str) -> EncoderSpec:
     """
     if name in ENCODERS:
         return ENCODERS[name]
+    if name in SHORT_NAMES:
+        name = TIMM_PREFIX + SHORT_NAMES[name]
     if name.startswith(TIMM_PREFIX):
         require_written(name)
         from inversion.models.encoders import _timm_models
 
         return _timm_models.describe(name.removeprefix(TIMM_PREFIX))
-    raise unknown_encoder(name, ENCODERS)
+    raise unknown_encoder(name, ENCODERS, SHORT_NAMES)
 
 
 @dataclass(frozen=True)
@@ -157,9 +159,10 @@ ENSEMBLE: tuple[EncoderCut, ...] = (
 def parse_encoders(encoder: str, layer: str = "auto") -> tuple[EncoderCut, ...]:
     """Parses the parameters ``encoder`` and ``layer`` to cuts with full names, in the given order.
 
-    ``encoder`` is ``vgg16``, ``vgg16:block1``, ``ensemble``, ``timm/NAME``, ``timm/NAME:LAYER``, each optionally with
-    modifiers (``vgg16:block1/pool=2``), or several of them joined by ``+``. The default layer is the encoder's first
-    one. Modifiers of ``ensemble`` apply to each of its members. ``layer`` can have modifiers, too.
+    ``encoder`` is ``vgg16``, ``vgg16:block1``, ``ensemble``, ``timm/NAME``, ``timm/NAME:LAYER``, or a short name of
+    these (``dinov2_s:block6``), each optionally with modifiers (``vgg16:block1/pool=2``), or several of them joined by
+    ``+``. The default layer is the encoder's first one. Modifiers of ``ensemble`` apply to each of its members.
+    ``layer`` can have modifiers, too.
 
     Raises:
         UnknownNameError: the encoder, the layer or a modifier does not exist.
@@ -170,8 +173,8 @@ def parse_encoders(encoder: str, layer: str = "auto") -> tuple[EncoderCut, ...]:
     if not all(parts):
         raise RequestError(f"encoder {encoder!r}: a name is missing (write several as vgg16:block1+resnet34)")
     for part in parts:
-        if is_foreign(part, ENCODERS):
-            raise unknown_encoder(part, ENCODERS)
+        if is_foreign(part, (*ENCODERS, *SHORT_NAMES)):
+            raise unknown_encoder(part, ENCODERS, SHORT_NAMES)
     if layer != "auto":
         name, modifiers = _split_modifiers(parts[0])
         if len(parts) > 1 or name == "ensemble" or ":" in name:

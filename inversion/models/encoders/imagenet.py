@@ -69,9 +69,14 @@ def require_imagenet(cut: EncoderCut) -> None:
         WeightsError: the weights are neither cached nor downloadable; the message lists the alternatives.
     """
     if imagenet_status(cut) == "unreachable":
-        raise WeightsError(f"ImageNet weights of {cut.encoder} ({imagenet_name(cut.encoder)}) are not cached, and "
-                           "their server is unreachable: connect, or set TORCH_HOME and HF_HOME to folders that have "
-                           "them, or give weights=FILE, or weights=random")
+        raise WeightsError(f"{_called(cut.encoder)} of {cut.encoder} ({imagenet_name(cut.encoder)}) are not cached, "
+                           "and their server is unreachable: connect, or set TORCH_HOME and HF_HOME to folders that "
+                           "have them, or give weights=FILE, or weights=random")
+
+
+def _called(encoder: str) -> str:
+    """What the weights are called in messages: those of ``timm/NAME`` may be trained on anything."""
+    return "pretrained weights" if encoder.startswith(TIMM_PREFIX) else "ImageNet weights"
 
 
 @contextmanager
@@ -89,4 +94,4 @@ def cached_imagenet(cut: EncoderCut) -> Iterator[Path]:
     except Exception as error:  # files, unpicklers and models raise too many kinds of errors to list
         why = str(error) if isinstance(error, WeightsError) else reason(error)
         of_timm = f" (timm's {cut.spec.weights})" if cut.spec.source == "timm" else ""
-        raise damaged_download(f"ImageNet weights of {cut.encoder}{of_timm}", path, why) from error
+        raise damaged_download(f"{_called(cut.encoder)} of {cut.encoder}{of_timm}", path, why) from error

@@ -11,6 +11,23 @@ from inversion.images import Normalisation
 
 TIMM_PREFIX = "timm/"
 
+SHORT_NAMES = {
+    "resnet50": "resnet50.a1_in1k",
+    "convnext_t": "convnext_tiny.fb_in22k_ft_in1k",
+    "efficientnet_b0": "efficientnet_b0.ra_in1k",
+    "swin_t": "swin_tiny_patch4_window7_224.ms_in1k",
+    "mae_b": "vit_base_patch16_224.mae",
+    "clip_b": "vit_base_patch16_clip_224.openai",
+    "siglip2_b": "vit_base_patch16_siglip_224.v2_webli",
+    "dinov2_s": "vit_small_patch14_dinov2.lvd142m",
+    "dinov2_s_reg": "vit_small_patch14_reg4_dinov2.lvd142m",
+    "dinov2_b": "vit_base_patch14_dinov2.lvd142m",
+    "dinov2_b_reg": "vit_base_patch14_reg4_dinov2.lvd142m",
+    "dinov3_s": "vit_small_patch16_dinov3.lvd1689m",
+    "dinov3_b": "vit_base_patch16_dinov3.lvd1689m",
+}
+"""Other ways to write ``timm/NAME.TAG``, with the tag of the weights. Runs have the full name."""
+
 
 @dataclass(frozen=True)
 class LayerSpec:

@@ -51,6 +51,11 @@ class WeightsSource:
             return f"random:{self.seed}" if self.seed else "random"
         return with_part(self.path, self.part) if self.path else self.kind
 
+    def described(self) -> str:
+        """As ``str``, but weights of timm with their tag, which says what they were trained on."""
+        spec = encoder_spec(self.encoder)
+        return f"pretrained ({spec.weights})" if self.kind == "imagenet" and spec.source == "timm" else str(self)
+
     def identity(self) -> str:
         """Short text that is equal for equal weights only; for a file, it depends on the content alone.
 

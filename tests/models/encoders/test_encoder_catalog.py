@@ -64,8 +64,10 @@ def test_what_a_cut_prints_is_read_back_as_the_same_cut() -> None:
                     "Did you mean 'block1'?"),
     ("vgg17", "unknown encoder 'vgg17'. Known: vgg16, resnet34, vit_small, pvt_v2_b2, ensemble, timm/NAME:LAYER. "
               "Did you mean 'vgg16'?"),
-    ("resnet50", "unknown encoder 'resnet50'. Known: vgg16, resnet34, vit_small, pvt_v2_b2, ensemble, timm/NAME:LAYER. "
-                 "Did you mean 'timm/resnet50'?"),
+    ("resnet18", "unknown encoder 'resnet18'. Known: vgg16, resnet34, vit_small, pvt_v2_b2, ensemble, timm/NAME:LAYER. "
+                 "Did you mean 'timm/resnet18'?"),
+    ("dinov3_x", "unknown encoder 'dinov3_x'. Known: vgg16, resnet34, vit_small, pvt_v2_b2, ensemble, timm/NAME:LAYER. "
+                 "Did you mean 'dinov3_s'?"),
     ("torchvision/convnext_tiny:stage1", "unknown encoder 'torchvision/convnext_tiny'. Known: vgg16, resnet34, "
      "vit_small, pvt_v2_b2, ensemble, timm/NAME:LAYER. Did you mean 'timm/convnext_tiny'?"),
     ("ViT-S/16", "unknown encoder 'ViT-S/16': timm's ViT-S/16 has this short name; timm has Vision Transformers of "
@@ -83,12 +85,12 @@ def test_an_unknown_name_lists_the_known_ones_and_suggests(encoder: str, message
     ("resnet-34", "resnet34"), ("ResNet34:layer2", "resnet34"), ("VGG-16", "vgg16"), ("vit-small", "vit_small"),
     ("vit_s", "vit_small"), ("ViT-S/16", "vit_small"), ("ViT-S/16:block2", "vit_small"), ("pvt", "pvt_v2_b2"),
     ("vgg16+pvt", "pvt_v2_b2"), ("torchvision.models.vgg16", "vgg16"), ("torchvision/resnet34:layer1", "resnet34"),
-    ("torchvision.models.resnet50", "timm/resnet50"), ("timm:resnet50", "timm/resnet50"),
-    ("timm.resnet50:layer2", "timm/resnet50"), ("timm/ResNet50", "timm/resnet50"), ("resnet-50", "timm/resnet50"),
+    ("torchvision.models.resnet50", "resnet50"), ("timm:resnet50", "resnet50"),
+    ("timm.resnet50:layer2", "resnet50"), ("timm/ResNet50", "timm/resnet50"), ("resnet-50", "resnet50"),
     ("hf://timm/resnet50.a1_in1k", "timm/resnet50.a1_in1k"),
     ("hf_hub:facebook/dinov2-base", "timm/vit_base_patch14_dinov2"),
     ("hf-hub:timm/vgg16.tv_in1k", "timm/vgg16.tv_in1k"),
-    ("https://huggingface.co/microsoft/resnet-50", "timm/resnet50"),
+    ("https://huggingface.co/microsoft/resnet-50", "resnet50"), ("dinov2-s", "dinov2_s"),
     ("dinov2", "timm/vit_small_patch14_dinov2"), ("CLIP", "timm/vit_base_patch16_clip_224.openai"),
     ("open_clip:ViT-B-32", "timm/vit_base_patch32_clip_224.openai"), ("ViT-B/16", "timm/vit_base_patch16_224"),
 ])

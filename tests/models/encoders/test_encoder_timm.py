@@ -15,6 +15,8 @@ from inversion.images import normalise
 from inversion.models.encoders import ENCODERS, encoder_spec, parse_encoders
 from inversion.models.encoders import _timm_models as timm_models
 from inversion.models.encoders.build import Encoder
+from inversion.models.encoders.catalog import EncoderCut
+from inversion.models.encoders.specs import SHORT_NAMES
 
 Build = Callable[..., Encoder]
 
@@ -25,10 +27,31 @@ Build = Callable[..., Encoder]
     ("timm/test_convnext:stage2", "timm/test_convnext.r160_in1k:stage2"),
     ("timm/resnet18.tv_in1k:layer2", "timm/resnet18.tv_in1k:layer2"),
     ("timm/resnet18", "timm/resnet18.a1_in1k:act1"),
+    ("dinov2_s_reg:block6", "timm/vit_small_patch14_reg4_dinov2.lvd142m:block6"),
+    ("resnet50:layer1/pool=2", "timm/resnet50.a1_in1k:layer1/pool=2"),
 ])
 def test_a_cut_of_a_timm_model_is_named_in_full(request_text: str, cut: str) -> None:
     assert [str(found) for found in parse_encoders(request_text)] == [cut]
     assert [str(found) for found in parse_encoders(cut)] == [cut]
+
+
+@pytest.mark.parametrize("name", SHORT_NAMES)
+def test_a_short_name_is_a_model_of_timm_with_weights_that_can_be_cut_at_224_pixels(name: str) -> None:
+    spec = encoder_spec(name)
+    assert spec.name == f"timm/{SHORT_NAMES[name]}"
+    assert SHORT_NAMES[name] in timm.list_models(pretrained=True)
+    assert all(EncoderCut(spec.name, layer).shape(224).channels > 0 for layer in (*spec.layers,)[:2])
+
+
+def test_an_image_that_is_no_multiple_of_the_patches_is_refused_and_not_cropped() -> None:
+    cut, = parse_encoders("dinov2_s:block1")
+    assert str(cut.shape(448)) == "384×32×32"
+    with pytest.raises(RequestError, match=r"patches have 14 × 14 pixels\. Allowed: multiples of 224, such as 224 or"):
+        cut.shape(256)
+    with pytest.raises(RequestError, match="such as 224 or 448"):
+        cut.shape(64)
+    with pytest.raises(RequestError, match="such as 448 or 672"):
+        cut.shape(640)
 
 
 @pytest.mark.parametrize(("node", "name"), [

@@ -134,9 +134,9 @@ def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer, further: Furth
     files = results.log_reconstructions(run, pictures[:TEST_PICTURES])
     run.log_pictures(BEST_SECTION, trainer.state.best_epoch, pictures[:BEST_PICTURES])
     results.log_all_pictures(run, pictures)
-    results.log_model(run, prepared.plan, trainer.model.to("cpu"))
+    model_id = results.log_model(run, prepared.plan, trainer.model.to("cpu"))
     scores.require_numbers(names)
-    run.log_once(metrics)
+    run.log_once(metrics, model_id)
     return metrics, files
 
 

@@ -138,8 +138,8 @@ def _jpeg(pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> None:
-    """Logs the whole model as ``model``, for ``mlflow.pyfunc.load_model`` and ``mlflow models serve``.
+def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> str:
+    """Logs the whole model as ``model``, for ``mlflow.pyfunc.load_model`` and ``mlflow models serve``; returns its id.
 
     Raises:
         MlflowException, requests.RequestException, OSError: the store is unreachable or rejects the model;
@@ -154,7 +154,7 @@ def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> None:
         # MLflow logs models only into the active run of the process; its context manager would end the run
         mlflow.start_run(run_id=run.run_id)
         try:
-            mlflow.pyfunc.log_model(
+            logged = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(SERVED_MODEL),
                 artifacts={"packed": folder},
@@ -164,6 +164,7 @@ def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> None:
             )
         finally:
             mlflow.end_run("RUNNING")
+    return str(logged.model_id)
 
 
 def requirements() -> list[str]:

@@ -123,17 +123,17 @@ class TrackedRun(Callback):
             self.confirm()
         self.log_metrics(metrics, step=epoch)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Logs the metrics of one step in one request.
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0, model_id: str | None = None) -> None:
+        """Logs the metrics of one step in one request, with ``model_id`` as those of a logged model too.
 
         Raises:
             MlflowException: the store is unreachable or rejects the request; ``to_inversion_error`` converts it.
             InterruptedRunError: a stop was requested while the store was unreachable.
         """
-        self.log_history({step: metrics})
+        self.log_history({step: metrics}, model_id)
 
-    def log_history(self, history: Mapping[int, Mapping[str, float]]) -> None:
-        """Logs the metrics of several steps in one request.
+    def log_history(self, history: Mapping[int, Mapping[str, float]], model_id: str | None = None) -> None:
+        """Logs the metrics of several steps in one request; ``model_id`` as for ``log_metrics``.
 
         Raises:
             MlflowException: the store is unreachable or rejects the request; ``to_inversion_error`` converts it.
@@ -141,17 +141,19 @@ class TrackedRun(Callback):
         """
         now = int(time.time() * 1000)
         self.client.log_batch(self.run_id, metrics=[
-            Metric(key, value, now, step) for step, metrics in history.items() for key, value in metrics.items()])
+            Metric(key, value, now, step, model_id=model_id)
+            for step, metrics in history.items() for key, value in metrics.items()])
 
-    def log_once(self, metrics: Mapping[str, float]) -> None:
-        """Logs the metrics that the run does not have yet: MLflow would keep both values of a step.
+    def log_once(self, metrics: Mapping[str, float], model_id: str | None = None) -> None:
+        """Logs the metrics that the run does not have yet: MLflow would keep both values of a step. ``model_id`` as for
+        ``log_metrics``.
 
         Raises:
             MlflowException: the store is unreachable or rejects the request; ``to_inversion_error`` converts it.
             InterruptedRunError: a stop was requested while the store was unreachable.
         """
         known = self.client.get_run(self.run_id).data.metrics
-        self.log_metrics({key: value for key, value in metrics.items() if key not in known})
+        self.log_metrics({key: value for key, value in metrics.items() if key not in known}, model_id=model_id)
 
     def on_pictures(self, epoch: int, pictures: Sequence[Picture]) -> None:
         self.log_pictures("reconstructions", epoch, pictures)

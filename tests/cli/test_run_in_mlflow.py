@@ -96,6 +96,16 @@ def test_metrics_by_epoch_have_a_value_a_step_from_1(finished: Any) -> None:
         assert len(finished.client.get_metric_history(finished.run.info.run_id, name)) == 1, name
 
 
+def test_its_model_is_found_by_parameters_and_final_metrics(finished: Any) -> None:
+    run = finished.run
+    wanted = "params.decoder = 'transposed_conv' AND metrics.`test/psnr` > 0 AND metrics.`best/val_psnr` > 0"
+    model, = finished.client.search_logged_models([run.info.experiment_id], filter_string=wanted)
+    assert model.source_run_id == run.info.run_id
+    found = {metric.key: metric.value for metric in model.metrics}
+    assert {name: found[name] for name in AT_THE_END} == {name: run.data.metrics[name] for name in AT_THE_END}
+    assert not finished.client.search_logged_models([run.info.experiment_id], filter_string="metrics.`test/psnr` > 99")
+
+
 def test_exactly_these_tags_are_set(finished: Any) -> None:
     root = Path(__file__).parents[2]
     tags = finished.run.data.tags

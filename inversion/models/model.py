@@ -162,6 +162,12 @@ def build_model(
     return InversionModel(encoders, merged, built)
 
 
+def fused_shape(fusion: str, options: Mapping[str, str], shapes: Sequence[FeatureShape]) -> FeatureShape:
+    """The shape of the map into which a fusion merges maps of these shapes."""
+    with torch.device("meta"):
+        return _build_fusion(fusion, options, shapes).fused
+
+
 def _build_fusion(name: str, options: Mapping[str, str], shapes: Sequence[FeatureShape]) -> Fusion:
     fusion_type = fusions.get(name)
     return fusion_type.build(shapes, parse_part_options("fusion", name, fusion_type.OptionsType, options))

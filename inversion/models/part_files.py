@@ -51,11 +51,11 @@ class UntrustedCodeError(RequestError):
 
 @dataclass(frozen=True)
 class PartFile:
-    """A Python file by name and content; ``origin`` is where it was read from, as debuggers are to show it."""
+    """A Python file by name and content; ``path`` is where it was read from, if it is a file on this machine."""
 
     name: str
     content: bytes
-    origin: str = ""
+    path: Path | None = None
 
     @property
     def digest(self) -> str:
@@ -65,6 +65,11 @@ class PartFile:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def origin(self) -> str:
+        """The name of the file in tracebacks and debuggers."""
+        return str(self.path or f"<{self.name}@{self.digest}>")
 
     @property
     def artifact(self) -> str:
@@ -139,7 +144,7 @@ def full_name(text: str, kind: str) -> str:
     if file is None:
         raise RequestError(f"{kind} {text!r}: no file of that content is on this machine. Give the file, as in "
                            f"{reference.path}:{reference.part}")
-    _known[file.digest] = file
+    allow(file)
     _require_name(file, reference.part, kind)
     return str(Reference(file.name, reference.part, file.digest))
 
@@ -154,11 +159,12 @@ def find(reference: Reference) -> PartFile | None:
     kept = default_data_dir() / reference.artifact
     for path in (Path(reference.file), *([kept] if _is_own(kept) else [])):
         try:
-            file = PartFile(reference.file, _read_bytes(path), str(path.absolute()))
+            file = PartFile(reference.file, _read_bytes(path), path.absolute())
         except (OSError, ValueError):
             continue
         if file.digest == reference.digest:
-            return _known.setdefault(file.digest, file)
+            allow(file)
+            return file
     return None
 
 
@@ -188,10 +194,21 @@ def accept(names: Iterable[str], fetch: Callable[[Reference], bytes], trust: boo
             raise UntrustedCodeError(
                 f"{whose} needs the code of {reference}, which is not on this machine and would be executed here. Read "
                 f"it ({reference.artifact} among the artifacts), then add --trust-code (in Python, trust_code=True)")
-        file = PartFile(reference.file, fetch(reference), f"<{reference.file}@{reference.digest}>")
+        file = PartFile(reference.file, fetch(reference))
         if file.digest != reference.digest:
             raise RequestError(f"{whose}: its {reference.artifact} is damaged: it is not the code of {reference}")
-        _known[file.digest] = file
+        allow(file)
+
+
+def allow(file: PartFile) -> None:
+    """Allows this process to execute a file."""
+    _known.setdefault(file.digest, file)
+
+
+def is_known(file: PartFile) -> bool:
+    """Whether this process may execute a file."""
+    known = _known.get(file.digest)
+    return known is not None and known.content == file.content
 
 
 def keep(names: Iterable[str]) -> None:
@@ -250,8 +267,8 @@ def _not_importable(error: Exception, file: PartFile, kind: str) -> RequestError
     where = where_in(file.name, error)
     if isinstance(error, ModuleNotFoundError) and error.name:
         top = error.name.partition(".")[0]
-        beside = Path(file.origin).with_name(top)
-        if beside.is_dir() or beside.with_suffix(".py").is_file():
+        beside = file.path and file.path.with_name(top)
+        if beside and (beside.is_dir() or beside.with_suffix(".py").is_file()):
             return RequestError(f"{where}: {top!r} is imported from the folder of {file.name}. A {kind} is one file, "
                                 "which is logged with its runs: put what it needs into it, or install a package")
         return RequestError(f"{where}: the module {error.name!r} is not installed here")
@@ -264,7 +281,7 @@ def _read(path_text: str, what: str) -> PartFile:
         raise RequestError(f"{what}: the name of the file is logged with each run; it has only the letters A to Z, "
                            "digits and . _ - (at most 100). Rename it")
     try:
-        return PartFile(path.name, _read_bytes(path), str(path.absolute()))
+        return PartFile(path.name, _read_bytes(path), path.absolute())
     except OSError as error:
         raise RequestError(f"{what}: {why_not_there(path) or error.strerror or error}: {shown(path)}") from error
     except ValueError as error:

@@ -36,7 +36,7 @@ class OutsideDecoder:
         if inspect.isclass(made) and not issubclass(made, nn.Module):
             raise RequestError(f"decoder {name}: the class is not a torch.nn.Module")
         if not callable(made):
-            raise RequestError(f"decoder {name}: it is a {type(made).__name__}, and neither a class nor a function")
+            raise RequestError(f"decoder {name}: it is of type {type(made).__name__}, and neither a class nor a function")
         if inspect.isclass(made) and issubclass(made, Decoder):
             self.kind = made
             self.OptionsType = made.OptionsType
@@ -58,7 +58,7 @@ class OutsideDecoder:
         except Exception as error:
             raise failure(self.name, error) from error
         if not isinstance(built, nn.Module):
-            raise RequestError(f"decoder {self.name}: it makes a {type(built).__name__}, and not a torch.nn.Module")
+            raise RequestError(f"decoder {self.name}: it makes an object of type {type(built).__name__}, and not a torch.nn.Module")
         return built
 
 
@@ -102,7 +102,7 @@ def try_decoder(name: str, options: tuple[tuple[str, str], ...], features: Featu
 
 def _require_images(images: object, what: str, shape: tuple[int, ...]) -> None:
     if not isinstance(images, Tensor):
-        raise RequestError(f"{what} gives a {type(images).__name__}, and not images {shape}")
+        raise RequestError(f"{what} gives an object of type {type(images).__name__}, and not images {shape}")
     if tuple(images.shape) != shape:
         raise RequestError(f"{what} gives {tuple(images.shape)}, and not images {shape}")
     if not images.is_floating_point():

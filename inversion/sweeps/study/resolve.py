@@ -33,7 +33,7 @@ from inversion.sweeps.spec.spec import InputErrors, Spec
 ONE_GPU = ("auto", "cpu", "cuda", "cuda:0")
 """Devices of a worker, which sees one GPU."""
 
-RESOLVED = ("data", "weights", "lpips_weights", "vgg_weights", "precision", "threads")
+RESOLVED = ("decoder", "data", "weights", "lpips_weights", "vgg_weights", "precision", "threads")
 """Parameters of a search that are resolved once, when it is queued."""
 
 _logger = logging.getLogger(__name__)

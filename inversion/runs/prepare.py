@@ -22,7 +22,6 @@ from inversion.losses.lpips_weights import TrunkSource
 from inversion.losses.reconstruction import ReconstructionLoss
 from inversion.metrics import counted
 from inversion.models.decoders import decoders
-from inversion.models.decoders._outside import try_decoder
 from inversion.models.encoders.build import Encoder, build_encoder
 from inversion.models.encoders.catalog import EncoderCut
 from inversion.models.encoders.imagenet import imagenet_location
@@ -30,6 +29,7 @@ from inversion.models.encoders.pretrained_files import cached_file
 from inversion.models.encoders.weights import WeightsSource
 from inversion.models.model import InversionModel, build_model, fused_shape
 from inversion.models.part_files import keep
+from inversion.models.trial import try_decoder
 from inversion.progress import Progress, no_progress
 from inversion.training.callbacks import Callback
 from inversion.training.cotraining import CoTrainingGroup

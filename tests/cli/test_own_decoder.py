@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+import torch
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-import inversion.api as inv
+import inversion as inv
+from inversion.config.document import config_of
 from inversion.errors import InterruptedRunError
 from inversion.models import part_files
 from inversion.models.part_files import UntrustedCodeError
+from inversion.runs.prepare import prepare
 from inversion.training.callbacks import CallbackList
 
 CODE = '''
@@ -64,10 +68,11 @@ def test_a_run_has_its_code_and_a_changed_file_is_another_run(
     assert Path(path).read_text() == CODE
     assert run.data.metrics["decoder_parameters"] == 64 * 5 + 5 + 5 * 3 + 3
 
+    config = config_of(json.loads(run.data.tags["inversion.config"]), "the run")
+    digest = run.data.tags["inversion.digest"]
+    assert prepare(config.model_copy(update={"decoder": "mine.py:Mine"})).digest == digest
     mine.write_text(CODE + "# changed\n")
-    assert train(decoder="mine.py:Mine", decoder_options="width=5").code == 0
-    digests = {run.data.tags["inversion.digest"] for run in all_runs()}
-    assert len(digests) == 2
+    assert prepare(config.model_copy(update={"decoder": "mine.py:Mine"})).digest != digest
 
 
 def test_wherever_the_model_is_used_its_code_comes_with_it(
@@ -96,8 +101,6 @@ def test_wherever_the_model_is_used_its_code_comes_with_it(
     outcome = inversion("evaluate", run_id, "--trust-code", "--vgg-weights", "off")
     assert "all 3 images score exactly as logged" in outcome.out, outcome.err
     part_files._known.clear()
-    import torch
-
     made = inv.load(run_id, trust_code=True)(torch.from_numpy(images)).detach().numpy()
     assert served == pytest.approx(made, abs=1e-6)
 

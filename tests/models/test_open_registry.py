@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,8 @@ class Fancy(nn.Sequential):
 
 
 @pytest.fixture(autouse=True)
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package ``lab-decoders`` 1.2.0 with the decoders ``fancy``, ``broken`` and one that is called as one of ours."""
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package ``lab-decoders`` 1.2.0 with the decoders ``fancy``, ``broken`` and one of a name of ours."""
     (tmp_path / "lab_decoders_of_a_test.py").write_text(MODULE)
     meta = tmp_path / "lab_decoders-1.2.0.dist-info"
     meta.mkdir()
@@ -65,8 +66,8 @@ def test_a_name_of_ours_stays_ours() -> None:
 
 
 def test_one_that_cannot_be_imported_and_an_unknown_one_are_told() -> None:
-    with pytest.raises(RequestError, match=r"decoder 'broken' \(lab_decoders_of_a_test:Missing of lab-decoders\) cannot "
-                                           "be imported: AttributeError"):
+    with pytest.raises(RequestError, match=r"decoder 'broken' \(lab_decoders_of_a_test:Missing of lab-decoders\) "
+                                           "cannot be imported: AttributeError"):
         decoders.get("broken")
     with pytest.raises(UnknownNameError, match="Did you mean 'fancy'"):
         decoders.check("fancyy")

@@ -1,23 +1,19 @@
-"""Decoders from outside this package: any class or function that makes an ``nn.Module``, with the errors of its code."""
+"""Decoders from outside this package: any class or function that makes an ``nn.Module``."""
 
 from __future__ import annotations
 
-import functools
 import inspect
 import typing
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from pydantic import create_model
 from pydantic.errors import PydanticUserError
-from torch import Tensor, nn
+from torch import nn
 
 from inversion.errors import RequestError
 from inversion.models import FeatureShape, part_files
-from inversion.models.decoders import decoders
 from inversion.models.decoders._base import Decoder
-from inversion.models.decoders._options import parse_decoder_options
 from inversion.models.options import Options
 from inversion.text import reason
 
@@ -36,7 +32,7 @@ class OutsideDecoder:
         if inspect.isclass(made) and not issubclass(made, nn.Module):
             raise RequestError(f"decoder {name}: the class is not a torch.nn.Module")
         if not callable(made):
-            raise RequestError(f"decoder {name}: it is of type {type(made).__name__}, and neither a class nor a function")
+            raise RequestError(f"decoder {name}: it is of type {type(made).__name__}, and not a class or function")
         if inspect.isclass(made) and issubclass(made, Decoder):
             self.kind = made
             self.OptionsType = made.OptionsType
@@ -58,7 +54,8 @@ class OutsideDecoder:
         except Exception as error:
             raise failure(self.name, error) from error
         if not isinstance(built, nn.Module):
-            raise RequestError(f"decoder {self.name}: it makes an object of type {type(built).__name__}, and not a torch.nn.Module")
+            raise RequestError(f"decoder {self.name}: it makes an object of type {type(built).__name__}, and not a "
+                               "torch.nn.Module")
         return built
 
 
@@ -66,51 +63,6 @@ def failure(name: str, error: Exception) -> RequestError:
     """The error for an exception that a decoder's code raised, with the line in the file."""
     place = part_files.where_in(name.partition(":")[0], error) if part_files.is_reference(name) else name
     return RequestError(f"decoder {name}: {place}: {type(error).__name__}: {reason(error)}")
-
-
-@functools.lru_cache(maxsize=256)
-def try_decoder(name: str, options: tuple[tuple[str, str], ...], features: FeatureShape, image_size: int) -> None:
-    """Builds a decoder from outside and decodes random features, so that its faults are found before a run begins.
-
-    The global random state does not change. Done once in a process for all runs of a sweep.
-
-    Args:
-        name: the full name of the decoder.
-        options: names and values of its options.
-        features: the shape of the features.
-        image_size: the side S of the image.
-
-    Raises:
-        UnknownNameError: it does not have one of the options.
-        RequestError: its code fails, it has no parameters to train, or it does not give images ``(B, 3, S, S)`` in
-            [0, 1].
-    """
-    kind = decoders.get(name)
-    parsed = parse_decoder_options(name, kind.OptionsType, dict(options))
-    with torch.random.fork_rng(devices=[]):
-        built = kind.build(features, image_size, parsed).eval()
-        if not any(parameter.requires_grad for parameter in built.parameters()):
-            raise RequestError(f"decoder {name}: it has no parameters to train")
-        values = torch.randn(2, *features)
-        try:
-            with torch.no_grad():
-                images = built(values)
-        except Exception as error:
-            raise failure(name, error) from error
-    _require_images(images, f"decoder {name}: for features {tuple(values.shape)} it", (2, 3, image_size, image_size))
-
-
-def _require_images(images: object, what: str, shape: tuple[int, ...]) -> None:
-    if not isinstance(images, Tensor):
-        raise RequestError(f"{what} gives an object of type {type(images).__name__}, and not images {shape}")
-    if tuple(images.shape) != shape:
-        raise RequestError(f"{what} gives {tuple(images.shape)}, and not images {shape}")
-    if not images.is_floating_point():
-        raise RequestError(f"{what} gives {str(images.dtype).removeprefix('torch.')}, and not floating-point numbers")
-    low, high = images.min().item(), images.max().item()
-    if not (low >= 0 and high <= 1):  # NaN is in no range either
-        raise RequestError(f"{what} gives values from {low:.3g} to {high:.3g}, and images are in [0, 1]: end with a "
-                           "sigmoid, or with inversion.models.decoders.clamp_to_image")
 
 
 def _options_of(name: str, made: Callable[..., Any]) -> type[Options]:

@@ -15,7 +15,15 @@ from inversion.sweeps.queue.recovery import DIED
 from inversion.sweeps.queue.storage import open_storage, storage_url
 from inversion.sweeps.spec.spec import Spec
 from inversion.sweeps.study.additions import describe_additions
-from inversion.sweeps.study.parent import STORAGE_BOOT, STORAGE_HOST, STORAGE_TAG, log_code, log_runs, log_spec, storage_tags
+from inversion.sweeps.study.parent import (
+    STORAGE_BOOT,
+    STORAGE_HOST,
+    STORAGE_TAG,
+    log_code,
+    log_runs,
+    log_spec,
+    storage_tags,
+)
 from inversion.sweeps.study.reconcile import reconcile_members
 from inversion.sweeps.study.resolve import Resolver, resolve_grid, resolve_search
 from inversion.sweeps.study.study import (

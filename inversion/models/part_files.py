@@ -30,7 +30,7 @@ from typing import Any
 from inversion.data.datasets import default_data_dir
 from inversion.errors import RequestError, UnknownNameError
 from inversion.files import open_regular, replacing, shown, user_path, why_not_there
-from inversion.text import reason
+from inversion.text import one_line
 
 FOLDER = "code"
 """Where the files are among the artifacts of a run, in a logged model, and in the data folder."""
@@ -175,18 +175,19 @@ def find_all(names: Iterable[str]) -> Iterator[PartFile]:
 
 
 def accept(names: Iterable[str], fetch: Callable[[Reference], bytes], trust: bool, whose: str) -> None:
-    """Makes sure that the files of all full names among names of parts can be executed.
+    """Makes sure that the files of a run's parts can be executed.
 
     Args:
-        names: names of parts; those that are no full names are left out.
+        names: the names of the parts, as they were logged; those that are not in files are left out.
         fetch: the content of a file that is not on this machine, as it comes with a run.
         trust: whether the user has said that such a content may be executed.
         whose: what needs the files, for messages.
 
     Raises:
         UntrustedCodeError: a file is not on this machine, and is not trusted.
-        RequestError: the content is not what the name stands for.
+        RequestError: the content is not what the name stands for, or a name has no digest: only a user names files.
     """
+    names = [name for name in names if is_reference(name)]
     for reference in references(names):
         if find(reference) is not None:
             continue
@@ -198,6 +199,9 @@ def accept(names: Iterable[str], fetch: Callable[[Reference], bytes], trust: boo
         if file.digest != reference.digest:
             raise RequestError(f"{whose}: its {reference.artifact} is damaged: it is not the code of {reference}")
         allow(file)
+    if wrong := [name for name in names if not references([name])]:
+        raise RequestError(f"{whose} names the file {wrong[0]!r} without a digest of its content: it was not logged by "
+                           "inversion")
 
 
 def allow(file: PartFile) -> None:
@@ -240,10 +244,19 @@ def load(name: str, kind: str) -> Any:
         sys.modules[module_name] = module
         try:
             exec(compile(text, file.origin, "exec"), module.__dict__)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[module_name]
             raise _not_importable(error, file, kind) from error
-    return getattr(sys.modules[module_name], reference.part)
+    found = vars(sys.modules[module_name])
+    if reference.part not in found:  # it is defined under a condition
+        raise RequestError(f"{file.name} did not define {reference.part!r} when it was executed")
+    return found[reference.part]
+
+
+def summary(name: str, kind: str) -> str:
+    """The first line of the docstring of a part's file, which is not executed."""
+    file = find(parse_reference(full_name(name, kind), kind))
+    return (ast.get_docstring(ast.parse(file.content)) or "").partition("\n")[0] if file else ""
 
 
 def packages_of(reference: Reference) -> set[str]:
@@ -263,7 +276,7 @@ def where_in(file: str, error: BaseException) -> str:
     return f"{file}:{lines[-1]}" if lines else file
 
 
-def _not_importable(error: Exception, file: PartFile, kind: str) -> RequestError:
+def _not_importable(error: BaseException, file: PartFile, kind: str) -> RequestError:
     where = where_in(file.name, error)
     if isinstance(error, ModuleNotFoundError) and error.name:
         top = error.name.partition(".")[0]
@@ -272,7 +285,7 @@ def _not_importable(error: Exception, file: PartFile, kind: str) -> RequestError
             return RequestError(f"{where}: {top!r} is imported from the folder of {file.name}. A {kind} is one file, "
                                 "which is logged with its runs: put what it needs into it, or install a package")
         return RequestError(f"{where}: the module {error.name!r} is not installed here")
-    return RequestError(f"{where}: {type(error).__name__}: {reason(error)}")
+    return RequestError(f"{where}: {type(error).__name__}: {one_line(str(error))}")
 
 
 def _read(path_text: str, what: str) -> PartFile:

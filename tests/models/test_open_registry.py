@@ -43,7 +43,7 @@ def test_it_has_its_name_and_under_its_full_name_its_version() -> None:
     assert "fancy" in decoders.names()
     assert decoders.full_name("fancy") == decoders.full_name("fancy@1.2.0") == "fancy@1.2.0"
     assert decoders.is_outside("fancy")
-    assert decoders.summary("fancy") == "A fancy decoder."
+    assert decoders.summary("fancy") == "lab_decoders_of_a_test:Fancy, of the package lab-decoders 1.2.0."
     assert decoders.packages_of("fancy@1.2.0") == {"lab-decoders"}
 
 

@@ -98,6 +98,8 @@ def test_naming_a_file_does_not_execute_it_and_loading_does_once(file: Path) -> 
     ("import einopps\nclass Mine: pass\n", "mine.py:1: the module 'einopps' is not installed here"),
     ("import helper\nclass Mine: pass\n", "mine.py:1: 'helper' is imported from the folder of mine.py. A decoder is "
                                           "one file, which is logged with its runs"),
+    ("import sys\nif sys.argv == 3:\n    class Mine: pass\n", "mine.py did not define 'Mine' when it was executed"),
+    ("import sys\nsys.exit('no')\nclass Mine: pass\n", "mine.py:2: SystemExit: no"),
     ("class Mine: pass\n\nMine.x\n", "mine.py:3: AttributeError: type object 'Mine' has no attribute 'x'"),
 ])
 def test_a_file_that_fails_is_told_with_its_line(file: Path, content: str, said: str) -> None:
@@ -156,6 +158,13 @@ def test_a_path_in_the_name_of_a_run_is_not_followed(file: Path) -> None:
     part_files._known.clear()
     forged = f"{file.parent}/{name}"  # the file is there, but somebody else has chosen it
     assert find(references([forged])[0]) is None
+
+
+@pytest.mark.parametrize("name", ["{file}:Mine", "{file}", "mine.py:Mine@3f2a"])
+def test_a_run_cannot_name_a_file_of_this_machine(file: Path, name: str) -> None:
+    Path("mine.py").write_text(CODE)
+    with pytest.raises(RequestError, match=r"names the file .* without a digest of its content"):
+        accept([name.format(file=file)], lambda part: CODE.encode(), True, "run 1a2b")
 
 
 def test_an_unknown_name_lists_classes_and_functions_only(file: Path) -> None:

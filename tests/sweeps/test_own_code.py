@@ -15,7 +15,7 @@ from tests.sweeps.lab import Lab, Outcome
 
 GRID = "grid:\n  - decoder: ['mine.py:Mine', linear]"
 SEARCH = ("search:\n  trials: 2\n  metric: best/val_psnr\n  sampler: random\n"
-          "  space:\n    decoder: ['mine.py:Mine']\n    lr: {low: 1e-4, high: 1e-3, log: true}")
+          "  space:\n    decoder: ['mine.py:Mine']\n    mse_weight: {low: 0.1, high: 1}")
 
 
 @pytest.fixture

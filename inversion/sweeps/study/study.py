@@ -85,12 +85,14 @@ class Study:
         """Whether an open run asks for a device other than the CPU."""
         return any(device != "cpu" for device in self._asked("device", "auto"))
 
-    @property
-    def parts(self) -> set[str]:
-        """The names of the parts of the open runs, and of a search's trials, that can be from outside the package."""
-        choices = self.search.space.get("decoder") if self.search else None
-        searched = choices.choices if isinstance(choices, Choices) else ()
-        return {str(name) for name in [*self._asked("decoder", ""), *searched]}
+    def parts_of(self, entries: Iterable[Entry]) -> set[str]:
+        """The names of the parts of runs that can be from outside the package; of a search, of all its trials."""
+        names = {str(entry.config["decoder"]) for entry in entries if "decoder" in entry.config}
+        if self.search is None:
+            return names
+        choices = self.search.space.get("decoder")
+        shared = self.queue.study.user_attrs[BASE]["config"].get("decoder", "")
+        return names | set(choices.choices if isinstance(choices, Choices) else [shared])
 
     def _asked(self, parameter: str, otherwise: object) -> list[Any]:
         """The values of a parameter in the open runs."""

@@ -23,6 +23,7 @@ from PIL import Image
 
 from inversion.data.sample import photo_set
 from inversion.losses.lpips import LPIPS
+from inversion.models import part_files
 from inversion.models.encoders import parse_encoders, parse_weights
 from inversion.models.encoders.build import Encoder, build_encoder
 from inversion.tracking import masking
@@ -47,6 +48,13 @@ def no_passwords() -> Iterator[None]:
     """The passwords of one test are no secrets of the next."""
     yield
     masking._secrets.clear()
+
+
+@pytest.fixture(autouse=True)
+def no_code() -> Iterator[None]:
+    """The files that one test may execute are not trusted by the next."""
+    yield
+    part_files._known.clear()
 
 
 @pytest.fixture(scope="session")

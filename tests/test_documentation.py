@@ -19,6 +19,7 @@ import torch
 import yaml
 
 from inversion.cli.app import cli as inversion
+from inversion.cli.app import run_command
 from inversion.cli.report import cli as inversion_report
 from inversion.cli.study import cli as inversion_study
 from inversion.cli.sweep import cli as inversion_sweep
@@ -48,6 +49,7 @@ NOT_RUN = {
     "names that a reader fills in; tested in tests/cli":
         r".*RUN_ID|.*--best-of |.*\./photos|.*--weights \S*(\.pth|/weights)",
     "a folder that a reader has; tested in tests/tracking/test_file_store.py": r"mlflow migrate-filestore ",
+    "a file of the reader's own; run with the one that the page shows": r"inversion train --decoder my_decoder\.py",
     "photographs that are no part of the project": r".*bsds300",
     "weights from the network": r".*--weights imagenet|inversion train --encoder resnet34 --decoder wavelet$",
     "a study that a reader has; tested in tests/sweeps/test_portable.py": r"inversion-study ",
@@ -88,7 +90,7 @@ def test_every_command_is_run_by_a_test_or_is_one_of_the_exceptions() -> None:
 
 
 def test_the_decoder_in_the_guide_is_one_file_and_one_decorator() -> None:
-    text = (ROOT / "docs" / "extending.md").read_text()
+    text = (ROOT / "docs" / "extending.md").read_text().split("\n## A decoder in this package")[1]
     source = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[0].replace('register("bilinear")',
                                                                                    'register("guide_bilinear")')
     module = ModuleType("guide_bilinear")
@@ -103,6 +105,18 @@ def test_the_decoder_in_the_guide_is_one_file_and_one_decorator() -> None:
     finally:
         del sys.modules[module.__name__]
         decoders.forget("guide_bilinear")
+
+
+def test_the_file_with_a_decoder_in_the_guide_is_trained_as_it_stands_there(
+    workplace: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    section = (ROOT / "docs" / "extending.md").read_text().split("\n## A decoder in this package")[0]
+    (workplace / "my_decoder.py").write_text(re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)[0])
+    command, = re.findall(r"^\$ inversion (.*)$", section.replace("\\\n", ""), flags=re.MULTILINE)
+    code = run_command(inversion, [*shlex.split(command), "--vgg-weights", "off"])
+    shown = capsys.readouterr()
+    assert code == 0, shown.err
+    assert "my_decoder.py:MyDecoder@" in shown.out
 
 
 def test_the_modifier_in_the_guide_is_one_file_and_one_decorator() -> None:

@@ -74,33 +74,39 @@ class Run:
         with tempfile.TemporaryDirectory() as folder:
             return pd.DataFrame(fetch_image_scores(self.id, Path(folder)))
 
-    def load(self, device: str | None = None) -> InversionModel:
+    def load(self, device: str | None = None, trust_code: bool = False) -> InversionModel:
         """The trained model, in eval mode: ``model(images)``, ``model.encode(images)``, ``model.decode(features)``.
 
         Images are ``(B, 3, S, S)`` in [0, 1], features a list of ``(B, C, h, w)``, one for each encoder.
 
         Args:
             device: ``cpu``, ``cuda`` or ``cuda:N``; by default the run's own if this machine has it.
+            trust_code: whether to execute the code of a decoder that comes with the run, if it is not on this machine.
+
+        Raises:
+            UntrustedCodeError: there is such code, and it is not trusted.
         """
-        model: InversionModel = self._reconstructor(device)[1].model
+        model: InversionModel = self._reconstructor(device, trust_code)[1].model
         return model
 
-    def reconstruct(self, pictures: Picture | Sequence[Picture], size: Size = "fit", device: str | None = None
-                    ) -> list[Reconstructed]:
+    def reconstruct(self, pictures: Picture | Sequence[Picture], size: Size = "fit", device: str | None = None,
+                    trust_code: bool = False) -> list[Reconstructed]:
         """Reconstructions of pictures of any size.
 
         Args:
             pictures: files, folders or patterns.
             size: ``fit`` scales and crops each to the run's image size, as its test images; ``tiles`` keeps its size.
             device: as for ``load``.
+            trust_code: as for ``load``.
 
         Raises:
+            UntrustedCodeError: as for ``load``.
             DataError: a picture cannot be used.
         """
         given = [pictures] if isinstance(pictures, str | PathLike) else list(pictures)
         sources = find_pictures([str(picture) for picture in given])
         require_readable(sources)
-        trained, reconstructor = self._reconstructor(device)
+        trained, reconstructor = self._reconstructor(device, trust_code)
         trunk, _ = find_lpips(trained, None)
         lpips = trunk.load() if trunk else None
         made = []
@@ -111,9 +117,9 @@ class Run:
                                           found.scores))
         return made
 
-    def _reconstructor(self, device: str | None) -> tuple[TrainedRun, Reconstructor]:
+    def _reconstructor(self, device: str | None, trust_code: bool) -> tuple[TrainedRun, Reconstructor]:
         trained = find_trained(self._connection, self.id, device)
-        return trained, load_reconstructor(trained)
+        return trained, load_reconstructor(trained, trust_code)
 
     def _repr_html_(self) -> str:
         scores = "".join(f"<tr><td>{metric.label}</td><td>{self.metrics[f'test/{name}']:.{metric.digits}f} ± "
@@ -182,9 +188,10 @@ def find(run: str, tracking_uri: str | None = None, experiment: str | None = Non
     return as_run(connection, choose_run(connection, run, everywhere=experiment is None).info.run_id)
 
 
-def load(run: Run | str, device: str | None = None, tracking_uri: str | None = None) -> InversionModel:
+def load(run: Run | str, device: str | None = None, tracking_uri: str | None = None, trust_code: bool = False
+         ) -> InversionModel:
     """The trained model of a run, as ``Run.load``."""
-    return (run if isinstance(run, Run) else find(run, tracking_uri)).load(device)
+    return (run if isinstance(run, Run) else find(run, tracking_uri)).load(device, trust_code)
 
 
 def as_run(connection: Connection, run_id: str) -> Run:

@@ -154,7 +154,7 @@ def study(name: str, tracking_uri: str | None = None, experiment: str | None = N
 
 def sweep(spec: str | PathLike[str] | Mapping[str, Any], *, name: str | None = None, workers: int | None = None,
           side_by_side: int | None = None, storage: str | None = None, tracking_uri: str | None = None,
-          experiment: str | None = None) -> Study:
+          experiment: str | None = None, trust_code: bool = False) -> Study:
     """Queues the runs of a spec and works on them until all are done, as ``inversion-sweep`` does.
 
     Args:
@@ -165,6 +165,7 @@ def sweep(spec: str | PathLike[str] | Mapping[str, Any], *, name: str | None = N
         storage: the queue's database.
         tracking_uri: the tracking store; by default MLflow's, else ``mlflow.db`` in the current folder.
         experiment: its experiment; by default MLflow's, else ``inversion``.
+        trust_code: whether to execute the code of decoders that others have queued, if it is not on this machine.
 
     Raises:
         SeveralErrors: everything that is wrong in the spec.
@@ -181,7 +182,8 @@ def sweep(spec: str | PathLike[str] | Mapping[str, Any], *, name: str | None = N
         code = actions.sweep(loaded.study, loaded, {
             "workers": workers, "side_by_side": side_by_side, "storage": storage, "tracking_uri": tracking_uri,
             "experiment": experiment, "join": False, "seeds_for": None, "seed_sd": None, "retry_failed": False,
-            "ray": None, "gpus_per_run": None, "register": None, "dry_run": False, "time_limit": None})
+            "ray": None, "gpus_per_run": None, "register": None, "dry_run": False, "time_limit": None,
+            "trust_code": trust_code})
     if code:
         make_console().note(f"study {loaded.study}: some runs failed or were deleted; .runs() has their status")
     return study(loaded.study, tracking_uri, experiment)

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import ParameterType, best_of_option, blank_is_default, no_blank, tracking_options
+from inversion.cli.options import (
+    ParameterType,
+    best_of_option,
+    blank_is_default,
+    no_blank,
+    tracking_options,
+    trust_code_option,
+)
 from inversion.config.run_config import parse_value
 from inversion.console import Console, make_console, make_table, progress_bars
 from inversion.data.datasets import data_folder, require_data
@@ -37,10 +44,11 @@ if TYPE_CHECKING:
               help="cpu, cuda or cuda:N [default: the run's, if available]")
 @click.option("--data-dir", metavar="FOLDER", callback=blank_is_default,
               help="Where downloads and caches are kept [default: as in the run]")
+@trust_code_option
 @tracking_options
 def command(run: str | None, best_of: str | None, data: str | None, split: str, test_limit: int | None,
             lpips_weights: str | None, vgg_weights: str | None, device: str | None, data_dir: str | None,
-            tracking_uri: str | None, experiment: str | None) -> None:
+            trust_code: bool, tracking_uri: str | None, experiment: str | None) -> None:
     """Score a finished run again, on its own test images or on others, and log the evaluation as a child run.
 
     RUN is a run's id, the beginning of one, a run's name, or STUDY/NAME. On its own images, on the same kind of machine
@@ -80,7 +88,7 @@ def command(run: str | None, best_of: str | None, data: str | None, split: str, 
         with progress_bars() as report:
             target = find_target(trained, data, split, test_limit, data_dir, interruptible(report, stop))
         lpips, note = find_lpips(trained, lpips_weights)
-        reconstructor = load_reconstructor(trained)
+        reconstructor = load_reconstructor(trained, trust_code)
         connection = with_retries(connect(tracking_uri, experiment) if experiment else connection, stop)
         log_to = connection.experiment_id if experiment else trained.experiment_id
         evaluation = evaluate_run(connection, log_to, trained, reconstructor, target, lpips, stop,

@@ -33,7 +33,7 @@ def command(name: str | None, image_size: int, recount: bool) -> None:
     """Show encoders, layers, feature shapes, decoders, fusions, modifiers and parameter counts.
 
     NAME shows only that one: an encoder (also timm/MODEL) with its layers, a layer with modifiers, a decoder or fusion
-    with its options, or a modifier.
+    with its options (also FILE.py:NAME), or a modifier.
 
     \b
     Examples:
@@ -47,6 +47,9 @@ def command(name: str | None, image_size: int, recount: bool) -> None:
     if name is None:
         show_encoders(console, list(ENCODERS), image_size)
         show_parts(console)
+    elif decoders.is_outside(name):
+        decoders.check(name)
+        show_part(console, "Decoder", decoders, name, options_type(name))
     elif name in decoders.names() + fusions.names():
         if name in decoders.names():
             show_part(console, "Decoder", decoders, name, options_type(name))
@@ -63,7 +66,7 @@ def command(name: str | None, image_size: int, recount: bool) -> None:
 def show_encoders(console: Console, names: list[str], image_size: int) -> None:
     """Prints a row per layer: the shape of its features, and the number of parameters of each decoder."""
     known = counts.shipped_counts() if image_size == counts.IMAGE_SIZE else {}
-    columns = decoders.names() if any(str(row).startswith(tuple(names)) for row in known) else []
+    columns = decoders.ours() if any(str(row).startswith(tuple(names)) for row in known) else []
     title = f"Encoder layers at {image_size} px"
     if columns:
         title += ", and each decoder's trainable parameters (bold: study)"
@@ -129,7 +132,7 @@ def show_part(console: Console, kind: str, registry: Registry[Any], name: str, d
     options = declared.model_fields
     table = make_table("option", "default", "meaning")
     for option, field in options.items():
-        table.add_row(option, str(field.default), field.description)
+        table.add_row(option, str(field.default), field.description or "")
     console.print(table if options else "It has no options.")
 
 

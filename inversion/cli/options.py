@@ -103,6 +103,12 @@ def best_of_option(command: F) -> F:
                              "with the best objective.")(command)
 
 
+def trust_code_option(command: F) -> F:
+    """Adds ``--trust-code`` (``models.part_files``)."""
+    return click.option("--trust-code", is_flag=True, help="Allow code that comes with the run or study to be "
+                        "executed: that of a decoder in a file which is not on this machine.")(command)
+
+
 def _read_store(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """The normalized address; MLflow's variable is only validated, because MLflow reads it itself."""
     if value:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import best_of_option, blank_is_default, no_blank, tracking_options
+from inversion.cli.options import best_of_option, blank_is_default, no_blank, tracking_options, trust_code_option
 from inversion.config.run_config import parse_value
 from inversion.console import Console, make_console, make_table, progress_bars
 from inversion.errors import RequestError
@@ -40,9 +40,11 @@ SIZES = {"fit": "scaled and cropped to the run's image size, as its test images 
               help="AlexNet trunk of LPIPS: imagenet, a file, or off [default: each run's]")
 @click.option("--device", metavar="DEVICE", callback=blank_is_default,
               help="cpu, cuda or cuda:N [default: the run's, if available]")
+@trust_code_option
 @tracking_options
 def command(words: tuple[str, ...], best_of: str | None, output: str, size: str, compare: tuple[str, ...],
-            lpips_weights: str | None, device: str | None, tracking_uri: str | None, experiment: str | None) -> None:
+            lpips_weights: str | None, device: str | None, trust_code: bool, tracking_uri: str | None,
+            experiment: str | None) -> None:
     """Reconstruct your own pictures with a trained run: original, reconstruction, difference, scores.
 
     RUN is a run's id, the beginning of one, a run's name, or STUDY/NAME. A PICTURE is a file, a folder of pictures or a
@@ -86,7 +88,7 @@ def command(words: tuple[str, ...], best_of: str | None, output: str, size: str,
         first = run or find_best(connection, str(best_of))
         runs = [find_trained(connection, text, device, everywhere=experiment is None) for text in (first, *compare)]
         names = FileNames(sources, labels_of(runs), [each.config.image_size for each in runs], how)
-        loaded, notes = _load(runs, lpips_weights)
+        loaded, notes = _load(runs, lpips_weights, trust_code)
         folder = OutputFolder(output_path, names.all())
         with convert_out_of_memory():
             results = reconstruct_all(sources, loaded, how, names, folder, report)
@@ -122,14 +124,15 @@ def _show(console: Console, results: Sequence[PictureResult], runs: Sequence[Loa
         console.print(exact)
 
 
-def _load(runs: Sequence[TrainedRun], lpips_weights: str | None) -> tuple[list[LoadedRun], list[str]]:
+def _load(runs: Sequence[TrainedRun], lpips_weights: str | None, trust_code: bool
+          ) -> tuple[list[LoadedRun], list[str]]:
     """The runs with their models and LPIPS, and notes about them."""
     from inversion.reconstruct.side_by_side import LoadedRun, labels_of, load_lpips_once
     from inversion.runs.load import find_lpips, load_reconstructor
 
     found = [find_lpips(run, lpips_weights) for run in runs]
     metrics = load_lpips_once([source for source, _ in found])
-    loaded = [LoadedRun(label, run, load_reconstructor(run), lpips)
+    loaded = [LoadedRun(label, run, load_reconstructor(run, trust_code), lpips)
               for label, run, lpips in zip(labels_of(runs), runs, metrics, strict=True)]
     published = [f"{one.label} was trained in the published protocol: it reconstructs the normalised picture, "
                  "and is scored against that" for one in loaded if one.run.config.protocol == "published"]

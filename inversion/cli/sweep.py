@@ -10,7 +10,7 @@ import click
 
 from inversion.cli.app import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import STORE_VARIABLE, Duration, FiniteRange, no_blank, tracking_options
+from inversion.cli.options import STORE_VARIABLE, Duration, FiniteRange, no_blank, tracking_options, trust_code_option
 from inversion.config.run_config import MOST
 from inversion.console import Console, make_console
 from inversion.sweeps.spec.spec import Spec, check_study, load_spec, require_inputs
@@ -95,6 +95,7 @@ def registered_name(ctx: click.Context, param: click.Parameter, value: str | Non
               "running runs are saved, and the same command resumes the study.")
 @click.option("--register", metavar="NAME@ALIAS", callback=registered_name, help="When all runs are done, register the "
               "model of the best one by validation in MLflow's model registry, as NAME@champion.")
+@trust_code_option
 @tracking_options
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
 def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study: str | None, dry_run: bool,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import no_blank, parameter_options, tracking_options
+from inversion.cli.options import no_blank, parameter_options, tracking_options, trust_code_option
 from inversion.config.resolve import check, check_inputs
 from inversion.config.run_config import parse_config
 from inversion.console import make_console, progress_bars
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 @tracking_options
 @click.option("--resume", metavar="RUN", callback=no_blank, help="Resume an interrupted run from its last checkpoint: "
               "its id, the beginning of one, its name, or STUDY/NAME.")
-def command(tracking_uri: str | None, experiment: str | None, resume: str | None, **parameters: Any) -> None:
+@trust_code_option
+def command(tracking_uri: str | None, experiment: str | None, resume: str | None, trust_code: bool, **parameters: Any
+            ) -> None:
     """Train a decoder that reconstructs images from the features of one encoder layer, and score it.
 
     Everything is logged to MLflow: parameters, metrics per epoch, checkpoints, reconstructions, and the model.
@@ -33,21 +36,26 @@ def command(tracking_uri: str | None, experiment: str | None, resume: str | None
       inversion train --encoder vgg16:block1 --decoder transposed_conv --data ./photos --weights vgg16.pth
       inversion train --encoder ensemble --fusion attention --decoder wavelet
       inversion train --encoder timm/convnext_tiny:stage1 --decoder frequency_aware --image-size 256
+      inversion train --decoder my_decoder.py:MyDecoder --decoder-options width=128
       inversion train --resume 4fbe0d1c
     """
     given = {name: value for name, value in parameters.items() if value is not None}
     if resume and given:
         raise click.UsageError(f"--resume takes its parameters from the run; leave out --{next(iter(given))}")
+    if trust_code and not resume:
+        raise click.UsageError("--trust-code is for the code of a run, with --resume: a file that is named needs none")
     config = check(parse_config(given))
     check_inputs(config)
     with slow_imports():
         from inversion.cli.output import show_locations, show_request, show_scores
         from inversion.config.document import config_of
         from inversion.config.resolve import Fallback
+        from inversion.models.part_files import accept
         from inversion.runs.prepare import prepare
         from inversion.runs.train import train_steps
         from inversion.tracking.connection import connect
         from inversion.tracking.mlflow_run import stop_with_mlflow_run
+        from inversion.tracking.results import fetch_code
         from inversion.tracking.retry import with_retries
         from inversion.training.cotraining import run_alone
         from inversion.training.progress_bar import ProgressBar
@@ -60,6 +68,7 @@ def command(tracking_uri: str | None, experiment: str | None, resume: str | None
         if resume:
             resume, document = _resumable(connection, resume)
             config = config_of(document, f"run {resume}")
+            accept(config.parts, partial(fetch_code, resume), trust_code, f"run {resume}")
             inherited = [Fallback(**fallback) for fallback in document["fallbacks"]]
         with progress_bars() as report:
             prepared = prepare(config, interruptible(report, stop), inherited)

@@ -28,6 +28,7 @@ from inversion.models.encoders.weights import WeightsSource, find_file, parse_we
 from inversion.models.fusion import fusions
 from inversion.models.fusion import options_type as fusion_options_type
 from inversion.models.options import parse_part_options
+from inversion.models.part_files import short_name
 from inversion.parallel import usable_cores
 from inversion.progress import Progress, no_progress
 
@@ -106,6 +107,7 @@ class Plan:
 def check(config: RunConfig) -> RunConfig:
     """Checks all names, without PyTorch, and returns the configuration with full names (``vgg16`` → ``vgg16:block1``).
 
+    The options of a decoder from outside this package are checked when it is built (``runs.prepare.check_decoder``).
     ``timm/NAME`` is looked up in timm, whose import takes seconds. A checked configuration is returned unchanged.
 
     Raises:
@@ -116,9 +118,9 @@ def check(config: RunConfig) -> RunConfig:
     for cut in cuts:
         if cut.modifiers:
             cut.shape(config.image_size)  # raises if a modifier does not fit the layer
-    decoders.check(config.decoder)
-    if options := parse_options(config.decoder_options):
-        parse_decoder_options(config.decoder, options_type(config.decoder), options)
+    decoder = decoders.full_name(config.decoder)
+    if (options := parse_options(config.decoder_options)) and not decoders.is_outside(decoder):
+        parse_decoder_options(decoder, options_type(decoder), options)
     fusion, fusion_options = config.fusion, parse_options(config.fusion_options, "fusion_options")
     if len(cuts) == 1:
         if fusion not in ("auto", "none"):
@@ -134,7 +136,7 @@ def check(config: RunConfig) -> RunConfig:
         if fusion_options:
             parse_part_options("fusion", fusion, fusion_options_type(fusion), fusion_options)
     return config.model_copy(update={
-        "encoder": "+".join(map(str, cuts)), "layer": cuts[0].layer if len(cuts) == 1 else "none",
+        "encoder": "+".join(map(str, cuts)), "layer": cuts[0].layer if len(cuts) == 1 else "none", "decoder": decoder,
         "fusion": fusion, "decoder_options": format_options(options), "fusion_options": format_options(fusion_options),
     })
 
@@ -214,8 +216,8 @@ def resolve(
 def run_name(config: RunConfig, fallbacks: list[Fallback]) -> str:
     """A readable name of a run, from its checked configuration."""
     encoder = "ensemble" if config.encoder == "+".join(map(str, ENSEMBLE)) else config.encoder
-    parts = [encoder, config.fusion, config.decoder] if config.fusion != "none" else [encoder, config.decoder]
-    name = "+".join(parts)
+    decoder = short_name(config.decoder)
+    name = "+".join([encoder, config.fusion, decoder] if config.fusion != "none" else [encoder, decoder])
     if config.seed:
         name += f" seed={config.seed}"
     if fallbacks:

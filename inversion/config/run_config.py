@@ -123,6 +123,11 @@ class RunConfig(BaseModel):
         """Fixed crops of each training photograph; 0 if they are random."""
         return int(self.crops.partition(":")[2] or 0)
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the parts that can be from outside this package."""
+        return (self.decoder,)
+
     def objective_is_empty(self) -> bool:
         """Whether both loss weights are 0."""
         return self.mse_weight == 0 and self.lpips_weight == 0

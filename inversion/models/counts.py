@@ -43,11 +43,11 @@ def count_parameters() -> Counts:
     cuts = [EncoderCut(name, layer) for name, spec in ENCODERS.items() for layer in spec.layers]
     shapes = [cut.shape(IMAGE_SIZE) for cut in cuts]
     with torch.device("meta"):
-        counts = {str(cut): {decoder: size(None, index, decoder) for decoder in decoders.names()}
+        counts = {str(cut): {decoder: size(None, index, decoder) for decoder in decoders.ours()}
                   for index, cut in enumerate(cuts)}
         for name in fusions.names():
             fusion = fusions.get(name)([cut.shape(IMAGE_SIZE) for cut in ENSEMBLE])
-            counts[f"ensemble+{name}"] = {decoder: size(fusion, 0, decoder) for decoder in decoders.names()}
+            counts[f"ensemble+{name}"] = {decoder: size(fusion, 0, decoder) for decoder in decoders.ours()}
     return counts
 
 

@@ -81,7 +81,7 @@ class InversionModel(nn.Module):
         scaled = [layer(values) for layer, values in zip(self.scales, features, strict=True)]
         fused = scaled[0] if self.fusion is None else self.fusion(scaled)
         images: Tensor = self.decoder(fused)
-        return images
+        return images.float()  # a decoder from outside may give what autocast computes in
 
     def forward(self, images: Tensor, features: Sequence[Tensor] | None = None) -> Tensor:
         """Images to reconstructions; ``features`` are their feature maps if already computed."""
@@ -164,6 +164,12 @@ def build_model(
         merged = _build_fusion(fusion, fusion_options or {}, shapes) if fusion else None
         built = decoder_type.build(merged.fused if merged else shapes[0], image_size, parsed)
     return InversionModel(encoders, merged, built)
+
+
+def fused_shape(fusion: str, options: Mapping[str, str], shapes: Sequence[FeatureShape]) -> FeatureShape:
+    """The shape of the map into which a fusion merges maps of these shapes."""
+    with torch.device("meta"):
+        return _build_fusion(fusion, options, shapes).fused
 
 
 def _build_fusion(name: str, options: Mapping[str, str], shapes: Sequence[FeatureShape]) -> Fusion:

@@ -78,6 +78,6 @@ def parse_part_options(kind: str, name: str, declared: type[Options], values: Ma
             raise RequestError(f"{kind}_options of {kind} {name!r}: {message}") from None
         option = str(detail["loc"][0])
         raise RequestError(
-            f"{kind}_options: {option}={detail['input']!s} of {kind} {name!r}: {message}. "
-            f"({known[option].description})"
+            f"{kind}_options: {option}={detail['input']!s} of {kind} {name!r}: {message}"
+            + (f". ({known[option].description})" if known[option].description else "")
         ) from None

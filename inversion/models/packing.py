@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from inversion.errors import DamagedArtifactError, InversionError, WeightsError
 from inversion.images import Normalisation
+from inversion.models import part_files
 from inversion.models.encoders.build import build_encoder
 from inversion.models.encoders.catalog import EncoderCut
 from inversion.models.encoders.weights import WeightsSource
@@ -67,16 +68,24 @@ def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fus
     description = {"encoders": encoders, "decoder": decoder, "options": options, "fusion": fusion,
                    "fusion_options": dict(fusion_options or {}), "image_size": image_size}
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
+    for code in part_files.find_all([decoder]):
+        (folder / code.artifact).parent.mkdir(parents=True)
+        (folder / code.artifact).write_bytes(code.content)
 
 
-def load_packed(folder: Path) -> InversionModel:
+def load_packed(folder: Path, trust_code: bool = False, whose: str = "the model") -> InversionModel:
     """Loads the model of a packed folder on the CPU, in eval mode.
 
+    ``trust_code`` says that code in the folder may be executed, if the model has a part in a file of a user's own;
+    ``whose`` is what messages about this call the model.
+
     Raises:
+        UntrustedCodeError: it may not, and the file is not on this machine.
         DamagedArtifactError: a file is missing, damaged, or not as written by ``pack_model``; the message starts with
             the file's name.
     """
     description = _read_description(folder / DESCRIPTION)
+    part_files.accept([description.decoder], lambda part: _read_code(folder, part), trust_code, whose)
     try:
         model = _build(description, folder)
     except WeightsError as error:
@@ -105,6 +114,14 @@ def _build(description: _Description, folder: Path) -> InversionModel:
     ]
     return build_model(encoders, description.decoder, description.options, description.fusion, description.image_size,
                        seed=0, fusion_options=description.fusion_options)
+
+
+def _read_code(folder: Path, part: part_files.Reference) -> bytes:
+    try:
+        return (folder / part.artifact).read_bytes()
+    except OSError as error:
+        raise DamagedArtifactError(f"{part.artifact} is missing or cannot be read: {error.strerror or error}"
+                                   ) from error
 
 
 def _read_description(path: Path) -> _Description:

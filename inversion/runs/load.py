@@ -102,17 +102,21 @@ def find_trained(connection: Connection, text: str, device: str | None = None, e
                       dict(run.data.metrics))
 
 
-def load_reconstructor(run: TrainedRun) -> Reconstructor:
+def load_reconstructor(run: TrainedRun, trust_code: bool = False) -> Reconstructor:
     """The model of a run, downloaded from the tracking server.
 
+    ``trust_code`` says that code which comes with the run may be executed, if the run's decoder is in a file that is
+    not on this machine.
+
     Raises:
+        UntrustedCodeError: it may not.
         MissingArtifactError: the run has no model.
         DamagedArtifactError: the model cannot be loaded, or belongs to another run.
     """
     engine = run.engine()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            model = load_packed(fetch_packed(run.run_id, Path(folder)))
+            model = load_packed(fetch_packed(run.run_id, Path(folder)), trust_code, f"run {run.run_id} ({run.name})")
         except DamagedArtifactError as error:
             raise DamagedArtifactError(f"the model of run {run.run_id} ({run.name}) cannot be used: {error}. {RESTORE}"
                                        ) from error

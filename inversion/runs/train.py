@@ -98,6 +98,7 @@ def train_steps(
         listeners.on_begin(run.run_id)
         run.describe(plan.name, plan.config.model_dump(), tags, document_of(prepared))
         describe_run(run, prepared, study)
+        results.log_code(run, plan.config.parts)
         counts = {split: len(photos) for split, photos in plan.photos.splits.items()}
         results.log_data_set(run, plan.photos, prepared.photos.digest, counts, "training")
         trainer = make_trainer(prepared, folder, [listeners], stop, group)

@@ -68,6 +68,9 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         pool = make_pool(name, url, absolute(connection.uri), options) if options["workers"] != 0 else None
         if spec is not None:
             study, deleted = _set_up(spec, connection, url, pool, stop, console)
+        every = options["seeds_for"] or options["retry_failed"]
+        asked = [entry for entry in study.queue.entries() if every or entry.is_open]
+        study.accept_code(study.parts_of(asked), options["trust_code"])
         connection = in_its_experiment(study.queue.study, connection)
         if options["seeds_for"] and not _add_seeds(study, connection, pool, options, console):
             return 0

@@ -29,8 +29,10 @@ from inversion.data.splits import PhotoSet
 from inversion.errors import DamagedArtifactError, MissingArtifactError
 from inversion.files import safe_name
 from inversion.metrics import FURTHER
+from inversion.models.decoders import decoders
 from inversion.models.model import InversionModel
 from inversion.models.packing import pack_model
+from inversion.models.part_files import Reference, find_all
 from inversion.tracking.artifacts import RESTORE, download_artifact
 from inversion.tracking.masking import first_line
 from inversion.tracking.pictures import strip
@@ -67,6 +69,30 @@ def log_data_set(run: TrackedRun, photos: PhotoSet, digest: str, counts: Mapping
     data_set = Dataset(name=photos.name, digest=digest[:32], source_type="local",
                        source=json.dumps({"uri": str(photos.root)}), profile=json.dumps(counts))
     run.client.log_inputs(run.run_id, [DatasetInput(data_set, [InputTag("mlflow.data.context", context)])])
+
+
+def log_code(run: TrackedRun, parts: Sequence[str]) -> None:
+    """Logs the files of those of the run's parts that are in files of a user's own, as ``code/DIGEST/FILE``.
+
+    Raises:
+        MlflowException, requests.RequestException, OSError, InterruptedRunError: as ``TrackedRun.upload``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for file in find_all(parts):
+            place = Path(folder) / file.artifact
+            place.parent.mkdir(parents=True)
+            place.write_bytes(file.content)
+            run.upload([place], str(Path(file.artifact).parent))
+
+
+def fetch_code(run_id: str, part: Reference) -> bytes:
+    """The content of a file that ``log_code`` has logged.
+
+    Raises:
+        MissingArtifactError: the run does not have it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return download_artifact(run_id, part.artifact, Path(folder)).read_bytes()
 
 
 def log_scores(run: TrackedRun, names: Sequence[str], scores: Scores) -> None:
@@ -160,19 +186,21 @@ def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> str:
                 artifacts={"packed": folder},
                 code_paths=[str(Path(inversion.__file__).parent)],
                 signature=ModelSignature(Schema([tensor]), Schema([tensor])),
-                pip_requirements=requirements(),
+                pip_requirements=requirements(config.decoder),
             )
         finally:
             mlflow.end_run("RUNNING")
     return str(logged.model_id)
 
 
-def requirements() -> list[str]:
-    """The requirements of a logged model, pinned to the installed versions.
+def requirements(decoder: str = "") -> list[str]:
+    """The requirements of a logged model, pinned to the installed versions; also those of a decoder from outside.
 
     Local version labels (``2.14.1+cu124``) are left out, as MLflow does: PyPI does not have such builds.
     """
-    return [f"{package}=={version(package).partition('+')[0]}" for package in REQUIREMENTS]
+    known = {package.lower() for package in REQUIREMENTS}
+    further = sorted(package for package in decoders.packages_of(decoder) if package.lower() not in known)
+    return [f"{package}=={version(package).partition('+')[0]}" for package in (*REQUIREMENTS, *further)]
 
 
 @contextmanager

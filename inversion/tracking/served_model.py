@@ -28,7 +28,8 @@ with warnings.catch_warnings(record=True):  # MLflow advises type hints; a filte
 
             from inversion.models.packing import load_packed
 
-            self.model = load_packed(Path(context.artifacts["packed"]))
+            # whoever loads this model executes the code that was logged with it, this file first
+            self.model = load_packed(Path(context.artifacts["packed"]), trust_code=True)
 
         # Without types: MLflow takes them for a schema of its own and warns that arrays are not in it.
         def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -29,6 +30,16 @@ def test_every_encoder_layer_decoder_and_fusion_is_listed() -> None:
             assert f"{name}:{layer} " in text
     for name in [*decoders.names(), *fusions.names()]:
         assert f" {name} " in text
+
+
+def test_a_decoder_in_a_file_is_shown_with_its_options(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text('"""Mine, of a test."""\nfrom torch import nn\nclass Mine(nn.Module):\n'
+                    "    def __init__(self, features, image_size, width: int = 64): ...\n")
+    text = listed(f"{file}:Mine")
+    assert "Mine, of a test." in text
+    assert "width" in text
+    assert "64" in text
 
 
 def test_shapes_are_those_of_the_study() -> None:

@@ -2,7 +2,8 @@
 
 A new decoder is one file in this package with one class: derive it from ``Decoder``, and decorate it with
 ``@decoders.register("NAME")``, where NAME is the file's name. Import what it needs from here. Names, summaries and
-options are available without PyTorch; ``Decoder`` and ``clamp_to_image``, which need it, are imported lazily.
+options are available without PyTorch; ``Decoder`` and ``clamp_to_image``, which need it, are imported lazily. Decoders
+outside this package are a file and a class in it, or entry points of an installed package (``open_registry``).
 """
 
 from __future__ import annotations
@@ -10,15 +11,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from inversion.models.decoders._options import DECLARED, parse_decoder_options
+from inversion.models.open_registry import OpenRegistry
 from inversion.models.options import Options, find_options_type
-from inversion.registry import Registry
 
 if TYPE_CHECKING:
     from inversion.models.decoders._base import Decoder, clamp_to_image
 
 __all__ = ["Decoder", "Options", "clamp_to_image", "decoders", "options_type", "parse_decoder_options"]
 
-decoders: Registry[type[Decoder]] = Registry("decoder", "inversion.models.decoders")
+
+def _adapt(name: str, made: Any) -> Any:
+    """Has what is needed of a class of decoders: ``OptionsType`` and ``build``."""
+    from inversion.models.decoders._outside import OutsideDecoder
+
+    return OutsideDecoder(name, made)
+
+
+decoders: OpenRegistry[type[Decoder]] = OpenRegistry("decoder", "inversion.models.decoders", _adapt)
 
 
 def options_type(name: str) -> type[Options]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from inversion.config.run_config import RunConfig, format_options, parse_options, parse_value, unknown_parameter
 from inversion.errors import RequestError
+from inversion.models.decoders import decoders
 from inversion.models.encoders.catalog import encoder_spec, parse_encoders
 from inversion.sweeps.spec.grid import Block, Configuration, check_value, format_value, is_valid
 from inversion.sweeps.spec.source import ErrorCollector, Items, Scalar, read_yaml
@@ -121,6 +122,8 @@ def matcher(name: str, text: str) -> Callable[[RunConfig], bool]:
             encoder = encoder_spec(value).name
             return lambda config: config.encoder.startswith(f"{encoder}:") and "+" not in config.encoder
         value = "+".join(map(str, parse_encoders(value)))
+    elif name == "decoder":
+        value = decoders.full_name(value)
     elif name in ("decoder_options", "fusion_options"):
         value = format_options(parse_options(value, name))
     return lambda config: bool(getattr(config, name) == value)

@@ -19,6 +19,7 @@ from inversion.errors import (
     UnknownNameError,
     WeightsError,
 )
+from inversion.models.decoders import decoders
 from inversion.sweeps.spec.grid import Configuration, expand, read_base, read_blocks
 from inversion.sweeps.spec.overrides import (
     Override,
@@ -29,7 +30,7 @@ from inversion.sweeps.spec.overrides import (
     set_in_base,
     set_in_blocks,
 )
-from inversion.sweeps.spec.search import Search
+from inversion.sweeps.spec.search import Choices, Search
 from inversion.sweeps.spec.search_section import read_search
 from inversion.sweeps.spec.source import ErrorCollector, Scalar, Section, Value, check_keys, read_text, read_yaml
 from inversion.sweeps.spec.tuning import read_tuning
@@ -74,13 +75,27 @@ class Spec:
 
     @cached_property
     def configs(self) -> list[RunConfig]:
-        """The configurations that determine the spec's inputs: all runs of a grid, or one per encoder of a search."""
+        """The configurations that determine the spec's inputs: all runs of a grid; of a search, one for each encoder
+        and one for each decoder from outside this package.
+        """
         search = self.search
         if search is None:
             return [each.config for each in self.configurations]
-        encoders = search.space["encoder"].extremes() if "encoder" in search.space else [None]
-        return [search.configure(self.base, search.example() | ({"encoder": encoder} if encoder else {}))
-                for encoder in encoders]
+        example, space = search.example(), search.space
+        encoders = space["encoder"].extremes() if "encoder" in space else [None]
+        points = [{"encoder": encoder} if encoder else {} for encoder in encoders]
+        points += [{"decoder": name} for name in self._searched_decoders if decoders.is_outside(name)]
+        return [search.configure(self.base, example | point) for point in points]
+
+    @property
+    def parts(self) -> set[str]:
+        """The names of all parts that can be from outside this package."""
+        return {part for config in self.configs for part in config.parts} | set(self._searched_decoders)
+
+    @property
+    def _searched_decoders(self) -> tuple[str, ...]:
+        choices = self.search.space.get("decoder") if self.search else None
+        return choices.choices if isinstance(choices, Choices) else ()
 
 
 def find_spec(name: str) -> Path:

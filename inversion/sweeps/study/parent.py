@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from inversion.models.part_files import find_all
 from inversion.sweeps.queue.entry import Entry
 from inversion.sweeps.queue.tuning import Tuning
 from inversion.sweeps.spec.spec import Spec
@@ -85,6 +86,12 @@ def log_spec(connection: Connection, run_id: str, spec: Spec) -> None:
     before = _settings(connection, run_id)
     if command not in before:
         connection.client.log_text(run_id, json.dumps([*before, command], indent=1), SETTINGS_FILE)
+
+
+def log_code(connection: Connection, run_id: str, parts: Iterable[str]) -> None:
+    """Logs the files of parts that are in files of a user's own, to be read before they are trusted."""
+    for file in find_all(parts):
+        connection.client.log_text(run_id, file.content.decode(), file.artifact)
 
 
 def log_runs(connection: Connection, run_id: str, entries: Sequence[Entry], tuning: Tuning) -> None:

@@ -23,7 +23,7 @@ from inversion.losses.lpips_weights import find_trunk
 from inversion.models.encoders.catalog import parse_encoders
 from inversion.models.encoders.imagenet import require_imagenet
 from inversion.progress import Progress
-from inversion.runs.prepare import check_weights
+from inversion.runs.prepare import check_decoder, check_weights
 from inversion.sweeps.queue.queue import Queued
 from inversion.sweeps.queue.tuning import TunedRun
 from inversion.sweeps.spec.grid import Configuration
@@ -33,7 +33,7 @@ from inversion.sweeps.spec.spec import InputErrors, Spec
 ONE_GPU = ("auto", "cpu", "cuda", "cuda:0")
 """Devices of a worker, which sees one GPU."""
 
-RESOLVED = ("data", "weights", "lpips_weights", "vgg_weights", "precision", "threads")
+RESOLVED = ("decoder", "data", "weights", "lpips_weights", "vgg_weights", "precision", "threads")
 """Parameters of a search that are resolved once, when it is queued."""
 
 _logger = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class Resolver:
         if config.threads == 0:
             config = config.model_copy(update={"threads": self.threads})
         plan = resolve(config, self.progress, find=lambda data, folder, _: self._find(data, folder))
+        check_decoder(plan)
         check_weights(plan)
         return plan
 

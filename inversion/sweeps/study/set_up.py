@@ -15,13 +15,22 @@ from inversion.sweeps.queue.recovery import DIED
 from inversion.sweeps.queue.storage import open_storage, storage_url
 from inversion.sweeps.spec.spec import Spec
 from inversion.sweeps.study.additions import describe_additions
-from inversion.sweeps.study.parent import STORAGE_BOOT, STORAGE_HOST, STORAGE_TAG, log_runs, log_spec, storage_tags
+from inversion.sweeps.study.parent import (
+    STORAGE_BOOT,
+    STORAGE_HOST,
+    STORAGE_TAG,
+    log_code,
+    log_runs,
+    log_spec,
+    storage_tags,
+)
 from inversion.sweeps.study.reconcile import reconcile_members
 from inversion.sweeps.study.resolve import Resolver, resolve_grid, resolve_search
 from inversion.sweeps.study.study import (
     BASE,
     PARENT,
     Study,
+    add_code,
     as_study,
     in_its_experiment,
     make_study,
@@ -102,6 +111,7 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
         parent = begin_study(connection, spec.study, storage_tags(url), optuna_study.user_attrs.get(PARENT))
         if base:
             optuna_study.set_user_attr(BASE, base)
+        add_code(optuna_study, spec.parts)
     study = as_study(storage, optuna_study, stop)
     if not spec.search and (line := _additions(study, runs)):
         announce(line)
@@ -113,6 +123,7 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
     again = study.queue.redo([entry for entry in deleted if spec.search or entry.digest in asked])
     others = [entry for entry in deleted if not spec.search and entry.digest not in asked]
     log_spec(connection, parent.run_id, spec)
+    log_code(connection, parent.run_id, spec.parts)
     entries = study.queue.entries()
     log_runs(connection, parent.run_id, entries, study.queue.tuning(entries))
     describe_study(study, connection, Snapshot(entries, datetime.now()))

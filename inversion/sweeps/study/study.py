@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from inversion.config.document import added_since, config_from
 from inversion.errors import DataError, RequestError, UnknownNameError
 from inversion.files import is_there
+from inversion.models.part_files import PartFile, Reference, accept, find_all
 from inversion.objectives import BEST_PSNR
 from inversion.sweeps.queue.entry import CONFIG, DOCUMENT, FALLBACKS, Entry
 from inversion.sweeps.queue.queue import Queue
@@ -24,7 +26,7 @@ from inversion.sweeps.queue.storage import (
     open_storage,
     set_grace,
 )
-from inversion.sweeps.spec.search import Search
+from inversion.sweeps.spec.search import Choices, Search
 from inversion.tracking.address import absolute, sqlite_file
 from inversion.tracking.connection import Connection, connect
 from inversion.tracking.masking import without_password
@@ -32,9 +34,10 @@ from inversion.tracking.search import find_run
 from inversion.tracking.study import StudyRun
 from inversion.training.stop import StopRequest
 
-TRACKING, EXPERIMENT, PARENT, SEARCH, BASE, GRACE = (
-    "tracking_uri", "experiment", "parent_run", "search", "base", "grace_seconds")
-"""User attributes of the Optuna study; ``base`` has the resolved parameters that a search's trials share."""
+TRACKING, EXPERIMENT, PARENT, SEARCH, BASE, GRACE, CODE = (
+    "tracking_uri", "experiment", "parent_run", "search", "base", "grace_seconds", "code")
+"""User attributes of the Optuna study; ``base`` has the resolved parameters that a search's trials share, ``code`` name
+and content of each file of a user's own, by digest."""
 
 PLACES = {"data", "data_dir", "device", "threads", "strict"}
 """Parameters that may differ when a search is extended: the images are compared by their digest."""
@@ -82,11 +85,35 @@ class Study:
         """Whether an open run asks for a device other than the CPU."""
         return any(device != "cpu" for device in self._asked("device", "auto"))
 
+    def parts_of(self, entries: Iterable[Entry]) -> set[str]:
+        """The names of the parts of runs that can be from outside the package; of a search, of all its trials."""
+        names = {str(entry.config["decoder"]) for entry in entries if "decoder" in entry.config}
+        if self.search is None:
+            return names
+        choices = self.search.space.get("decoder")
+        shared = self.queue.study.user_attrs[BASE]["config"].get("decoder", "")
+        return names | set(choices.choices if isinstance(choices, Choices) else [shared])
+
     def _asked(self, parameter: str, otherwise: object) -> list[Any]:
         """The values of a parameter in the open runs."""
         shared = self.queue.study.user_attrs.get(BASE, {"config": {}})["config"]  # a search's trials have none at first
         return [entry.config.get(parameter, shared.get(parameter, otherwise)) for entry in self.queue.entries()
                 if entry.is_open]
+
+    @property
+    def code(self) -> dict[str, PartFile]:
+        """The files of users' own that its runs need, by digest."""
+        stored = self.queue.study.user_attrs.get(CODE, {})
+        return {digest: PartFile(name, text.encode()) for digest, (name, text) in stored.items()}
+
+    def accept_code(self, names: Iterable[str], trust_code: bool = False) -> None:
+        """Makes sure that the code of parts can be executed here; raises as ``part_files.accept``."""
+        def fetch(part: Reference) -> bytes:
+            if (file := self.code.get(part.digest)) is None:
+                raise RequestError(f"the queue of study {self.name} does not have the code of {part}")
+            return file.content
+
+        accept(names, fetch, trust_code, f"study {self.name}")
 
     def require_data(self, digest: str) -> None:
         """Raises a DataError if the images on this machine differ from those that a search was set up with."""
@@ -162,6 +189,14 @@ def make_study(storage: RDBStorage, name: str, connection: Connection, search: S
     with knowingly_experimental():
         study.set_metric_names([search.metric if search else GRID_VALUE])  # for optuna-dashboard
     return study
+
+
+def add_code(study: optuna.Study, names: Iterable[str]) -> None:
+    """Stores the files of parts in a study, for workers on other machines. The caller holds the queue's lock."""
+    stored = study.user_attrs.get(CODE, {})
+    added = {file.digest: (file.name, file.content.decode()) for file in find_all(names)}
+    if added.keys() - stored.keys():
+        study.set_user_attr(CODE, stored | added)
 
 
 def open_study(storage: RDBStorage, name: str, stop: StopRequest | None = None) -> Study:

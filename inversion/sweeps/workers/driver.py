@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from inversion.console import Console
+from inversion.models.part_files import is_known
 from inversion.report import leaderboard, search_leaderboard
 from inversion.sweeps.queue.entry import Snapshot
 from inversion.sweeps.queue.queue import Queue
@@ -127,8 +128,9 @@ class Driver:
 
     def _spec(self) -> WorkerSpec:
         study = self.study
+        trusted = tuple(file.sha256 for file in study.code.values() if is_known(file))
         return WorkerSpec(study.name, study.queue.storage.url, absolute(self.connection.uri), study.experiment,
-                          side_by_side=self.side_by_side)
+                          side_by_side=self.side_by_side, trusted=trusted)
 
     def _restart_dead(self, stop: StopRequest) -> None:
         """Restarts dead workers; their runs are recovered at once, so that others can resume them."""

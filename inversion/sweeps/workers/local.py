@@ -44,6 +44,9 @@ class WorkerSpec:
     gpu: bool = False
     """Whether it was assigned a GPU: it then never falls back to the CPU."""
 
+    trusted: tuple[str, ...] = ()
+    """SHA-256 of the files of users' own in the study that it may execute, beside those on its machine."""
+
     def to_text(self) -> str:
         """The spec as JSON."""
         return json.dumps(asdict(self))
@@ -51,7 +54,8 @@ class WorkerSpec:
     @classmethod
     def from_text(cls, text: str) -> WorkerSpec:
         """The spec that ``to_text`` wrote."""
-        return cls(**json.loads(text))
+        values = json.loads(text)
+        return cls(**{**values, "trusted": tuple(values["trusted"])})
 
 
 @dataclass

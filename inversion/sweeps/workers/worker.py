@@ -15,6 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from inversion.config.resolve import Fallback
 from inversion.config.run_config import parse_config
 from inversion.errors import AbandonedRunError, InterruptedRunError, InversionError, PrunedRunError, RequestError
+from inversion.models.part_files import allow
 from inversion.progress import no_progress
 from inversion.runs.prepare import Prepared, prepare
 from inversion.runs.train import remove_checkpoints, train_steps
@@ -71,6 +72,9 @@ def work(spec: WorkerSpec, stop: StopRequest) -> None:
     if spec.gpu and study.may_use_a_gpu:
         _require_gpu()
     require_same_store(study.queue.study, spec.tracking_uri)
+    for file in study.code.values():
+        if file.sha256 in spec.trusted:
+            allow(file)
     connection = with_retries(connect(spec.tracking_uri, spec.experiment), stop)
     Worker(study, connection, stop, spec.side_by_side).work()
 
@@ -187,6 +191,7 @@ class Worker(Callback):
         """
         self.not_begun += 1
         config, fallbacks, digest = self.study.configure(entry)
+        self.study.accept_code([config["decoder"]])
         prepared = prepare(parse_config(config), interruptible(no_progress, self.stop),
                            [Fallback(**fallback) for fallback in fallbacks])
         if digest is not None and prepared.digest != digest:

@@ -1,0 +1,141 @@
+"""A decoder in a file of the user's own, from training to every command that uses the run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+import inversion as inv
+from inversion.config.document import config_of
+from inversion.errors import InterruptedRunError
+from inversion.models import part_files
+from inversion.models.part_files import UntrustedCodeError
+from inversion.runs.prepare import prepare
+from inversion.training.callbacks import CallbackList
+
+CODE = '''
+"""A decoder of a test."""
+from torch import nn
+
+
+class Mine(nn.Module):
+    def __init__(self, features, image_size, width: int = 4):
+        super().__init__()
+        self.size = image_size
+        self.net = nn.Sequential(nn.Conv2d(features.channels, width, 1), nn.ReLU(), nn.Conv2d(width, 3, 1))
+
+    def forward(self, features):
+        return nn.functional.interpolate(self.net(features), size=(self.size, self.size)).float().sigmoid()
+'''
+
+
+@pytest.fixture
+def mine(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``mine.py`` in the workplace, with an empty data folder."""
+    monkeypatch.setenv("INVERSION_DATA", str(workplace / "data"))
+    path = workplace / "mine.py"
+    path.write_text(CODE)
+    return path
+
+
+def on_another_machine(mine: Path) -> None:
+    """Forgets the file, so that only the store has it."""
+    mine.unlink(missing_ok=True)
+    shutil.rmtree(mine.parent / "data" / "code")
+    part_files._known.clear()
+
+
+def test_a_run_has_its_code_and_a_changed_file_is_another_run(
+    mine: Path, train: Callable[..., Any], all_runs: Callable[[], list[Run]],
+) -> None:
+    first = train(decoder="mine.py:Mine", decoder_options="width=5")
+    assert first.code == 0, first.err
+    run, = all_runs()
+    name = run.data.params["decoder"]
+    assert name.startswith("mine.py:Mine@")
+    assert run.info.run_name == f"vgg16:block1+Mine@{name[-12:-4]}"
+    path = MlflowClient().download_artifacts(run.info.run_id, f"code/{name[-12:]}/mine.py")
+    assert Path(path).read_text() == CODE
+    assert run.data.metrics["decoder_parameters"] == 64 * 5 + 5 + 5 * 3 + 3
+
+    config = config_of(json.loads(run.data.tags["inversion.config"]), "the run")
+    digest = run.data.tags["inversion.digest"]
+    assert prepare(config.model_copy(update={"decoder": "mine.py:Mine"})).digest == digest
+    mine.write_text(CODE + "# changed\n")
+    assert prepare(config.model_copy(update={"decoder": "mine.py:Mine"})).digest != digest
+
+
+def test_wherever_the_model_is_used_its_code_comes_with_it(
+    mine: Path, train: Callable[..., Any], inversion: Callable[..., Any], all_runs: Callable[[], list[Run]],
+    photo_folder: Path,
+) -> None:
+    assert train(decoder="mine.py:Mine", vgg_weights="off", precision="fp32").code == 0
+    run_id = all_runs()[0].info.run_id
+    picture = next((photo_folder / "test").iterdir())
+    mine.unlink()  # this user has used it before
+    part_files._known.clear()
+    assert inversion("reconstruct", run_id, str(picture), "--output", "out").code == 0
+
+    on_another_machine(mine)
+    for words in (("reconstruct", run_id, str(picture), "--output", "out2"), ("evaluate", run_id)):
+        refusal = inversion(*words).refused()
+        assert "needs the code of mine.py:Mine@" in refusal
+        assert "add --trust-code" in refusal
+    with pytest.raises(UntrustedCodeError):
+        inv.load(run_id)
+    images = np.full((1, 3, 32, 32), 0.5, np.float32)
+    served = mlflow.pyfunc.load_model(f"runs:/{run_id}/model").predict(images)
+    part_files._known.clear()
+    assert inversion("reconstruct", run_id, str(picture), "--output", "out2", "--trust-code").code == 0
+    part_files._known.clear()
+    outcome = inversion("evaluate", run_id, "--trust-code", "--vgg-weights", "off")
+    assert "all 3 images score exactly as logged" in outcome.out, outcome.err
+    part_files._known.clear()
+    made = inv.load(run_id, trust_code=True)(torch.from_numpy(images)).detach().numpy()
+    assert served == pytest.approx(made, abs=1e-6)
+
+
+def test_an_interrupted_run_is_resumed_with_the_code_that_it_began_with(
+    mine: Path, train: Callable[..., Any], inversion: Callable[..., Any], all_runs: Callable[[], list[Run]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        def stop(self: CallbackList, epoch: int, *_: object) -> None:
+            raise InterruptedRunError("by the test")
+
+        patch.setattr(CallbackList, "on_epoch", stop)
+        assert train(decoder="mine.py:Mine", vgg_weights="off").code == 130
+    run, = all_runs()
+    on_another_machine(mine)
+    mine.write_text(CODE.replace("class Mine", "class Mine2"))
+    assert "needs the code of mine.py:Mine@" in inversion("train", "--resume", run.info.run_id).refused()
+    outcome = inversion("train", "--resume", run.info.run_id, "--trust-code")
+    assert outcome.code == 0, outcome.err
+    assert [run.info.status for run in all_runs()] == ["FINISHED"]
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (("Mine(nn.Module)", "Mine"), "the class is not a torch.nn.Module"),
+    (("import nn", "import nnn"), "mine.py:3: ImportError: cannot import name 'nnn'"),
+    (("self.size, self.size", "8, 8"), "it gives (2, 3, 8, 8), and not images (2, 3, 32, 32)"),
+])
+def test_what_is_wrong_in_the_file_is_told_before_a_run_is_made(
+    mine: Path, train: Callable[..., Any], all_runs: Callable[[], list[Run]], change: tuple[str, str], said: str,
+) -> None:
+    mine.write_text(CODE.replace(*change))
+    assert said in train(decoder="mine.py:Mine").refused()
+    assert not all_runs()
+
+
+def test_trust_is_for_the_code_of_a_run(train: Callable[..., Any]) -> None:
+    assert "--trust-code is for the code of a run" in train("--trust-code").refused()

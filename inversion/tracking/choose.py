@@ -30,7 +30,7 @@ from inversion.tracking.search import (
     search_in,
     tagged,
 )
-from inversion.tracking.study import STUDY
+from inversion.tracking.study import STUDY, SUPERSEDED
 
 ID = re.compile("[0-9a-f]{32}")
 BEGINNING, TOO_SHORT = re.compile("[0-9a-f]{4,31}"), re.compile("[0-9a-f]{1,3}")
@@ -39,7 +39,8 @@ LISTED = 10
 
 NOT_TRAINED = {"study": "is a study: give one of its runs", "driver": "only started a study: give one of its runs",
                "evaluation": "is an evaluation, and has no model of its own: give the run it evaluates",
-               "optimize": "inverted images by optimisation, and has no model"}
+               "optimize": "inverted images by optimisation, and has no model",
+               SUPERSEDED: "is superseded: its configuration was queued again with --rerun, so give the newer run"}
 
 
 def choose_run(connection: Connection, text: str, everywhere: bool = True) -> Run:

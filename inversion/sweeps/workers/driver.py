@@ -139,7 +139,7 @@ class Driver:
     def _count_done(self, stop: StopRequest) -> int:
         """Number of runs that are done, after failing those whose workers died too often."""
         patiently(lambda: self.study.queue.recover_stale_trials(), "looking for dead workers", stop)
-        return len(read_snapshot(self.reading, stop).having("finished", "pruned", "not chosen", "failed"))
+        return read_snapshot(self.reading, stop).done
 
     def _reconcile(self, stop: StopRequest) -> None:
         """Recovers and reconciles what dead workers of any machine left, at most once per heartbeat interval."""
@@ -197,6 +197,7 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
             connection.client.log_text(study.parent.run_id, text, "leaderboard.csv")
     finally:  # the queue has the reasons of failed runs, also if the tracking store rejects the requests
         show_failures(snapshot, console)
+        show_stopped(snapshot, console)
         show_deleted(snapshot, console)
     end_parent(connection, study.parent.run_id, snapshot)
     return snapshot
@@ -225,6 +226,14 @@ def show_deleted(snapshot: Snapshot, console: Console) -> None:
     console.print(f"{len(deleted)} finished runs were deleted in MLflow: {names}. inversion-sweep with a spec that "
                   "asks for them runs them again; `mlflow runs restore` brings back what `mlflow gc` has not removed.",
                   soft_wrap=True)
+
+
+def show_stopped(snapshot: Snapshot, console: Console) -> None:
+    """Prints which runs were stopped, and how to go on with them."""
+    if stopped := snapshot.having("stopped"):
+        names = first_of([f"{entry.root} {snapshot.label(entry)}" for entry in stopped], MOST_NAMED)
+        console.print(f"{len(stopped)} run{'s were' if len(stopped) > 1 else ' was'} stopped: {names}. --resume RUN "
+                      "continues a run, --rerun RUN starts it from the beginning.", soft_wrap=True)
 
 
 def show_failures(snapshot: Snapshot, console: Console) -> None:

@@ -14,6 +14,7 @@ from inversion.cli.options import STORE_VARIABLE, Duration, FiniteRange, no_blan
 from inversion.cli.sweep_runs import act, is_about_runs, require_alone, run_options
 from inversion.config.run_config import MOST
 from inversion.console import Console, make_console
+from inversion.notify import Target, parse_target
 from inversion.sweeps.spec.spec import Spec, check_study, load_spec, require_inputs
 from inversion.tracking.address import read_queue
 from inversion.tracking.registration import RegisteredName, parse_registered_name
@@ -61,6 +62,11 @@ def registered_name(ctx: click.Context, param: click.Parameter, value: str | Non
     return None if value is None else parse_registered_name(value)
 
 
+def notify_target(ctx: click.Context, param: click.Parameter, value: str | None) -> Target | None:
+    """Where notifications go, if that was given."""
+    return None if value is None else parse_target(value)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("spec", required=False, callback=no_blank)
 @click.option("--workers", type=IntOrAuto(0, MAX_WORKERS), metavar="N", help="Worker processes on this machine; 0 "
@@ -94,6 +100,10 @@ def registered_name(ctx: click.Context, param: click.Parameter, value: str | Non
               "running runs are saved, and the same command resumes the study.")
 @click.option("--register", metavar="NAME@ALIAS", callback=registered_name, help="When all runs are done, register the "
               "model of the best one by validation in MLflow's model registry, as NAME@champion.")
+@click.option("--system-metrics", is_flag=True, help="Log MLflow's system metrics of the runs: CPU, memory, disk, "
+              "network, GPU.")
+@click.option("--notify", metavar="URL|COMMAND", callback=notify_target, help="Tell when the study is done, failed, "
+              "interrupted or stuck: as JSON, posted to a URL or on the standard input of a command.")
 @tracking_options
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
 def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study: str | None, dry_run: bool,
@@ -182,6 +192,10 @@ def require_one_request(spec: str | None, sets: tuple[str, ...], wheres: tuple[s
     if options["register"] and (options["status"] or dry_run or options["workers"] == 0 or options["seeds_for"]):
         raise click.UsageError("--register is for a study that is worked on until all runs are done: it does not go "
                                "with --status, --dry-run, --seeds-for and --workers 0")
+    for name in ("notify", "system_metrics"):
+        if options[name] and (options["status"] or dry_run or options["workers"] == 0):
+            raise click.UsageError(f"--{name.replace('_', '-')} is for workers: it does not go with --status, --dry-run "
+                                   "and --workers 0")
     if options["workers"] == 0 and options["join"]:
         raise click.UsageError("--join with --workers 0 does nothing")
     if options["gpus_per_run"] is not None and options["ray"] is None:

@@ -71,6 +71,16 @@ def choose_resumable(connection: Connection, text: str) -> Run:
     return run
 
 
+def choose_extendable(connection: Connection, text: str) -> Run:
+    """The run that the user means, of several the FINISHED one; forms and errors as ``choose_run``.
+
+    Whether it can be extended is for the caller to check.
+    """
+    run = _choose(connection, text, _experiments(connection, True), _is_trained)
+    _require_training(run)
+    return run
+
+
 def choose_running(connection: Connection, text: str) -> Run:
     """The run that the user means, of several the one that is RUNNING; forms and errors as ``choose_run``."""
     return _choose(connection, text, _experiments(connection, True), lambda run: bool(run.info.status == "RUNNING"))

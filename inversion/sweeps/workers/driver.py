@@ -22,6 +22,7 @@ from inversion.sweeps.study.summary import describe_if_changed, describe_study
 from inversion.sweeps.study.trials import search_in
 from inversion.sweeps.workers.live import View, measures_of
 from inversion.sweeps.workers.local import WorkerSpec
+from inversion.sweeps.workers.notice import Notice, Progress
 from inversion.text import first_of
 from inversion.tracking.address import absolute
 from inversion.tracking.connection import Connection, require_answer
@@ -73,16 +74,21 @@ class Driver:
         console: where progress is shown.
         start: the command that starts a worker, which is shown if there is none.
         side_by_side: how many runs each worker may train together on one encoder pass.
+        system_metrics: whether workers log MLflow's system metrics.
+        notice: is told if the sweep is stuck.
     """
 
     def __init__(self, study: Study, connection: Connection, pool: WorkerPool, console: Console, start: str,
-                 side_by_side: int = 1) -> None:
+                 side_by_side: int = 1, system_metrics: bool = False, notice: Notice | None = None) -> None:
         self.study = study
         self.connection = connection
         self.pool = pool
         self.console = console
         self.start = start
         self.side_by_side = side_by_side
+        self.system_metrics = system_metrics
+        self.notice = notice or Notice(None, study.name)
+        self.progress = Progress(lambda snapshot, why: self.notice.stuck(study, connection, snapshot, why))
         looking = open_study(open_storage(study.queue.storage.url, reading=True), study.name)
         self.reading = looking.queue
         self.reconciled_at = -math.inf
@@ -112,6 +118,7 @@ class Driver:
                     snapshot = read_snapshot(self.reading, stop)
                     pause = max(READ_SECONDS, (time.monotonic() - began) / SHARE_OF_READING)
                     view.update(snapshot, self.pool.count_alive())
+                    self.progress.look(snapshot)
                     if snapshot.is_done or stop.reason is not None:
                         break
                     self._restart_dead(stop)
@@ -128,12 +135,13 @@ class Driver:
     def _spec(self) -> WorkerSpec:
         study = self.study
         return WorkerSpec(study.name, study.queue.storage.url, absolute(self.connection.uri), study.experiment,
-                          side_by_side=self.side_by_side)
+                          side_by_side=self.side_by_side, system_metrics=self.system_metrics)
 
     def _restart_dead(self, stop: StopRequest) -> None:
         """Restarts dead workers; their runs are recovered at once, so that others can resume them."""
         for death in self.pool.restart_dead(lambda: self._count_done(stop)):
             self.console.print(death, soft_wrap=True)
+            self.progress.died(death)
             self.reconciled_at = -math.inf
 
     def _count_done(self, stop: StopRequest) -> int:

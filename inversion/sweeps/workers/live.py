@@ -174,7 +174,7 @@ def _finished_table(finished: Sequence[Entry], snapshot: Snapshot, measures: Mea
     """The runs that ended last, the last one first, below the best of all where they can be compared."""
     latest = sorted(finished, key=lambda entry: str(entry.trial.datetime_complete), reverse=True)
     rows = []
-    best = _best(finished, measures)
+    best = best_of(finished, measures)
     if best is not None and len(finished) > 1:
         rows.append(_finished_row(best, f"best: {snapshot.label(best)}", measures))
     rows += [_finished_row(entry, snapshot.label(entry), measures) for entry in latest[:SHOWN_FINISHED]]
@@ -187,7 +187,7 @@ def _finished_row(entry: Entry, label: str, measures: Measures) -> tuple[str, st
     return label, shown, str(_seconds(entry)), (entry.run_id or "")[:ID_DIGITS]
 
 
-def _best(finished: Sequence[Entry], measures: Measures) -> Entry | None:
+def best_of(finished: Sequence[Entry], measures: Measures) -> Entry | None:
     """The run with the best final metric; None if not all runs of a grid can be compared."""
     scored = [(score, entry) for entry in finished if (score := measures.final_of(entry)) is not None]
     kinds = {tuple(str(entry.config.get(name)) for name in COMPARABLE) for _, entry in scored}
@@ -199,7 +199,7 @@ def _best(finished: Sequence[Entry], measures: Measures) -> Entry | None:
 
 def best_run(snapshot: Snapshot, measures: Measures) -> str | None:
     """The id of the finished run with the best final metric; None if not all runs can be compared."""
-    best = _best(snapshot.having("finished"), measures)
+    best = best_of(snapshot.having("finished"), measures)
     return best.run_id if best else None
 
 

@@ -80,7 +80,7 @@ def work(spec: WorkerSpec, stop: StopRequest) -> None:
         _require_gpu()
     require_same_store(study.queue.study, spec.tracking_uri)
     connection = with_retries(connect(spec.tracking_uri, spec.experiment), stop)
-    Worker(study, connection, stop, spec.side_by_side).work()
+    Worker(study, connection, stop, spec.side_by_side, spec.system_metrics).work()
 
 
 def _require_gpu() -> None:
@@ -110,14 +110,17 @@ class Worker(Callback):
         connection: the tracking store and the study's experiment.
         stop: ends the worker after its runs have saved a checkpoint and are released.
         side_by_side: how many runs may train together on one encoder pass.
+        system_metrics: whether runs log MLflow's system metrics.
     """
 
-    def __init__(self, study: Study, connection: Connection, stop: StopRequest, side_by_side: int = 1) -> None:
+    def __init__(self, study: Study, connection: Connection, stop: StopRequest, side_by_side: int = 1,
+                 system_metrics: bool = False) -> None:
         self.study = study
         self.queue: Queue = study.queue
         self.connection = connection
         self.stop = stop
         self.side_by_side = side_by_side
+        self.system_metrics = system_metrics
         self.not_begun = 0
         self.lost = 0
 
@@ -245,7 +248,8 @@ class Worker(Callback):
                group: CoTrainingGroup) -> Steps[Run]:
         resume = run.info.run_id if run else None
         parent = patiently(lambda: self.study.parent, "reading the study's parent run", self.stop)
-        result = yield from train_steps(prepared, self.connection, callbacks, stop, resume, parent, group)
+        result = yield from train_steps(prepared, self.connection, callbacks, stop, resume, parent, group,
+                                        self.system_metrics)
         return self.connection.client.get_run(result.run_id)
 
     def _complete(self, trial_id: int, run: Run) -> None:

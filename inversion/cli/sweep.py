@@ -194,8 +194,8 @@ def require_one_request(spec: str | None, sets: tuple[str, ...], wheres: tuple[s
                                "with --status, --dry-run, --seeds-for and --workers 0")
     for name in ("notify", "system_metrics"):
         if options[name] and (options["status"] or dry_run or options["workers"] == 0):
-            raise click.UsageError(f"--{name.replace('_', '-')} is for workers: it does not go with --status, --dry-run "
-                                   "and --workers 0")
+            raise click.UsageError(f"--{name.replace('_', '-')} is for workers: it does not go with --status, "
+                                   "--dry-run and --workers 0")
     if options["workers"] == 0 and options["join"]:
         raise click.UsageError("--join with --workers 0 does nothing")
     if options["gpus_per_run"] is not None and options["ray"] is None:

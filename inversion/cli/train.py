@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 @parameter_options
 @tracking_options
 @click.option("--resume", metavar="RUN", callback=no_blank, help="Resume an interrupted run from its last checkpoint: "
-              "its id, the beginning of one, its name, or STUDY/NAME. With --epochs, go on from a finished run of fewer "
-              "epochs, in a new run.")
+              "its id, the beginning of one, its name, or STUDY/NAME. With --epochs, go on from a finished run of "
+              "fewer epochs, in a new run.")
 @click.option("--system-metrics", is_flag=True, help="Log MLflow's system metrics: CPU, memory, disk, network, GPU.")
 def command(tracking_uri: str | None, experiment: str | None, resume: str | None, system_metrics: bool,
             **parameters: Any) -> None:

@@ -59,8 +59,8 @@ def require_extendable(run: Run, config: RunConfig, epochs: int) -> None:
 def begin_extension(connection: Connection, prepared: Prepared, run: Run, epochs_before: int) -> str:
     """Creates the longer run in MLflow, as one that was interrupted after the epochs of the finished run.
 
-    It is in the same experiment, and gets the metrics of these epochs and the checkpoints. If this process dies before that is done, the longer run
-    can be resumed too: it then begins earlier, with the same numbers.
+    It is in the same experiment, and gets the metrics of these epochs and the checkpoints. If this process dies before
+    that is done, the longer run can be resumed too: it then begins earlier, with the same numbers.
 
     Args:
         connection: the tracking store.

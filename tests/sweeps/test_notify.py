@@ -147,7 +147,7 @@ def test_a_sweep_without_progress_is_told_once_until_it_goes_on(watched: Any) ->
 
 
 def test_workers_that_die_again_and_again_are_told_at_once(watched: Any) -> None:
-    now, told, progress = watched
+    _, told, progress = watched
     progress.look(running(1))
     progress.died("worker 1: killed by SIGKILL")
     progress.look(running(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,7 +122,7 @@ def test_a_finished_run_is_repeated_beside_the_old_one_which_is_not_ranked(
     assert joined.code == 0, joined.err
     assert now.client.get_run(old.info.run_id).data.tags[KIND] == SUPERSEDED
     board = now.client.download_artifacts(now.parent.info.run_id, "leaderboard.csv")
-    assert len(open(board).read().splitlines()) == 2
+    assert len(Path(board).read_text().splitlines()) == 2
 
 
 def test_the_log_of_a_run_is_an_artifact_which_the_command_prints(

@@ -281,7 +281,7 @@ def test_a_run_whose_longer_form_it_does_not_begin_is_not_extended(
     cosine, = all_runs()
     assert "whose learning rate depends on the number of epochs from the first on" in inversion(
         "train", "--resume", cosine.info.run_id, "--epochs", "2").refused()
-    assert train(epochs=2, lr=1e-30, patience=1).code == 0  # no epoch is better than the first
+    assert train(epochs=2, decoder="linear", lr=1e-30, min_lr=1e-30, patience=1).code == 0  # no epoch is better
     early = next(run for run in all_runs() if run.info.run_id != cosine.info.run_id)
     assert "ended by early stopping after epoch 2 (patience=1): with more epochs it would be the same" in inversion(
         "train", "--resume", early.info.run_id, "--epochs", "3").refused()

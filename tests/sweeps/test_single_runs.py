@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,13 @@ def states(lab: Any) -> list[str]:
 
 @pytest.fixture
 def stopped_once(lab: Any, queued: Callable[..., None], work_here: Callable[..., None], sweep: Sweep,
-                 monkeypatch: pytest.MonkeyPatch) -> str:
+                 monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> str:
     """A study of two runs: the first was stopped by a command after its first epoch, the other one is finished.
 
     What the command printed.
     """
     monkeypatch.setenv("INVERSION_GRACE_SECONDS", "3")
+    caplog.set_level(logging.INFO, "inversion")  # as in the process of a worker
     queued(TWO)
     report, said = Lease.on_epoch, []
 
@@ -41,7 +43,7 @@ def stopped_once(lab: Any, queued: Callable[..., None], work_here: Callable[...,
         report(lease, epoch, metrics)
         if not said:
             said.append(sweep("--study", "tiny", "--stop", "*transposed_conv").out)
-            lease.stop.wait(30)
+            lease.stop.wait(60)
             assert lease.stop.error is StoppedRunError
 
     monkeypatch.setattr(Lease, "on_epoch", ask)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from inversion.console import make_console
 from inversion.sweeps.opening import Options, open_existing, service_errors
-from inversion.sweeps.queue.entry import WAITING, Entry, Snapshot
+from inversion.sweeps.queue.entry import WAITING, Entry, Snapshot, State
 from inversion.sweeps.queue.removal import REMOVAL, remove_waiting
 from inversion.sweeps.queue.selection import Change, select
 from inversion.sweeps.study.commands import join_command
@@ -25,7 +25,7 @@ from inversion.tracking.study import SUPERSEDED, SUPERSEDED_AT, tag
 
 BY_REQUEST = "stopped with --stop before a worker took it"
 
-WAITS = {"queued": "it is waiting, and has not begun", "interrupted": "it is waiting to be resumed"}
+WAITS: Mapping[State, str] = {"queued": "it is waiting, and has not begun", "interrupted": "it is waiting to be resumed"}
 
 STOP = Change("stop", ("running", *WAITING), "running or waiting", "stopped", {
     "finished": "it is finished", "failed": "it has failed", "stopped": "it is stopped already"})

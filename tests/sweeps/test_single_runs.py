@@ -37,7 +37,8 @@ def stopped_once(lab: Any, queued: Callable[..., None], work_here: Callable[...,
     monkeypatch.setenv("INVERSION_GRACE_SECONDS", "3")
     caplog.set_level(logging.INFO, "inversion")  # as in the process of a worker
     queued(TWO)
-    report, said = Lease.on_epoch, []
+    report = Lease.on_epoch
+    said: list[str] = []
 
     def ask(lease: Lease, epoch: int, metrics: Any) -> None:
         report(lease, epoch, metrics)
@@ -130,7 +131,7 @@ def test_a_finished_run_is_repeated_beside_the_old_one_which_is_not_ranked(
 def test_the_log_of_a_run_is_an_artifact_which_the_command_prints(
     lab: Any, stopped_once: str, sweep: Sweep, work_here: Callable[..., None]
 ) -> None:
-    first, second = (entry.run_id for entry in latest(lab.results().trials))
+    first, second = (str(entry.run_id) for entry in latest(lab.results().trials))
     shown = sweep("--study", "tiny", "--logs", "0", "--follow")
     assert shown.code == 0, shown.err
     lines = shown.out.splitlines()

@@ -25,7 +25,8 @@ from inversion.tracking.study import SUPERSEDED, SUPERSEDED_AT, tag
 
 BY_REQUEST = "stopped with --stop before a worker took it"
 
-WAITS: Mapping[State, str] = {"queued": "it is waiting, and has not begun", "interrupted": "it is waiting to be resumed"}
+WAITS: Mapping[State, str] = {"queued": "it is waiting, and has not begun",
+                              "interrupted": "it is waiting to be resumed"}
 
 STOP = Change("stop", ("running", *WAITING), "running or waiting", "stopped", {
     "finished": "it is finished", "failed": "it has failed", "stopped": "it is stopped already"})

@@ -98,6 +98,13 @@ class InterruptedRunError(InversionError):
     status = "KILLED"
 
 
+class StoppedRunError(InversionError):
+    """A user asked to stop the run; its last checkpoint is saved, and it is resumed on request."""
+
+    kind = "stopped"
+    status = "KILLED"
+
+
 class PrunedRunError(InversionError):
     """The pruner of a search stopped the run."""
 

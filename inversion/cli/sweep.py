@@ -11,8 +11,10 @@ import click
 from inversion.cli.app import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
 from inversion.cli.options import STORE_VARIABLE, Duration, FiniteRange, no_blank, tracking_options, trust_code_option
+from inversion.cli.sweep_runs import act, is_about_runs, require_alone, run_options
 from inversion.config.run_config import MOST
 from inversion.console import Console, make_console
+from inversion.notify import Target, parse_target
 from inversion.sweeps.spec.spec import Spec, check_study, load_spec, require_inputs
 from inversion.tracking.address import read_queue
 from inversion.tracking.registration import RegisteredName, parse_registered_name
@@ -60,6 +62,11 @@ def registered_name(ctx: click.Context, param: click.Parameter, value: str | Non
     return None if value is None else parse_registered_name(value)
 
 
+def notify_target(ctx: click.Context, param: click.Parameter, value: str | None) -> Target | None:
+    """Where notifications go, if that was given."""
+    return None if value is None else parse_target(value)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("spec", required=False, callback=no_blank)
 @click.option("--workers", type=IntOrAuto(0, MAX_WORKERS), metavar="N", help="Worker processes on this machine; 0 "
@@ -72,11 +79,9 @@ def registered_name(ctx: click.Context, param: click.Parameter, value: str | Non
               help="Set a parameter of every run; NAME=[A, B] makes it one more axis.")
 @click.option("--where", "wheres", metavar="NAME=VALUE", multiple=True,
               help="Only the runs with this value; repeat a NAME to allow several values.")
-@click.option("--remove", "removals", metavar="RUN", multiple=True, callback=no_blank,
-              help="Remove waiting runs from the study's queue: a number that --status shows, a name, or a pattern "
-              "such as '*attention*'. Running and finished runs stay.")
+@run_options
 @click.option("--study", metavar="NAME", callback=unless_auto, help="Name of the study [default: as in the spec]; "
-              "also instead of SPEC for --join, --status and --remove.")
+              "also instead of SPEC for requests about a study that is queued already.")
 @click.option("--seeds-for", type=click.Choice(["undecided"]), help="With --study: queue the seeds that are expected "
               "to decide what its report leaves undecided, and work on them.")
 @click.option("--seed-sd", type=FiniteRange(min=0, max=MOST, min_open=True), metavar="DB",
@@ -96,10 +101,14 @@ def registered_name(ctx: click.Context, param: click.Parameter, value: str | Non
 @click.option("--register", metavar="NAME@ALIAS", callback=registered_name, help="When all runs are done, register the "
               "model of the best one by validation in MLflow's model registry, as NAME@champion.")
 @trust_code_option
+@click.option("--system-metrics", is_flag=True, help="Log MLflow's system metrics of the runs: CPU, memory, disk, "
+              "network, GPU.")
+@click.option("--notify", metavar="URL|COMMAND", callback=notify_target, help="Tell when the study is done, failed, "
+              "interrupted or stuck: as JSON, posted to a URL or on the standard input of a command.")
 @tracking_options
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
 def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study: str | None, dry_run: bool,
-        removals: tuple[str, ...], verbose: bool, **options: Any) -> int:
+        verbose: bool, **options: Any) -> int:
     """Queue the runs of SPEC and work on them until all are done, also after crashes.
 
     SPEC is a file, or one that comes with this package: grid.yaml (the 44 configurations of the published study),
@@ -120,29 +129,28 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
       inversion-sweep --study ablation --seeds-for undecided
       inversion-sweep --join --study ablation --register decoder@champion
       inversion-sweep --study ablation --remove '*attention*' --dry-run
+      inversion-sweep --study ablation --logs 17 --follow
       inversion-sweep --join --study ablation --storage postgresql://lab@db/queue --tracking-uri http://mlflow:5000
     """
     set_up_logging(verbose)
-    require_one_request(spec, sets, wheres, study, dry_run, options | {"removals": removals})
+    require_one_request(spec, sets, wheres, study, dry_run, options)
     with slow_imports():  # options of samplers need Optuna, and timm/ encoders need timm
         loaded = load_spec(spec, sets, wheres, study) if spec else None
-    if loaded and dry_run and not removals:
+    if loaded and dry_run and not is_about_runs(options):
         from inversion.sweeps.spec.dry_run import show
 
         console = make_console()
         show(loaded, console)
         _preview(loaded, options, console)
         return 0
-    if loaded and not (options["status"] or options["join"] or removals):
+    if loaded and not (options["status"] or options["join"] or is_about_runs(options)):
         require_inputs(loaded)
     name = loaded.study if loaded else check_study(str(study))
+    if is_about_runs(options):
+        return act(name, options | {"dry_run": dry_run})
     with slow_imports():
         from inversion.sweeps import actions
 
-    if removals:
-        from inversion.sweeps import changes
-
-        return changes.remove(name, removals, options | {"dry_run": dry_run})
     if options["status"]:
         return actions.status(name, options)
     return actions.sweep(name, None if options["join"] else loaded, options | {"dry_run": dry_run})
@@ -165,13 +173,11 @@ def _preview(spec: Spec, options: dict[str, Any], console: Console) -> None:
 def require_one_request(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study: str | None,
                         dry_run: bool, options: dict[str, Any]) -> None:
     """Raises a click.UsageError if the options do not go together."""
-    if spec is None and not (study and any(options[name] for name in ("join", "status", "seeds_for", "removals"))):
-        raise click.UsageError("give a SPEC, such as smoke.yaml, or --study NAME with --join, --status, --seeds-for or "
-                               "--remove")
-    if options["removals"] and (sets or wheres or any(options[name] for name in (
-            "join", "status", "seeds_for", "retry_failed"))):
-        raise click.UsageError("--remove is a request of its own: leave out --join, --status, --seeds-for, "
-                               "--retry-failed, --set and --where")
+    if spec is None and not (study and (options["join"] or options["status"] or options["seeds_for"]
+                                        or is_about_runs(options))):
+        raise click.UsageError("give a SPEC, such as smoke.yaml, or --study NAME with --join, --status, --seeds-for, "
+                               "--logs, --stop, --resume, --rerun or --remove")
+    require_alone(options, bool(sets or wheres))
     if options["seeds_for"] and (spec or options["join"] or options["status"]):
         raise click.UsageError("--seeds-for queues runs of an existing study: give it with --study NAME alone")
     if options["seed_sd"] is not None and not options["seeds_for"]:
@@ -187,6 +193,10 @@ def require_one_request(spec: str | None, sets: tuple[str, ...], wheres: tuple[s
     if options["register"] and (options["status"] or dry_run or options["workers"] == 0 or options["seeds_for"]):
         raise click.UsageError("--register is for a study that is worked on until all runs are done: it does not go "
                                "with --status, --dry-run, --seeds-for and --workers 0")
+    for name in ("notify", "system_metrics"):
+        if options[name] and (options["status"] or dry_run or options["workers"] == 0):
+            raise click.UsageError(f"--{name.replace('_', '-')} is for workers: it does not go with --status, "
+                                   "--dry-run and --workers 0")
     if options["workers"] == 0 and options["join"]:
         raise click.UsageError("--join with --workers 0 does nothing")
     if options["gpus_per_run"] is not None and options["ray"] is None:

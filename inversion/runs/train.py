@@ -29,6 +29,7 @@ from inversion.runs.prepare import (
 from inversion.tracking import results
 from inversion.tracking.connection import Connection
 from inversion.tracking.study import SIDE_BY_SIDE, StudyRun
+from inversion.tracking.system_metrics import system_metrics
 from inversion.tracking.tracked_run import TrackedRun, begin_run, record_outcome, require_same_digest
 from inversion.training.callbacks import Callback, CallbackList
 from inversion.training.checkpoint import BEST, LAST, CheckpointError, furthest_checkpoint
@@ -70,6 +71,7 @@ def train_steps(
     resume: str | None = None,
     study: StudyRun | None = None,
     group: CoTrainingGroup | None = None,
+    monitored: bool = False,
 ) -> Steps[RunResult]:
     """Trains, tests and tracks one prepared run; yields before every training step (``cotraining.run_alone`` runs it).
 
@@ -81,6 +83,7 @@ def train_steps(
         resume: the id of an interrupted run to resume.
         study: the parent run of a sweep, whose queue has assigned the run to this process.
         group: the runs that train on the same encoder pass; by default this run alone.
+        monitored: whether MLflow's system metrics are logged.
 
     Raises:
         InversionError: the run failed or was interrupted; the reason is recorded in its MLflow run.
@@ -94,7 +97,8 @@ def train_steps(
     run = begin_run(connection, plan.name, resume, tags, claimed=study is not None)
     folder = work_folder(plan.data_dir, run.run_id)
     listeners = CallbackList([*callbacks, run])
-    with _removing_pruned(plan.data_dir, run), record_outcome(run), convert_out_of_memory():
+    with (_removing_pruned(plan.data_dir, run), record_outcome(run), convert_out_of_memory(),
+          system_metrics(connection, run.run_id, monitored)):
         listeners.on_begin(run.run_id)
         run.describe(plan.name, plan.config.model_dump(), tags, document_of(prepared))
         describe_run(run, prepared, study)

@@ -26,6 +26,7 @@ from inversion.sweeps.study.trials import search_in
 from inversion.sweeps.workers.driver import Driver, WorkerPool, read_snapshot, show_deleted, sum_up
 from inversion.sweeps.workers.live import best_run, measures_of, outlook, render
 from inversion.sweeps.workers.local import Processes, visible_gpus
+from inversion.sweeps.workers.notice import Notice
 from inversion.tracking.address import absolute
 from inversion.tracking.connection import Connection, require_answer
 from inversion.tracking.masking import without_password
@@ -34,6 +35,7 @@ from inversion.tracking.registration import RegisteredName, register_model
 from inversion.tracking.retry import with_retries
 from inversion.tracking.store_errors import NoTrackingError, TrackingLostError
 from inversion.tracking.study import find_parent
+from inversion.tracking.system_metrics import NO_GPU, knows_gpus
 from inversion.tracking.ui import page_lines
 from inversion.training.stop import StopRequest, interruptible, time_limit
 
@@ -58,7 +60,8 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         InversionError: all workers exited before the study was done, or the tracking store or the queue was lost.
     """
     console = make_console()
-    with stop_with_mlflow_run() as stop, service_errors(stop), time_limit(stop, options["time_limit"]):
+    with (Notice(options["notify"], name) as notice, stop_with_mlflow_run() as stop, service_errors(stop),
+          time_limit(stop, options["time_limit"])):
         connection = connect_to_study(name, options, make=spec is not None)
         url = locate_queue(options["storage"], connection, name)
         require_queue(url)
@@ -82,9 +85,12 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
             return _finish_queueing(study, connection, url, deleted, console)
         if isinstance(pool, Processes):
             note_too_many_threads(pool.per_machine, study.threads, console)
+            if options["system_metrics"] and pool.gpus and not knows_gpus():
+                console.note(NO_GPU)
         snapshot = Driver(study, connection, pool, console, join_command(name, options["tracking_uri"], url),
-                          runs_side_by_side(options)).drive(stop)
+                          runs_side_by_side(options), options["system_metrics"], notice).drive(stop)
         summed = _sum_up(study, connection, console, stop)
+        notice.ended(study, connection, summed, stop.reason)
         if not snapshot.is_done and stop.reason is None:
             why = "; ".join(pool.errors()) or "they found no run to claim"
             raise InversionError(f"all workers exited with runs still pending: {why}. The same command resumes the "

@@ -30,7 +30,7 @@ from inversion.tracking.search import (
     search_in,
     tagged,
 )
-from inversion.tracking.study import STUDY
+from inversion.tracking.study import STUDY, SUPERSEDED
 
 ID = re.compile("[0-9a-f]{32}")
 BEGINNING, TOO_SHORT = re.compile("[0-9a-f]{4,31}"), re.compile("[0-9a-f]{1,3}")
@@ -39,7 +39,8 @@ LISTED = 10
 
 NOT_TRAINED = {"study": "is a study: give one of its runs", "driver": "only started a study: give one of its runs",
                "evaluation": "is an evaluation, and has no model of its own: give the run it evaluates",
-               "optimize": "inverted images by optimisation, and has no model"}
+               "optimize": "inverted images by optimisation, and has no model",
+               SUPERSEDED: "is superseded: its configuration was queued again with --rerun, so give the newer run"}
 
 
 def choose_run(connection: Connection, text: str, everywhere: bool = True) -> Run:
@@ -66,6 +67,16 @@ def choose_resumable(connection: Connection, text: str) -> Run:
     Whether it can be resumed is for the caller to check.
     """
     run = _choose(connection, text, _experiments(connection, True), _is_unfinished)
+    _require_training(run)
+    return run
+
+
+def choose_extendable(connection: Connection, text: str) -> Run:
+    """The run that the user means, of several the FINISHED one; forms and errors as ``choose_run``.
+
+    Whether it can be extended is for the caller to check.
+    """
+    run = _choose(connection, text, _experiments(connection, True), _is_trained)
     _require_training(run)
     return run
 

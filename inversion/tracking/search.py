@@ -28,6 +28,9 @@ KIND = "inversion.kind"
 EVALUATES = "inversion.evaluates"
 """Tag of an evaluation: the id of the run that it scores again."""
 
+EXTENDS = "inversion.extends"
+"""Tag of a run that went on from a finished one: the id of that run."""
+
 ID_DIGITS = 8
 """As many digits of an id as are shown in a terminal: enough to name the run in a command."""
 

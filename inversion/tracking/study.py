@@ -25,6 +25,9 @@ RUNS = "inversion.runs"
 REPORT_LINE, REPORT_PAGE = "Report:", "report/index.html"
 """The beginning of the line on the report in a study's description, and the artifact that is the report."""
 
+SUPERSEDED, SUPERSEDED_AT = "superseded", "inversion.superseded"
+"""Kind of a run whose configuration was queued again from the beginning, and the tag with the time of that."""
+
 RUNS_FILE = "runs.json"
 """The queued runs with name, digest and parameters, from which a report knows which are missing."""
 

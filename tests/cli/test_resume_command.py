@@ -255,3 +255,41 @@ def test_where_one_checkpoint_is_damaged_the_other_is_gone_on_from(
     assert "skipped: the checkpoint" in caplog.text
     resumed, = all_runs()
     assert Numbers(resumed).epochs == [1, 2, 3]
+
+
+def test_a_finished_run_that_is_extended_is_the_run_of_more_epochs(
+        train: Command, inversion: Command, all_runs: Runs, undisturbed: Callable[..., Numbers],
+        stop_at_step: Callable[[int], None]) -> None:
+    expected = undisturbed(epochs=3, batch_size=2)
+    assert train(epochs=1, batch_size=2).code == 0
+    short, = all_runs()
+    stop_at_step(3)  # in the third epoch: the first one is not trained again, and is two steps
+    stopped = inversion("train", "--resume", "vgg16:block1+transposed_conv", "--epochs", "3")
+    assert stopped.code == 130, stopped.err
+    longer, = (run for run in all_runs() if run.info.run_id != short.info.run_id)
+    assert longer.data.tags["inversion.extends"] == short.info.run_id
+    assert longer.data.params["epochs"] == "3"
+    assert inversion("train", "--resume", longer.info.run_id).code == 0
+    now = {run.info.run_id: run for run in all_runs()}
+    assert_same(Numbers(now[longer.info.run_id]), expected)
+    assert now[short.info.run_id].to_dictionary() == short.to_dictionary()
+
+
+def test_a_run_whose_longer_form_it_does_not_begin_is_not_extended(
+        train: Command, inversion: Command, all_runs: Runs, stop_at_step: Callable[[int], None]) -> None:
+    assert train(epochs=1, schedule="cosine").code == 0
+    cosine, = all_runs()
+    assert "whose learning rate depends on the number of epochs from the first on" in inversion(
+        "train", "--resume", cosine.info.run_id, "--epochs", "2").refused()
+    assert train(epochs=2, decoder="linear", lr=1e-30, min_lr=1e-30, patience=1).code == 0  # no epoch is better
+    early = next(run for run in all_runs() if run.info.run_id != cosine.info.run_id)
+    assert "ended by early stopping after epoch 2 (patience=1): with more epochs it would be the same" in inversion(
+        "train", "--resume", early.info.run_id, "--epochs", "3").refused()
+    assert "has 2 epochs: --epochs 2 would not extend it" in inversion(
+        "train", "--resume", early.info.run_id, "--epochs", "2").refused()
+    stop_at_step(1)
+    assert train(epochs=2).code == 130
+    stopped = next(run for run in all_runs() if run.info.status == "KILLED")
+    assert "is KILLED: only a FINISHED run is extended" in inversion(
+        "train", "--resume", stopped.info.run_id, "--epochs", "3").refused()
+    assert len(all_runs()) == 3

@@ -84,7 +84,7 @@ WRONG = {
         ("train --weights nowhere.pth", "'nowhere.pth': no such file"),
         ("train --weights vgg61=random", "Did you mean 'vgg16'?"),
         ("train --lpips-weights nowhere.pth", "lpips_weights: no such file as 'nowhere.pth'"),
-        ("train --resume 4fbe --epochs 3", "leave out --epochs"),
+        ("train --resume 4fbe --epochs 3 --lr-factor 0.1", "leave out --lr-factor"),
         ("optimize --encoder vgg61", "Did you mean 'vgg16'?"),
         ("optimize --encoder vgg16:block1/pol=2", "Did you mean 'pool'?"),
         ("optimize --iterations 10", "Did you mean '--steps'?"),

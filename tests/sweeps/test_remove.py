@@ -69,7 +69,7 @@ def test_runs_that_are_not_waiting_stay_where_a_pattern_matches_others_too(
     assert study.try_to_claim(first)
     study.fail(study.try_to_claim(second).trial._trial_id, "oom", "no memory")
     refused = sweep("--study", "tiny", "--remove", "0")
-    assert (refused.code, "it is running: stop its worker first" in refused.err) == (2, True)
+    assert (refused.code, "it is running: --stop it first" in refused.err) == (2, True)
     refused = sweep("--study", "tiny", "--remove", "1")
     assert (refused.code, "it has failed: --retry-failed runs it again" in refused.err) == (2, True)
     refused = sweep("--study", "tiny", "--remove", "*transposed*")

@@ -94,10 +94,10 @@ def _numbers(data: StudyData) -> dict[str, int]:
 
 
 def _state(run: ReportRun) -> str:
-    """``finished``, ``pruned``, ``failed: oom``, ``interrupted`` or ``running``."""
+    """``finished``, ``pruned``, ``stopped``, ``failed: oom``, ``interrupted`` or ``running``."""
     cause = run.tags.get("inversion.failure", "")
     if run.status == "FINISHED":
         return FINISHED
     if run.status == "KILLED":
-        return "pruned" if cause == "pruned" else "interrupted"
+        return cause if cause in ("pruned", "stopped") else "interrupted"
     return f"failed: {cause}" if run.status == "FAILED" and cause else run.status.lower()

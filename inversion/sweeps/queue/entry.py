@@ -28,11 +28,18 @@ NOT_CHOSEN = "not_chosen"
 REMOVED = "removed"
 """User attribute of a trial that a user removed from the queue before it was done; its run is none of the study's."""
 
+STOP = "stop"
+"""User attribute of a running trial whose worker is asked to stop it."""
+
+STOPPED = "stopped"
+"""Value of ``FAILURE`` for a run that was stopped by request: it is not taken up again until that is asked for."""
+
 FIRST, HISTORY = "failed_trial", "retry_history"
 """System attributes by which Optuna links a retry to the trials before it (``RetryHeartbeatStaleTrialCallback``)."""
 
-State = Literal["queued", "interrupted", "running", "finished", "pruned", "not chosen", "failed", "deleted"]
+State = Literal["queued", "interrupted", "running", "finished", "pruned", "not chosen", "stopped", "failed", "deleted"]
 STATES: tuple[State, ...] = get_args(State)
+WAITING: tuple[State, ...] = ("queued", "interrupted")
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,9 @@ class Entry:
                 return "deleted" if self.is_deleted else "finished"
             case TrialState.PRUNED:
                 return "not chosen" if NOT_CHOSEN in self.trial.user_attrs else "pruned"
-        return "failed" if FAILURE in self.trial.user_attrs else "interrupted"
+        if FAILURE not in self.trial.user_attrs:
+            return "interrupted"
+        return "stopped" if self.trial.user_attrs[FAILURE] == STOPPED else "failed"
 
     @property
     def failure(self) -> str:
@@ -135,7 +144,7 @@ class Entry:
     @property
     def is_open(self) -> bool:
         """Whether it is not done yet."""
-        return self.state in ("queued", "interrupted", "running")
+        return self.state in (*WAITING, "running")
 
 
 def latest(trials: Iterable[FrozenTrial]) -> list[Entry]:
@@ -192,6 +201,11 @@ class Snapshot:
     def counts_text(self) -> str:
         """``9 finished, 1 failed``."""
         return ", ".join(f"{number} {state}" for state, number in self.counts.items())
+
+    @property
+    def done(self) -> int:
+        """How many runs are done, however they ended."""
+        return sum(not entry.is_open for entry in self.entries)
 
     @property
     def is_done(self) -> bool:

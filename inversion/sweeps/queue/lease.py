@@ -12,12 +12,13 @@ from types import TracebackType
 from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 from sqlalchemy.exc import SQLAlchemyError
 
-from inversion.errors import AbandonedRunError, PrunedRunError
+from inversion.errors import AbandonedRunError, PrunedRunError, StoppedRunError
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import patiently
 from inversion.training.callbacks import Callback, Picture
 from inversion.training.stop import StopRequest
 
+ASKED = "a stop was asked for with --stop"
 LOST = "another worker has taken this run over, because this one sent no heartbeat for too long"
 
 _logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Lease(Callback):
         queue: The queue that the trial was claimed from.
         trial_id: The claimed trial.
         metric: The metric that is reported after every epoch.
-        stop: Set when the lease is lost.
+        stop: Set when the lease is lost, or the run was asked to stop.
         prunes: Whether the study's pruner may stop the run after an epoch.
         clock: Seconds since the epoch. A monotonic clock would stand still while a machine is suspended.
     """
@@ -116,5 +117,7 @@ class Lease(Callback):
                     self.stop.set(LOST, AbandonedRunError)
                     return
                 self.queue.beat(self.trial_id)
+                if self.queue.is_to_stop(self.trial_id):
+                    self.stop.set(ASKED, StoppedRunError)
             except (SQLAlchemyError, OptunaError) as error:  # a later check shows whether the trial is lost
                 _logger.warning("no heartbeat for trial %d: %s", self.trial_id, error)

@@ -37,6 +37,8 @@ from inversion.sweeps.queue.entry import (
     RELEASED,
     RUN_ID,
     SCORES,
+    STOP,
+    STOPPED,
     Entry,
     latest,
 )
@@ -201,24 +203,57 @@ class Queue:
         with self.locked():
             failed = [entry for entry in self.entries() if entry.state == "failed"
                       and (kinds is None or entry.trial.user_attrs[FAILURE] in kinds)]
-            for entry in failed:
-                if entry.trial.user_attrs[FAILURE] == DELETED:  # with its checkpoints
-                    enqueue_from_scratch(self.study, entry)
-                else:
-                    enqueue_retry(self.study, entry)
+            self._retry(failed)
         return failed
 
-    def redo(self, finished: Sequence[Entry]) -> int:
-        """Queues finished runs again from scratch, as their results were deleted; returns how many.
+    def resume(self, ended: Sequence[Entry]) -> list[Entry]:
+        """Queues stopped or failed runs again, from their last checkpoints; returns those that still were that."""
+        with self.locked():
+            left = self._unchanged(ended)
+            self._retry(left)
+        return left
+
+    def _retry(self, failed: Iterable[Entry]) -> None:
+        for entry in failed:
+            if entry.trial.user_attrs[FAILURE] == DELETED:  # with its checkpoints
+                enqueue_from_scratch(self.study, entry)
+            else:
+                enqueue_retry(self.study, entry)
+
+    def redo(self, ended: Sequence[Entry]) -> list[Entry]:
+        """Queues runs that have ended again from scratch, as their results do not count; returns those that were.
 
         Their old trials stay in Optuna, with their values.
         """
         with self.locked():
-            now = {entry.trial._trial_id for entry in self.entries()}
-            left = [entry for entry in finished if entry.trial._trial_id in now]  # another process may have queued some
+            left = self._unchanged(ended)
             for entry in left:
                 enqueue_from_scratch(self.study, entry)
-        return len(left)
+        return left
+
+    def _unchanged(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Those that no other process has queued again meanwhile."""
+        now = {entry.trial._trial_id for entry in self.entries()}
+        return [entry for entry in entries if entry.trial._trial_id in now]
+
+    def ask_to_stop(self, entry: Entry) -> bool:
+        """Asks the worker of a running run to stop it; False if the run has ended meanwhile."""
+        try:
+            self.storage.set_trial_user_attr(entry.trial._trial_id, STOP, True)
+        except UpdateFinishedTrialError:
+            return False
+        return True
+
+    def is_to_stop(self, trial_id: int) -> bool:
+        """Whether a claimed trial was asked to stop."""
+        return STOP in self.storage.get_trial(trial_id).user_attrs
+
+    def stop_waiting(self, entry: Entry, why: str) -> bool:
+        """Stops a waiting run before a worker takes it; False if one was faster."""
+        taken = self.try_to_claim(entry)
+        if taken is not None:
+            self.fail(taken.trial._trial_id, STOPPED, why)
+        return taken is not None
 
     def knows(self, owner: Mapping[str, str]) -> bool:
         """Whether a process is or was a worker of this queue."""

@@ -27,6 +27,8 @@ from inversion.sweeps.queue.entry import (
     NAME,
     OWNER,
     RELEASED,
+    STOP,
+    STOPPED,
     Entry,
     latest,
 )
@@ -68,23 +70,31 @@ def enqueue_owed_retries(study: optuna.Study, trials: list[FrozenTrial]) -> None
     by_number = {trial.number: trial for trial in trials}
     for entry in latest(trials):
         if entry.trial.state == TrialState.FAIL and entry.state == "interrupted":
-            died = deaths(entry, by_number)
-            enqueue_retry(study, entry, f"its worker died {died} times" if died >= MAX_DEATHS else None)
+            enqueue_retry(study, entry, _why_not_retried(entry, by_number))
 
 
-def enqueue_retry(study: optuna.Study, entry: Entry, given_up: str | None = None) -> None:
-    """Enqueues a new trial that resumes a failed one; with ``given_up``, the new trial fails at once for this reason.
+def _why_not_retried(entry: Entry, trials: Mapping[int, FrozenTrial]) -> tuple[str, str] | None:
+    """Kind and message of the failure with which a run whose worker is gone ends; None if it is retried."""
+    if STOP in entry.trial.user_attrs:
+        return STOPPED, "its worker ended after the run was asked to stop"
+    died = deaths(entry, trials)
+    return (DIED, f"its worker died {died} times") if died >= MAX_DEATHS else None
+
+
+def enqueue_retry(study: optuna.Study, entry: Entry, given_up: tuple[str, str] | None = None) -> None:
+    """Enqueues a new trial that resumes a failed one; with ``given_up``, a failure's kind and message, the new trial
+    fails at once.
 
     Like ``optuna.storages.RetryHeartbeatStaleTrialCallback``, but without the failed trial's reasons.
     """
     old = entry.trial
-    own = {RELEASED, FAILURE, MESSAGE, OWNER, HOLDS}
+    own = {RELEASED, FAILURE, MESSAGE, OWNER, HOLDS, STOP}
     attributes = {key: value for key, value in old.user_attrs.items() if key not in own}
     study.add_trial(optuna.create_trial(
         state=TrialState.FAIL if given_up else TrialState.WAITING,
         params=old.params,
         distributions=old.distributions,
-        user_attrs=attributes | ({FAILURE: DIED, MESSAGE: given_up} if given_up else {}),
+        user_attrs=attributes | (dict(zip((FAILURE, MESSAGE), given_up, strict=True)) if given_up else {}),
         system_attrs={**old.system_attrs, FIRST: entry.root, HISTORY: entry.history},
         intermediate_values=old.intermediate_values,
     ))

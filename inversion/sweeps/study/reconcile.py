@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from inversion.sweeps.queue.entry import Entry, Snapshot
+from inversion.sweeps.queue.entry import STOPPED, Entry, Snapshot
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.study.parent import log_runs, put_below
 from inversion.sweeps.study.study import Study
@@ -136,6 +136,8 @@ def end_parent(connection: Connection, parent_id: str, snapshot: Snapshot) -> No
             end_run(connection.client, parent_id, "KILLED", "interrupted", counts)
     elif snapshot.having("failed", "deleted"):
         end_run(connection.client, parent_id, "FAILED", "runs", counts)
+    elif snapshot.having("stopped"):
+        end_run(connection.client, parent_id, "KILLED", STOPPED, counts)
     else:
         end_run(connection.client, parent_id, "FINISHED")
 
@@ -149,8 +151,8 @@ def leave_queued(connection: Connection, parent_id: str, snapshot: Snapshot) -> 
         connection.client.update_run(parent_id, status="SCHEDULED")
 
 
-def record_removal(study: Study, connection: Connection) -> None:
-    """Updates the parent run after runs were removed from the queue: its list of runs, its counts and its status."""
+def record_change(study: Study, connection: Connection) -> None:
+    """Updates the parent run after a user changed the queue: its list of runs, its counts and its status."""
     parent = find_parent(connection, study.name, study.parent.run_id)
     if parent is None:
         return

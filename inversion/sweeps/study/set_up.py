@@ -120,7 +120,7 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
     study.queue.recover_stale_trials()
     study.queue.retry_failed([DIED, DELETED])
     deleted, asked = reconcile_members(study, connection), {run.digest for run in runs}
-    again = study.queue.redo([entry for entry in deleted if spec.search or entry.digest in asked])
+    again = len(study.queue.redo([entry for entry in deleted if spec.search or entry.digest in asked]))
     others = [entry for entry in deleted if not spec.search and entry.digest not in asked]
     log_spec(connection, parent.run_id, spec)
     log_code(connection, parent.run_id, spec.parts)

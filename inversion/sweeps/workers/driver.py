@@ -23,6 +23,7 @@ from inversion.sweeps.study.summary import describe_if_changed, describe_study
 from inversion.sweeps.study.trials import search_in
 from inversion.sweeps.workers.live import View, measures_of
 from inversion.sweeps.workers.local import WorkerSpec
+from inversion.sweeps.workers.notice import Notice, Progress
 from inversion.text import first_of
 from inversion.tracking.address import absolute
 from inversion.tracking.connection import Connection, require_answer
@@ -74,16 +75,21 @@ class Driver:
         console: where progress is shown.
         start: the command that starts a worker, which is shown if there is none.
         side_by_side: how many runs each worker may train together on one encoder pass.
+        system_metrics: whether workers log MLflow's system metrics.
+        notice: is told if the sweep is stuck.
     """
 
     def __init__(self, study: Study, connection: Connection, pool: WorkerPool, console: Console, start: str,
-                 side_by_side: int = 1) -> None:
+                 side_by_side: int = 1, system_metrics: bool = False, notice: Notice | None = None) -> None:
         self.study = study
         self.connection = connection
         self.pool = pool
         self.console = console
         self.start = start
         self.side_by_side = side_by_side
+        self.system_metrics = system_metrics
+        self.notice = notice or Notice(None, study.name)
+        self.progress = Progress(lambda snapshot, why: self.notice.stuck(study, connection, snapshot, why))
         looking = open_study(open_storage(study.queue.storage.url, reading=True), study.name)
         self.reading = looking.queue
         self.reconciled_at = -math.inf
@@ -113,6 +119,7 @@ class Driver:
                     snapshot = read_snapshot(self.reading, stop)
                     pause = max(READ_SECONDS, (time.monotonic() - began) / SHARE_OF_READING)
                     view.update(snapshot, self.pool.count_alive())
+                    self.progress.look(snapshot)
                     if snapshot.is_done or stop.reason is not None:
                         break
                     self._restart_dead(stop)
@@ -130,18 +137,19 @@ class Driver:
         study = self.study
         trusted = tuple(file.sha256 for file in study.code.values() if is_known(file))
         return WorkerSpec(study.name, study.queue.storage.url, absolute(self.connection.uri), study.experiment,
-                          side_by_side=self.side_by_side, trusted=trusted)
+                          side_by_side=self.side_by_side, system_metrics=self.system_metrics, trusted=trusted)
 
     def _restart_dead(self, stop: StopRequest) -> None:
         """Restarts dead workers; their runs are recovered at once, so that others can resume them."""
         for death in self.pool.restart_dead(lambda: self._count_done(stop)):
             self.console.print(death, soft_wrap=True)
+            self.progress.died(death)
             self.reconciled_at = -math.inf
 
     def _count_done(self, stop: StopRequest) -> int:
         """Number of runs that are done, after failing those whose workers died too often."""
         patiently(lambda: self.study.queue.recover_stale_trials(), "looking for dead workers", stop)
-        return len(read_snapshot(self.reading, stop).having("finished", "pruned", "not chosen", "failed"))
+        return read_snapshot(self.reading, stop).done
 
     def _reconcile(self, stop: StopRequest) -> None:
         """Recovers and reconciles what dead workers of any machine left, at most once per heartbeat interval."""
@@ -199,6 +207,7 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
             connection.client.log_text(study.parent.run_id, text, "leaderboard.csv")
     finally:  # the queue has the reasons of failed runs, also if the tracking store rejects the requests
         show_failures(snapshot, console)
+        show_stopped(snapshot, console)
         show_deleted(snapshot, console)
     end_parent(connection, study.parent.run_id, snapshot)
     return snapshot
@@ -227,6 +236,14 @@ def show_deleted(snapshot: Snapshot, console: Console) -> None:
     console.print(f"{len(deleted)} finished runs were deleted in MLflow: {names}. inversion-sweep with a spec that "
                   "asks for them runs them again; `mlflow runs restore` brings back what `mlflow gc` has not removed.",
                   soft_wrap=True)
+
+
+def show_stopped(snapshot: Snapshot, console: Console) -> None:
+    """Prints which runs were stopped, and how to go on with them."""
+    if stopped := snapshot.having("stopped"):
+        names = first_of([f"{entry.root} {snapshot.label(entry)}" for entry in stopped], MOST_NAMED)
+        console.print(f"{len(stopped)} run{'s were' if len(stopped) > 1 else ' was'} stopped: {names}. --resume RUN "
+                      "continues a run, --rerun RUN starts it from the beginning.", soft_wrap=True)
 
 
 def show_failures(snapshot: Snapshot, console: Console) -> None:

@@ -27,7 +27,8 @@ SHOWN_FAILED = 8
 SHOWN_QUEUED = 8
 
 STYLES: dict[State, str] = {"queued": "dim", "interrupted": "yellow", "running": "cyan", "finished": "green",
-                            "pruned": "dim", "not chosen": "dim", "failed": "red", "deleted": "red"}
+                            "pruned": "dim", "not chosen": "dim", "stopped": "yellow", "failed": "red",
+                            "deleted": "red"}
 COMPARABLE = ("protocol", "data", "weights", "image_size", "test_limit", "lpips_weights")
 """Parameters in which the runs of a grid must agree for one of them to be called the best."""
 TEST_PSNR = "test/psnr"
@@ -108,12 +109,11 @@ class View:
             self._print_changes(snapshot, when)
 
     def _print_changes(self, snapshot: Snapshot, when: str) -> None:
-        done = len(snapshot.having("finished", "pruned", "not chosen", "failed"))
         when = "" if snapshot.is_done else f" · {when}"
         for entry in snapshot.entries:
             before, now = self.seen.get(entry.root), entry.state
             if now != before and (self.seen or now == "running") and not (before is None and now == "queued"):
-                self.console.print(f"[{done}/{len(snapshot.entries)}{when}] {snapshot.label(entry)}: "
+                self.console.print(f"[{snapshot.done}/{len(snapshot.entries)}{when}] {snapshot.label(entry)}: "
                                    f"{describe(entry, self.measures)}", soft_wrap=True)
         self.seen = {entry.root: entry.state for entry in snapshot.entries}
 
@@ -138,10 +138,10 @@ def render(snapshot: Snapshot, title: str, measures: Measures, when: str) -> Gro
         parts.append(styled(when))
     if running := snapshot.having("running"):
         parts += ["", _running_table(running, snapshot, measures)]
-    if failed := snapshot.having("failed", "deleted"):
+    if failed := snapshot.having("stopped", "failed", "deleted"):
         parts.append("")
         for entry in failed[-SHOWN_FAILED:]:
-            parts.append(styled("").join([styled(f"{entry.state} ", "red"), styled(snapshot.label(entry)),
+            parts.append(styled("").join([styled(f"{entry.state} ", STYLES[entry.state]), styled(snapshot.label(entry)),
                                           styled(f": {describe(entry, measures)}")]))
         parts += _hidden(failed, SHOWN_FAILED)
     if finished := snapshot.having("finished", "pruned"):
@@ -174,7 +174,7 @@ def _finished_table(finished: Sequence[Entry], snapshot: Snapshot, measures: Mea
     """The runs that ended last, the last one first, below the best of all where they can be compared."""
     latest = sorted(finished, key=lambda entry: str(entry.trial.datetime_complete), reverse=True)
     rows = []
-    best = _best(finished, measures)
+    best = best_of(finished, measures)
     if best is not None and len(finished) > 1:
         rows.append(_finished_row(best, f"best: {snapshot.label(best)}", measures))
     rows += [_finished_row(entry, snapshot.label(entry), measures) for entry in latest[:SHOWN_FINISHED]]
@@ -187,7 +187,7 @@ def _finished_row(entry: Entry, label: str, measures: Measures) -> tuple[str, st
     return label, shown, str(_seconds(entry)), (entry.run_id or "")[:ID_DIGITS]
 
 
-def _best(finished: Sequence[Entry], measures: Measures) -> Entry | None:
+def best_of(finished: Sequence[Entry], measures: Measures) -> Entry | None:
     """The run with the best final metric; None if not all runs of a grid can be compared."""
     scored = [(score, entry) for entry in finished if (score := measures.final_of(entry)) is not None]
     kinds = {tuple(str(entry.config.get(name)) for name in COMPARABLE) for _, entry in scored}
@@ -199,7 +199,7 @@ def _best(finished: Sequence[Entry], measures: Measures) -> Entry | None:
 
 def best_run(snapshot: Snapshot, measures: Measures) -> str | None:
     """The id of the finished run with the best final metric; None if not all runs can be compared."""
-    best = _best(snapshot.having("finished"), measures)
+    best = best_of(snapshot.having("finished"), measures)
     return best.run_id if best else None
 
 
@@ -221,8 +221,8 @@ def describe(entry: Entry, measures: Measures) -> str:
             return f"{measures.label} {shown} in {_seconds(entry)}{where}" if shown else "finished"
         case "failed":
             return entry.failure
-        case "pruned" | "not chosen":
-            return str(entry.trial.user_attrs.get("failure_message", "pruned"))
+        case "pruned" | "not chosen" | "stopped":
+            return str(entry.trial.user_attrs.get("failure_message", entry.state))
         case "deleted":
             return "its run was deleted in MLflow"
         case "interrupted":

@@ -41,6 +41,8 @@ class WorkerSpec:
     """Id of the driver process, which the worker does not outlive; 0 if it runs on another machine."""
     side_by_side: int = 1
     """How many runs it may train at a time on one encoder pass."""
+    system_metrics: bool = False
+    """Whether its runs log MLflow's system metrics."""
     gpu: bool = False
     """Whether it was assigned a GPU: it then never falls back to the CPU."""
 

@@ -35,6 +35,7 @@ def work_on(spec: str) -> str:
     Returns the message of the error that ended the worker, else an empty string: not all errors can be pickled.
     """
     os.environ.pop("MLFLOW_RUN_ID", None)  # set if `mlflow run` started the cluster
+    logging.getLogger("inversion").setLevel(logging.INFO)  # for the logs of runs
     try:
         with stop_with_mlflow_run() as stop:
             work(WorkerSpec.from_text(spec), stop)

@@ -14,7 +14,14 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from inversion.config.resolve import Fallback
 from inversion.config.run_config import parse_config
-from inversion.errors import AbandonedRunError, InterruptedRunError, InversionError, PrunedRunError, RequestError
+from inversion.errors import (
+    AbandonedRunError,
+    InterruptedRunError,
+    InversionError,
+    PrunedRunError,
+    RequestError,
+    StoppedRunError,
+)
 from inversion.models.part_files import allow
 from inversion.progress import no_progress
 from inversion.runs.prepare import Prepared, prepare
@@ -27,6 +34,7 @@ from inversion.sweeps.study.reconcile import warn_of_unknown_owner
 from inversion.sweeps.study.study import Study, open_study, require_same_store
 from inversion.sweeps.workers.local import WorkerSpec
 from inversion.sweeps.workers.outcome import is_complete, scores_of, value_of
+from inversion.sweeps.workers.run_log import RunLog
 from inversion.tracking.address import is_server
 from inversion.tracking.connection import Connection, connect, require_answer
 from inversion.tracking.lifecycle import ExperimentDeletedError, describe_failure
@@ -76,7 +84,7 @@ def work(spec: WorkerSpec, stop: StopRequest) -> None:
         if file.sha256 in spec.trusted:
             allow(file)
     connection = with_retries(connect(spec.tracking_uri, spec.experiment), stop)
-    Worker(study, connection, stop, spec.side_by_side).work()
+    Worker(study, connection, stop, spec.side_by_side, spec.system_metrics).work()
 
 
 def _require_gpu() -> None:
@@ -106,14 +114,17 @@ class Worker(Callback):
         connection: the tracking store and the study's experiment.
         stop: ends the worker after its runs have saved a checkpoint and are released.
         side_by_side: how many runs may train together on one encoder pass.
+        system_metrics: whether runs log MLflow's system metrics.
     """
 
-    def __init__(self, study: Study, connection: Connection, stop: StopRequest, side_by_side: int = 1) -> None:
+    def __init__(self, study: Study, connection: Connection, stop: StopRequest, side_by_side: int = 1,
+                 system_metrics: bool = False) -> None:
         self.study = study
         self.queue: Queue = study.queue
         self.connection = connection
         self.stop = stop
         self.side_by_side = side_by_side
+        self.system_metrics = system_metrics
         self.not_begun = 0
         self.lost = 0
 
@@ -173,10 +184,11 @@ class Worker(Callback):
         try:
             with self._recorded(trial_id):
                 self.stop.raise_before_training()  # a run that was claimed with this one may have ended the worker
-                prepared = self._prepare(entry)
-                run = self._find_run(trial_id, prepared, lease.stop)
-                if run is None or not is_complete(run, self.study.objective):
-                    run = yield from self._train(prepared, run, lease, group)
+                with RunLog(self.connection, self.study.name, trial_id, entry.name) as log:
+                    prepared = self._prepare(entry)
+                    run = self._find_run(trial_id, prepared, lease.stop)
+                    if run is None or not is_complete(run, self.study.objective):
+                        run = yield from self._train(prepared, run, [self, lease, log], lease.stop, group)
                 remove_checkpoints(prepared.plan.data_dir, run.info.run_id)
                 self._complete(trial_id, run)
         except Exception as error:  # it ends the worker: the other runs save a checkpoint and are released
@@ -237,10 +249,12 @@ class Worker(Callback):
             return True
         return False
 
-    def _train(self, prepared: Prepared, run: Run | None, lease: Lease, group: CoTrainingGroup) -> Steps[Run]:
+    def _train(self, prepared: Prepared, run: Run | None, callbacks: Sequence[Callback], stop: StopRequest,
+               group: CoTrainingGroup) -> Steps[Run]:
         resume = run.info.run_id if run else None
         parent = patiently(lambda: self.study.parent, "reading the study's parent run", self.stop)
-        result = yield from train_steps(prepared, self.connection, [self, lease], lease.stop, resume, parent, group)
+        result = yield from train_steps(prepared, self.connection, callbacks, stop, resume, parent, group,
+                                        self.system_metrics)
         return self.connection.client.get_run(result.run_id)
 
     def _complete(self, trial_id: int, run: Run) -> None:
@@ -263,6 +277,9 @@ class Worker(Callback):
         except PrunedRunError as error:
             why = str(error)
             self._record(lambda: self.queue.prune(trial_id, why))
+        except StoppedRunError as error:
+            kind, why = error.kind, str(error)
+            self._record(lambda: self.queue.fail(trial_id, kind, why))
         except (InterruptedRunError, KeyboardInterrupt) as error:
             why = str(error) or "interrupted"
             self._record(lambda: self.queue.release(trial_id, why))
@@ -304,8 +321,6 @@ class Worker(Callback):
     def _fail(self, trial_id: int, error: Exception) -> None:
         """Records the failure; the worker continues with other runs."""
         _, kind, message = describe_failure(error)
-        if not (isinstance(error, InversionError) or is_refused(error)):
-            _logger.exception("trial %d failed", trial_id)
         self._record(lambda: self.queue.fail(trial_id, kind, message))
         if self.not_begun >= FAILURES_OF_A_MACHINE:
             raise InversionError(f"{self.not_begun} runs in a row could not be started on this machine. The last "

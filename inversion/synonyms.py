@@ -154,6 +154,8 @@ SPEC_KEYS = _table((
     ("matrix axes product runs configurations sweep experiments combinations", "grid"),
     ("optuna hyperparameters hpo hyperparameter_search bayes", "search"),
     ("tuning tuned", "tune"),
+    ("extend inherit inherits inherits_from inherit_from include includes parent base_config", "extends"),
+    ("excludes excluded exclusions skip", "exclude"),
     ("objective target monitor goal_metric score", "metric"),
     ("goal mode optimization_direction", "direction"),
     ("n_trials num_trials max_trials budget count run_cap", "trials"),

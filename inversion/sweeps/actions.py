@@ -136,7 +136,7 @@ def status(name: str, options: Options) -> int:
 def _set_up(spec: Spec, connection: Connection, url: str, pool: WorkerPool | None, stop: StopRequest,
             console: Console) -> tuple[Study, Sequence[Entry]]:
     """The study with the new runs of the spec, and its runs deleted in MLflow that the spec does not ask for."""
-    console.print(f"spec {spec.path}", soft_wrap=True)
+    console.print(f"spec {spec.origin}", soft_wrap=True)
     with progress_bars() as report:
         study, added, again, deleted = set_up(spec, connection, url, pool.per_machine if pool else 1,
                                               interruptible(report, stop), stop, console.note)

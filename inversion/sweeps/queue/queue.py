@@ -34,6 +34,7 @@ from inversion.sweeps.queue.entry import (
     NAME,
     NOT_CHOSEN,
     OWNER,
+    PRIORITY,
     RELEASED,
     RUN_ID,
     SCORES,
@@ -68,6 +69,7 @@ class Queued:
     digest: str | None = None
     fallbacks: list[dict[str, str]] | None = None
     tuned: TunedRun | None = None
+    priority: int = 0
 
 
 class Queue:
@@ -108,16 +110,25 @@ class Queue:
     def add(self, runs: Sequence[Queued], progress: Progress = no_progress) -> int:
         """Queues the runs whose digest is not in the queue yet; returns how many were added.
 
+        Of runs that are waiting already, the priority is updated.
+
         The digests are read under the lock, so two processes that add the same run at once add it once.
         """
         with self.locked():
             self._remember_tuned(runs)  # before the runs can be claimed
-            known = {entry.digest for entry in self.entries()}
+            known = {entry.digest: entry for entry in self.entries() if entry.digest is not None}
             new = [run for run in runs if run.digest is None or run.digest not in known]
+            for run in runs:
+                self._prioritise(known.get(run.digest or ""), run.priority)
             for number, run in enumerate(new, start=1):
                 self.study.add_trial(_waiting_trial(run))
                 progress("queueing", number, len(new))
         return len(new)
+
+    def _prioritise(self, entry: Entry | None, priority: int) -> None:
+        if entry is not None and entry.trial.state == TrialState.WAITING and entry.priority != priority:
+            with suppress(UpdateFinishedTrialError):  # it was claimed and has ended meanwhile
+                self.storage.set_trial_user_attr(entry.trial._trial_id, PRIORITY, priority)
 
     def tuning(self, entries: Iterable[Entry]) -> Tuning:
         """What has been tried and chosen, given the runs of the study."""
@@ -138,7 +149,7 @@ class Queue:
         return missing
 
     def claim(self) -> Entry | None:
-        """Claims a waiting run, interrupted ones first. Only one worker can claim a run.
+        """Claims a waiting run, in the order of ``Entry.turn``. Only one worker can claim a run.
 
         Returns:
             The claimed run; None if none is waiting.
@@ -309,7 +320,7 @@ class Queue:
     def _read_waiting(self) -> None:
         is_tuned = TUNING in self.storage.get_study_user_attrs(self.study_id)
         waiting = self._settle_choices() if is_tuned else self._having(TrialState.WAITING)
-        self._waiting = sorted(waiting, key=lambda entry: (entry.state != "interrupted", entry.trial.number))
+        self._waiting = sorted(waiting, key=lambda entry: entry.turn)
         self._read_at = self.clock()
 
     def _having(self, state: TrialState) -> list[Entry]:
@@ -350,5 +361,5 @@ def _waiting_trial(run: Queued) -> FrozenTrial:
 
 def _attributes(run: Queued) -> dict[str, Any]:
     attributes = {NAME: run.name, CONFIG: run.config, DIGEST: run.digest, FALLBACKS: run.fallbacks,
-                  DOCUMENT: VERSION if run.config is not None else None}
+                  DOCUMENT: VERSION if run.config is not None else None, PRIORITY: run.priority or None}
     return {key: value for key, value in attributes.items() if value is not None}

@@ -26,6 +26,7 @@ from inversion.sweeps.queue.entry import (
     MESSAGE,
     NAME,
     OWNER,
+    PRIORITY,
     RELEASED,
     Entry,
     latest,
@@ -97,7 +98,7 @@ def enqueue_from_scratch(study: optuna.Study, entry: Entry) -> None:
         params=old.params,
         distributions=old.distributions,
         user_attrs={key: value for key, value in old.user_attrs.items()
-                    if key in (NAME, CONFIG, DOCUMENT, DIGEST, FALLBACKS)},
+                    if key in (NAME, CONFIG, DOCUMENT, DIGEST, FALLBACKS, PRIORITY)},
         system_attrs={FIRST: entry.root},
     ))
 

@@ -138,7 +138,8 @@ class Worker(Callback):
             return []
 
         def wanted(other: Entry) -> bool:
-            return can_train_together(entry, other) and not self._has_killed(other)
+            return (other.priority == entry.priority and can_train_together(entry, other)
+                    and not self._has_killed(other))
 
         most = self.side_by_side - 1
         return patiently(lambda: self.queue.claim_others(most, wanted), "claiming runs to train together", self.stop)

@@ -155,6 +155,8 @@ SPEC_KEYS = _table((
     ("optuna hyperparameters hpo hyperparameter_search bayes", "search"),
     ("tuning tuned", "tune"),
     ("extend inherit inherits inherits_from inherit_from include includes parent base_config", "extends"),
+    ("labels tag", "tags"),
+    ("note notes description summary", "comment"),
     ("excludes excluded exclusions skip", "exclude"),
     ("objective target monitor goal_metric score", "metric"),
     ("goal mode optimization_direction", "direction"),

@@ -10,7 +10,7 @@ import click
 
 from inversion.cli.app import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import STORE_VARIABLE, Duration, FiniteRange, no_blank, tracking_options
+from inversion.cli.options import STORE_VARIABLE, Duration, FiniteRange, label_options, no_blank, tracking_options
 from inversion.config.run_config import MOST
 from inversion.console import Console, make_console
 from inversion.sweeps.spec.spec import Spec, check_study, load_spec, require_inputs
@@ -93,8 +93,11 @@ def registered_name(ctx: click.Context, param: click.Parameter, value: str | Non
               "numbers, less time [default: 4 for a single worker on a CPU, else 1]")
 @click.option("--time-limit", type=Duration(), metavar="TIME", help="Stop after this time, such as 30m, 8h or 8:00:00: "
               "running runs are saved, and the same command resumes the study.")
+@click.option("--max-runs", type=click.IntRange(1, MOST), metavar="N", help="Stop when N runs have ended; the others "
+              "stay in the queue.")
 @click.option("--register", metavar="NAME@ALIAS", callback=registered_name, help="When all runs are done, register the "
               "model of the best one by validation in MLflow's model registry, as NAME@champion.")
+@label_options
 @tracking_options
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
 def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study: str | None, dry_run: bool,
@@ -124,7 +127,7 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
     set_up_logging(verbose)
     require_one_request(spec, sets, wheres, study, dry_run, options | {"removals": removals})
     with slow_imports():  # options of samplers need Optuna, and timm/ encoders need timm
-        loaded = load_spec(spec, sets, wheres, study) if spec else None
+        loaded = load_spec(spec, sets, wheres, study, options["tags"] | options["comment"]) if spec else None
     if loaded and dry_run and not removals:
         from inversion.sweeps.spec.dry_run import show
 
@@ -181,8 +184,14 @@ def require_one_request(spec: str | None, sets: tuple[str, ...], wheres: tuple[s
         raise click.UsageError("--set and --where change what is queued; --join and --status queue nothing")
     if options["status"] and options["retry_failed"]:
         raise click.UsageError("--status starts nothing: leave out --retry-failed")
-    if options["time_limit"] and (options["status"] or dry_run or options["workers"] == 0):
-        raise click.UsageError("--time-limit is for workers: it does not go with --status, --dry-run and --workers 0")
+    if (options["tags"] or options["comment"]) and (spec is None or options["removals"] or options["join"]
+                                                    or options["status"]):
+        raise click.UsageError("--tag and --comment are set when a SPEC is queued: give them with it, and without "
+                               "--join, --status and --remove")
+    for limit in ("time_limit", "max_runs"):
+        if options[limit] and (options["status"] or dry_run or options["workers"] == 0):
+            raise click.UsageError(f"--{limit.replace('_', '-')} is for workers: it does not go with --status, "
+                                   "--dry-run and --workers 0")
     if options["register"] and (options["status"] or dry_run or options["workers"] == 0 or options["seeds_for"]):
         raise click.UsageError("--register is for a study that is worked on until all runs are done: it does not go "
                                "with --status, --dry-run, --seeds-for and --workers 0")

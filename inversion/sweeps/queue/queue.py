@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from inversion.config.document import VERSION
 from inversion.progress import Progress, no_progress
+from inversion.sweeps.queue.allowance import COMMAND, Allowance
 from inversion.sweeps.queue.entry import (
     CONFIG,
     DIGEST,
@@ -80,6 +81,9 @@ class Queue:
         study: The Optuna study in it.
         stop: Ends every wait for the queue's lock.
         clock: Seconds that only ever increase.
+
+    Attributes:
+        allowance: Limits the runs that are claimed; None for no limit.
     """
 
     def __init__(self, storage: RDBStorage, study: optuna.Study, stop: StopRequest | None = None,
@@ -89,6 +93,7 @@ class Queue:
         self.stop = stop
         self.clock = clock
         self.study_id: int = study._study_id
+        self.allowance: Allowance | None = None
         self._waiting: list[Entry] = []
         self._read_at = self._recovered_at = self._database_failed_at = -math.inf
         event.listen(storage.engine, "handle_error", self._note_failure)
@@ -152,18 +157,22 @@ class Queue:
         """Claims a waiting run, in the order of ``Entry.turn``. Only one worker can claim a run.
 
         Returns:
-            The claimed run; None if none is waiting.
+            The claimed run; None if none is waiting, or if no more are allowed.
 
         Raises:
             StorageInternalError, SQLAlchemyError: the database does not answer or rejects the request. ``patiently``
                 retries the call; a claim that was written but not confirmed is recovered like that of a dead worker.
         """
         while True:
-            if not self._waiting or self.clock() - self._read_at > REREAD_SECONDS:
+            # with a limit, an interrupted run goes before one that has not begun, which would take its place
+            if not self._waiting or self.allowance or self.clock() - self._read_at > REREAD_SECONDS:
                 self._read_waiting()
             if not self._waiting:
                 return None
-            claimed = self.try_to_claim(self._waiting.pop(0))
+            with self._allowed() as allowed:
+                if not allowed:
+                    return None
+                claimed = self._take(self._waiting.pop(0))
             if claimed is not None:
                 return claimed
 
@@ -177,10 +186,34 @@ class Queue:
         for entry in [entry for entry in self._waiting if wanted(entry)]:
             if len(found) == most:
                 break
-            self._waiting.remove(entry)
-            if (claimed := self.try_to_claim(entry)) is not None:
+            with self._allowed() as allowed:
+                if not allowed:
+                    break
+                self._waiting.remove(entry)
+                claimed = self._take(entry)
+            if claimed is not None:
                 found.append(claimed)
         return found
+
+    def is_used_up(self, entries: Iterable[Entry]) -> bool:
+        """Whether as many runs as are allowed have ended."""
+        return self.allowance is not None and self.allowance.is_used_up(entries)
+
+    @contextmanager
+    def _allowed(self) -> Iterator[bool]:
+        """Whether one more run may be claimed; with a limit, no other worker of the command claims one meanwhile."""
+        if self.allowance is None:
+            yield True
+            return
+        with self.locked():
+            yield len(self.allowance.taken(self.entries())) < self.allowance.most
+
+    def _take(self, entry: Entry) -> Entry | None:
+        """Claims a waiting run as one of those that are allowed."""
+        claimed = self.try_to_claim(entry)
+        if claimed is not None and self.allowance is not None:
+            self.storage.set_trial_user_attr(claimed.trial._trial_id, COMMAND, self.allowance.command)
+        return claimed
 
     def try_to_claim(self, entry: Entry) -> Entry | None:
         """Claims one waiting run; None if another worker was faster."""

@@ -14,6 +14,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
+from inversion.sweeps.queue.allowance import COMMAND
 from inversion.sweeps.queue.entry import (
     CONFIG,
     DIGEST,
@@ -78,7 +79,7 @@ def enqueue_retry(study: optuna.Study, entry: Entry, given_up: str | None = None
     Like ``optuna.storages.RetryHeartbeatStaleTrialCallback``, but without the failed trial's reasons.
     """
     old = entry.trial
-    own = {RELEASED, FAILURE, MESSAGE, OWNER, HOLDS}
+    own = {RELEASED, FAILURE, MESSAGE, OWNER, HOLDS, COMMAND}
     attributes = {key: value for key, value in old.user_attrs.items() if key not in own}
     study.add_trial(optuna.create_trial(
         state=TrialState.FAIL if given_up else TrialState.WAITING,

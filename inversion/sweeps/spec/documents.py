@@ -25,9 +25,9 @@ _FOLDERS = (Path(inversion.__file__).parents[1] / "sweeps", Path(__file__).paren
 SHIPPED = next((folder for folder in _FOLDERS if (folder / "grid.yaml").is_file()), _FOLDERS[1])
 """The study files that come with the project: ``sweeps/`` of a clone, ``inversion/sweeps/studies`` of a wheel."""
 
-KEYS = ("study", "extends", "base", "grid", "exclude", "tune", "search")
-NOT_INHERITED = ("study", "extends")
-MERGED = ("base",)
+KEYS = ("study", "extends", "base", "grid", "exclude", "tune", "search", "tags", "comment")
+NOT_INHERITED = ("study", "extends", "comment")
+MERGED = ("base", "tags")
 REPLACED_WITH = {"grid": ("search", "exclude"), "search": ("grid", "exclude", "tune")}
 """What a section that replaces an inherited one removes beside it."""
 
@@ -131,7 +131,7 @@ def _require_no_circle(chain: Sequence[Path]) -> None:
 
 
 def _join(here: Section, inherited: Section) -> Section:
-    """The sections of a file and those that it inherits: ``base`` is merged, the others are replaced as a whole."""
+    """The sections of a file and those that it inherits: those in ``MERGED`` are merged, others replaced."""
     dropped = {*NOT_INHERITED, *(name for key in here.entries for name in REPLACED_WITH.get(key, ()))}
     entries = {name: value for name, value in inherited.entries.items() if name not in dropped}
     keys = dict(inherited.keys)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 
+from inversion.config.labels import COMMENT
 from inversion.config.resolve import run_name
 from inversion.console import Console, make_table
 from inversion.sweeps.spec.grid import PRIORITY, Configuration, checked_config, format_value
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 def show(spec: Spec, console: Console) -> None:
     """Prints the study, its file, and a row for each run of the grid; or the search with its space."""
+    for key, text in spec.labels.items():
+        console.print(f"{'comment' if key == COMMENT else f'tag {key}'}: {text}", soft_wrap=True)
     if spec.search is not None:
         console.print(f"study {spec.study} from {spec.origin}: a search of {spec.search.trials:,} trials")
         _show_search(spec.search, console)

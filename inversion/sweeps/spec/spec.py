@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from inversion.config.labels import check_comment, check_tag
 from inversion.config.resolve import input_checks
 from inversion.config.run_config import RunConfig
 from inversion.errors import DataError, FallbackRefusedError, SeveralErrors, WeightsError
@@ -26,7 +27,7 @@ from inversion.sweeps.spec.overrides import (
 )
 from inversion.sweeps.spec.search import Search
 from inversion.sweeps.spec.search_section import read_search
-from inversion.sweeps.spec.source import ErrorCollector, Scalar, Value, read_text
+from inversion.sweeps.spec.source import ErrorCollector, Scalar, Section, Value, read_text
 from inversion.sweeps.spec.tuning import read_tuning
 
 OFFLINE = ("nothing was queued. To run without any download: inversion-sweep smoke.yaml, or this study on "
@@ -46,6 +47,7 @@ class Spec:
         configurations: the runs of a grid; empty for a search.
         sets: the texts of ``--set``, and ``wheres`` those of ``--where``.
         extended: the files that it extends, the nearest first.
+        labels: tags for the study and its runs, with those of the command (``config.labels``).
         tuned: the parameters that are tuned for each configuration of a grid; every value is among the configurations.
     """
 
@@ -59,6 +61,7 @@ class Spec:
     wheres: tuple[str, ...] = ()
     tuned: tuple[str, ...] = ()
     extended: tuple[Path, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def origin(self) -> str:
@@ -76,7 +79,8 @@ class Spec:
                 for encoder in encoders]
 
 
-def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), study: str | None = None) -> Spec:
+def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), study: str | None = None,
+              labels: Mapping[str, str] | None = None) -> Spec:
     """Reads and checks a spec.
 
     Args:
@@ -84,6 +88,7 @@ def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), s
         sets: values of ``--set``, such as ``seed=[0, 1]``.
         wheres: values of ``--where``, such as ``decoder=wavelet``.
         study: replaces the study's name.
+        labels: tags for the study and its runs, which replace those of the file (``config.labels``).
 
     Raises:
         UnknownNameError: there is no such file.
@@ -95,6 +100,7 @@ def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), s
     top = document.top
     title = _read_study(document, study, errors)
     set_overrides, where_overrides = read_sets(sets, errors), read_wheres(wheres, errors)
+    all_labels = {**_read_labels(top, errors), **(labels or {})}
     base = {"strict": Scalar("true", "default")} | read_base(top.entries.get("base"), errors)
     configurations: list[Configuration] = []
     search = tuning = None
@@ -119,7 +125,7 @@ def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), s
     errors.raise_if_any()
     texts = {parameter: scalar.text for parameter, scalar in base.items()}
     return Spec(title, document.path, document.text, texts, tuple(configurations), search, tuple(sets), tuple(wheres),
-                tuning.names if tuning else (), document.extended)
+                tuning.names if tuning else (), document.extended, all_labels)
 
 
 def _require_effect(later: AbstractSet[str], base: Mapping[str, Scalar], blocks: Sequence[Block], errors: ErrorCollector
@@ -180,6 +186,23 @@ def _read_search(value: Value, base: dict[str, Scalar], sets: Sequence[Override]
     for override in wheres:
         errors.add(override.where, "--where selects runs of a grid, and this is a search; use --set")
     return read_search(value, base, errors)
+
+
+def _read_labels(top: Section, errors: ErrorCollector) -> dict[str, str]:
+    """The tags and the comment of the file; wrong ones are left out."""
+    labels: dict[str, str] = {}
+    tags = top.entries.get("tags", Section({}, {}, top.where))
+    if not isinstance(tags, Section):
+        errors.add(tags.where, "tags is a mapping of keys to values, as in tags: {campaign: spring}")
+        tags = Section({}, {}, top.where)
+    for key, value in tags.entries.items():
+        if scalar := read_text(f"the tag {key}", value, errors):
+            with errors.collect(tags.keys[key]):
+                labels |= [check_tag(key, scalar.text.strip())]
+    if "comment" in top.entries and (scalar := read_text("comment", top.entries["comment"], errors)):
+        with errors.collect(scalar.where):
+            labels |= check_comment(scalar.text)
+    return labels
 
 
 def _read_study(document: Document, replacement: str | None, errors: ErrorCollector) -> str:

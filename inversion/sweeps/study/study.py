@@ -32,9 +32,10 @@ from inversion.tracking.search import find_run
 from inversion.tracking.study import StudyRun
 from inversion.training.stop import StopRequest
 
-TRACKING, EXPERIMENT, PARENT, SEARCH, BASE, GRACE = (
-    "tracking_uri", "experiment", "parent_run", "search", "base", "grace_seconds")
-"""User attributes of the Optuna study; ``base`` has the resolved parameters that a search's trials share."""
+TRACKING, EXPERIMENT, PARENT, SEARCH, BASE, GRACE, LABELS = (
+    "tracking_uri", "experiment", "parent_run", "search", "base", "grace_seconds", "labels")
+"""User attributes of the Optuna study; ``base`` has the resolved parameters that a search's trials share, ``labels`` has
+tags for the study and its runs."""
 
 PLACES = {"data", "data_dir", "device", "threads", "strict"}
 """Parameters that may differ when a search is extended: the images are compared by their digest."""
@@ -55,7 +56,8 @@ class Study:
     @property
     def parent(self) -> StudyRun:
         """Its parent run in MLflow. Read from the queue each time, because a deleted parent run is replaced."""
-        return StudyRun(self.queue.study.user_attrs[PARENT], self.name)
+        attributes = self.queue.study.user_attrs
+        return StudyRun(attributes[PARENT], self.name, attributes.get(LABELS, {}))
 
     @property
     def metric(self) -> str:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from inversion.console import Console
 from inversion.report import leaderboard, search_leaderboard
+from inversion.sweeps.queue.allowance import Allowance
 from inversion.sweeps.queue.entry import Snapshot
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import open_storage, patiently
@@ -73,22 +74,25 @@ class Driver:
         console: where progress is shown.
         start: the command that starts a worker, which is shown if there is none.
         side_by_side: how many runs each worker may train together on one encoder pass.
+        allowance: how many runs the workers may do together; None for no limit.
     """
 
     def __init__(self, study: Study, connection: Connection, pool: WorkerPool, console: Console, start: str,
-                 side_by_side: int = 1) -> None:
+                 side_by_side: int = 1, allowance: Allowance | None = None) -> None:
         self.study = study
         self.connection = connection
         self.pool = pool
         self.console = console
         self.start = start
         self.side_by_side = side_by_side
+        self.allowance = allowance
         looking = open_study(open_storage(study.queue.storage.url, reading=True), study.name)
         self.reading = looking.queue
         self.reconciled_at = -math.inf
 
     def drive(self, stop: StopRequest) -> Snapshot:
-        """Keeps workers running until the study is done, all of them have exited, or a stop is requested.
+        """Keeps workers running until the study is done, they have done as many runs as they may, all of them have
+        exited, or a stop is requested.
 
         Args:
             stop: ends the sweep: the workers save their checkpoints and release their runs.
@@ -114,6 +118,8 @@ class Driver:
                     view.update(snapshot, self.pool.count_alive())
                     if snapshot.is_done or stop.reason is not None:
                         break
+                    if self.allowance and self.allowance.is_used_up(snapshot.entries):
+                        break
                     self._restart_dead(stop)
                     if self.pool.count_alive() == 0:
                         break
@@ -127,8 +133,9 @@ class Driver:
 
     def _spec(self) -> WorkerSpec:
         study = self.study
+        limit = {"command": self.allowance.command, "max_runs": self.allowance.most} if self.allowance else {}
         return WorkerSpec(study.name, study.queue.storage.url, absolute(self.connection.uri), study.experiment,
-                          side_by_side=self.side_by_side)
+                          side_by_side=self.side_by_side, **limit)
 
     def _restart_dead(self, stop: StopRequest) -> None:
         """Restarts dead workers; their runs are recovered at once, so that others can resume them."""
@@ -178,8 +185,11 @@ def read_snapshot(queue: Queue, stop: StopRequest | None = None) -> Snapshot:
     return patiently(read, "reading the queue", stop)
 
 
-def sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest | None = None) -> Snapshot:
+def sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest | None = None,
+           end: Callable[[Connection, str, Snapshot], None] = end_parent) -> Snapshot:
     """Reconciles MLflow, logs the runs and the leaderboard, ends the parent run; returns the last snapshot.
+
+    ``end`` gives the parent run its status.
 
     Raises:
         ExperimentDeletedError: the experiment was deleted in MLflow.
@@ -198,7 +208,7 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
     finally:  # the queue has the reasons of failed runs, also if the tracking store rejects the requests
         show_failures(snapshot, console)
         show_deleted(snapshot, console)
-    end_parent(connection, study.parent.run_id, snapshot)
+    end(connection, study.parent.run_id, snapshot)
     return snapshot
 
 

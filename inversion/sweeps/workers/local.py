@@ -41,6 +41,10 @@ class WorkerSpec:
     """Id of the driver process, which the worker does not outlive; 0 if it runs on another machine."""
     side_by_side: int = 1
     """How many runs it may train at a time on one encoder pass."""
+    command: str = ""
+    """Id of the command that started it, where that has a limit."""
+    max_runs: int = 0
+    """How many runs the workers of that command may do together; 0 for no limit."""
     gpu: bool = False
     """Whether it was assigned a GPU: it then never falls back to the CPU."""
 

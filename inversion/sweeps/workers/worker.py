@@ -18,6 +18,7 @@ from inversion.errors import AbandonedRunError, InterruptedRunError, InversionEr
 from inversion.progress import no_progress
 from inversion.runs.prepare import Prepared, prepare
 from inversion.runs.train import remove_checkpoints, train_steps
+from inversion.sweeps.queue.allowance import Allowance
 from inversion.sweeps.queue.entry import CONFIG, Entry
 from inversion.sweeps.queue.lease import LOST, Lease
 from inversion.sweeps.queue.queue import Queue, Queued
@@ -71,6 +72,8 @@ def work(spec: WorkerSpec, stop: StopRequest) -> None:
     if spec.gpu and study.may_use_a_gpu:
         _require_gpu()
     require_same_store(study.queue.study, spec.tracking_uri)
+    if spec.max_runs:
+        study.queue.allowance = Allowance(spec.command, spec.max_runs)
     connection = with_retries(connect(spec.tracking_uri, spec.experiment), stop)
     Worker(study, connection, stop, spec.side_by_side).work()
 
@@ -114,7 +117,8 @@ class Worker(Callback):
         self.lost = 0
 
     def work(self) -> None:
-        """Works until every run of the study is done, by this or other workers, or until a stop is requested.
+        """Works until every run of the study is done, by this or other workers, or as many as are allowed, or until a
+        stop is requested.
 
         Raises:
             InversionError: this machine cannot train the study's runs, or the tracking store or the queue was lost.
@@ -124,10 +128,11 @@ class Worker(Callback):
             entry = patiently(self.queue.claim, "claiming a run", self.stop)
             if entry is not None:
                 self._train_all([entry, *self._claim_companions(entry)])
-            elif not any(entry.is_open for entry in patiently(self.queue.entries, "looking for work", self.stop)):
+                continue
+            entries = patiently(self.queue.entries, "looking for work", self.stop)
+            if self.queue.is_used_up(entries) or not any(entry.is_open for entry in entries):
                 return
-            else:  # other workers have the last runs, which are queued again if their worker dies
-                self.stop.wait(IDLE_SECONDS)
+            self.stop.wait(IDLE_SECONDS)  # others have the last runs, which are queued again if their worker dies
 
     def on_begin(self, run_id: str) -> None:
         self.not_begun = 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -108,14 +109,25 @@ def label_options(command: F) -> F:
 def _read_tags(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
     tags: dict[str, str] = {}
     for text in value:
-        key, content = parse_tag(text)
+        with _named("--tag"):
+            key, content = parse_tag(text)
         if tags.setdefault(key, content) != content:
             raise click.UsageError(f"--tag {key} is given twice, as {tags[key]!r} and as {content!r}")
     return tags
 
 
 def _read_comment(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, str]:
-    return {} if value is None else check_comment(value)
+    with _named("--comment"):
+        return {} if value is None else check_comment(value)
+
+
+@contextmanager
+def _named(option: str) -> Iterator[None]:
+    """Begins the message of a RequestError with the option."""
+    try:
+        yield
+    except RequestError as error:
+        raise RequestError(f"{option}: {error}") from None
 
 
 def best_of_option(command: F) -> F:

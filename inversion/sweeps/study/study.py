@@ -34,8 +34,8 @@ from inversion.training.stop import StopRequest
 
 TRACKING, EXPERIMENT, PARENT, SEARCH, BASE, GRACE, LABELS = (
     "tracking_uri", "experiment", "parent_run", "search", "base", "grace_seconds", "labels")
-"""User attributes of the Optuna study; ``base`` has the resolved parameters that a search's trials share, ``labels`` has
-tags for the study and its runs."""
+"""User attributes of the Optuna study; ``base`` has the resolved parameters that a search's trials share, ``labels``
+tags that users have given."""
 
 PLACES = {"data", "data_dir", "device", "threads", "strict"}
 """Parameters that may differ when a search is extended: the images are compared by their digest."""

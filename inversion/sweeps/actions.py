@@ -94,8 +94,8 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         summed = _sum_up(study, connection, console, stop, leave_queued if is_limited else end_parent)
         if is_limited and not summed.is_done:
             left = len(summed.having("queued", "interrupted", "running"))
-            console.print(f"--max-runs: {options['max_runs']} of the study's runs have ended now, and {left} "
-                          f"{'is' if left == 1 else 'are'} not done; the same command continues", soft_wrap=True)
+            console.print(f"stopped by --max-runs {options['max_runs']}: {left} run{'' if left == 1 else 's'} of study "
+                          f"{name} {'is' if left == 1 else 'are'} not done; the same command continues", soft_wrap=True)
         elif not snapshot.is_done and stop.reason is None:
             why = "; ".join(pool.errors()) or "they found no run to claim"
             raise InversionError(f"all workers exited with runs still pending: {why}. The same command resumes the "

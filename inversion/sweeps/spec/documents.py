@@ -13,6 +13,7 @@ from inversion.sweeps.spec.source import (
     ErrorCollector,
     Scalar,
     Section,
+    Value,
     as_yaml,
     check_keys,
     read_text,
@@ -134,24 +135,28 @@ def _join(here: Section, inherited: Section) -> Section:
     """The sections of a file and those that it inherits: those in ``MERGED`` are merged, others replaced."""
     dropped = {*NOT_INHERITED, *(name for key in here.entries for name in REPLACED_WITH.get(key, ()))}
     entries = {name: value for name, value in inherited.entries.items() if name not in dropped}
-    keys = dict(inherited.keys)
     for name, value in here.entries.items():
-        before = entries.get(name)
-        if value == Scalar("", value.where) and before is not None and name not in MERGED:
-            del entries[name]  # an empty section removes the inherited one
-            continue
-        keys[name] = here.keys[name]
-        if name in MERGED and isinstance(before, Section):
-            if value == Scalar("", value.where):
-                continue
-            value = _merge(value, before) if isinstance(value, Section) else value
-        entries[name] = value
+        if name in MERGED and name in entries:
+            entries[name] = _merge(value, entries[name])
+        elif _is_empty(value) and name in entries:  # removes the inherited one
+            del entries[name]
+        else:
+            entries[name] = value
     order = [name for name in KEYS if name in entries and name != "extends"]
-    return Section({name: entries[name] for name in order}, keys, here.where)
+    return Section({name: entries[name] for name in order}, {**inherited.keys, **here.keys}, here.where)
 
 
-def _merge(here: Section, inherited: Section) -> Section:
+def _merge(here: Value, inherited: Value) -> Value:
+    """Two mappings as one; if one of them is none, that one, to be reported."""
+    if _is_empty(here) or not (isinstance(inherited, Section) or _is_empty(inherited)):
+        return inherited
+    if not (isinstance(here, Section) and isinstance(inherited, Section)):
+        return here
     return Section({**inherited.entries, **here.entries}, {**inherited.keys, **here.keys}, here.where)
+
+
+def _is_empty(value: Value) -> bool:
+    return value == Scalar("", value.where)
 
 
 def _shown(path: Path) -> str:

@@ -136,7 +136,7 @@ def as_yaml(value: Value) -> str:
 
 def _node(value: Value) -> yaml.Node:
     if isinstance(value, Scalar):
-        tag = _RESOLVER.resolve(yaml.ScalarNode, value.text, (True, False))
+        tag: str = _RESOLVER.resolve(yaml.ScalarNode, value.text, (True, False))  # type: ignore[no-untyped-call]
         return yaml.ScalarNode(_TEXT if tag.endswith(":null") else tag, value.text)  # null is written as '', or quoted
     if isinstance(value, Items):
         nodes = [_node(item) for item in value.values]

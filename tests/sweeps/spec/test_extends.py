@@ -167,11 +167,13 @@ def test_what_is_written_is_read_again_as_it_was(text: str) -> None:
     ("study: s\nextends: parent.yaml\nbase: {mse_weight: 1}",
      ["parent.yaml:8: mse_weight has one value already, at s.yaml:3: a parameter is in base or in tune"]),
     ("study: s\nextends: parent.yaml\nbase: [a]", ["s.yaml:3: base is a mapping"]),
+    ("study: s\nextends: listed.yaml\nbase: {lr: 1}", ["listed.yaml:1: base is a mapping"]),
 ])
 def test_what_is_wrong_is_reported_with_its_file_and_line(text: str, lines: list[str]) -> None:
     write("broken.yaml", "a: 1\n- b")
     write("wrong.yaml", "base: {lr: x}\ngird: 1\ngrid: [{decoder: wavlet}]")
     write("base.yaml", "base: {lr: 1}")
+    write("listed.yaml", "base: [a]\ngrid: [{seed: 1}]")
     Path("latin.yaml").write_bytes("study: ä".encode("latin-1"))
     write("a.yaml", "extends: b.yaml")
     write("b.yaml", "extends: ./a.yaml")

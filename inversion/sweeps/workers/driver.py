@@ -132,10 +132,9 @@ class Driver:
         return read_snapshot(self.reading, stop)
 
     def _spec(self) -> WorkerSpec:
-        study = self.study
-        limit = {"command": self.allowance.command, "max_runs": self.allowance.most} if self.allowance else {}
+        study, allowance = self.study, self.allowance or Allowance("", 0)
         return WorkerSpec(study.name, study.queue.storage.url, absolute(self.connection.uri), study.experiment,
-                          side_by_side=self.side_by_side, **limit)
+                          side_by_side=self.side_by_side, command=allowance.command, max_runs=allowance.most)
 
     def _restart_dead(self, stop: StopRequest) -> None:
         """Restarts dead workers; their runs are recovered at once, so that others can resume them."""

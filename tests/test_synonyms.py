@@ -17,7 +17,7 @@ from inversion.models.decoders import decoders
 from inversion.models.encoders import ENCODERS
 from inversion.models.fusion import fusions
 from inversion.objectives import OBJECTIVES
-from inversion.sweeps.spec import search_section, spec
+from inversion.sweeps.spec import documents, search_section
 from inversion.sweeps.spec.search import PRUNERS, SAMPLERS
 from inversion.synonyms import Meaning, meaning_of, plain
 
@@ -27,7 +27,7 @@ OPTIONS = {option.removeprefix("--").replace("-", "_") for command in COMMANDS f
            for option in parameter.opts}
 PLACES: dict[str, tuple[Mapping[str, Meaning], set[str]]] = {
     "parameters": (synonyms.PARAMETERS, {*RunConfig.model_fields, *OptimizeSettings.model_fields, *OPTIONS}),
-    "keys": (synonyms.SPEC_KEYS, {*spec.KEYS, *search_section.KEYS, "name", "type", "low", "high", "log", "step",
+    "keys": (synonyms.SPEC_KEYS, {*documents.KEYS, *search_section.KEYS, "name", "type", "low", "high", "log", "step",
                                   "choices"}),
     "metrics": (synonyms.METRICS, set(OBJECTIVES)), "weights": (synonyms.WEIGHTS, {"imagenet", "random"}),
     "data": (synonyms.DATA, set(NAMES)), "decoder": (synonyms.PARTS["decoder"], set(decoders.names())),

@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 from torch import Tensor
 
+from inversion.config.labels import labels_of
 from inversion.config.resolve import check, check_inputs
 from inversion.config.run_config import parse_config
 from inversion.console import make_console, progress_bars
@@ -147,7 +148,8 @@ class Reconstructed:
         return file.getvalue()
 
 
-def train(*, tracking_uri: str | None = None, experiment: str | None = None, **parameters: Any) -> Run:
+def train(*, tracking_uri: str | None = None, experiment: str | None = None, tags: Mapping[str, str] | None = None,
+          comment: str | None = None, **parameters: Any) -> Run:
     """Trains and scores one combination, as ``inversion train`` does, and logs it to MLflow.
 
     ``inv.train(encoder="vgg16:block1", decoder="wavelet", data="./photos", epochs=10)``. The parameters are those of
@@ -156,6 +158,8 @@ def train(*, tracking_uri: str | None = None, experiment: str | None = None, **p
     Args:
         tracking_uri: the tracking store; by default MLflow's, else ``mlflow.db`` in the current folder.
         experiment: its experiment; by default MLflow's, else ``inversion``.
+        tags: tags of the run in MLflow.
+        comment: what the run is about.
         **parameters: the parameters of the run.
 
     Raises:
@@ -164,6 +168,7 @@ def train(*, tracking_uri: str | None = None, experiment: str | None = None, **p
         InterruptedRunError: the run was interrupted, and can be resumed.
     """
     given = {name: str(value) if isinstance(value, PathLike) else value for name, value in parameters.items()}
+    labels = labels_of(tags, comment)
     config = check(parse_config(given))
     check_inputs(config)
     console = make_console()
@@ -174,7 +179,7 @@ def train(*, tracking_uri: str | None = None, experiment: str | None = None, **p
         for fallback in prepared.plan.fallbacks:
             console.note(f"{fallback.short} ({fallback.remedy})")
         with ProgressBar(console, prepared.plan.config.epochs) as bar:
-            result = run_alone(train_steps(prepared, with_retries(connection, stop), [bar], stop))
+            result = run_alone(train_steps(prepared, with_retries(connection, stop), [bar], stop, labels=labels))
     return as_run(connection, result.run_id)
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 
 from inversion.api.runs import Run, as_run
+from inversion.config.labels import labels_of
 from inversion.console import make_console
 from inversion.errors import RequestError, UnknownNameError
 from inversion.report.best_run import find_best
@@ -154,7 +155,8 @@ def study(name: str, tracking_uri: str | None = None, experiment: str | None = N
 
 def sweep(spec: str | PathLike[str] | Mapping[str, Any], *, name: str | None = None, workers: int | None = None,
           side_by_side: int | None = None, storage: str | None = None, tracking_uri: str | None = None,
-          experiment: str | None = None, trust_code: bool = False) -> Study:
+          experiment: str | None = None, max_runs: int | None = None, tags: Mapping[str, str] | None = None,
+          comment: str | None = None, trust_code: bool = False) -> Study:
     """Queues the runs of a spec and works on them until all are done, as ``inversion-sweep`` does.
 
     Args:
@@ -166,24 +168,30 @@ def sweep(spec: str | PathLike[str] | Mapping[str, Any], *, name: str | None = N
         tracking_uri: the tracking store; by default MLflow's, else ``mlflow.db`` in the current folder.
         experiment: its experiment; by default MLflow's, else ``inversion``.
         trust_code: whether to execute the code of decoders that others have queued, if it is not on this machine.
+        max_runs: stop when so many runs have ended; the others stay in the queue.
+        tags: tags in MLflow for the study and its runs.
+        comment: what the study is about.
 
     Raises:
         SeveralErrors: everything that is wrong in the spec.
         InterruptedRunError: it was interrupted; the same call resumes the study.
     """
+    labels = labels_of(tags, comment)
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(spec, Mapping):
+            if (other := Path(str(spec.get("extends", "")))).is_file():  # relative to this folder
+                spec = {**spec, "extends": str(other.resolve())}
             path = Path(folder) / f"{name or spec.get('study', 'study')}.yaml"
             path.write_text(yaml.safe_dump(dict(spec), sort_keys=False))
         else:
             path = Path(spec)
-        loaded = load_spec(str(path), study=name)
+        loaded = load_spec(str(path), study=name, labels=labels)
         require_inputs(loaded)
         code = actions.sweep(loaded.study, loaded, {
             "workers": workers, "side_by_side": side_by_side, "storage": storage, "tracking_uri": tracking_uri,
             "experiment": experiment, "join": False, "seeds_for": None, "seed_sd": None, "retry_failed": False,
             "ray": None, "gpus_per_run": None, "register": None, "dry_run": False, "time_limit": None,
-            "trust_code": trust_code, "notify": None, "system_metrics": False})
+            "trust_code": trust_code, "notify": None, "system_metrics": False, "max_runs": max_runs})
     if code:
         make_console().note(f"study {loaded.study}: some runs failed or were deleted; .runs() has their status")
     return study(loaded.study, tracking_uri, experiment)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
+from inversion.config.labels import check_comment, parse_tag
 from inversion.config.run_config import MOST, RunConfig, allowed_values, parse_value
 from inversion.errors import RequestError
 from inversion.models.decoders import decoders
@@ -94,6 +96,38 @@ def tracking_options(command: F) -> F:
                            help="MLflow experiment [default: inversion]")(command)
     return click.option("--tracking-uri", metavar="URI", callback=_read_store,
                         help="MLflow tracking server or database [default: sqlite:///mlflow.db]")(command)
+
+
+def label_options(command: F) -> F:
+    """Adds ``--tag`` and ``--comment``, whose values are mappings of MLflow's tags (``config.labels``)."""
+    command = click.option("--comment", "comment", metavar="TEXT", callback=_read_comment,
+                           help="What this is about, for the description in MLflow and for reports.")(command)
+    return click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, callback=_read_tags,
+                        help="A tag in MLflow, to search for; may be repeated.")(command)
+
+
+def _read_tags(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    for text in value:
+        with _named("--tag"):
+            key, content = parse_tag(text)
+        if tags.setdefault(key, content) != content:
+            raise click.UsageError(f"--tag {key} is given twice, as {tags[key]!r} and as {content!r}")
+    return tags
+
+
+def _read_comment(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, str]:
+    with _named("--comment"):
+        return {} if value is None else check_comment(value)
+
+
+@contextmanager
+def _named(option: str) -> Iterator[None]:
+    """Begins the message of a RequestError with the option."""
+    try:
+        yield
+    except RequestError as error:
+        raise RequestError(f"{option}: {error}") from None
 
 
 def best_of_option(command: F) -> F:

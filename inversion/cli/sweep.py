@@ -10,7 +10,15 @@ import click
 
 from inversion.cli.app import run_command, set_up_logging
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import STORE_VARIABLE, Duration, FiniteRange, no_blank, tracking_options, trust_code_option
+from inversion.cli.options import (
+    STORE_VARIABLE,
+    Duration,
+    FiniteRange,
+    label_options,
+    no_blank,
+    tracking_options,
+    trust_code_option,
+)
 from inversion.cli.sweep_runs import act, is_about_runs, require_alone, run_options
 from inversion.config.run_config import MOST
 from inversion.console import Console, make_console
@@ -98,6 +106,8 @@ def notify_target(ctx: click.Context, param: click.Parameter, value: str | None)
               "numbers, less time [default: 4 for a single worker on a CPU, else 1]")
 @click.option("--time-limit", type=Duration(), metavar="TIME", help="Stop after this time, such as 30m, 8h or 8:00:00: "
               "running runs are saved, and the same command resumes the study.")
+@click.option("--max-runs", type=click.IntRange(1, MOST), metavar="N", help="Stop when N runs have ended; the others "
+              "stay in the queue.")
 @click.option("--register", metavar="NAME@ALIAS", callback=registered_name, help="When all runs are done, register the "
               "model of the best one by validation in MLflow's model registry, as NAME@champion.")
 @trust_code_option
@@ -105,6 +115,7 @@ def notify_target(ctx: click.Context, param: click.Parameter, value: str | None)
               "network, GPU.")
 @click.option("--notify", metavar="URL|COMMAND", callback=notify_target, help="Tell when the study is done, failed, "
               "interrupted or stuck: as JSON, posted to a URL or on the standard input of a command.")
+@label_options
 @tracking_options
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
 def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study: str | None, dry_run: bool,
@@ -135,7 +146,7 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
     set_up_logging(verbose)
     require_one_request(spec, sets, wheres, study, dry_run, options)
     with slow_imports():  # options of samplers need Optuna, and timm/ encoders need timm
-        loaded = load_spec(spec, sets, wheres, study) if spec else None
+        loaded = load_spec(spec, sets, wheres, study, options["tags"] | options["comment"]) if spec else None
     if loaded and dry_run and not is_about_runs(options):
         from inversion.sweeps.spec.dry_run import show
 
@@ -188,15 +199,16 @@ def require_one_request(spec: str | None, sets: tuple[str, ...], wheres: tuple[s
         raise click.UsageError("--set and --where change what is queued; --join and --status queue nothing")
     if options["status"] and options["retry_failed"]:
         raise click.UsageError("--status starts nothing: leave out --retry-failed")
-    if options["time_limit"] and (options["status"] or dry_run or options["workers"] == 0):
-        raise click.UsageError("--time-limit is for workers: it does not go with --status, --dry-run and --workers 0")
-    if options["register"] and (options["status"] or dry_run or options["workers"] == 0 or options["seeds_for"]):
-        raise click.UsageError("--register is for a study that is worked on until all runs are done: it does not go "
-                               "with --status, --dry-run, --seeds-for and --workers 0")
-    for name in ("notify", "system_metrics"):
+    if (options["tags"] or options["comment"]) and (spec is None or options["join"] or options["status"]):
+        raise click.UsageError("--tag and --comment are set when a SPEC is queued: give them with it, and without "
+                               "--join and --status")
+    for name in ("time_limit", "max_runs", "notify", "system_metrics"):
         if options[name] and (options["status"] or dry_run or options["workers"] == 0):
             raise click.UsageError(f"--{name.replace('_', '-')} is for workers: it does not go with --status, "
                                    "--dry-run and --workers 0")
+    if options["register"] and (options["status"] or dry_run or options["workers"] == 0 or options["seeds_for"]):
+        raise click.UsageError("--register is for a study that is worked on until all runs are done: it does not go "
+                               "with --status, --dry-run, --seeds-for and --workers 0")
     if options["workers"] == 0 and options["join"]:
         raise click.UsageError("--join with --workers 0 does nothing")
     if options["gpus_per_run"] is not None and options["ray"] is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inversion.cli.imports import slow_imports
-from inversion.cli.options import no_blank, parameter_options, tracking_options, trust_code_option
+from inversion.cli.options import label_options, no_blank, parameter_options, tracking_options, trust_code_option
 from inversion.config.resolve import check, check_inputs
 from inversion.config.run_config import parse_config
 from inversion.console import make_console, progress_bars
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 @click.command("train")
 @parameter_options
+@label_options
 @tracking_options
 @click.option("--resume", metavar="RUN", callback=no_blank, help="Resume an interrupted run from its last checkpoint: "
               "its id, the beginning of one, its name, or STUDY/NAME. With --epochs, go on from a finished run of "
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--system-metrics", is_flag=True, help="Log MLflow's system metrics: CPU, memory, disk, network, GPU.")
 @trust_code_option
 def command(tracking_uri: str | None, experiment: str | None, resume: str | None, system_metrics: bool,
-            trust_code: bool, **parameters: Any) -> None:
+            trust_code: bool, tags: dict[str, str], comment: dict[str, str], **parameters: Any) -> None:
     """Train a decoder that reconstructs images from the features of one encoder layer, and score it.
 
     Everything is logged to MLflow: parameters, metrics per epoch, checkpoints, reconstructions, and the model.
@@ -91,7 +92,7 @@ def command(tracking_uri: str | None, experiment: str | None, resume: str | None
         show_request(console, plan.name, plan, _rows(prepared))
         with ProgressBar(console, plan.config.epochs) as bar:
             result = run_alone(train_steps(prepared, with_retries(connection, stop), [bar], stop, resume,
-                                           monitored=system_metrics))
+                                           monitored=system_metrics, labels=tags | comment))
     show_scores(console, plan.name, plan, result, f"best epoch {result.metrics['best_epoch']:.0f}, "
                                                   f"{result.metrics['train_seconds']:.0f} s of training")
     show_locations(console, plan, result, connection)

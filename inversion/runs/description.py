@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from inversion.metrics import BASIC, METRICS
 from inversion.runs.prepare import Prepared
-from inversion.tracking.notes import literal, write_note
+from inversion.tracking.notes import comment_lines, literal, write_note
 from inversion.tracking.pages import link_on_page
 from inversion.tracking.study import StudyRun
 from inversion.tracking.tracked_run import TrackedRun
@@ -20,13 +20,15 @@ def describe_run(run: TrackedRun, prepared: Prepared, study: StudyRun | None, me
         MlflowException: the store is unreachable or rejects the request; ``to_inversion_error`` converts it.
         InterruptedRunError: a stop was requested while the store was unreachable.
     """
-    place = run.client.get_run(run.run_id).info.experiment_id
+    found = run.client.get_run(run.run_id)
+    place = found.info.experiment_id
     plan, config = prepared.plan, prepared.plan.config
     features = " and ".join(f"{literal(cut)} ({cut.shape(config.image_size)})" for cut in plan.cuts)
     fusion = "" if config.fusion == "none" else f", fused by {literal(config.fusion)}"
     lines = [f"Images of {literal(plan.photos.name)} at {config.image_size} pixels, reconstructed by the decoder "
              f"**{literal(config.decoder)}** from the features of **{features}**{fusion}.",
              *(f"Note: {literal(fallback.short)}." for fallback in plan.fallbacks)]
+    lines += comment_lines(found.data.tags)
     if metrics is not None:
         lines.insert(0, _scores(prepared, metrics))
         lines.append(f"Look at {link_on_page('the reconstructions', place, run.run_id, artifact='reconstructions')}.")

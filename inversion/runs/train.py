@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,7 @@ def train_steps(
     study: StudyRun | None = None,
     group: CoTrainingGroup | None = None,
     monitored: bool = False,
+    labels: Mapping[str, str] | None = None,
 ) -> Steps[RunResult]:
     """Trains, tests and tracks one prepared run; yields before every training step (``cotraining.run_alone`` runs it).
 
@@ -84,6 +85,7 @@ def train_steps(
         study: the parent run of a sweep, whose queue has assigned the run to this process.
         group: the runs that train on the same encoder pass; by default this run alone.
         monitored: whether MLflow's system metrics are logged.
+        labels: more tags (``config.labels``).
 
     Raises:
         InversionError: the run failed or was interrupted; the reason is recorded in its MLflow run.
@@ -91,7 +93,7 @@ def train_steps(
     plan = prepared.plan
     if resume:
         require_same_digest(connection, resume, prepared.digest)
-    tags = tags_of(prepared) | (study.child_tags() if study else {})
+    tags = tags_of(prepared) | (study.child_tags() if study else {}) | dict(labels or {})
     if group and group.size > 1:
         tags[SIDE_BY_SIDE] = str(group.size)
     run = begin_run(connection, plan.name, resume, tags, claimed=study is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from shlex import quote
 
 from inversion.config.resolve import default_threads
@@ -13,11 +13,19 @@ from inversion.parallel import usable_cores
 from inversion.progress import no_progress
 from inversion.report import search_leaderboard
 from inversion.sweeps.opening import Options, connect_to_study, join, open_existing, service_errors
+from inversion.sweeps.queue.allowance import Allowance
 from inversion.sweeps.queue.entry import Entry, Snapshot
 from inversion.sweeps.queue.storage import require_queue
 from inversion.sweeps.spec.spec import Spec
 from inversion.sweeps.study.commands import join_command
-from inversion.sweeps.study.reconcile import end_dead_parent, end_others, leave_queued, reconcile, reconcile_members
+from inversion.sweeps.study.reconcile import (
+    end_dead_parent,
+    end_others,
+    end_parent,
+    leave_queued,
+    reconcile,
+    reconcile_members,
+)
 from inversion.sweeps.study.resolve import Resolver
 from inversion.sweeps.study.set_up import locate_queue, set_up
 from inversion.sweeps.study.standing import standings
@@ -87,11 +95,17 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
             note_too_many_threads(pool.per_machine, study.threads, console)
             if options["system_metrics"] and pool.gpus and not knows_gpus():
                 console.note(NO_GPU)
+        allowance = Allowance.of(options["max_runs"])
         snapshot = Driver(study, connection, pool, console, join_command(name, options["tracking_uri"], url),
-                          runs_side_by_side(options), options["system_metrics"], notice).drive(stop)
-        summed = _sum_up(study, connection, console, stop)
+                          runs_side_by_side(options), options["system_metrics"], notice, allowance).drive(stop)
+        is_limited = allowance is not None and allowance.is_used_up(snapshot.entries)
+        summed = _sum_up(study, connection, console, stop, leave_queued if is_limited else end_parent)
         notice.ended(study, connection, summed, stop.reason)
-        if not snapshot.is_done and stop.reason is None:
+        if is_limited and not summed.is_done:
+            left = len(summed.having("queued", "interrupted", "running"))
+            console.print(f"stopped by --max-runs {options['max_runs']}: {left} run{'' if left == 1 else 's'} of study "
+                          f"{name} {'is' if left == 1 else 'are'} not done; the same command continues", soft_wrap=True)
+        elif not snapshot.is_done and stop.reason is None:
             why = "; ".join(pool.errors()) or "they found no run to claim"
             raise InversionError(f"all workers exited with runs still pending: {why}. The same command resumes the "
                                  "study.")
@@ -145,7 +159,7 @@ def status(name: str, options: Options) -> int:
 def _set_up(spec: Spec, connection: Connection, url: str, pool: WorkerPool | None, stop: StopRequest,
             console: Console) -> tuple[Study, Sequence[Entry]]:
     """The study with the new runs of the spec, and its runs deleted in MLflow that the spec does not ask for."""
-    console.print(f"spec {spec.path}", soft_wrap=True)
+    console.print(f"spec {spec.origin}", soft_wrap=True)
     with progress_bars() as report:
         study, added, again, deleted = set_up(spec, connection, url, pool.per_machine if pool else 1,
                                               interruptible(report, stop), stop, console.note)
@@ -196,12 +210,13 @@ def _register(study: Study, connection: Connection, snapshot: Snapshot, wanted: 
                   f"{version} of {wanted.name}: {wanted.uri}", soft_wrap=True)
 
 
-def _sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest) -> Snapshot:
+def _sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest,
+            end: Callable[[Connection, str, Snapshot], None]) -> Snapshot:
     try:
         require_answer(connection.uri)  # MLflow itself would retry for minutes
     except NoTrackingError as error:
         raise TrackingLostError(f"{error} The same command then completes the summary.") from error
-    return sum_up(study, with_retries(connection, stop), console, stop)
+    return sum_up(study, with_retries(connection, stop), console, stop, end)
 
 
 def make_pool(name: str, queue: str, tracking: str, options: Options) -> WorkerPool:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 
 from mlflow.entities import RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+from inversion.config.labels import COMMENT
+from inversion.text import one_line
 
 OURS = "inversion.note"
 """Tag with a digest of the description that inversion has written: one that a user has edited is not replaced."""
@@ -27,6 +31,11 @@ def write_note(client: MlflowClient, run_id: str, text: str) -> None:
     if existing == text or (existing and tags.get(OURS) != _digest(existing)):
         return
     client.log_batch(run_id, tags=[RunTag(MLFLOW_RUN_NOTE, text), RunTag(OURS, _digest(text))])
+
+
+def comment_lines(tags: Mapping[str, str]) -> list[str]:
+    """The user's comment on a run with these tags, as a paragraph of its description; none without one."""
+    return [f"Comment: {literal(one_line(tags[COMMENT]))}"] if tags.get(COMMENT) else []
 
 
 def literal(text: object) -> str:

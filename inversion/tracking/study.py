@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlflow.entities import Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
@@ -40,14 +40,15 @@ SIDE_BY_SIDE = "inversion.side_by_side"
 
 @dataclass(frozen=True)
 class StudyRun:
-    """The parent run of a study."""
+    """The parent run of a study; ``labels`` are the tags that users have given to the study and its runs."""
 
     run_id: str
     name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def child_tags(self) -> dict[str, str]:
         """The tags that make a run part of this study."""
-        return {MLFLOW_PARENT_RUN_ID: self.run_id, STUDY: self.name}
+        return {MLFLOW_PARENT_RUN_ID: self.run_id, STUDY: self.name, **self.labels}
 
 
 def find_study(connection: Connection, name: str) -> Run | None:
@@ -196,6 +197,14 @@ def runs_of(connection: Connection, study: str, digest: str) -> list[Run]:
     found = children(connection, study, tagged(DIGEST, digest))
     return sorted(found, key=lambda run: (run.info.status != "FINISHED", "val/loss" not in run.data.metrics,
                                           run.info.start_time))
+
+
+def label_members(connection: Connection, study: str, labels: Mapping[str, str]) -> None:
+    """Gives tags to the parent run and the training runs of a study that do not have them yet."""
+    for run in find_members(connection, study) if labels else ():
+        missing = {key: value for key, value in labels.items() if run.data.tags.get(key) != value}
+        if missing and run.data.tags.get(KIND) in ("study", "run"):
+            tag(connection, run.info.run_id, missing)
 
 
 def tag(connection: Connection, run_id: str, tags: Mapping[str, str]) -> None:

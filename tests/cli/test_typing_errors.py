@@ -132,7 +132,7 @@ WRONG = {
         ("smoke.yaml --epochs 3", "parameters of runs are set with --set. Did you mean '--set epochs=VALUE'?"),
         ("smoke.yaml --learning-rate 1", "Did you mean '--set lr=VALUE'?"),
         ("smoke.yaml --num-workers 2", "No such option '--num-workers'. Did you mean '--workers'?"),
-        ("other.yaml", "other.yaml:1: a spec has no 'name'. Known: study, base, grid, tune, search. Did you mean"),
+        ("other.yaml", "other.yaml:1: a spec has no 'name'. Known: study, extends, base, grid, exclude, tune, "),
         ("other.yaml", "other.yaml:2: a spec has no 'n_epochs': epochs is a parameter of runs, and belongs in base"),
         ("other.yaml", "search has no 'n_trials'. Known: metric, direction, trials, seed, sampler, pruner, space. Did"),
         ("other.yaml", "unknown sampler 'bayes'. Known: tpe, random, gp, cmaes. Did you mean 'tpe'?"),

@@ -79,6 +79,10 @@ def encoder_spec(name: str) -> EncoderSpec:
     raise unknown_encoder(name, ENCODERS, SHORT_NAMES)
 
 
+RANGE = ".."
+"""Between the first and the last layer of a range: ``vgg16:block1..5``."""
+
+
 @dataclass(frozen=True)
 class EncoderCut:
     """An encoder cut at a layer, whose output, changed by the modifiers in their order, is the features.
@@ -188,6 +192,28 @@ def parse_encoders(encoder: str, layer: str = "auto") -> tuple[EncoderCut, ...]:
     return tuple(cuts)
 
 
+def expand_layers(encoder: str) -> list[str]:
+    """The requests that a range of layers stands for: ``vgg16:block1..3`` or ``vgg16:block1..block3``, perhaps with
+    modifiers, which apply to each. A request without a range stands for itself.
+
+    Raises:
+        UnknownNameError: the encoder or one of the layers does not exist.
+        RequestError: it is no range, or one beside other encoders.
+    """
+    if RANGE not in encoder.partition(":")[2]:
+        return [encoder]
+    if "+" in encoder:
+        raise RequestError(f"encoder {encoder!r}: a range of layers is for one encoder; write fused ones out, as "
+                           "vgg16:block1+resnet34:layer1")
+    cut, modifiers = _split_modifiers(encoder)
+    name, _, layers = cut.partition(":")
+    first, _, last = (text.strip() for text in layers.partition(RANGE))
+    if not (first and last):
+        raise RequestError(f"encoder {encoder!r}: a range of layers has a first and a last one, as vgg16:block1..5")
+    spec = encoder_spec(name.strip())
+    return ["/".join([f"{spec.name}:{layer}", *modifiers]) for layer in spec.layers_between(first, last)]
+
+
 def _parse_part(text: str) -> tuple[EncoderCut, ...]:
     """The cut of one encoder, or those of ``ensemble``."""
     cut, texts = _split_modifiers(text)
@@ -196,6 +222,9 @@ def _parse_part(text: str) -> tuple[EncoderCut, ...]:
         modifiers = parse_modifiers(texts)
         return tuple(replace(member, modifiers=modifiers) for member in ENSEMBLE)
     spec = encoder_spec(name)
+    if RANGE in layer:
+        raise RequestError(f"encoder {text!r} is a range of layers, and one layer is needed here: ranges are values of "
+                           "an axis, in a block of a spec's grid, in --set and in --where")
     known = spec.layer(layer) if colon else next(iter(spec.layers))
     return (EncoderCut(spec.name, known, parse_modifiers(texts)),)
 

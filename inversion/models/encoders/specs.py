@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from inversion.errors import UnknownNameError
+from inversion.errors import RequestError, UnknownNameError
 from inversion.images import Normalisation
 
 TIMM_PREFIX = "timm/"
@@ -82,9 +83,32 @@ class EncoderSpec:
                 return known
         raise UnknownNameError(f"{self.name} has no layer", name, self.layers)
 
+    def layers_between(self, first: str, last: str) -> list[str]:
+        """The layers from ``first`` to ``last``, whose names differ in a number; ``last`` may be the number alone.
+
+        Raises:
+            UnknownNameError: one of the two does not exist.
+            RequestError: they are no range: other names, or the last one is before the first.
+        """
+        begin = self.layer(first)
+        stem, low, tail = _numbered(begin)
+        end = self.layer(f"{stem}{last}{tail}" if last.isdecimal() else last)
+        end_stem, high, end_tail = _numbered(end)
+        if (stem, tail) != (end_stem, end_tail) or not 0 <= low <= high:
+            raise RequestError(f"{self.name} has no layers from {begin} to {end}: the layers of a range have the same "
+                               f"name and rising numbers. Known: {', '.join(self.layers)}.")
+        between = {f"{stem}{number}{tail}" for number in range(low, high + 1)}
+        return [name for name in self.layers if name in between]
+
     def position(self, name: str) -> int:
         """The position of a layer's module among those of all layers, from the input to the output."""
         return list(dict.fromkeys(layer.node for layer in self.layers.values())).index(self.layers[name].node)
+
+
+def _numbered(layer: str) -> tuple[str, int, str]:
+    """The name of a layer around its last number: ``stage1-prenorm`` → ``stage``, 1, ``-prenorm``; without one, -1."""
+    found = re.fullmatch(r"(.*?)(\d+)(\D*)", layer)
+    return (found[1], int(found[2]), found[3]) if found else (layer, -1, "")
 
 
 def without_norm(layers: Mapping[str, LayerSpec], norm: str = "norm") -> dict[str, LayerSpec]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 
+from inversion.config.labels import COMMENT, given_tags
 from inversion.report.data.comparable import name_of
 from inversion.tracking.study import DIGEST
 
@@ -112,6 +113,16 @@ class StudyData:
     references: Sequence[ReportRun] = ()
     spec: Mapping[str, str] = field(default_factory=dict)
     settings: Sequence[str] = ()
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags that users have given to the study."""
+        return given_tags(self.parent.data.tags)
+
+    @property
+    def comment(self) -> str:
+        """The user's comment; empty if there is none."""
+        return str(self.parent.data.tags.get(COMMENT, ""))
 
     @property
     def missing(self) -> list[str]:

@@ -17,6 +17,9 @@ NAME, CONFIG, DIGEST, FALLBACKS, DOCUMENT = "run", "config", "digest", "fallback
 """User attributes of a queued run: its name, its parameters and the version of their document
 (``inversion.config.document``), and its digest. A search's trials get them when they start."""
 
+PRIORITY = "priority"
+"""User attribute of a queued run: runs of a higher one are done first. 0 is not stored."""
+
 RUN_ID, OWNER, HOLDS, RELEASED, FAILURE, MESSAGE, SCORES = (
     "mlflow_run", "owner", "holds", "released", "failure", "failure_message", "scores")
 """User attributes that workers set: ``holds`` is the digest that this trial has reserved, ``released`` the reason why a
@@ -100,6 +103,16 @@ class Entry:
         """Metrics of a finished run."""
         scores: dict[str, float] = self.trial.user_attrs.get(SCORES, {})
         return scores
+
+    @property
+    def priority(self) -> int:
+        """Waiting runs of a higher priority are done first."""
+        return int(self.trial.user_attrs.get(PRIORITY, 0))
+
+    @property
+    def turn(self) -> tuple[bool, int, int]:
+        """Waiting runs are done in this order: interrupted ones, then by priority, then as they were queued."""
+        return self.state != "interrupted", -self.priority, self.trial.number
 
     @property
     def state(self) -> State:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from inversion.config.document import VERSION
 from inversion.progress import Progress, no_progress
+from inversion.sweeps.queue.allowance import COMMAND, Allowance
 from inversion.sweeps.queue.entry import (
     CONFIG,
     DIGEST,
@@ -34,6 +35,7 @@ from inversion.sweeps.queue.entry import (
     NAME,
     NOT_CHOSEN,
     OWNER,
+    PRIORITY,
     RELEASED,
     RUN_ID,
     SCORES,
@@ -71,6 +73,7 @@ class Queued:
     digest: str | None = None
     fallbacks: list[dict[str, str]] | None = None
     tuned: TunedRun | None = None
+    priority: int = 0
 
 
 class Queue:
@@ -81,6 +84,9 @@ class Queue:
         study: The Optuna study in it.
         stop: Ends every wait for the queue's lock.
         clock: Seconds that only ever increase.
+
+    Attributes:
+        allowance: Limits the runs that are claimed; None for no limit.
     """
 
     def __init__(self, storage: RDBStorage, study: optuna.Study, stop: StopRequest | None = None,
@@ -91,6 +97,7 @@ class Queue:
         self.clock = clock
         self.study_id: int = study._study_id
         self._reader = TrialReader(storage, self.study_id)
+        self.allowance: Allowance | None = None
         self._waiting: list[Entry] = []
         self._read_at = self._recovered_at = self._database_failed_at = -math.inf
         event.listen(storage.engine, "handle_error", self._note_failure)
@@ -112,16 +119,25 @@ class Queue:
     def add(self, runs: Sequence[Queued], progress: Progress = no_progress) -> int:
         """Queues the runs whose digest is not in the queue yet; returns how many were added.
 
+        Of runs that are waiting already, the priority is updated.
+
         The digests are read under the lock, so two processes that add the same run at once add it once.
         """
         with self.locked():
             self._remember_tuned(runs)  # before the runs can be claimed
-            known = {entry.digest for entry in self.entries()}
+            known = {entry.digest: entry for entry in self.entries() if entry.digest is not None}
             new = [run for run in runs if run.digest is None or run.digest not in known]
+            for run in runs:
+                self._prioritise(known.get(run.digest or ""), run.priority)
             for number, run in enumerate(new, start=1):
                 self.study.add_trial(_waiting_trial(run))
                 progress("queueing", number, len(new))
         return len(new)
+
+    def _prioritise(self, entry: Entry | None, priority: int) -> None:
+        if entry is not None and entry.trial.state == TrialState.WAITING and entry.priority != priority:
+            with suppress(UpdateFinishedTrialError):  # it was claimed and has ended meanwhile
+                self.storage.set_trial_user_attr(entry.trial._trial_id, PRIORITY, priority)
 
     def tuning(self, entries: Iterable[Entry]) -> Tuning:
         """What has been tried and chosen, given the runs of the study."""
@@ -142,21 +158,25 @@ class Queue:
         return missing
 
     def claim(self) -> Entry | None:
-        """Claims a waiting run, interrupted ones first. Only one worker can claim a run.
+        """Claims a waiting run, in the order of ``Entry.turn``. Only one worker can claim a run.
 
         Returns:
-            The claimed run; None if none is waiting.
+            The claimed run; None if none is waiting, or if no more are allowed.
 
         Raises:
             StorageInternalError, SQLAlchemyError: the database does not answer or rejects the request. ``patiently``
                 retries the call; a claim that was written but not confirmed is recovered like that of a dead worker.
         """
         while True:
-            if not self._waiting or self.clock() - self._read_at > REREAD_SECONDS:
+            # with a limit, an interrupted run goes before one that has not begun, which would take its place
+            if not self._waiting or self.allowance or self.clock() - self._read_at > REREAD_SECONDS:
                 self._read_waiting()
             if not self._waiting:
                 return None
-            claimed = self.try_to_claim(self._waiting.pop(0))
+            with self._allowed() as allowed:
+                if not allowed:
+                    return None
+                claimed = self._take(self._waiting.pop(0))
             if claimed is not None:
                 return claimed
 
@@ -170,10 +190,34 @@ class Queue:
         for entry in [entry for entry in self._waiting if wanted(entry)]:
             if len(found) == most:
                 break
-            self._waiting.remove(entry)
-            if (claimed := self.try_to_claim(entry)) is not None:
+            with self._allowed() as allowed:
+                if not allowed:
+                    break
+                self._waiting.remove(entry)
+                claimed = self._take(entry)
+            if claimed is not None:
                 found.append(claimed)
         return found
+
+    def is_used_up(self, entries: Iterable[Entry]) -> bool:
+        """Whether as many runs as are allowed have ended."""
+        return self.allowance is not None and self.allowance.is_used_up(entries)
+
+    @contextmanager
+    def _allowed(self) -> Iterator[bool]:
+        """Whether one more run may be claimed; with a limit, no other worker of the command claims one meanwhile."""
+        if self.allowance is None:
+            yield True
+            return
+        with self.locked():
+            yield len(self.allowance.taken(self.entries())) < self.allowance.most
+
+    def _take(self, entry: Entry) -> Entry | None:
+        """Claims a waiting run as one of those that are allowed."""
+        claimed = self.try_to_claim(entry)
+        if claimed is not None and self.allowance is not None:
+            self.storage.set_trial_user_attr(claimed.trial._trial_id, COMMAND, self.allowance.command)
+        return claimed
 
     def try_to_claim(self, entry: Entry) -> Entry | None:
         """Claims one waiting run; None if another worker was faster."""
@@ -343,7 +387,7 @@ class Queue:
     def _read_waiting(self) -> None:
         is_tuned = TUNING in self.storage.get_study_user_attrs(self.study_id)
         waiting = self._settle_choices() if is_tuned else self._having(TrialState.WAITING)
-        self._waiting = sorted(waiting, key=lambda entry: (entry.state != "interrupted", entry.trial.number))
+        self._waiting = sorted(waiting, key=lambda entry: entry.turn)
         self._read_at = self.clock()
 
     def _having(self, state: TrialState) -> list[Entry]:
@@ -384,5 +428,5 @@ def _waiting_trial(run: Queued) -> FrozenTrial:
 
 def _attributes(run: Queued) -> dict[str, Any]:
     attributes = {NAME: run.name, CONFIG: run.config, DIGEST: run.digest, FALLBACKS: run.fallbacks,
-                  DOCUMENT: VERSION if run.config is not None else None}
+                  DOCUMENT: VERSION if run.config is not None else None, PRIORITY: run.priority or None}
     return {key: value for key, value in attributes.items() if value is not None}

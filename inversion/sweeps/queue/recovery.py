@@ -14,6 +14,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
+from inversion.sweeps.queue.allowance import COMMAND
 from inversion.sweeps.queue.entry import (
     CONFIG,
     DIGEST,
@@ -26,6 +27,7 @@ from inversion.sweeps.queue.entry import (
     MESSAGE,
     NAME,
     OWNER,
+    PRIORITY,
     RELEASED,
     STOP,
     STOPPED,
@@ -88,7 +90,7 @@ def enqueue_retry(study: optuna.Study, entry: Entry, given_up: tuple[str, str] |
     Like ``optuna.storages.RetryHeartbeatStaleTrialCallback``, but without the failed trial's reasons.
     """
     old = entry.trial
-    own = {RELEASED, FAILURE, MESSAGE, OWNER, HOLDS, STOP}
+    own = {RELEASED, FAILURE, MESSAGE, OWNER, HOLDS, STOP, COMMAND}
     attributes = {key: value for key, value in old.user_attrs.items() if key not in own}
     study.add_trial(optuna.create_trial(
         state=TrialState.FAIL if given_up else TrialState.WAITING,
@@ -108,7 +110,7 @@ def enqueue_from_scratch(study: optuna.Study, entry: Entry) -> None:
         params=old.params,
         distributions=old.distributions,
         user_attrs={key: value for key, value in old.user_attrs.items()
-                    if key in (NAME, CONFIG, DOCUMENT, DIGEST, FALLBACKS)},
+                    if key in (NAME, CONFIG, DOCUMENT, DIGEST, FALLBACKS, PRIORITY)},
         system_attrs={FIRST: entry.root},
     ))
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 
+from inversion.config.labels import COMMENT
 from inversion.config.resolve import run_name
-from inversion.config.run_config import RunConfig
 from inversion.console import Console, make_table
-from inversion.sweeps.spec.grid import checked_config, format_value
+from inversion.sweeps.spec.grid import PRIORITY, Configuration, checked_config, format_value
 from inversion.sweeps.spec.search import Search
 from inversion.sweeps.spec.spec import Spec
 
@@ -20,16 +20,18 @@ if TYPE_CHECKING:
 
 def show(spec: Spec, console: Console) -> None:
     """Prints the study, its file, and a row for each run of the grid; or the search with its space."""
+    for key, text in spec.labels.items():
+        console.print(f"{'comment' if key == COMMENT else f'tag {key}'}: {text}", soft_wrap=True)
     if spec.search is not None:
-        console.print(f"study {spec.study} from {spec.path}: a search of {spec.search.trials:,} trials")
+        console.print(f"study {spec.study} from {spec.origin}: a search of {spec.search.trials:,} trials")
         _show_search(spec.search, console)
         _show_shared(spec.base, console)
     else:
         count = len(spec.configs)
-        console.print(f"study {spec.study} from {spec.path}: {count:,} {'run' if count == 1 else 'runs'}")
+        console.print(f"study {spec.study} from {spec.origin}: {count:,} {'run' if count == 1 else 'runs'}")
         if spec.tuned:
             console.print(_stages(spec), soft_wrap=True)
-        _show_grid(spec.configs, console)
+        _show_grid(spec.configurations, console)
 
 
 def _stages(spec: Spec) -> str:
@@ -44,13 +46,16 @@ def _stages(spec: Spec) -> str:
             f"then {later} with the other seeds of the best by validation; the rest are not done")
 
 
-def _show_grid(configs: list[RunConfig], console: Console) -> None:
+def _show_grid(configurations: Sequence[Configuration], console: Console) -> None:
     """A row for each run with what varies; below it what all share and is not the default."""
+    configs = [each.config for each in configurations]
     values = [config.model_dump(exclude={"layer"}) for config in configs]  # the encoder has the layer
     columns = [name for name in values[0] if any(each[name] != values[0][name] for each in values)]
-    table = _table("#", "run", *columns)
-    for number, config in enumerate(configs, start=1):
-        table.add_row(str(number), run_name(config, []), *(format_value(config, name) for name in columns))
+    ranked = any(each.priority for each in configurations)
+    table = _table("#", "run", *columns, *([PRIORITY] if ranked else []))
+    for number, each in enumerate(configurations, start=1):
+        table.add_row(str(number), run_name(each.config, []), *(format_value(each.config, name) for name in columns),
+                      *([str(each.priority)] if ranked else []))
     console.print(table)
     defaults = checked_config({}).model_dump()
     _show_shared({name: format_value(configs[0], name) for name, value in values[0].items()

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from inversion.config.resolve import check, run_name
-from inversion.config.run_config import RunConfig, parse_config, parse_options, parse_value
+from inversion.config.run_config import RunConfig, format_options, parse_config, parse_options, parse_value
 from inversion.errors import RequestError
 from inversion.models.decoders import decoders
-from inversion.models.encoders.catalog import ENSEMBLE, parse_encoders
+from inversion.models.encoders.catalog import ENSEMBLE, expand_layers, parse_encoders
 from inversion.models.fusion import fusions
 from inversion.sweeps.spec.source import ErrorCollector, Items, Scalar, Section, Value
 
 MAX_RUNS = 10_000
+PRIORITY, MOST_PRIORITY = "priority", 1_000_000
+"""The key of a block that is no parameter, and the limit of its value."""
+
 ENSEMBLE_NAME = "+".join(map(str, ENSEMBLE))
 
 
 @dataclass(frozen=True)
 class Block:
-    """A cartesian product with an axis of one or more values per parameter. ``where`` is ``grid.yaml:5, block 1``."""
+    """A cartesian product with an axis of one or more values per parameter. ``where`` is ``grid.yaml:5, block 1``.
+
+    Runs of a higher ``priority`` are done first.
+    """
 
     where: str
     axes: Mapping[str, tuple[Scalar, ...]]
+    priority: int = 0
 
     def __len__(self) -> int:
         return math.prod(map(len, self.axes.values()))
@@ -38,11 +47,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Configuration:
-    """A run of a grid, with full names (``vgg16:block1``), the position of its block, and its values of the axes."""
+    """A run of a grid, with full names (``vgg16:block1``), the position of its block, and its values of the axes.
+
+    ``problem`` says why no run can have these values; the names in ``config`` are then full as far as possible.
+    """
 
     config: RunConfig
     where: str
     axis_values: Mapping[str, Scalar]
+    priority: int = 0
+    problem: str = ""
 
 
 def checked_config(values: Mapping[str, Any]) -> RunConfig:
@@ -116,8 +130,19 @@ def read_blocks(value: Value, errors: ErrorCollector) -> list[Block]:
             is_empty = isinstance(item, Section) or item == Scalar("", item.where)
             errors.add(where, "an empty block" if is_empty else "a block is a mapping of parameters to values")
             continue
-        blocks.append(Block(where, {name: _read_axis(name, item, number, errors) for name in item.entries}))
+        axes = {name: _read_axis(name, item, number, errors) for name in item.entries if name != PRIORITY}
+        blocks.append(Block(where, axes, _read_priority(item, number, errors)))
     return blocks
+
+
+def _read_priority(section: Section, number: int, errors: ErrorCollector) -> int:
+    value = section.entries.get(PRIORITY, Scalar("0", section.where))
+    text = value.text.strip() if isinstance(value, Scalar) else ""
+    if not re.fullmatch(r"[+-]?\d{1,7}", text) or abs(int(text)) > MOST_PRIORITY:
+        errors.add(f"{value.where}, block {number}", "priority: a whole number, such as 1; higher ones are done first, "
+                                                     "and the default is 0")
+        return 0
+    return int(text)
 
 
 def _read_axis(name: str, section: Section, number: int, errors: ErrorCollector) -> tuple[Scalar, ...]:
@@ -130,36 +155,67 @@ def _read_axis(name: str, section: Section, number: int, errors: ErrorCollector)
             errors.add(item.where + suffix,
                        f"{name}: a value of an axis is a text or a number, not a list or a mapping")
             continue
-        scalar = Scalar(item.text, item.where + suffix)
-        if is_valid(name, scalar, section.keys[name] + suffix, errors):
-            axis.append(scalar)
+        axis += [scalar for scalar in expand_value(name, Scalar(item.text, item.where + suffix), errors)
+                 if is_valid(name, scalar, section.keys[name] + suffix, errors)]
     return tuple(axis)
+
+
+def expand_value(name: str, scalar: Scalar, errors: ErrorCollector) -> list[Scalar]:
+    """The values that one stands for: the layers of a range (``vgg16:block1..5``), else the value alone."""
+    if name != "encoder":
+        return [scalar]
+    with errors.collect(scalar.where):
+        return [Scalar(text, scalar.where) for text in expand_layers(scalar.text)]
+    return []
 
 
 def expand(where: str, base: Mapping[str, Scalar], blocks: Sequence[Block], errors: ErrorCollector
            ) -> list[Configuration]:
-    """Every run of the blocks in their order, each checked as a whole. ``where`` is the position of the grid."""
+    """Every combination of the blocks in their order, also those that no run can have. ``where`` is the position of the
+    grid.
+    """
     count = sum(map(len, blocks))
     if count > MAX_RUNS:
         errors.add(where, f"the grid has {count:,} runs; at most {MAX_RUNS:,} are allowed")
         return []
     shared = {name: scalar.text for name, scalar in base.items()}
     configurations = []
-    wrong: dict[str, dict[str, None]] = {}
     for block in blocks:
         for values in block.points():
+            texts = shared | {name: scalar.text for name, scalar in values.items()}
             try:
-                config = checked_config(shared | {name: scalar.text for name, scalar in values.items()})
-                configurations.append(Configuration(config, block.where, values))
+                config, problem = checked_config(texts), ""
             except RequestError as error:
-                wrong.setdefault(str(error), {})[block.where] = None
+                config, problem = _as_far_as_valid(texts), str(error)
+            configurations.append(Configuration(config, block.where, values, block.priority, problem))
+    return configurations
+
+
+def _as_far_as_valid(values: Mapping[str, str]) -> RunConfig:
+    """The configuration of a combination that no run can have, as a condition may name it."""
+    config = RunConfig.model_validate(values)
+    encoder = config.encoder
+    if config.layer != "auto" and not set(encoder) & set(":+"):
+        encoder = f"{encoder}:{config.layer}"
+    with suppress(RequestError):
+        encoder = "+".join(map(str, parse_encoders(encoder)))
+    options = {name: format_options(parse_options(getattr(config, name), name))
+               for name in ("decoder_options", "fusion_options")}
+    return config.model_copy(update={"encoder": encoder, **options})
+
+
+def require_valid(configurations: Sequence[Configuration], errors: ErrorCollector) -> None:
+    """Adds errors for combinations that no run can have, and for two that are the same run."""
+    wrong: dict[str, dict[str, None]] = {}
+    for each in configurations:
+        if each.problem:
+            wrong.setdefault(each.problem, {})[each.where] = None
     by_first: dict[str, list[str]] = {}  # each message once, at its first block
     for message, (first, *others) in wrong.items():
         by_first.setdefault(first, []).append(message + (f" (also in {' and '.join(others)})" if others else ""))
     for position, messages in by_first.items():
         errors.add_similar(position, messages)
-    _check_duplicates(configurations, errors)
-    return configurations
+    _check_duplicates([each for each in configurations if not each.problem], errors)
 
 
 def _check_duplicates(configurations: Sequence[Configuration], errors: ErrorCollector) -> None:

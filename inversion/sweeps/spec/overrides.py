@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from inversion.config.run_config import RunConfig, format_options, parse_options, parse_value, unknown_parameter
+from inversion.config.run_config import RunConfig, unknown_parameter
 from inversion.errors import RequestError
-from inversion.models.decoders import decoders
-from inversion.models.encoders.catalog import encoder_spec, parse_encoders
-from inversion.sweeps.spec.grid import Block, Configuration, check_value, format_value, is_valid
+from inversion.sweeps.spec.conditions import Condition
+from inversion.sweeps.spec.grid import Block, Configuration, check_value, expand_value, is_valid
 from inversion.sweeps.spec.source import ErrorCollector, Items, Scalar, read_yaml
-
-MAX_LISTED = 20
-"""Values that a message about ``--where`` lists."""
 
 
 @dataclass(frozen=True)
 class Override:
-    """A ``--set`` or ``--where`` of the command line; ``is_axis`` if its value is a list."""
+    """A ``--set`` or ``--where`` of the command line; ``is_axis`` if its value is a list or a range of layers."""
 
     name: str
     values: tuple[Scalar, ...]
@@ -35,14 +30,15 @@ def read_sets(texts: Sequence[str], errors: ErrorCollector) -> list[Override]:
         if (assignment := _split(where, "--set", text, errors)) is None:
             continue
         name, value = assignment
-        is_axis = value.startswith("[")
-        values = _read_list(value, where, errors) if is_axis else (Scalar(value, where),)
+        is_list = value.startswith("[")
+        listed = _read_list(value, where, errors) if is_list else (Scalar(value, where),)
         if name in sets:
             errors.add(where, f"{name} is set twice; several values are written as {name}=[A, B]")
             continue
+        values = tuple(each for scalar in listed for each in expand_value(name, scalar, errors))
         valid = [is_valid(name, each, where, errors) for each in values]
         if valid and all(valid):
-            sets[name] = Override(name, values, is_axis, where)
+            sets[name] = Override(name, values, is_list or len(values) > 1, where)
     return list(sets.values())
 
 
@@ -101,59 +97,11 @@ def read_wheres(texts: Sequence[str], errors: ErrorCollector) -> list[Override]:
 def select(configurations: Sequence[Configuration], wheres: Sequence[Override], errors: ErrorCollector
            ) -> list[Configuration]:
     """The runs that have, of each parameter given, one of the values given."""
-    configs = [each.config for each in configurations]
-    kept = set(range(len(configs)))
-    for name in dict.fromkeys(where.name for where in wheres):
-        kept &= set().union(*(_matching(where, configs, errors) for where in wheres if where.name == name))
-    if not kept and wheres and not errors.lines:
-        errors.add(" ".join(where.where for where in wheres), "no run has all of these")
+    values = {name: tuple(where.values[0] for where in wheres if where.name == name)
+              for name in dict.fromkeys(where.name for where in wheres)}
+    condition = Condition(values, " ".join(where.where for where in wheres))
+    kept = condition.matching([each.config for each in configurations], errors)
     return [each for index, each in enumerate(configurations) if index in kept]
-
-
-def matcher(name: str, text: str) -> Callable[[RunConfig], bool]:
-    """Whether a checked configuration has this value of a parameter; an encoder without layer stands for all layers.
-
-    Raises:
-        RequestError: no run can have such a value.
-    """
-    value = parse_value(name, text)
-    if name == "encoder":
-        if value != "ensemble" and not set(value) & set(":+="):
-            encoder = encoder_spec(value).name
-            return lambda config: config.encoder.startswith(f"{encoder}:") and "+" not in config.encoder
-        value = "+".join(map(str, parse_encoders(value)))
-    elif name == "decoder":
-        value = decoders.full_name(value)
-    elif name in ("decoder_options", "fusion_options"):
-        value = format_options(parse_options(value, name))
-    return lambda config: bool(getattr(config, name) == value)
-
-
-def _matching(where: Override, configs: Sequence[RunConfig], errors: ErrorCollector) -> set[int]:
-    text = where.values[0].text
-    try:
-        matches = matcher(where.name, text)
-        found = {index for index, config in enumerate(configs) if matches(config)}
-    except RequestError:  # no run can have this value: the message is the one for a value that none has here
-        found = set()
-    if not found:
-        known = _values_in(where.name, configs)
-        nearest = difflib.get_close_matches(text, known, n=1)
-        errors.add(where.where, f"no run has {where.name}={text}. The spec has: {', '.join(known[:MAX_LISTED])}"
-                                f"{', …' if len(known) > MAX_LISTED else ''}."
-                                f"{f' Did you mean {nearest[0]!r}?' if nearest else ''}")
-    return found
-
-
-def _values_in(name: str, configs: Sequence[RunConfig]) -> list[str]:
-    """The values of a parameter that ``--where`` can select, in the order of the runs."""
-    found: dict[str, None] = {}
-    for config in configs:
-        text = format_value(config, name)
-        if name == "encoder" and "+" not in config.encoder:
-            found[text.partition(":")[0]] = None
-        found[text] = None
-    return list(found)
 
 
 def _split(where: str, option: str, text: str, errors: ErrorCollector) -> tuple[str, str] | None:

@@ -17,7 +17,7 @@ from inversion.config.run_config import MOST, RunConfig, parse_value, unknown_pa
 from inversion.errors import RequestError
 from inversion.models.decoders import decoders
 from inversion.objectives import BEST_PSNR, OBJECTIVES
-from inversion.sweeps.spec.grid import checked_config, is_valid
+from inversion.sweeps.spec.grid import checked_config, expand_value, is_valid
 from inversion.sweeps.spec.search import (
     PRUNERS,
     SAMPLERS,
@@ -268,7 +268,9 @@ def _read_choices(name: str, value: Value, errors: ErrorCollector) -> Choices | 
         errors.add(value.where, f"{name}: choices are a list of one or more values")
         return None
     texts: dict[Any, str] = {}
-    for item in value.values:
+    items = [each for item in value.values
+             for each in (expand_value(name, item, errors) if isinstance(item, Scalar) else [item])]
+    for item in items:
         if not isinstance(item, Scalar):
             errors.add(item.where, f"{name}: a choice is a text or a number, not a list or a mapping")
         elif is_valid(name, item, item.where, errors):
@@ -276,7 +278,7 @@ def _read_choices(name: str, value: Value, errors: ErrorCollector) -> Choices | 
             if typed in texts:
                 errors.add(item.where, f"{name}: {item.text} is listed twice")
             texts.setdefault(typed, decoders.full_name(typed) if name == "decoder" else item.text)
-    return Choices(choices=tuple(texts.values())) if len(texts) == len(value.values) else None
+    return Choices(choices=tuple(texts.values())) if items and len(texts) == len(items) else None
 
 
 def _read_range(name: str, section: Section, errors: ErrorCollector) -> FloatRange | IntRange | None:

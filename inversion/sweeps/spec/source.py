@@ -28,6 +28,9 @@ MAX_SIMILAR = 5
 PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in (
     "str", "int", "float", "bool", "null", "timestamp", "value", "merge", "seq", "map"))
 
+_TEXT = "tag:yaml.org,2002:str"
+_RESOLVER = yaml.resolver.Resolver()
+
 
 class ErrorCollector:
     """Collects errors as lines ``POSITION: message``, each once, so that all of them can be shown together.
@@ -123,6 +126,27 @@ def read_yaml(text: str, locate: Callable[[int], str], errors: ErrorCollector) -
         errors.add(locate(1), "nested too deeply")
     errors.raise_if_any()
     return None if node is None else _Converter(locate, errors).convert(node)
+
+
+def as_yaml(value: Value) -> str:
+    """A value as YAML, from which ``read_yaml`` reads the same, except for positions."""
+    text: str = yaml.serialize(_node(value), Dumper=yaml.SafeDumper, width=110, allow_unicode=True)
+    return text
+
+
+def _node(value: Value) -> yaml.Node:
+    if isinstance(value, Scalar):
+        tag: str = _RESOLVER.resolve(yaml.ScalarNode, value.text, (True, False))  # type: ignore[no-untyped-call]
+        return yaml.ScalarNode(_TEXT if tag.endswith(":null") else tag, value.text)  # null is written as '', or quoted
+    if isinstance(value, Items):
+        nodes = [_node(item) for item in value.values]
+        return yaml.SequenceNode("tag:yaml.org,2002:seq", nodes, flow_style=_is_flat(nodes))
+    pairs = [(_node(Scalar(name, "")), _node(entry)) for name, entry in value.entries.items()]
+    return yaml.MappingNode("tag:yaml.org,2002:map", pairs, flow_style=False)
+
+
+def _is_flat(nodes: Sequence[yaml.Node]) -> bool:
+    return all(isinstance(node, yaml.ScalarNode) for node in nodes)
 
 
 class _Converter:

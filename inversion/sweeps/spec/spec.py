@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import inversion
+from inversion.config.labels import check_comment, check_tag
 from inversion.config.resolve import input_checks
 from inversion.config.run_config import RunConfig
-from inversion.errors import (
-    DataError,
-    FallbackRefusedError,
-    RequestError,
-    SeveralErrors,
-    UnknownNameError,
-    WeightsError,
-)
+from inversion.errors import DataError, FallbackRefusedError, SeveralErrors, WeightsError
 from inversion.models.decoders import decoders
-from inversion.sweeps.spec.grid import Configuration, expand, read_base, read_blocks
+from inversion.sweeps.spec.conditions import exclude, read_exclude
+from inversion.sweeps.spec.documents import Document, read_document
+from inversion.sweeps.spec.grid import Block, Configuration, expand, read_base, read_blocks, require_valid
 from inversion.sweeps.spec.overrides import (
     Override,
     check_sets,
@@ -32,17 +28,8 @@ from inversion.sweeps.spec.overrides import (
 )
 from inversion.sweeps.spec.search import Choices, Search
 from inversion.sweeps.spec.search_section import read_search
-from inversion.sweeps.spec.source import ErrorCollector, Scalar, Section, Value, check_keys, read_text, read_yaml
+from inversion.sweeps.spec.source import ErrorCollector, Scalar, Section, Value, read_text
 from inversion.sweeps.spec.tuning import read_tuning
-from inversion.synonyms import PARAMETERS, SPEC_KEYS, meaning_of
-from inversion.text import visible
-
-_FOLDERS = (Path(inversion.__file__).parents[1] / "sweeps", Path(__file__).parents[1] / "studies")
-SHIPPED = next((folder for folder in _FOLDERS if (folder / "grid.yaml").is_file()), _FOLDERS[1])
-"""The study files that come with the project: ``sweeps/`` of a clone, ``inversion/sweeps/studies`` of a wheel."""
-
-KEYS = ("study", "base", "grid", "tune", "search")
-MAX_BYTES = 1_000_000
 
 OFFLINE = ("nothing was queued. To run without any download: inversion-sweep smoke.yaml, or this study on "
            "the bundled images with --set data=sample --set weights=random --set lpips_weights=off")
@@ -55,11 +42,13 @@ class Spec:
 
     Attributes:
         study: name of the study.
-        path: the file that was read, and ``text`` its content.
+        path: the file that was read, and ``text`` its content, with that of the file that it extends.
         base: the parameters that all runs share, with ``--set`` applied; ``strict`` is true unless the spec says
             otherwise.
         configurations: the runs of a grid; empty for a search.
         sets: the texts of ``--set``, and ``wheres`` those of ``--where``.
+        extended: the files that it extends, the nearest first.
+        labels: tags for the study and its runs, with those of the command (``config.labels``).
         tuned: the parameters that are tuned for each configuration of a grid; every value is among the configurations.
     """
 
@@ -72,6 +61,13 @@ class Spec:
     sets: tuple[str, ...] = ()
     wheres: tuple[str, ...] = ()
     tuned: tuple[str, ...] = ()
+    extended: tuple[Path, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        """Where it was read from, for people."""
+        return str(self.path) + "".join(f", which extends {path}" for path in self.extended)
 
     @cached_property
     def configs(self) -> list[RunConfig]:
@@ -98,30 +94,8 @@ class Spec:
         return choices.choices if isinstance(choices, Choices) else ()
 
 
-def find_spec(name: str) -> Path:
-    """The spec file at a path, or else the shipped one of that name (``grid.yaml`` or ``grid``).
-
-    Raises:
-        UnknownNameError: there is neither.
-        RequestError: it is a folder, or cannot be accessed.
-    """
-    shipped = {file.name: file for file in sorted(SHIPPED.glob("*.yaml"))}
-    try:
-        path = Path(name).expanduser()
-        exists, is_folder = path.exists(), path.is_dir()
-    except (OSError, RuntimeError) as error:  # no permission, too long, an unknown ~user
-        raise RequestError(f"spec file {name!r} cannot be accessed: {error}") from None
-    if exists and not is_folder:
-        return path
-    for known in (name, f"{name}.yaml"):
-        if known in shipped:
-            return shipped[known]
-    if is_folder:
-        raise RequestError(f"{name!r} is a folder, not a spec file. Shipped specs: {', '.join(shipped)}.")
-    raise UnknownNameError("no spec file", name, shipped)
-
-
-def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), study: str | None = None) -> Spec:
+def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), study: str | None = None,
+              labels: Mapping[str, str] | None = None) -> Spec:
     """Reads and checks a spec.
 
     Args:
@@ -129,19 +103,19 @@ def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), s
         sets: values of ``--set``, such as ``seed=[0, 1]``.
         wheres: values of ``--where``, such as ``decoder=wavelet``.
         study: replaces the study's name.
+        labels: tags for the study and its runs, which replace those of the file (``config.labels``).
 
     Raises:
         UnknownNameError: there is no such file.
         RequestError: the file cannot be read.
         SeveralErrors: everything that is wrong in it, each line with its position.
     """
-    path = find_spec(name)
-    shown = path.name if path.parent == SHIPPED else visible(str(path))
-    text = _read_file(path, shown)
     errors = ErrorCollector()
-    top = _read_top(text, shown, errors)
-    title = _read_study(top, study, errors)
+    document = read_document(name, errors)
+    top = document.top
+    title = _read_study(document, study, errors)
     set_overrides, where_overrides = read_sets(sets, errors), read_wheres(wheres, errors)
+    all_labels = {**_read_labels(top, errors), **(labels or {})}
     base = {"strict": Scalar("true", "default")} | read_base(top.entries.get("base"), errors)
     configurations: list[Configuration] = []
     search = tuning = None
@@ -150,18 +124,32 @@ def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), s
         search = _read_search(top.entries["search"], base, set_overrides, where_overrides, errors)
     elif "grid" in top.entries:
         blocks = read_blocks(top.entries["grid"], errors)
+        _require_effect(document.later, base, blocks, errors)
+        conditions = read_exclude(top.entries.get("exclude"), errors)
         set_overrides = check_sets(blocks, set_overrides, errors)
         base = set_in_base(base, set_overrides)
         blocks = set_in_blocks(blocks, set_overrides)
         if "tune" in top.entries and (tuning := read_tuning(top.entries["tune"], base, blocks, errors)):
             blocks = tuning.apply(blocks)
         configurations = expand(top.keys["grid"], base, blocks, errors)
+        if conditions and not errors.lines:
+            configurations = exclude(configurations, conditions, top.keys["exclude"], errors)
+        require_valid(configurations, errors)
     errors.raise_if_any()  # runs are selected from a valid grid only
     configurations = select(configurations, where_overrides, errors)
     errors.raise_if_any()
     texts = {parameter: scalar.text for parameter, scalar in base.items()}
-    return Spec(title, path, text, texts, tuple(configurations), search, tuple(sets), tuple(wheres),
-                tuning.names if tuning else ())
+    return Spec(title, document.path, document.text, texts, tuple(configurations), search, tuple(sets), tuple(wheres),
+                tuning.names if tuning else (), document.extended, all_labels)
+
+
+def _require_effect(later: AbstractSet[str], base: Mapping[str, Scalar], blocks: Sequence[Block], errors: ErrorCollector
+                    ) -> None:
+    """Adds errors for parameters of ``base`` that a file sets beside an inherited grid which overrides them."""
+    for name in sorted(later & base.keys()):
+        if blocks and all(name in block.axes for block in blocks):
+            errors.add(base[name].where, f"{name} in base has no effect: the inherited grid has its own, at "
+                                         f"{blocks[0].where}. Give this file its own grid, or use --set or --where.")
 
 
 def check_study(name: str) -> str:
@@ -215,51 +203,32 @@ def _read_search(value: Value, base: dict[str, Scalar], sets: Sequence[Override]
     return read_search(value, base, errors)
 
 
-def _read_file(path: Path, shown: str) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise RequestError(f"{shown} is larger than {MAX_BYTES:,} bytes: is it a spec file?")
-        return content.decode("utf-8-sig")
-    except OSError as error:
-        raise RequestError(f"{shown} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{shown} is not a text file in UTF-8 (at byte {error.start})") from None
+def _read_labels(top: Section, errors: ErrorCollector) -> dict[str, str]:
+    """The tags and the comment of the file; wrong ones are left out."""
+    labels: dict[str, str] = {}
+    tags = top.entries.get("tags", Section({}, {}, top.where))
+    if not isinstance(tags, Section):
+        errors.add(tags.where, "tags is a mapping of keys to values, as in tags: {campaign: spring}")
+        tags = Section({}, {}, top.where)
+    for key, value in tags.entries.items():
+        if scalar := read_text(f"the tag {key}", value, errors):
+            with errors.collect(tags.keys[key]):
+                labels |= [check_tag(key, scalar.text.strip())]
+    if "comment" in top.entries and (scalar := read_text("comment", top.entries["comment"], errors)):
+        with errors.collect(scalar.where):
+            labels |= check_comment(scalar.text)
+    return labels
 
 
-def _read_top(text: str, shown: str, errors: ErrorCollector) -> Section:
-    top = read_yaml(text, lambda line: f"{shown}:{line}", errors)
-    if not isinstance(top, Section):
-        what = "the file is empty" if top is None else f"a spec is a mapping of {', '.join(KEYS)}"
-        errors.add(f"{shown}:1" if top is None else top.where, what)
-        raise SeveralErrors(errors.lines)
-    check_keys(top, KEYS, "a spec has no", errors, _place_of_parameter)
-    if "grid" in top.entries and "search" in top.entries:
-        errors.add(top.keys["search"], f"a spec has a grid (at {top.keys['grid']}) or a search, not both")
-    elif "search" in top.entries and "tune" in top.entries:
-        errors.add(top.keys["tune"], f"tune is for a grid, and this is a search (at {top.keys['search']})")
-    elif "grid" not in top.entries and "search" not in top.entries:
-        errors.add(top.where, "a spec needs a grid or a search")
-    return top
-
-
-def _place_of_parameter(name: str) -> str:
-    """Where a parameter of a run belongs; empty if the name is none."""
-    if meaning_of(name, SPEC_KEYS).names:
-        return ""
-    parameter = meaning_of(name, PARAMETERS, RunConfig.model_fields).among(RunConfig.model_fields)
-    return f"{parameter} is a parameter of runs, and belongs in base, or in a block of grid" if parameter else ""
-
-
-def _read_study(top: Section, replacement: str | None, errors: ErrorCollector) -> str:
-    title = replacement or ""
+def _read_study(document: Document, replacement: str | None, errors: ErrorCollector) -> str:
+    top, title = document.top, replacement or ""
     if "study" in top.entries:
         if scalar := read_text("study", top.entries["study"], errors):
             _check_title(scalar.text, scalar.where, errors)
             title = replacement or scalar.text
     elif replacement is None:
-        errors.add(top.where, "a spec needs a study: the name of the MLflow parent run and of the Optuna study")
+        errors.add(top.where, "a spec needs a study: the name of the MLflow parent run and of the Optuna study"
+                              f"{', which is not inherited' if document.extended else ''}")
     if replacement is not None:
         _check_title(replacement, f"--study {replacement}", errors)
     return title

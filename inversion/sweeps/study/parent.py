@@ -57,7 +57,7 @@ def ensure_parent(study: Study, connection: Connection) -> bool:
         return False
     url = study.queue.storage.url
     with exclusive_lock(url):  # several drivers may do this at the same time
-        parent = begin_study(connection, study.name, storage_tags(url), known)
+        parent = begin_study(connection, study.name, {**storage_tags(url), **study.parent.labels}, known)
         study.queue.study.set_user_attr(PARENT, parent.run_id)
     if parent.run_id != known:
         copy_files(connection, known, parent.run_id)

@@ -151,7 +151,7 @@ def resolve_grid(spec: Spec, resolver: Resolver, progress: Progress) -> list[Que
     for number, configuration in enumerate(spec.configurations, start=1):
         with errors.collect():
             run = resolver.queued(configuration.config, spec.tuned)
-            runs.append(run)
+            runs.append(dataclasses.replace(run, priority=configuration.priority))
             if (other := first.setdefault(run.digest, configuration)) is not configuration:
                 _add_duplicate(configuration, other, errors)
         progress("resolving", number, len(spec.configurations))

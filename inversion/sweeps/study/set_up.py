@@ -28,6 +28,7 @@ from inversion.sweeps.study.reconcile import reconcile_members
 from inversion.sweeps.study.resolve import Resolver, resolve_grid, resolve_search
 from inversion.sweeps.study.study import (
     BASE,
+    LABELS,
     PARENT,
     Study,
     add_code,
@@ -43,7 +44,7 @@ from inversion.tracking.lifecycle import DELETED
 from inversion.tracking.locks import exclusive_lock
 from inversion.tracking.masking import without_password
 from inversion.tracking.ownership import BOOT, HOST, machine_tags
-from inversion.tracking.study import begin_study, find_study
+from inversion.tracking.study import begin_study, find_study, label_members
 from inversion.training.stop import StopRequest
 
 
@@ -108,7 +109,10 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
         if spec.search and base:
             require_same_base(optuna_study, spec.search, base)
         locate_queue(url, connection, spec.study)  # another machine may have created the study meanwhile
-        parent = begin_study(connection, spec.study, storage_tags(url), optuna_study.user_attrs.get(PARENT))
+        if spec.labels:  # before the runs can be claimed
+            optuna_study.set_user_attr(LABELS, {**optuna_study.user_attrs.get(LABELS, {}), **spec.labels})
+        parent = begin_study(connection, spec.study, {**storage_tags(url), **spec.labels},
+                             optuna_study.user_attrs.get(PARENT))
         if base:
             optuna_study.set_user_attr(BASE, base)
         add_code(optuna_study, spec.parts)
@@ -122,6 +126,7 @@ def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress:
     deleted, asked = reconcile_members(study, connection), {run.digest for run in runs}
     again = len(study.queue.redo([entry for entry in deleted if spec.search or entry.digest in asked]))
     others = [entry for entry in deleted if not spec.search and entry.digest not in asked]
+    label_members(connection, spec.study, spec.labels)
     log_spec(connection, parent.run_id, spec)
     log_code(connection, parent.run_id, spec.parts)
     entries = study.queue.entries()

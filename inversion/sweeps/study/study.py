@@ -34,10 +34,10 @@ from inversion.tracking.search import find_run
 from inversion.tracking.study import StudyRun
 from inversion.training.stop import StopRequest
 
-TRACKING, EXPERIMENT, PARENT, SEARCH, BASE, GRACE, CODE = (
-    "tracking_uri", "experiment", "parent_run", "search", "base", "grace_seconds", "code")
+TRACKING, EXPERIMENT, PARENT, SEARCH, BASE, GRACE, CODE, LABELS = (
+    "tracking_uri", "experiment", "parent_run", "search", "base", "grace_seconds", "code", "labels")
 """User attributes of the Optuna study; ``base`` has the resolved parameters that a search's trials share, ``code`` name
-and content of each file of a user's own, by digest."""
+and content of each file of a user's own, by digest, ``labels`` tags that users have given."""
 
 PLACES = {"data", "data_dir", "device", "threads", "strict"}
 """Parameters that may differ when a search is extended: the images are compared by their digest."""
@@ -58,7 +58,8 @@ class Study:
     @property
     def parent(self) -> StudyRun:
         """Its parent run in MLflow. Read from the queue each time, because a deleted parent run is replaced."""
-        return StudyRun(self.queue.study.user_attrs[PARENT], self.name)
+        attributes = self.queue.study.user_attrs
+        return StudyRun(attributes[PARENT], self.name, attributes.get(LABELS, {}))
 
     @property
     def metric(self) -> str:

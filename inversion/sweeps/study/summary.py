@@ -14,7 +14,7 @@ from inversion.sweeps.study.standing import Standing, standings
 from inversion.sweeps.study.study import Study
 from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import find_active
-from inversion.tracking.notes import literal, write_note
+from inversion.tracking.notes import comment_lines, literal, write_note
 from inversion.tracking.pages import link_on_page
 from inversion.tracking.study import RUNS, STUDY, report_line, tag
 from inversion.tracking.views import save_view, view_of
@@ -63,7 +63,8 @@ def _note(study: Study, connection: Connection, parent: Run, snapshot: Snapshot,
     first = f"Runs: {counts}, of {len(snapshot.entries)}. Compare them: {table}."
     if ranked:
         first = f"{_winner(study, ranked)}{LINE_BREAK}{first}"
-    lines = [first, report_line(connection, parent, study.name), *([_caution(ranked)] if ranked else [])]
+    lines = [first, report_line(connection, parent, study.name), *([_caution(ranked)] if ranked else []),
+             *comment_lines(parent.data.tags)]
     text = "\n\n".join([*lines, *([_table(study, place, ranked)] if ranked else [])])
     return text if len(text) <= TAG_LENGTH else "\n\n".join(lines)
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from inversion.console import Console
 from inversion.models.part_files import is_known
 from inversion.report import leaderboard, search_leaderboard
+from inversion.sweeps.queue.allowance import Allowance
 from inversion.sweeps.queue.entry import Snapshot
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import open_storage, patiently
@@ -77,10 +78,12 @@ class Driver:
         side_by_side: how many runs each worker may train together on one encoder pass.
         system_metrics: whether workers log MLflow's system metrics.
         notice: is told if the sweep is stuck.
+        allowance: how many runs the workers may do together; None for no limit.
     """
 
     def __init__(self, study: Study, connection: Connection, pool: WorkerPool, console: Console, start: str,
-                 side_by_side: int = 1, system_metrics: bool = False, notice: Notice | None = None) -> None:
+                 side_by_side: int = 1, system_metrics: bool = False, notice: Notice | None = None,
+                 allowance: Allowance | None = None) -> None:
         self.study = study
         self.connection = connection
         self.pool = pool
@@ -90,12 +93,14 @@ class Driver:
         self.system_metrics = system_metrics
         self.notice = notice or Notice(None, study.name)
         self.progress = Progress(lambda snapshot, why: self.notice.stuck(study, connection, snapshot, why))
+        self.allowance = allowance
         looking = open_study(open_storage(study.queue.storage.url, reading=True), study.name)
         self.reading = looking.queue
         self.reconciled_at = -math.inf
 
     def drive(self, stop: StopRequest) -> Snapshot:
-        """Keeps workers running until the study is done, all of them have exited, or a stop is requested.
+        """Keeps workers running until the study is done, they have done as many runs as they may, all of them have
+        exited, or a stop is requested.
 
         Args:
             stop: ends the sweep: the workers save their checkpoints and release their runs.
@@ -122,6 +127,8 @@ class Driver:
                     self.progress.look(snapshot)
                     if snapshot.is_done or stop.reason is not None:
                         break
+                    if self.allowance and self.allowance.is_used_up(snapshot.entries):
+                        break
                     self._restart_dead(stop)
                     if self.pool.count_alive() == 0:
                         break
@@ -134,10 +141,11 @@ class Driver:
         return read_snapshot(self.reading, stop)
 
     def _spec(self) -> WorkerSpec:
-        study = self.study
+        study, allowance = self.study, self.allowance or Allowance("", 0)
         trusted = tuple(file.sha256 for file in study.code.values() if is_known(file))
         return WorkerSpec(study.name, study.queue.storage.url, absolute(self.connection.uri), study.experiment,
-                          side_by_side=self.side_by_side, system_metrics=self.system_metrics, trusted=trusted)
+                          side_by_side=self.side_by_side, system_metrics=self.system_metrics, trusted=trusted,
+                          command=allowance.command, max_runs=allowance.most)
 
     def _restart_dead(self, stop: StopRequest) -> None:
         """Restarts dead workers; their runs are recovered at once, so that others can resume them."""
@@ -188,8 +196,11 @@ def read_snapshot(queue: Queue, stop: StopRequest | None = None) -> Snapshot:
     return patiently(read, "reading the queue", stop)
 
 
-def sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest | None = None) -> Snapshot:
+def sum_up(study: Study, connection: Connection, console: Console, stop: StopRequest | None = None,
+           end: Callable[[Connection, str, Snapshot], None] = end_parent) -> Snapshot:
     """Reconciles MLflow, logs the runs and the leaderboard, ends the parent run; returns the last snapshot.
+
+    ``end`` gives the parent run its status.
 
     Raises:
         ExperimentDeletedError: the experiment was deleted in MLflow.
@@ -209,7 +220,7 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
         show_failures(snapshot, console)
         show_stopped(snapshot, console)
         show_deleted(snapshot, console)
-    end_parent(connection, study.parent.run_id, snapshot)
+    end(connection, study.parent.run_id, snapshot)
     return snapshot
 
 

@@ -146,7 +146,7 @@ def render(snapshot: Snapshot, title: str, measures: Measures, when: str) -> Gro
         parts += _hidden(failed, SHOWN_FAILED)
     if finished := snapshot.having("finished", "pruned"):
         parts += ["", *_finished_table(finished, snapshot, measures)]
-    if waiting := snapshot.having("interrupted", "queued"):
+    if waiting := sorted(snapshot.having("interrupted", "queued"), key=lambda entry: entry.turn):
         rows = [(f"{entry.root:>4}  {snapshot.label(entry)}", _progress(entry) if entry.epoch else "")
                 for entry in waiting[:SHOWN_QUEUED]]
         parts += ["", NamedRows(("   #  next", ""), rows), *_hidden(waiting, SHOWN_QUEUED)]

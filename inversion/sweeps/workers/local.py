@@ -43,6 +43,10 @@ class WorkerSpec:
     """How many runs it may train at a time on one encoder pass."""
     system_metrics: bool = False
     """Whether its runs log MLflow's system metrics."""
+    command: str = ""
+    """Id of the command that started it, where that has a limit."""
+    max_runs: int = 0
+    """How many runs the workers of that command may do together; 0 for no limit."""
     gpu: bool = False
     """Whether it was assigned a GPU: it then never falls back to the CPU."""
 

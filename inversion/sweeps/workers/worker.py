@@ -26,6 +26,7 @@ from inversion.models.part_files import allow
 from inversion.progress import no_progress
 from inversion.runs.prepare import Prepared, prepare
 from inversion.runs.train import remove_checkpoints, train_steps
+from inversion.sweeps.queue.allowance import Allowance
 from inversion.sweeps.queue.entry import CONFIG, Entry
 from inversion.sweeps.queue.lease import LOST, Lease
 from inversion.sweeps.queue.queue import Queue, Queued
@@ -83,6 +84,8 @@ def work(spec: WorkerSpec, stop: StopRequest) -> None:
     for file in study.code.values():
         if file.sha256 in spec.trusted:
             allow(file)
+    if spec.max_runs:
+        study.queue.allowance = Allowance(spec.command, spec.max_runs)
     connection = with_retries(connect(spec.tracking_uri, spec.experiment), stop)
     Worker(study, connection, stop, spec.side_by_side, spec.system_metrics).work()
 
@@ -129,7 +132,8 @@ class Worker(Callback):
         self.lost = 0
 
     def work(self) -> None:
-        """Works until every run of the study is done, by this or other workers, or until a stop is requested.
+        """Works until every run of the study is done, by this or other workers, or as many as are allowed, or until a
+        stop is requested.
 
         Raises:
             InversionError: this machine cannot train the study's runs, or the tracking store or the queue was lost.
@@ -139,10 +143,11 @@ class Worker(Callback):
             entry = patiently(self.queue.claim, "claiming a run", self.stop)
             if entry is not None:
                 self._train_all([entry, *self._claim_companions(entry)])
-            elif not any(entry.is_open for entry in patiently(self.queue.entries, "looking for work", self.stop)):
+                continue
+            entries = patiently(self.queue.entries, "looking for work", self.stop)
+            if self.queue.is_used_up(entries) or not any(entry.is_open for entry in entries):
                 return
-            else:  # other workers have the last runs, which are queued again if their worker dies
-                self.stop.wait(IDLE_SECONDS)
+            self.stop.wait(IDLE_SECONDS)  # others have the last runs, which are queued again if their worker dies
 
     def on_begin(self, run_id: str) -> None:
         self.not_begun = 0
@@ -153,7 +158,8 @@ class Worker(Callback):
             return []
 
         def wanted(other: Entry) -> bool:
-            return can_train_together(entry, other) and not self._has_killed(other)
+            return (other.priority == entry.priority and can_train_together(entry, other)
+                    and not self._has_killed(other))
 
         most = self.side_by_side - 1
         return patiently(lambda: self.queue.claim_others(most, wanted), "claiming runs to train together", self.stop)

@@ -15,6 +15,7 @@ from inversion.sweeps.spec import grid
 from inversion.sweeps.spec.spec import Spec, load_spec
 
 STUDY = "study: s\n"
+KEYS = "study, extends, base, grid, exclude, tune, search, tags, comment"
 
 
 def load(text: str, study: str | None = None) -> Spec:
@@ -144,8 +145,8 @@ def test_a_study_has_a_plain_name(name: str) -> None:
 WRONG: dict[str, tuple[str, list[str]]] = {
     "empty file": ("", ["s.yaml:1: the file is empty"]),
     "only a comment": ("# study: s\n", ["s.yaml:1: the file is empty"]),
-    "a list at the top": ("\n- study: s", ["s.yaml:2: a spec is a mapping of study, base, grid, tune, search"]),
-    "a text at the top": ("study", ["s.yaml:1: a spec is a mapping of study, base, grid, tune, search"]),
+    "a list at the top": ("\n- study: s", [f"s.yaml:2: a spec is a mapping of {KEYS}"]),
+    "a text at the top": ("study", [f"s.yaml:1: a spec is a mapping of {KEYS}"]),
     "syntax": ("study: s\ngrid: [", ["s.yaml:2: not YAML: while parsing"]),
     "tab": ("study: s\ngrid:\n\t- seed: 1", ["s.yaml:3: not YAML: *'\\t'*(indent with spaces)"]),
     "control character": ("study: s\n\x01", ["s.yaml:2: not YAML: the character '\\x01' is not allowed"]),
@@ -160,7 +161,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
                   ["s.yaml:5: duplicate key seed, first at s.yaml:3"]),
     "section twice": ("study: s\nstudy: t\ngrid: [{seed: 1}]", ["s.yaml:2: duplicate key study, first at s.yaml:1"]),
     "unknown section": ("study: s\ngrdi: []\ngrid: [{seed: 1}]",
-                        ["s.yaml:2: a spec has no 'grdi'. Known: study, base, grid, tune, search. Did you mean"]),
+                        [f"s.yaml:2: a spec has no 'grdi'. Known: {KEYS}. Did you mean 'grid'?"]),
     "neither": ("\nstudy: s", ["s.yaml:2: a spec needs a grid or a search"]),
     "no study": ("grid: [{seed: 1}]", ["s.yaml:1: a spec needs a study"]),
     "empty study": ("study:\ngrid: [{seed: 1}]", ["s.yaml:1: study: expected a single value, got nothing"]),

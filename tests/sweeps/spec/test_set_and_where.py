@@ -8,7 +8,7 @@ import pytest
 
 from inversion.config.run_config import RunConfig
 from inversion.errors import SeveralErrors
-from inversion.sweeps.spec.overrides import matcher
+from inversion.sweeps.spec.conditions import matcher
 from inversion.sweeps.spec.spec import load_spec
 
 GRID = """study: s

@@ -19,8 +19,9 @@ from inversion.config.run_config import RunConfig
 from inversion.console import Console
 from inversion.errors import RequestError, SeveralErrors, UnknownNameError
 from inversion.models.encoders.catalog import ENSEMBLE
+from inversion.sweeps.spec.documents import find_spec
 from inversion.sweeps.spec.dry_run import show
-from inversion.sweeps.spec.spec import find_spec, load_spec
+from inversion.sweeps.spec.spec import load_spec
 
 SHIPPED = Path(inversion.__file__).parents[1] / "sweeps"
 CUTS = ["resnet34:layer1", "resnet34:layer2", "vgg16:block1", "vgg16:block3", "vit_small:block1", "vit_small:block3",

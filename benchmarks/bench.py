@@ -68,7 +68,7 @@ class Bench:
         for process in begun:
             out, err = process.communicate()
             if process.returncode:
-                said = (err.strip().splitlines() or [process.returncode])[-1]
+                said = (err.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
                 raise click.ClickException(f"{side} {task} {argument} failed: {said}")
             results.append(json.loads(out.splitlines()[-1]))
             self.console.log(f"{side} {task} {argument}: {results[-1]['value']:.5g}")

@@ -12,8 +12,8 @@ from inversion.cli.options import no_blank
 CHANGES = ("remove", "stop", "resume", "rerun")
 """Options that change runs in the queue, each a request of its own."""
 
-STARTING = ("join", "status", "seeds_for", "retry_failed", "register", "time_limit", "max_runs", "tags", "comment", "notify",
-            "system_metrics")
+STARTING = ("join", "status", "seeds_for", "retry_failed", "register", "time_limit", "max_runs", "tags", "comment",
+            "notify", "system_metrics")
 """Options that do not go with them."""
 
 F = TypeVar("F", bound=Any)

@@ -164,7 +164,7 @@ def _jpeg(pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> str:
+def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> str | None:
     """Logs the whole model as ``model``, for ``mlflow.pyfunc.load_model`` and ``mlflow models serve``; returns its id.
 
     Raises:
@@ -190,7 +190,8 @@ def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> str:
             )
         finally:
             mlflow.end_run("RUNNING")
-    return str(logged.model_id)
+    model_id: str | None = logged.model_id
+    return model_id
 
 
 def requirements(decoder: str = "") -> list[str]:

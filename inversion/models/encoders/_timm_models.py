@@ -13,7 +13,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import PatchEmbed
+from timm.layers.patch_embed import PatchEmbed
 from timm.models import get_pretrained_cfg, is_model, list_models
 from timm.models.pvt_v2 import PyramidVisionTransformerV2
 from torch import nn

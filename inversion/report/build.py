@@ -69,10 +69,21 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
     )
 
 
-def _search_report(connection: Connection, data: StudyData, search: Search) -> Report:
-    """The report of a search. Of its trials, only the best one is on a board: test scores must not choose."""
+def boards_of(connection: Connection, data: StudyData, seed_sd: float | None = None) -> list[Board]:
+    """The boards of a study; of a search, that of its best trial alone: test scores must not choose."""
+    if search := search_of(connection, data):
+        return _board_of_best(data, search)
+    return make_boards(data.runs, seed_sd, data.tuned)
+
+
+def _board_of_best(data: StudyData, search: Search) -> list[Board]:
     best = search.best
-    boards = make_boards([run for run in data.runs if best and run.run_id == best.run_id])
+    return make_boards([run for run in data.runs if best and run.run_id == best.run_id])
+
+
+def _search_report(connection: Connection, data: StudyData, search: Search) -> Report:
+    """The report of a search. Of its trials, only the best one is on a board."""
+    boards = _board_of_best(data, search)
     board = boards[0] if boards else None
     optimised = references(connection, data, boards)
     tables, figures = [trials(search)], {"search": search_charts.progress(search),

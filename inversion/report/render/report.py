@@ -116,7 +116,7 @@ def _tables(report: Report) -> list[str]:
     said: set[str] = set()
     parts, folded = [], []
     for table in tables:
-        shown = _shown(table, with_common=table.common not in said)
+        shown = shown_in_markdown(table, with_common=table.common not in said)
         said.add(table.common)
         if table.key in aside:
             folded.append(f"<details><summary>{literal(table.title)}</summary>\n\n{shown}\n</details>\n")
@@ -125,7 +125,8 @@ def _tables(report: Report) -> list[str]:
     return parts + (["## Beside published studies", "", *folded] if folded else [])
 
 
-def _shown(table: ReportTable, with_common: bool) -> str:
+def shown_in_markdown(table: ReportTable, with_common: bool = True) -> str:
+    """A table, or where it is if it is long."""
     if len(table.rows) <= LONGEST:
         return table.markdown(with_common)
     return f"## {table.title}\n\n{len(table.rows):,} rows, in `tables/{table.key}.csv`.\n"

@@ -6,7 +6,7 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -16,9 +16,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from inversion.errors import InversionError, RequestError
 from inversion.files import open_regular, replacing
+from inversion.report.render.comparison import StudyComparison, comparison_markdown, comparison_page
 from inversion.report.render.latex import latex
 from inversion.report.render.page import render
 from inversion.report.render.report import Report, all_tables, as_markdown
+from inversion.report.tables.table import ReportTable
 from inversion.tracking.connection import Connection
 from inversion.tracking.masking import first_line
 from inversion.tracking.search import KIND
@@ -36,6 +38,10 @@ SUFFIXES = (".csv", ".parquet", ".md", ".tex")
 _logger = logging.getLogger(__name__)
 
 
+Writers = Mapping[str, Callable[[Path], object]]
+"""What writes each file of a report, by its path in the folder."""
+
+
 def write(report: Report, folder: Path) -> Path:
     """Writes ``index.html``, ``report.md``, ``tables/`` and the list of these files; returns the path of the page.
 
@@ -45,11 +51,22 @@ def write(report: Report, folder: Path) -> Path:
         RequestError: a file cannot be written.
         InversionError: the disk is full or failing.
     """
+    return _write(_pages(render(report), as_markdown(report)) | _tables(all_tables(report)), folder)
+
+
+def write_comparison(comparison: StudyComparison, folder: Path) -> Path:
+    """Writes the files of a comparison of studies; otherwise as ``write``."""
+    pages = _pages(comparison_page(comparison), comparison_markdown(comparison))
+    return _write(pages | _tables(comparison.all_tables), folder)
+
+
+def _write(writers: Writers, folder: Path) -> Path:
     try:
         _forget(folder)
-        files = _write(report, folder)
+        for name, writer in writers.items():
+            _write_file(writer, folder / name)
         with replacing(folder / MANIFEST) as temporary:
-            _write_text(json.dumps(files, indent=1), temporary)
+            _write_text(json.dumps(list(writers), indent=1), temporary)
     except OSError as error:
         kind = InversionError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else RequestError
         raise kind(f"--output {folder}: {error.filename or 'a file'} cannot be written: "
@@ -81,22 +98,27 @@ def log(connection: Connection, report: Report, folder: Path) -> None:
     link_report(connection, run_id, name)
 
 
-def _write(report: Report, folder: Path) -> list[str]:
-    """Writes each file atomically: a symbolic link of that name is replaced, not followed."""
-    writers: dict[str, Callable[[Path], object]] = {
-        "index.html": partial(_write_text, render(report)), "report.md": partial(_write_text, as_markdown(report))}
-    for table in all_tables(report):
+def _pages(page: str, markdown: str) -> dict[str, Callable[[Path], object]]:
+    return {"index.html": partial(_write_text, page), "report.md": partial(_write_text, markdown)}
+
+
+def _tables(tables: Iterable[ReportTable]) -> dict[str, Callable[[Path], object]]:
+    writers: dict[str, Callable[[Path], object]] = {}
+    for table in tables:
         writers[f"tables/{table.key}.csv"] = partial(table.frame.to_csv, index=False)
         writers[f"tables/{table.key}.parquet"] = partial(table.frame.to_parquet, index=False)
         writers[f"tables/{table.key}.md"] = partial(_write_text, table.markdown())
         writers[f"tables/{table.key}.tex"] = partial(_write_text, latex(table))
-    for name, writer in writers.items():
-        try:
-            with replacing(folder / name) as temporary:
-                writer(temporary)
-        except OSError as error:  # it names the temporary file
-            raise OSError(error.errno, error.strerror or str(error), str(folder / name)) from error
-    return list(writers)
+    return writers
+
+
+def _write_file(writer: Callable[[Path], object], path: Path) -> None:
+    """Writes a file atomically: a symbolic link of that name is replaced, not followed."""
+    try:
+        with replacing(path) as temporary:
+            writer(temporary)
+    except OSError as error:  # it names the temporary file
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def _write_text(text: str, path: Path) -> None:

@@ -43,7 +43,7 @@ class Folder(click.Path):
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("studies", metavar="NAME...", nargs=-1, required=True, callback=no_blank)
 @click.option("--output", type=Folder(), required=True, metavar="DIR",
-              help="Folder for index.html, report.md and tables/; files of an earlier report there are replaced.")
+              help="Folder for the page, report.md, methods.md and tables/; files of an earlier report are replaced.")
 @click.option("--memory-budget", type=Budget(), metavar="MB",
               help="Recommend the best configuration that trained on a GPU within this much memory.")
 @click.option("--seed-sd", type=FiniteRange(min=0, max=MOST, min_open=True), metavar="DB",
@@ -118,7 +118,7 @@ def _require_folder(folder: Path) -> None:
     if (folder / "tables").is_symlink():
         raise RequestError(f"--output {shown(folder)}: tables is a symbolic link there, and the report would write "
                            "to its target")
-    for name in ("index.html", "report.md"):
+    for name in ("index.html", "report.md", "methods.md", "methods.bib"):
         if (folder / name).is_dir():
             raise RequestError(f"--output {shown(folder)}: {name} is a folder there, and the report would write a file")
 

@@ -13,6 +13,7 @@ from inversion.report.data.rates import JpegLine, jpeg_line
 from inversion.report.data.search_runs import search_of
 from inversion.report.data.searching import Search
 from inversion.report.data.study import StudyData
+from inversion.report.methods import methods
 from inversion.report.published import load_studies
 from inversion.report.render import charts, search_charts
 from inversion.report.render.pictures import scenes
@@ -65,7 +66,7 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
         {study.key: judge_findings(study.findings, BoardEvidence(study.view(board)))
          for study in studies if study.findings},
         _tables(data, boards, studies, rising, [values, rates(board, line), bounds]), records,
-        scenes(connection, board), _charts(board, curves, line, bounds), versions, parameters,
+        scenes(connection, board), _charts(board, curves, line, bounds), versions, parameters, methods(data, boards),
     )
 
 
@@ -100,7 +101,8 @@ def _search_report(connection: Connection, data: StudyData, search: Search) -> R
         data, boards, [*said, *standing(data, boards)], summary(data, []) | search_conclusions.summary(search, board),
         search_conclusions.advice(search), tables=[table for table in tables if table.rows],
         records=_records(data, optimised), scenes=scenes(connection, board) if board else [],
-        charts=_drawn(figures), versions=versions_of(data), parameters=parameters_of(data), search=search)
+        charts=_drawn(figures), versions=versions_of(data), parameters=parameters_of(data),
+        methods=methods(data, boards, search), search=search)
 
 
 def _records(data: StudyData, optimised: ReportTable) -> list[ReportTable]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,19 @@ class Advice:
 
 
 @dataclass(frozen=True)
+class Paragraph:
+    """A paragraph of the methods section; ``[@key]`` is a citation."""
+
+    title: str
+    text: str
+
+    @property
+    def citations(self) -> list[str]:
+        """The keys that it cites."""
+        return re.findall(r"(?<=[\[ ]@)\w+(?=[];])", self.text)
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that the page shows.
 
@@ -47,6 +61,7 @@ class Report:
         charts: Plotly figures by name.
         versions: Versions and commits of the runs.
         parameters: Parameters that all runs share.
+        methods: How the ranked runs were made, for a paper.
         search: The trials, if the study is a search; then only the best of them is on a board.
     """
 
@@ -63,6 +78,7 @@ class Report:
     charts: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
+    methods: Sequence[Paragraph] = ()
     search: Search | None = None
 
     @property
@@ -98,6 +114,12 @@ def as_markdown(report: Report) -> str:
     for name, text in report.data.spec.items():
         parts += [f"## {literal(name)}", "", code_block(text, "yaml"), ""]
     return "\n".join(parts)
+
+
+def methods_markdown(report: Report) -> str:
+    """The methods section as Markdown, with citations for pandoc."""
+    parts = [f"**{each.title}.** {literal(each.text)}\n" for each in report.methods]
+    return "\n".join(["# Methods", "", *parts])
 
 
 def _findings(report: Report) -> list[ReportTable]:

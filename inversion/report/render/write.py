@@ -16,10 +16,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from inversion.errors import InversionError, RequestError
 from inversion.files import open_regular, replacing
+from inversion.report.render.citations import bibliography
 from inversion.report.render.comparison import StudyComparison, comparison_markdown, comparison_page
 from inversion.report.render.latex import latex
 from inversion.report.render.page import render
-from inversion.report.render.report import Report, all_tables, as_markdown
+from inversion.report.render.report import Report, all_tables, as_markdown, methods_markdown
 from inversion.report.tables.table import ReportTable
 from inversion.tracking.connection import Connection
 from inversion.tracking.masking import first_line
@@ -32,6 +33,9 @@ ARTIFACTS = "report"
 MANIFEST = "files.json"
 """Lists the files of a report in its folder; the next report there removes these files only."""
 
+OWN = ("index.html", "report.md", "methods.md", "methods.bib")
+"""Files of a report beside its tables."""
+
 SUFFIXES = (".csv", ".parquet", ".md", ".tex")
 """Of the files of a table."""
 
@@ -43,7 +47,7 @@ Writers = Mapping[str, Callable[[Path], object]]
 
 
 def write(report: Report, folder: Path) -> Path:
-    """Writes ``index.html``, ``report.md``, ``tables/`` and the list of these files; returns the path of the page.
+    """Writes the page, ``report.md``, the methods section, ``tables/`` and their list; returns the path of the page.
 
     Files of an earlier report are removed; other files stay.
 
@@ -51,7 +55,8 @@ def write(report: Report, folder: Path) -> Path:
         RequestError: a file cannot be written.
         InversionError: the disk is full or failing.
     """
-    return _write(_pages(render(report), as_markdown(report)) | _tables(all_tables(report)), folder)
+    pages = _pages(render(report), as_markdown(report))
+    return _write(pages | _methods(report) | _tables(all_tables(report)), folder)
 
 
 def write_comparison(comparison: StudyComparison, folder: Path) -> Path:
@@ -102,6 +107,15 @@ def _pages(page: str, markdown: str) -> dict[str, Callable[[Path], object]]:
     return {"index.html": partial(_write_text, page), "report.md": partial(_write_text, markdown)}
 
 
+def _methods(report: Report) -> dict[str, Callable[[Path], object]]:
+    """The methods section and its bibliography, if anything was ranked."""
+    if not report.methods:
+        return {}
+    cited = [key for paragraph in report.methods for key in paragraph.citations]
+    return {"methods.md": partial(_write_text, methods_markdown(report)),
+            "methods.bib": partial(_write_text, bibliography(cited))}
+
+
 def _tables(tables: Iterable[ReportTable]) -> dict[str, Callable[[Path], object]]:
     writers: dict[str, Callable[[Path], object]] = {}
     for table in tables:
@@ -135,7 +149,7 @@ def _is_ours(name: object) -> bool:
     """Whether a report writes files of that name: a forged list must not delete anything else."""
     path = PurePosixPath(str(name))
     in_tables = path.parts[:-1] == ("tables",) and path.suffix in SUFFIXES and path.name[0] != "."
-    return in_tables or str(name) in ("index.html", "report.md")
+    return in_tables or str(name) in OWN
 
 
 def _remove_others(connection: Connection, run_id: str, artifact_uri: str, files: list[str]) -> None:

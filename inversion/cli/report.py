@@ -17,6 +17,8 @@ from inversion.console import Console, make_console
 from inversion.errors import RequestError
 from inversion.files import shown, why_not_writable
 
+FIGURES = ("svg", "pdf")
+
 
 class Budget(FiniteRange):
     """Megabytes, or ``auto`` for no limit: MLproject has to pass a value for every option."""
@@ -40,6 +42,20 @@ class Folder(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Formats(click.ParamType):  # type: ignore[type-arg]  # generic in new versions of click alone
+    """File formats of figures, separated by commas."""
+
+    name = "formats"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        formats = tuple(dict.fromkeys(part.strip().lower() for part in str(value).split(",")))
+        for form in formats:
+            if form not in FIGURES:
+                self.fail(f"{form!r} is no format of figures. Allowed: {', '.join(FIGURES)}, or both as "
+                          f"{','.join(FIGURES)}.", param, ctx)
+        return formats
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("studies", metavar="NAME...", nargs=-1, required=True, callback=no_blank)
 @click.option("--output", type=Folder(), required=True, metavar="DIR",
@@ -49,10 +65,12 @@ class Folder(click.Path):
 @click.option("--seed-sd", type=FiniteRange(min=0, max=MOST, min_open=True), metavar="DB",
               help="Standard deviation of the mean PSNR between trainings of one configuration, if it is known from "
                    "other runs [default: measured on the configurations with several seeds]")
+@click.option("--figures", type=Formats(), metavar="FORMATS",
+              help="Also write every chart to figures/, as svg, pdf or svg,pdf (needs kaleido and a Chromium).")
 @tracking_options
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
 def cli(studies: tuple[str, ...], output: Path, memory_budget: float | None, seed_sd: float | None,
-        tracking_uri: str | None, experiment: str | None, verbose: bool) -> None:
+        figures: tuple[str, ...] | None, tracking_uri: str | None, experiment: str | None, verbose: bool) -> None:
     """Draw the conclusions of the study NAME: tables, paired statistics, charts and pictures.
 
     Everything is read from the tracking server, and the report is also logged to the study's run. A study may be
@@ -65,7 +83,7 @@ def cli(studies: tuple[str, ...], output: Path, memory_budget: float | None, see
     Examples:
       inversion-report smoke --output report
       inversion-report ablation --output report --memory-budget 12000 --tracking-uri http://server:5000
-      inversion-report ablation published --output compared
+      inversion-report ablation published --output compared --figures svg,pdf
     """
     set_up_logging(verbose)
     _require_studies(studies, memory_budget)
@@ -74,10 +92,13 @@ def cli(studies: tuple[str, ...], output: Path, memory_budget: float | None, see
         from inversion.report.build import make_report
         from inversion.report.compare import compare_studies
         from inversion.report.data.collect import collect
+        from inversion.report.render.figures import require_kaleido
         from inversion.report.render.write import log, write, write_comparison
         from inversion.tracking.connection import connect
         from inversion.tracking.study import in_experiment_of
 
+    if figures:
+        require_kaleido()
     console = make_console()
     connection = connect(tracking_uri, experiment, create=False)
     connections = [in_experiment_of(connection, study) for study in studies]
@@ -86,12 +107,12 @@ def cli(studies: tuple[str, ...], output: Path, memory_budget: float | None, see
     if len(data) > 1:
         with console.status("comparing the studies"):
             comparison = compare_studies(connection, data, seed_sd)
-            page = write_comparison(comparison, output)
+            page = write_comparison(comparison, output, figures or ())
         _print_conclusions(console, comparison.headline, page)
         return
     with console.status("drawing conclusions"):
         report = make_report(connections[0], data[0], memory_budget, seed_sd)
-        page = write(report, output)
+        page = write(report, output, figures or ())
     _print_conclusions(console, report.headline, page)
     with console.status("logging the report"):  # last: the conclusions are printed even if the server rejects it
         log(connections[0], report, output)
@@ -115,9 +136,10 @@ def _require_folder(folder: Path) -> None:
     """Raises a RequestError if the report cannot be written there."""
     if why := why_not_writable(folder):
         raise RequestError(f"--output {shown(folder)}: {why}")
-    if (folder / "tables").is_symlink():
-        raise RequestError(f"--output {shown(folder)}: tables is a symbolic link there, and the report would write "
-                           "to its target")
+    for name in ("tables", "figures"):
+        if (folder / name).is_symlink():
+            raise RequestError(f"--output {shown(folder)}: {name} is a symbolic link there, and the report would write "
+                               "to its target")
     for name in ("index.html", "report.md", "methods.md", "methods.bib"):
         if (folder / name).is_dir():
             raise RequestError(f"--output {shown(folder)}: {name} is a folder there, and the report would write a file")

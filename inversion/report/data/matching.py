@@ -126,7 +126,7 @@ def _key(member: Member, left_out: Sequence[str]) -> tuple[str, tuple[tuple[str,
 
 def _named(pairs: Sequence[tuple[Member, Member]]) -> list[Match]:
     """The pairs with their common name; where several have it, with the label that tells them apart."""
-    named = {}
+    named: dict[tuple[Member, Member], Match] = {}
     for name, several in group_by(pairs, lambda pair: pair[0].item.plain).items():
         labels = [[member.item.label for member in side] for side in zip(*several, strict=True)]
         if len(several) == 1:

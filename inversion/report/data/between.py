@@ -23,7 +23,7 @@ class Between:
 
     Attributes:
         matches: The configurations.
-        comparisons: The second study minus the first for each of them, as one family; empty if scores are not
+        comparisons: The second study minus the first for each of them, one family; empty if scores are not
             subtracted.
         noise: The seed noise of both boards; None if it is not known.
         apart: Why scores are not subtracted; empty if they are.

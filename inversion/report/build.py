@@ -13,6 +13,7 @@ from inversion.report.data.rates import JpegLine, jpeg_line
 from inversion.report.data.search_runs import search_of
 from inversion.report.data.searching import Search
 from inversion.report.data.study import StudyData
+from inversion.report.methods import methods
 from inversion.report.published import load_studies
 from inversion.report.render import charts, search_charts
 from inversion.report.render.pictures import scenes
@@ -65,14 +66,25 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
         {study.key: judge_findings(study.findings, BoardEvidence(study.view(board)))
          for study in studies if study.findings},
         _tables(data, boards, studies, rising, [values, rates(board, line), bounds]), records,
-        scenes(connection, board), _charts(board, curves, line, bounds), versions, parameters,
+        scenes(connection, board), _charts(board, curves, line, bounds), versions, parameters, methods(data, boards),
     )
 
 
-def _search_report(connection: Connection, data: StudyData, search: Search) -> Report:
-    """The report of a search. Of its trials, only the best one is on a board: test scores must not choose."""
+def boards_of(connection: Connection, data: StudyData, seed_sd: float | None = None) -> list[Board]:
+    """The boards of a study; of a search, that of its best trial alone: test scores must not choose."""
+    if search := search_of(connection, data):
+        return _board_of_best(data, search)
+    return make_boards(data.runs, seed_sd, data.tuned)
+
+
+def _board_of_best(data: StudyData, search: Search) -> list[Board]:
     best = search.best
-    boards = make_boards([run for run in data.runs if best and run.run_id == best.run_id])
+    return make_boards([run for run in data.runs if best and run.run_id == best.run_id])
+
+
+def _search_report(connection: Connection, data: StudyData, search: Search) -> Report:
+    """The report of a search. Of its trials, only the best one is on a board."""
+    boards = _board_of_best(data, search)
     board = boards[0] if boards else None
     optimised = references(connection, data, boards)
     tables, figures = [trials(search)], {"search": search_charts.progress(search),
@@ -89,7 +101,8 @@ def _search_report(connection: Connection, data: StudyData, search: Search) -> R
         data, boards, [*said, *standing(data, boards)], summary(data, []) | search_conclusions.summary(search, board),
         search_conclusions.advice(search), tables=[table for table in tables if table.rows],
         records=_records(data, optimised), scenes=scenes(connection, board) if board else [],
-        charts=_drawn(figures), versions=versions_of(data), parameters=parameters_of(data), search=search)
+        charts=_drawn(figures), versions=versions_of(data), parameters=parameters_of(data),
+        methods=methods(data, boards, search), search=search)
 
 
 def _records(data: StudyData, optimised: ReportTable) -> list[ReportTable]:

@@ -65,6 +65,7 @@ def owner_tags() -> dict[str, str]:
     """Host, process, package versions and commit of this process."""
     process = psutil.Process()
     versions = {f"inversion.version.{package}": version(package) for package in VERSIONED}
+    versions["inversion.version.python"] = platform.python_version()
     return {**machine_tags(), PID: str(process.pid), STARTED: f"{process.create_time():.2f}", **versions,
             **({COMMIT: commit} if (commit := _commit()) else {})}
 

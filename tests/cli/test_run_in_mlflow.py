@@ -46,7 +46,7 @@ TAGS = {
     "inversion.kind", "inversion.digest", "inversion.config", "inversion.data", "inversion.protocol",
     "inversion.device", "inversion.host", "inversion.pid", "inversion.process_started",
     "inversion.version.inversion", "inversion.version.torch", "inversion.version.torchvision",
-    "inversion.version.timm", "inversion.version.lpips", "inversion.version.mlflow",
+    "inversion.version.timm", "inversion.version.lpips", "inversion.version.mlflow", "inversion.version.python",
     "mlflow.runName", "mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.loggedImages",
     "mlflow.note.content", "inversion.note",
 }

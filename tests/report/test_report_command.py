@@ -66,7 +66,7 @@ def test_it_writes_the_page_and_every_table_and_logs_them(
     board = pd.read_csv(folder / "tables" / "leaderboard.csv")
     assert board["psnr"].tolist() == sorted(board["psnr"], reverse=True)
     logged = {item.path for item in made.client.list_artifacts(made.parent, "report")}
-    assert logged == {"report/index.html", "report/report.md", "report/tables"}
+    assert logged == {f"report/{name}" for name in ("index.html", "report.md", "methods.md", "methods.bib", "tables")}
     there = made.client.download_artifacts(made.parent, "report/index.html", str(tmp_path))
     assert Path(there).read_text() == (folder / "index.html").read_text()
     note = made.client.get_run(made.parent).data.tags["mlflow.note.content"]

@@ -14,6 +14,7 @@ from inversion.report.data.board import Board, group_by
 from inversion.report.data.configuration import Configuration
 from inversion.report.data.rates import RATE, JpegLine, rated
 from inversion.report.stats.comparisons import holds_up
+from inversion.report.stats.intervals import Interval
 from inversion.report.tables.floors import FLOORS, LINEAR, features_of
 from inversion.report.tables.table import ReportTable, is_missing
 
@@ -49,7 +50,7 @@ Curves = Mapping[str, Sequence[tuple[int, float]]]
 def ranking(board: Board) -> go.Figure:
     """PSNR of every configuration with its 95 % interval, coloured by decoder."""
     figure = new_figure(height=120 + 20 * len(board.configurations))
-    for decoder, colour in _colours(board).items():
+    for decoder, colour in colours_of(board.configurations).items():
         items = [item for item in board.configurations if item.decoder == decoder]
         figure.add_scatter(
             x=[item.psnr.mean for item in items], y=[item.label for item in items], mode="markers", name=decoder,
@@ -64,7 +65,11 @@ def ranking(board: Board) -> go.Figure:
 
 def _intervals(board: Board, items: Sequence[Configuration]) -> dict[str, Any]:
     """Plotly's error bars for the intervals of the mean PSNR."""
-    pairs = [(board.interval(item), item.psnr.mean) for item in items]
+    return error_bars([(board.interval(item), item.psnr.mean) for item in items])
+
+
+def error_bars(pairs: Sequence[tuple[Interval | None, float]]) -> dict[str, Any]:
+    """Plotly's error bars for intervals around means."""
     return {"array": [interval.high - mean if interval else 0 for interval, mean in pairs],
             "arrayminus": [mean - interval.low if interval else 0 for interval, mean in pairs]}
 
@@ -76,7 +81,7 @@ def against(board: Board, metric: str, title: str) -> go.Figure:
     """
     figure = new_figure(height=420)
     named = _named(board, metric)
-    for decoder, colour in _colours(board).items():
+    for decoder, colour in colours_of(board.configurations).items():
         items = [item for item in board.configurations if item.decoder == decoder and (item.cost(metric) or 0) > 0]
         for family in group_by(items, lambda item: (item.encoder, item.fusion, item.design, item.settings)).values():
             joined = sorted(family, key=lambda item: item.cost(metric) or 0)
@@ -141,7 +146,7 @@ def floors(board: Board, table: ReportTable) -> go.Figure:
     marks = {"training_colour": "line-ns-open", "mean_colour": "x-thin-open", "bicubic": "square-open"}
     for name, title in FLOORS.items():
         _mark(figure, table, name, title, {"symbol": marks[name], "color": INK, "size": 11, "line": {"width": 2}})
-    for decoder, colour in _colours(board).items():
+    for decoder, colour in colours_of(board.configurations).items():
         items = [item for plain, item in board.chosen.items() if item.decoder == decoder and features_of(item) in names]
         figure.add_scatter(x=[item.psnr.mean for item in items], y=[features_of(item) for item in items],
                            mode="markers", name=decoder, text=[item.label for item in items],
@@ -218,11 +223,12 @@ def _panels(board: Board, shown: Sequence[Configuration], histories: Curves, tic
                            horizontal_spacing=0.03, vertical_spacing=0.25 / rows)
     style(figure, height=120 + 220 * rows)
     named: set[str] = set()
+    colours = colours_of(board.configurations)
     for number, items in enumerate(groups.values()):
         for item in items:
             figure.add_scatter(name=item.decoder, legendgroup=item.decoder, showlegend=item.decoder not in named,
                                row=number // columns + 1, col=number % columns + 1,
-                               **_curve(histories[item.label], _colours(board)[item.decoder], item.label))
+                               **_curve(histories[item.label], colours[item.decoder], item.label))
             named.add(item.decoder)
     figure.update_annotations(font={"size": 11})
     figure.update_xaxes(**ticks)
@@ -313,6 +319,7 @@ def style(figure: go.Figure, height: int) -> go.Figure:
     return figure
 
 
-def _colours(board: Board) -> dict[str, str]:
-    decoders = sorted({item.decoder for item in board.configurations})
+def colours_of(items: Sequence[Configuration]) -> dict[str, str]:
+    """A colour for each decoder."""
+    decoders = sorted({item.decoder for item in items})
     return {decoder: COLOURS[number % len(COLOURS)] for number, decoder in enumerate(decoders)}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -24,19 +25,28 @@ RECORDS = {"references": "Without training", "failures": "Failures", "missing": 
 
 def render(report: Report) -> str:
     """The page of a report."""
-    environment = Environment(loader=PackageLoader("inversion.report.render", ""), autoescape=True, trim_blocks=True,
-                              undefined=StrictUndefined, finalize=_legible)
-    figures = {name: figure.to_json().replace("</", "<\\/") for name, figure in report.charts.items()}
-    environment.filters["titled"] = lambda title: _titled(title, is_only=len(report.boards) < 2)
-    return environment.get_template("page.html.j2").render(
-        report=report, tables=report.tables, figures=figures, rankings=RANKINGS, asked=_asked(report),
+    return render_template(
+        "page.html.j2", report.charts, is_only=len(report.boards) < 2,
+        report=report, tables=report.tables, rankings=RANKINGS, asked=_asked(report),
         opening=_opening(report.scenes), sections=_sections(report),
         captions=charts.captions(report.board) if report.board else {}, common=_common(report),
         grid={study.key for study in report.reproduced},
         families=FAMILIES,
-        normalised=any(scene.target for scene in report.scenes),
-        css=_file("page.css"), js=_file("page.js"), plotly=get_plotlyjs() if figures else "", brighter=BRIGHTER,
+        normalised=any(scene.target for scene in report.scenes), brighter=BRIGHTER,
     )
+
+
+def render_template(name: str, figures: Mapping[str, Any], is_only: bool = False, **values: Any) -> str:
+    """A page from its template, with styles, scripts and Plotly's figures inline.
+
+    ``is_only`` leaves digests of files out of titles: no other group of runs has to be told apart.
+    """
+    environment = Environment(loader=PackageLoader("inversion.report.render", ""), autoescape=True, trim_blocks=True,
+                              undefined=StrictUndefined, finalize=_legible)
+    environment.filters["titled"] = lambda title: _titled(title, is_only)
+    inline = {key: figure.to_json().replace("</", "<\\/") for key, figure in figures.items()}
+    return environment.get_template(name).render(
+        figures=inline, css=_file("page.css"), js=_file("page.js"), plotly=get_plotlyjs() if inline else "", **values)
 
 
 def _legible(value: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,19 @@ class Advice:
 
 
 @dataclass(frozen=True)
+class Paragraph:
+    """A paragraph of the methods section; ``[@key]`` is a citation."""
+
+    title: str
+    text: str
+
+    @property
+    def citations(self) -> list[str]:
+        """The keys that it cites."""
+        return re.findall(r"(?<=[\[ ]@)\w+(?=[];])", self.text)
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that the page shows.
 
@@ -47,6 +61,7 @@ class Report:
         charts: Plotly figures by name.
         versions: Versions and commits of the runs.
         parameters: Parameters that all runs share.
+        methods: How the ranked runs were made, for a paper.
         search: The trials, if the study is a search; then only the best of them is on a board.
     """
 
@@ -63,6 +78,7 @@ class Report:
     charts: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
+    methods: Sequence[Paragraph] = ()
     search: Search | None = None
 
     @property
@@ -100,6 +116,12 @@ def as_markdown(report: Report) -> str:
     return "\n".join(parts)
 
 
+def methods_markdown(report: Report) -> str:
+    """The methods section as Markdown, with citations for pandoc."""
+    parts = [f"**{each.title}.** {literal(each.text)}\n" for each in report.methods]
+    return "\n".join(["# Methods", "", *parts])
+
+
 def _findings(report: Report) -> list[ReportTable]:
     if not report.judgements or report.board is None:
         return []
@@ -116,7 +138,7 @@ def _tables(report: Report) -> list[str]:
     said: set[str] = set()
     parts, folded = [], []
     for table in tables:
-        shown = _shown(table, with_common=table.common not in said)
+        shown = shown_in_markdown(table, with_common=table.common not in said)
         said.add(table.common)
         if table.key in aside:
             folded.append(f"<details><summary>{literal(table.title)}</summary>\n\n{shown}\n</details>\n")
@@ -125,7 +147,8 @@ def _tables(report: Report) -> list[str]:
     return parts + (["## Beside published studies", "", *folded] if folded else [])
 
 
-def _shown(table: ReportTable, with_common: bool) -> str:
+def shown_in_markdown(table: ReportTable, with_common: bool = True) -> str:
+    """A table, or where it is if it is long."""
     if len(table.rows) <= LONGEST:
         return table.markdown(with_common)
     return f"## {table.title}\n\n{len(table.rows):,} rows, in `tables/{table.key}.csv`.\n"

@@ -1,4 +1,4 @@
-"""Writes a report as files (the page; every table as Markdown, LaTeX, CSV and Parquet) and logs them to MLflow."""
+"""Writes a report as files (page, methods, every table in four formats, figures on request) and logs them to MLflow."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -16,9 +17,13 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from inversion.errors import InversionError, RequestError
 from inversion.files import open_regular, replacing
+from inversion.report.render.citations import bibliography
+from inversion.report.render.comparison import StudyComparison, comparison_markdown, comparison_page
+from inversion.report.render.figures import draw
 from inversion.report.render.latex import latex
 from inversion.report.render.page import render
-from inversion.report.render.report import Report, all_tables, as_markdown
+from inversion.report.render.report import Report, all_tables, as_markdown, methods_markdown
+from inversion.report.tables.table import ReportTable
 from inversion.tracking.connection import Connection
 from inversion.tracking.masking import first_line
 from inversion.tracking.search import KIND
@@ -30,26 +35,47 @@ ARTIFACTS = "report"
 MANIFEST = "files.json"
 """Lists the files of a report in its folder; the next report there removes these files only."""
 
-SUFFIXES = (".csv", ".parquet", ".md", ".tex")
-"""Of the files of a table."""
+OWN = ("index.html", "report.md", "methods.md", "methods.bib")
+"""Files of a report beside its tables."""
+
+SUFFIXES = {"tables": (".csv", ".parquet", ".md", ".tex"), "figures": (".svg", ".pdf")}
+"""Of the files in each folder of a report."""
 
 _logger = logging.getLogger(__name__)
 
 
-def write(report: Report, folder: Path) -> Path:
-    """Writes ``index.html``, ``report.md``, ``tables/`` and the list of these files; returns the path of the page.
+Writers = Mapping[str, Callable[[Path], object]]
+"""What writes each file of a report, by its path in the folder."""
 
-    Files of an earlier report are removed; other files stay.
+
+def write(report: Report, folder: Path, figures: Sequence[str] = ()) -> Path:
+    """Writes the page, ``report.md``, the methods section, ``tables/`` and their list; returns the path of the page.
+
+    Files of an earlier report are removed; other files stay. ``figures`` are formats in which ``figures/`` gets the
+    charts.
 
     Raises:
-        RequestError: a file cannot be written.
+        RequestError: a file cannot be written, or a chart cannot be drawn.
         InversionError: the disk is full or failing.
     """
+    pages = _pages(render(report), as_markdown(report))
+    tables = _tables(all_tables(report))
+    return _write(pages | _methods(report) | tables | _figures(report.charts, figures), folder)
+
+
+def write_comparison(comparison: StudyComparison, folder: Path, figures: Sequence[str] = ()) -> Path:
+    """Writes the files of a comparison of studies; otherwise as ``write``."""
+    pages = _pages(comparison_page(comparison), comparison_markdown(comparison))
+    return _write(pages | _tables(comparison.all_tables) | _figures(comparison.charts, figures), folder)
+
+
+def _write(writers: Writers, folder: Path) -> Path:
     try:
         _forget(folder)
-        files = _write(report, folder)
+        for name, writer in writers.items():
+            _write_file(writer, folder / name)
         with replacing(folder / MANIFEST) as temporary:
-            _write_text(json.dumps(files, indent=1), temporary)
+            _write_text(json.dumps(list(writers), indent=1), temporary)
     except OSError as error:
         kind = InversionError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else RequestError
         raise kind(f"--output {folder}: {error.filename or 'a file'} cannot be written: "
@@ -81,26 +107,48 @@ def log(connection: Connection, report: Report, folder: Path) -> None:
     link_report(connection, run_id, name)
 
 
-def _write(report: Report, folder: Path) -> list[str]:
-    """Writes each file atomically: a symbolic link of that name is replaced, not followed."""
-    writers: dict[str, Callable[[Path], object]] = {
-        "index.html": partial(_write_text, render(report)), "report.md": partial(_write_text, as_markdown(report))}
-    for table in all_tables(report):
+def _pages(page: str, markdown: str) -> dict[str, Callable[[Path], object]]:
+    return {"index.html": partial(_write_text, page), "report.md": partial(_write_text, markdown)}
+
+
+def _methods(report: Report) -> dict[str, Callable[[Path], object]]:
+    """The methods section and its bibliography, if anything was ranked."""
+    if not report.methods:
+        return {}
+    cited = [key for paragraph in report.methods for key in paragraph.citations]
+    return {"methods.md": partial(_write_text, methods_markdown(report)),
+            "methods.bib": partial(_write_text, bibliography(cited))}
+
+
+def _tables(tables: Iterable[ReportTable]) -> dict[str, Callable[[Path], object]]:
+    writers: dict[str, Callable[[Path], object]] = {}
+    for table in tables:
         writers[f"tables/{table.key}.csv"] = partial(table.frame.to_csv, index=False)
         writers[f"tables/{table.key}.parquet"] = partial(table.frame.to_parquet, index=False)
         writers[f"tables/{table.key}.md"] = partial(_write_text, table.markdown())
         writers[f"tables/{table.key}.tex"] = partial(_write_text, latex(table))
-    for name, writer in writers.items():
-        try:
-            with replacing(folder / name) as temporary:
-                writer(temporary)
-        except OSError as error:  # it names the temporary file
-            raise OSError(error.errno, error.strerror or str(error), str(folder / name)) from error
-    return list(writers)
+    return writers
+
+
+def _figures(charts: Mapping[str, Any], formats: Sequence[str]) -> dict[str, Callable[[Path], object]]:
+    return {f"figures/{name}": partial(_write_bytes, content) for name, content in draw(charts, formats).items()}
+
+
+def _write_file(writer: Callable[[Path], object], path: Path) -> None:
+    """Writes a file atomically: a symbolic link of that name is replaced, not followed."""
+    try:
+        with replacing(path) as temporary:
+            writer(temporary)
+    except OSError as error:  # it names the temporary file
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def _write_text(text: str, path: Path) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def _write_bytes(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
 
 
 def _forget(folder: Path) -> None:
@@ -112,14 +160,15 @@ def _forget(folder: Path) -> None:
 def _is_ours(name: object) -> bool:
     """Whether a report writes files of that name: a forged list must not delete anything else."""
     path = PurePosixPath(str(name))
-    in_tables = path.parts[:-1] == ("tables",) and path.suffix in SUFFIXES and path.name[0] != "."
-    return in_tables or str(name) in ("index.html", "report.md")
+    is_below = len(path.parts) == 2 and path.suffix in SUFFIXES.get(path.parts[0], ()) and path.name[0] != "."
+    return is_below or str(name) in OWN
 
 
 def _remove_others(connection: Connection, run_id: str, artifact_uri: str, files: list[str]) -> None:
-    """Removes tables that only an earlier report had from the parent run, if the store can delete files."""
+    """Removes what only an earlier report had from the parent run, if the store can delete files."""
     present = {f"{ARTIFACTS}/{file}" for file in files}
-    there = [item.path for item in connection.client.list_artifacts(run_id, f"{ARTIFACTS}/tables")]
+    there = [item.path for below in SUFFIXES
+             for item in connection.client.list_artifacts(run_id, f"{ARTIFACTS}/{below}")]
     try:
         for path in set(there) - present:
             get_artifact_repository(artifact_uri, connection.uri).delete_artifacts(path)

@@ -11,6 +11,7 @@ too: the same configuration with another seed has another mean. The standard err
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats  # type: ignore[import-untyped]
 
-from inversion.report.stats.intervals import LEVEL, Estimate, Interval, estimate
+from inversion.report.stats.intervals import LEVEL, Estimate, Interval, estimate, variance_of_mean
 from inversion.report.stats.pools import Array, SeedPool, pool_seeds
 from inversion.report.stats.seed_noise import SeedNoise
 
@@ -41,7 +42,7 @@ class Comparison:
     """Two configurations, ``a`` and ``b``, on the same test images.
 
     Attributes:
-        images: Number of test images.
+        images: Number of test images; of two sets, that of the smaller one.
         estimate: Mean of ``a - b`` with its standard error.
         effect: Rank-biserial correlation, -1…1: 1 if ``a`` is ahead on every image.
         seeds: Number of seeds of ``a`` and of ``b``.
@@ -49,6 +50,7 @@ class Comparison:
             the trained networks, and says nothing of the configurations.
         p_corrected: p after Holm's correction within the family of comparisons; None for a single comparison.
         family: Number of comparisons in that family.
+        is_paired: Whether both were scored on the same images.
     """
 
     images: int
@@ -58,6 +60,7 @@ class Comparison:
     noise: SeedNoise | None = None
     p_corrected: float | None = None
     family: int = 1
+    is_paired: bool = True
 
     @property
     def difference(self) -> float:
@@ -128,6 +131,33 @@ def compare_pools(a: SeedPool, b: SeedPool, noise: SeedNoise | None = None) -> C
     seed_variance = noise.variance_of_mean(a) + noise.variance_of_mean(b) if noise else 0.0
     return Comparison(len(differences), estimate(differences, seed_variance, noise), rank_biserial(differences),
                       (a.n, b.n), noise)
+
+
+def compare_apart(a: SeedPool, b: SeedPool, noise: SeedNoise | None = None) -> Comparison:
+    """Compares two configurations that were scored on different images; not corrected.
+
+    The variance of each set of images counts in full, so that only large differences hold up, and these may be due to
+    the images. Degrees of freedom: Welch, 1947, and at most those of the seed noise.
+    """
+    sides = [pool.values.mean(axis=1) for pool in (a, b)]
+    parts = [variance_of_mean(side) for side in sides]
+    freedom = _welch(parts, [len(side) - 1 for side in sides])
+    if noise is not None:
+        freedom = min(freedom, noise.freedom)
+    variance = sum(parts) + (noise.variance_of_mean(a) + noise.variance_of_mean(b) if noise else 0.0)
+    difference = round(float(sides[0].mean() - sides[1].mean()), DECIMALS)
+    effect = 2 * float(stats.mannwhitneyu(*sides).statistic) / (len(sides[0]) * len(sides[1])) - 1
+    return Comparison(min(map(len, sides)), Estimate(difference, math.sqrt(variance), freedom), effect, (a.n, b.n),
+                      noise, is_paired=False)
+
+
+def _welch(variances: Sequence[float], freedoms: Sequence[int]) -> float:
+    """Degrees of freedom of the sum of two squared standard errors; 0 if one of them has none."""
+    if min(freedoms) < 1:
+        return 0.0
+    if not sum(variances):
+        return float(min(freedoms))
+    return sum(variances) ** 2 / sum(part**2 / freedom for part, freedom in zip(variances, freedoms, strict=True))
 
 
 def correct(comparisons: Mapping[Key, Comparison]) -> dict[Key, Comparison]:
@@ -216,3 +246,11 @@ def rank_biserial(differences: Array) -> float:
         return 0.0
     ranks = stats.rankdata(np.abs(differing))
     return float((np.sign(differing) * ranks).sum() / ranks.sum())
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Spearman's rank correlation, -1…1; None if it is not defined, as where all values of one side are equal."""
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    found = float(stats.spearmanr(a, b).statistic)
+    return None if math.isnan(found) else found

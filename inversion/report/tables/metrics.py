@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
-
-import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
 
 from inversion.metrics import METRICS
 from inversion.report.data.board import Board
-from inversion.report.data.configuration import Configuration
-from inversion.report.stats.comparisons import AllPairs
+from inversion.report.stats.comparisons import AllPairs, rank_correlation
 from inversion.report.stats.seed_noise import measure_seed_noise
 from inversion.report.tables.questions import difference_fields
 from inversion.report.tables.table import ReportTable, Shown
@@ -45,18 +40,9 @@ def _row(board: Board, name: str) -> dict[str, Any] | None:
     best = max(pools, key=lambda label: sign * pools[label].mean)
     row = {"metric": METRICS[name].label, "better": METRICS[name].better, "best": best, "value": pools[best].mean,
            "winner": winner.label, "winner_value": pools[winner.label].mean, "configurations": len(pools),
-           "agreement": _agreement([board.by_label[label] for label in pools],
-                                   [sign * pool.mean for pool in pools.values()])}
+           "agreement": rank_correlation([board.by_label[label].psnr.mean for label in pools],
+                                         [sign * pool.mean for pool in pools.values()])}
     if best == winner.label:
         return row
     pairs = AllPairs(pools, measure_seed_noise(pools.values()))
     return row | difference_fields(pairs.get(winner.label, best))
-
-
-def _agreement(items: list[Configuration], values: list[float]) -> float | None:
-    """Spearman's rank correlation with PSNR; None if all values are equal."""
-    psnr = [item.psnr.mean for item in items]
-    if np.ptp(values) == 0 or np.ptp(psnr) == 0:
-        return None
-    found = float(stats.spearmanr(psnr, values).statistic)
-    return None if math.isnan(found) else found

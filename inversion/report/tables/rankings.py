@@ -54,6 +54,11 @@ def leaderboard(board: Board, studies: Sequence[PublishedStudy] = (), number: in
     return _ranked(board, studies, name, title, board.configurations, rising or {})
 
 
+def leaderboard_of(board: Board, study: str, number: int) -> ReportTable:
+    """The same for one of several studies; ``number`` counts the studies from 1."""
+    return _ranked(board, (), f"leaderboard-{number}", f"{study}: {board.title}", board.configurations)
+
+
 def top_single(board: Board, studies: Sequence[PublishedStudy] = ()) -> ReportTable:
     """The ten best models of one encoder; empty without an ensemble, where the leaderboard says the same."""
     if not board.ensembles:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from inversion.report.data.board import Board
-from inversion.report.data.collect import pictures_of
 from inversion.report.data.configuration import Configuration
+from inversion.report.data.same_images import pictures_agree
 from inversion.report.data.study import ReportRun, StudyData
 from inversion.report.stats.comparisons import Comparison, compare_pools, correct
 from inversion.report.stats.pools import SeedPool, pool_seeds
@@ -21,8 +17,6 @@ from inversion.report.tables.table import ReportTable, Shown
 from inversion.tracking.connection import Connection
 
 SAME = ("protocol", "image_size")
-ROUNDING = 1.0
-"""Largest mean difference in grey levels between JPEG files of one image from different library versions."""
 
 NOTE = ("Gradient descent on the image until its features match (Mahendran and Vedaldi, 2015). It needs no training, "
         "and is one lower bound on what the features allow. The difference is inversion minus the best decoder of the "
@@ -91,16 +85,6 @@ def _agrees(connection: Connection, run: ReportRun, item: Configuration, images:
         return False
     if run.document["identity"]["weights"] != other.document["identity"]["weights"]:
         return False
-    return set(images) <= set(item.psnr.table.index) and _same_pictures(connection, run, other, images)
-
-
-def _same_pictures(connection: Connection, run: ReportRun, other: ReportRun, images: Sequence[str]) -> bool:
-    mine, its = (pictures_of(connection, one.run_id) or {} for one in (run, other))
-    return all(_alike(mine[image][0], its[image][0]) for image in images if image in mine and image in its)
-
-
-def _alike(first: bytes, second: bytes) -> bool:
-    if first == second:
-        return True
-    a, b = (np.asarray(Image.open(io.BytesIO(file)).convert("RGB"), np.int16) for file in (first, second))
-    return a.shape == b.shape and float(np.abs(a - b).mean()) < ROUNDING
+    if not set(images) <= set(item.psnr.table.index):
+        return False
+    return pictures_agree(connection, run, other, images) is not False

@@ -121,7 +121,7 @@ class ReportTable:
             lines += [literal(note), ""]
         if not self.rows:
             return "\n".join([*lines, "Nothing to show.", ""])
-        lines += ["| " + " | ".join(column.heading for column in self.columns) + " |",
+        lines += ["| " + " | ".join(literal(column.heading) for column in self.columns) + " |",
                   "|" + "|".join("---:" if right else "---" for right in self.numeric) + "|"]
         for index, row in enumerate(self.rows):
             cells = [literal(one_line(column.text(row))) for column in self.columns]

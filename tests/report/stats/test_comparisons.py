@@ -18,6 +18,7 @@ from inversion.report.stats.comparisons import (
     AllPairs,
     Comparison,
     compare,
+    compare_apart,
     compare_pools,
     correct,
     holds_up,
@@ -26,7 +27,7 @@ from inversion.report.stats.comparisons import (
     trainings_differ,
 )
 from inversion.report.stats.intervals import Estimate, Interval
-from inversion.report.stats.pools import SeedPool
+from inversion.report.stats.pools import SeedPool, pool_seeds
 from inversion.report.stats.seed_noise import SeedNoise
 
 Array = npt.NDArray[np.float64]
@@ -241,3 +242,20 @@ def test_the_whole_study_is_compared_within_seconds(study_of: StudyOf) -> None:
     start = time.process_time()
     assert len(AllPairs(pools, KNOWN).among(list(pools))) == 946
     assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize("counts", [(40, 25), (6, 90)])
+def test_different_images_are_compared_as_scipy_s_welch_test_does(counts: tuple[int, int]) -> None:
+    chance = np.random.default_rng(3)
+    a, b = (pd.Series(chance.normal(25 - number, 1 + number, count), [f"{number}/{index}" for index in range(count)])
+            for number, count in enumerate(counts))
+    found = compare_apart(pool_seeds({0: a}), pool_seeds({0: b}))
+    welch = stats.ttest_ind(a, b, equal_var=False)
+    low, high = welch.confidence_interval()
+    assert (found.difference, found.p) == (pytest.approx(a.mean() - b.mean()), pytest.approx(welch.pvalue))
+    assert found.interval is not None
+    assert (found.interval.low, found.interval.high) == (pytest.approx(low), pytest.approx(high))
+    assert found.images == min(counts)
+    assert not found.is_paired
+    noisy = compare_apart(pool_seeds({0: a}), pool_seeds({0: b}), SeedNoise(0.5))
+    assert noisy.estimate.error**2 == pytest.approx(found.estimate.error**2 + 2 * 0.5**2)

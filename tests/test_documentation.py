@@ -45,7 +45,7 @@ NOT_RUN = {
     "DIV2K, which has to be fetched, and a GPU":
         r"inversion data div2k|inversion-sweep (grid|published|resolution|rate)\.yaml|.*--data div2k"
         r"|.*--study ablation",
-    "reports of those studies": r"inversion-report (ablation|published|resolution|rate) ",
+    "reports of those studies": r"inversion-report (ablation|published|resolution|rate|depth) ",
     "names that a reader fills in; tested in tests/cli":
         r".*RUN_ID|.*--best-of |.*\./photos|.*--weights \S*(\.pth|/weights)",
     "a folder that a reader has; tested in tests/tracking/test_file_store.py": r"mlflow migrate-filestore ",
@@ -54,7 +54,6 @@ NOT_RUN = {
     "weights from the network": r".*--weights imagenet|inversion train --encoder resnet34 --decoder wavelet$",
     "a study that a reader has; tested in tests/sweeps/test_portable.py": r"inversion-study ",
     "what make quickstart does": r"inversion train --encoder resnet34 --decoder wavelet --data sample .*--epochs 15",
-    "trains what a picture of the documentation shows": r"python docs/pictures/",
     "measurements, with the numbers that they gave": r"python (-m benchmarks\.|benchmarks/)",
     "shown twice on its page, run once": r"inversion-sweep --status --study smoke$|inversion doctor$",
 }

@@ -14,6 +14,10 @@ from inversion.progress import Progress, no_progress
 from inversion.synonyms import DATA, meaning_of
 
 NAMES = ("sample", "div2k")
+DESCRIPTIONS = {"div2k": (
+    "DIV2K [@agustsson2017div2k]",
+    "The test images are its validation set; training and validation images are from its training set.")}
+"""What a paper says of a data set: its name with a citation (``report.render.citations``), and how it is split."""
 
 _LIBRARY = re.compile(r"(hf|huggingface|hf[-_]hub|datasets|tfds|kaggle|torchvision)[:.]", re.IGNORECASE)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)

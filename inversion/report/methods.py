@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from inversion.data.datasets import DESCRIPTIONS
 from inversion.metrics import METRICS
 from inversion.models.encoders.catalog import ENCODERS
 from inversion.report.data.board import Board, group_by
@@ -25,8 +26,6 @@ KNOWN_RECIPES = frozenset({1, 2})
 LISTED = 8
 """Values that a sentence lists; of more, it says the smallest and the largest."""
 
-PAPERS = {"vgg16": " [@simonyan2015vgg]", "resnet34": " [@he2016resnet]",
-          "vit_small": " [@dosovitskiy2021vit; @steiner2022augreg]", "pvt_v2_b2": " [@wang2022pvtv2]"}
 SCORES = {"ssim": " [@wang2004ssim]", "lpips": " with AlexNet [@zhang2018lpips]", "ms_ssim": " [@wang2003msssim]",
           "lpips_vgg": " [@zhang2018lpips]", "dists": " [@ding2022dists]"}
 PACKAGES = {"python": "Python {}", "torch": "PyTorch {} [@paszke2019pytorch]", "timm": "timm {} [@wightman2019timm]"}
@@ -50,12 +49,11 @@ def methods(data: StudyData, boards: Sequence[Board], search: Search | None = No
 
 def _data(board: Board, runs: Sequence[ReportRun]) -> Iterable[str]:
     document = runs[0].document["data"]
-    name = "DIV2K [@agustsson2017div2k]" if document["name"] == "div2k" else f"the data set {document['name']}"
+    name, split = DESCRIPTIONS.get(document["name"], (f"the data set {document['name']}", ""))
     counts = [f"{count:,} {title}" for split, title in (("train", "training"), ("val", "validation"), ("test", "test"))
               if (count := document.get("images", {}).get(split))]
     yield f"The images are those of {name}" + (f" ({_and(counts)} images)." if counts else ".")
-    if document["name"] == "div2k":
-        yield "The test images are DIV2K's validation set; training and validation images are from its training set."
+    yield split
     yield f"SHA-256 of the images and their split: {document['digest'][:12]}."
     size = _values(runs, "image_size")
     if _is_known(runs):
@@ -75,12 +73,18 @@ def _encoders(runs: Sequence[ReportRun]) -> Iterable[str]:
                              if name in run.document["identity"]["weights"]})
         layers = _and([cut.removeprefix(f"{name}:") for cut in members])
         weights = _and([_weights(name, identity) for identity in identities])
-        yield f"{name}{PAPERS.get(name, '')}, at {layers}" + (f": {weights}." if weights else ".")
+        yield f"{name}{_cited(name)}, at {layers}" + (f": {weights}." if weights else ".")
 
 
 def _encoder_of(cut: str) -> str:
     """``timm/resnet18.a1_in1k`` of ``timm/resnet18.a1_in1k:layer1/bits=4``."""
     return cut.partition(":")[0]
+
+
+def _cited(encoder: str) -> str:
+    """The publications of an encoder, as a citation."""
+    keys = ENCODERS[encoder].citations if encoder in ENCODERS else ()
+    return f" [{'; '.join(f'@{key}' for key in keys)}]" if keys else ""
 
 
 def _weights(encoder: str, identity: str) -> str:

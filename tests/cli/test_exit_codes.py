@@ -70,7 +70,8 @@ NUMBERS = "is not allowed. Allowed: a whole number, 0 or more"
     (["train", "--epoch", "3"], "No such option '--epoch'"),
     (["train", "--epochs"], "Option '--epochs' requires an argument"),
     (["train", "extra"], "Got unexpected extra argument (extra)"),
-    (["train", "--resume", "abc", "--epochs", "3"], "--resume takes its parameters from the run; leave out --epochs"),
+    (["train", "--resume", "abc", "--epochs", "3", "--lr", "1"],
+     "--resume takes its parameters from the run, and only --epochs extends it; leave out --lr"),
     (["list", "--image-size", "x"], "Invalid value for '--image-size'"),
     *((["list", "--image-size", size], f"Invalid value for '--image-size': '{size}' {SIZES}")
       for size in ("0", "-32", "33", "1056", "nan", "1e999")),

@@ -80,8 +80,8 @@ def test_a_process_whose_run_was_taken_over_writes_nothing_more(
     monkeypatch.setattr("inversion.tracking.tracked_run.CONFIRM_SECONDS", 0)
     log = TrackedRun.log_metrics
 
-    def take_away(run: TrackedRun, metrics: Any, step: int = 0) -> None:
-        log(run, metrics, step)
+    def take_away(run: TrackedRun, metrics: Any, step: int = 0, model_id: str | None = None) -> None:
+        log(run, metrics, step, model_id)
         if step == 1:
             run.client.set_tag(run.run_id, PID, "17")
 
@@ -100,12 +100,12 @@ def test_a_run_that_is_deleted_while_it_trains_ends_in_one_line(
         for_good: bool, train: Command, inversion: Command, all_runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     log = TrackedRun.log_metrics
 
-    def delete(run: TrackedRun, metrics: Any, step: int = 0) -> None:
+    def delete(run: TrackedRun, metrics: Any, step: int = 0, model_id: str | None = None) -> None:
         if step == 1:
             run.client.delete_run(run.run_id)
             if for_good:
                 run.client._tracking_client.store._hard_delete_run(run.run_id)
-        log(run, metrics, step)
+        log(run, metrics, step, model_id)
 
     with monkeypatch.context() as patch:
         patch.setattr(TrackedRun, "log_metrics", delete)

@@ -150,7 +150,7 @@ WRONG = {
         ("search.yaml --set data=nowhere", "no data set 'nowhere'"),  # imports Optuna, which the next ones would find
     ],
     "inversion.report": [
-        ("", "Missing argument 'NAME'"),
+        ("", "Missing argument 'NAME...'"),
         ("made", "Missing option '--output'"),
         ("made --out-dir x", "Did you mean '--output'?"),
         ("made --output file.png", "'file.png' is a file"),

@@ -72,7 +72,7 @@ def test_its_report_is_asked_for_as_on_the_command_line(root: Path) -> None:
     words = shlex.split(entry.compute_command({"study": "my study", "memory_budget": "2000"}, None))
     assert words[:3] == ["python", "-m", "inversion.report"]
     options = report_command.make_context("inversion-report", words[3:]).params
-    assert (options["study"], options["output"], options["memory_budget"]) == ("my study", Path("report"), 2000.0)
+    assert (options["studies"], options["output"], options["memory_budget"]) == (("my study",), Path("report"), 2000.0)
     words = shlex.split(entry.compute_command({}, None))
     assert report_command.make_context("inversion-report", words[3:]).params["memory_budget"] is None
 

@@ -167,7 +167,7 @@ def test_a_study_is_imported_beside_another_one_under_another_name_with_other_pl
 @pytest.mark.parametrize(("keep", "kept"), [
     ("scores", {"config.json", "metrics"}), ("pictures", {"config.json", "metrics", "reconstructions"}),
     ("best", {"config.json", "metrics", "reconstructions", "checkpoints"}),
-    ("all", {"config.json", "metrics", "reconstructions", "checkpoints", "images"})])
+    ("all", {"config.json", "metrics", "reconstructions", "checkpoints", "images", "logs"})])
 def test_of_finished_runs_only_what_is_wanted_is_kept(
     keep: str, kept: set[str], lab: Lab, queued: Callable[..., None], work_here: Callable[..., None], study: Study,
     tmp_path: Path

@@ -28,7 +28,7 @@ _SPECS = (
          for number, (channels, pool) in enumerate(_VGG16_CHANNELS_AND_POOLS, start=1)},
         IMAGENET, "plain 3×3 convolutions; a block ends with its max-pool",
         "Simonyan & Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015",
-        "https://arxiv.org/abs/1409.1556", weights_url="https://download.pytorch.org/models/vgg16-397923af.pth",
+        "https://arxiv.org/abs/1409.1556", ("simonyan2015vgg",), weights_url="https://download.pytorch.org/models/vgg16-397923af.pth",
     ),
     EncoderSpec(
         "resnet34", "torchvision", "resnet34", "ResNet34_Weights.IMAGENET1K_V1",
@@ -36,7 +36,7 @@ _SPECS = (
          for number, channels in enumerate(_RESNET34_CHANNELS, start=1)},
         IMAGENET, "convolutions with residual connections",
         "He et al., Deep Residual Learning for Image Recognition, CVPR 2016",
-        "https://arxiv.org/abs/1512.03385", weights_url="https://download.pytorch.org/models/resnet34-b627a593.pth",
+        "https://arxiv.org/abs/1512.03385", ("he2016resnet",), weights_url="https://download.pytorch.org/models/resnet34-b627a593.pth",
     ),
     EncoderSpec(
         "vit_small", "timm", _VIT_SMALL, _VIT_SMALL,
@@ -44,7 +44,7 @@ _SPECS = (
         Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), "transformer over 16×16 patches; patch tokens as a map",
         "Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021; weights of Steiner et al., "
         "How to train your ViT?, TMLR 2022",
-        "https://arxiv.org/abs/2010.11929",
+        "https://arxiv.org/abs/2010.11929", ("dosovitskiy2021vit", "steiner2022augreg"),
     ),
     EncoderSpec(
         "pvt_v2_b2", "timm", "pvt_v2_b2.in1k", "pvt_v2_b2.in1k",
@@ -52,7 +52,7 @@ _SPECS = (
                       for number, channels in enumerate(_PVT_V2_B2_CHANNELS, start=1)}),
         IMAGENET, "pyramid of transformer stages",
         "Wang et al., PVT v2: Improved Baselines with Pyramid Vision Transformer, CVM 2022",
-        "https://arxiv.org/abs/2106.13797",
+        "https://arxiv.org/abs/2106.13797", ("wang2022pvtv2",),
     ),
 )
 

@@ -58,6 +58,7 @@ class EncoderSpec:
         summary: the architecture in a few words.
         paper: the publication of the architecture.
         url: the address of the publication.
+        citations: the keys of publications to cite (``report.render.citations``).
         weights_url: torchvision's address of the weights, known without importing it; empty for timm.
     """
 
@@ -70,6 +71,7 @@ class EncoderSpec:
     summary: str
     paper: str
     url: str
+    citations: tuple[str, ...] = ()
     weights_url: str = ""
 
     def layer(self, name: str) -> str:

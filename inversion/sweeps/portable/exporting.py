@@ -25,9 +25,9 @@ from inversion.tracking.study import find_members, require_study
 Keep = Literal["scores", "pictures", "best", "all"]
 
 LEFT_OUT: dict[Keep, Sequence[str]] = {
-    "scores": ("checkpoints/", "images/", "reconstructions/", "report/"),
-    "pictures": ("checkpoints/", "images/", "report/"),
-    "best": ("checkpoints/last.pt", "images/", "report/"),
+    "scores": ("checkpoints/", "images/", "logs/", "reconstructions/", "report/"),
+    "pictures": ("checkpoints/", "images/", "logs/", "report/"),
+    "best": ("checkpoints/last.pt", "images/", "logs/", "report/"),
     "all": (),
 }
 """Beginnings of the artifacts that are left out. Waiting and interrupted runs always keep their checkpoints."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,15 @@ from inversion.sweeps.workers.ray_cluster import divide, require_reachable, work
 
 GOOD = {"--storage": "postgresql://lab@db/queue", "--tracking-uri": "http://mlflow:5000"}
 HOSTS = {"10.0.0.1", "10.0.0.2"}
+
+
+@pytest.fixture(autouse=True)
+def level_of_logging() -> Iterator[None]:
+    """A task sets it for its process, which is that of the tests here."""
+    logger = logging.getLogger("inversion")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.mark.parametrize(("share", "taken", "room"), [

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON_PATH := PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: quickstart test avx2 acceptance lint wheel lowest bench clean
+.PHONY: quickstart test avx2 acceptance acceptance-together acceptance-alone lint wheel lowest bench clean
 
 NUMERIC := tests/models tests/losses tests/reconstruct tests/training tests/report/stats tests/test_images.py \
   tests/test_metrics.py tests/test_multiscale.py
@@ -13,7 +13,7 @@ SHORT := tests/cli tests/config tests/losses tests/models/test_*.py tests/recons
 
 # A thread of OpenMP that waits for its next piece of work spins. Where more threads than cores run, as here, that
 # costs three times the CPU time.
-test avx2 acceptance lowest: export OMP_WAIT_POLICY := PASSIVE
+test avx2 acceptance-together acceptance-alone lowest: export OMP_WAIT_POLICY := PASSIVE
 
 # What is imported is compiled once and not by every process: a second each, and eight for the tests. pip would compile
 # everything that it installs: a minute or two.
@@ -30,9 +30,13 @@ test: $(VENV)/installed-dev  ## the tests: under 12 minutes on 2 cores
 avx2: $(VENV)/installed-dev  ## the tests of numbers once more, as on a CPU without AVX-512
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(ON_PATH) pytest -n 2 --dist loadfile $(NUMERIC)
 
-acceptance: $(VENV)/installed-dev  ## what takes longer: real servers, browsers, environments, kill tests
+acceptance: acceptance-together acceptance-alone  ## what takes longer: real servers, browsers, environments, kill tests
+
+acceptance-together: $(VENV)/installed-dev  ## those of them that can share the machine
 	$(ON_PATH) pytest -m 'acceptance and not alone' -n 2 --dist loadfile --no-loadscope-reorder
-	$(ON_PATH) pytest -m 'acceptance and alone'
+
+acceptance-alone: $(VENV)/installed-dev  ## those that cannot, but for LEFT_OUT
+	$(ON_PATH) pytest -m 'acceptance and alone' $(addprefix --ignore=,$(LEFT_OUT))
 
 lint: $(VENV)/installed-dev  ## style and types
 	$(BIN)/ruff check .

@@ -100,7 +100,8 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
                           runs_side_by_side(options), options["system_metrics"], notice, allowance).drive(stop)
         is_limited = allowance is not None and allowance.is_used_up(snapshot.entries)
         summed = _sum_up(study, connection, console, stop, leave_queued if is_limited else end_parent)
-        notice.ended(study, connection, summed, stop.reason)
+        limit = f"--max-runs {options['max_runs']} reached" if is_limited else None
+        notice.ended(study, connection, summed, stop.reason or limit)
         if is_limited and not summed.is_done:
             left = len(summed.having("queued", "interrupted", "running"))
             console.print(f"stopped by --max-runs {options['max_runs']}: {left} run{'' if left == 1 else 's'} of study "

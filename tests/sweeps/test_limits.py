@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -56,9 +57,11 @@ def test_a_priority_is_a_whole_number(priority: str, lab: Any, sweep: Sweep) -> 
 def test_a_sweep_stops_after_so_many_runs_and_the_rest_stays_queued(
     lab: Any, sweep: Sweep, work_here: Callable[..., None]
 ) -> None:
-    outcome = sweep(lab.spec(GRID, epochs=1), "--max-runs", 2)
+    outcome = sweep(lab.spec(GRID, epochs=1), "--max-runs", 2, "--notify", "tee told.json")
     assert (outcome.code, outcome.err) == (0, ""), outcome.out
     assert "stopped by --max-runs 2: 2 runs of study tiny are not done; the same command continues" in outcome.out
+    told = json.loads((lab.folder / "told.json").read_text())
+    assert (told["state"], told["message"]) == ("interrupted", "--max-runs 2 reached")
     left = lab.results()
     assert left.parent.data.tags["inversion.runs"] == "2 queued, 2 finished"
     assert left.parent.info.status == "SCHEDULED"

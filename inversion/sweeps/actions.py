@@ -103,9 +103,8 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         limit = f"--max-runs {options['max_runs']} reached" if is_limited else None
         notice.ended(study, connection, summed, stop.reason or limit)
         if is_limited and not summed.is_done:
-            left = len(summed.having("queued", "interrupted", "running"))
-            console.print(f"stopped by --max-runs {options['max_runs']}: {left} run{'' if left == 1 else 's'} of study "
-                          f"{name} {'is' if left == 1 else 'are'} not done; the same command continues", soft_wrap=True)
+            console.print(f"stopped by --max-runs {options['max_runs']}: {_not_done(summed, name)}; the same command "
+                          "continues", soft_wrap=True)
         elif not snapshot.is_done and stop.reason is None:
             why = "; ".join(pool.errors()) or "they found no run to claim"
             raise InversionError(f"all workers exited with runs still pending: {why}. The same command resumes the "
@@ -113,10 +112,14 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         _register(study, connection, summed, options["register"], console)
         _print_links(study, connection, best_run(summed, measures_of(study)), console)
     if stop.reason is not None and not summed.is_done:
-        left = len(summed.having("queued", "interrupted", "running"))
-        raise InterruptedRunError(f"{stop.reason}: {left} run{'' if left == 1 else 's'} of study {name} "
-                                  f"{'is' if left == 1 else 'are'} not done; the same command resumes the study")
+        raise InterruptedRunError(f"{stop.reason}: {_not_done(summed, name)}; the same command resumes the study")
     return 1 if summed.having("failed", "deleted") else 0
+
+
+def _not_done(snapshot: Snapshot, study: str) -> str:
+    """``2 runs of study ablation are not done``."""
+    left = len(snapshot.entries) - snapshot.done
+    return f"{left} run{'' if left == 1 else 's'} of study {study} {'is' if left == 1 else 'are'} not done"
 
 
 def _finish_queueing(study: Study, connection: Connection, url: str, deleted: Sequence[Entry], console: Console) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import fmean
 
-from inversion.sweeps.queue.entry import Entry, Snapshot, duration
+from inversion.sweeps.queue.entry import WAITING, Entry, Snapshot, duration
 
 TRAIN_SECONDS = "train_seconds"
 
@@ -42,7 +42,7 @@ def time_left(snapshot: Snapshot, workers: int) -> timedelta | None:
     if not costs:
         return None
     waiting = sum(snapshot.shares.get(entry.root, 1.0) * _expected(entry, costs) * _left_of(entry, entry.epoch)
-                  for entry in snapshot.having("queued", "interrupted"))
+                  for entry in snapshot.having(*WAITING))
     usual = _usual_share(finished)
     running = [_left_of_running(entry, at, costs, usual) for entry in at_work]
     busy = max(1, workers, len(running))

@@ -14,7 +14,7 @@ from rich.live import Live
 
 from inversion.console import Console, NamedRows, styled
 from inversion.metrics import counted
-from inversion.sweeps.queue.entry import Entry, Snapshot, State, duration
+from inversion.sweeps.queue.entry import WAITING, Entry, Snapshot, State, duration
 from inversion.sweeps.queue.estimate import time_left
 from inversion.sweeps.study.study import Study
 from inversion.tracking.search import ID_DIGITS
@@ -146,7 +146,7 @@ def render(snapshot: Snapshot, title: str, measures: Measures, when: str) -> Gro
         parts += _hidden(failed, SHOWN_FAILED)
     if finished := snapshot.having("finished", "pruned"):
         parts += ["", *_finished_table(finished, snapshot, measures)]
-    if waiting := sorted(snapshot.having("interrupted", "queued"), key=lambda entry: entry.turn):
+    if waiting := sorted(snapshot.having(*WAITING), key=lambda entry: entry.turn):
         rows = [(f"{entry.root:>4}  {snapshot.label(entry)}", _progress(entry) if entry.epoch else "")
                 for entry in waiting[:SHOWN_QUEUED]]
         parts += ["", NamedRows(("   #  next", ""), rows), *_hidden(waiting, SHOWN_QUEUED)]

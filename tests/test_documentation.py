@@ -41,6 +41,7 @@ NOT_RUN = {
     "a server that stays open; real ones are tested in tests/serving, tests/tracking and tests/sweeps":
         r"mlflow ui|mlflow server|mlflow models serve|optuna-dashboard|ray start|createdb",
     "settings of a shell": r"export |echo ",
+    "a cluster; tested in tests/sweeps/test_slurm.py": r"inversion-sweep .*--slurm ",
     "an environment of MLflow's, tested in tests/project/test_mlflow_run.py and test_mlproject.py": r"mlflow run ",
     "DIV2K, which has to be fetched, and a GPU":
         r"inversion data div2k|inversion-sweep (grid|published|resolution|rate)\.yaml|.*--data div2k"

@@ -190,8 +190,9 @@ def sweep(spec: str | PathLike[str] | Mapping[str, Any], *, name: str | None = N
         code = actions.sweep(loaded.study, loaded, {
             "workers": workers, "side_by_side": side_by_side, "storage": storage, "tracking_uri": tracking_uri,
             "experiment": experiment, "join": False, "seeds_for": None, "seed_sd": None, "retry_failed": False,
-            "ray": None, "gpus_per_run": None, "register": None, "dry_run": False, "time_limit": None,
-            "trust_code": trust_code, "notify": None, "system_metrics": False, "max_runs": max_runs})
+            "ray": None, "gpus_per_run": None, "slurm": None, "jobs": None, "register": None, "dry_run": False,
+            "time_limit": None, "trust_code": trust_code, "notify": None, "system_metrics": False,
+            "max_runs": max_runs})
     if code:
         make_console().note(f"study {loaded.study}: some runs failed or were deleted; .runs() has their status")
     return study(loaded.study, tracking_uri, experiment)

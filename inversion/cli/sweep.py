@@ -30,6 +30,9 @@ from inversion.tracking.registration import RegisteredName, parse_registered_nam
 STORE_FILE = "mlflow.db"
 """The tracking store of a folder, unless another one is given."""
 
+NOT_IN_JOBS = ("ray", "status", "time_limit", "max_runs", "notify", "register")
+"""Options that do not go with --slurm."""
+
 MAX_WORKERS = 1024
 """For one command, and on one GPU."""
 
@@ -70,6 +73,15 @@ def registered_name(ctx: click.Context, param: click.Parameter, value: str | Non
     return None if value is None else parse_registered_name(value)
 
 
+def slurm_options(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, Any]:
+    """The options of Slurm's jobs, if they were given."""
+    if not value:
+        return {}
+    from inversion.sweeps.workers.slurm import parse_options
+
+    return dict(parse_options(value))
+
+
 def notify_target(ctx: click.Context, param: click.Parameter, value: str | None) -> Target | None:
     """Where notifications go, if that was given."""
     return None if value is None else parse_target(value)
@@ -101,6 +113,10 @@ def notify_target(ctx: click.Context, param: click.Parameter, value: str | None)
               help="Work as tasks of this Ray cluster (auto: the one on this machine).")
 @click.option("--gpus-per-run", type=GPUShare(), metavar="SHARE",
               help="Share of a GPU for each Ray worker, 0 to 1 [default: 1 where the cluster has GPUs]")
+@click.option("--slurm", metavar="OPTIONS", multiple=True, callback=slurm_options,
+              help="Submit jobs to Slurm that work on the study, with these options of sbatch, such as "
+              "partition=gpu,gres=gpu:1,cpus-per-task=8,time=4:00:00; then exit.")
+@click.option("--jobs", type=click.IntRange(1, MAX_WORKERS), metavar="N", help="How many jobs [default: 1]")
 @click.option("--side-by-side", type=IntOrAuto(1, 16), metavar="N",
               help="Let each worker train up to N runs together that share encoder, images and seed: same "
               "numbers, less time [default: 4 for a single worker on a CPU, else 1]")
@@ -125,8 +141,8 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
     SPEC is a file, or one that comes with this package: grid.yaml (the 44 configurations of the published study),
     published.yaml (its own decoders in its own protocol), target.yaml (its winner with both targets), tuned.yaml (the
     44, each at its own learning rate), smoke.yaml (the 44, small, without any download), floors.yaml (five layers
-    between floors and ceilings), resolution.yaml and rate.yaml (pooled, projected and quantised features), search.yaml
-    (an Optuna search).
+    between floors and ceilings), resolution.yaml and rate.yaml (pooled, projected and quantised features), modern.yaml
+    (encoders of recent years), search.yaml (an Optuna search).
 
     The same command again resumes the study and adds the new runs of SPEC; in a second terminal, it works on the study
     too.
@@ -141,6 +157,7 @@ def cli(spec: str | None, sets: tuple[str, ...], wheres: tuple[str, ...], study:
       inversion-sweep --join --study ablation --register decoder@champion
       inversion-sweep --study ablation --remove '*attention*' --dry-run
       inversion-sweep --study ablation --logs 17 --follow
+      inversion-sweep grid.yaml --slurm partition=gpu,gres=gpu:1,cpus-per-task=8,time=4:00:00 --jobs 8
       inversion-sweep --join --study ablation --storage postgresql://lab@db/queue --tracking-uri http://mlflow:5000
     """
     set_up_logging(verbose)
@@ -209,8 +226,15 @@ def require_one_request(spec: str | None, sets: tuple[str, ...], wheres: tuple[s
     if options["register"] and (options["status"] or dry_run or options["workers"] == 0 or options["seeds_for"]):
         raise click.UsageError("--register is for a study that is worked on until all runs are done: it does not go "
                                "with --status, --dry-run, --seeds-for and --workers 0")
+    if options["workers"] == 0 and options["slurm"]:
+        raise click.UsageError("--slurm with --workers 0: jobs without workers would do nothing")
     if options["workers"] == 0 and options["join"]:
         raise click.UsageError("--join with --workers 0 does nothing")
+    if options["jobs"] is not None and not options["slurm"]:
+        raise click.UsageError("--jobs is for --slurm OPTIONS")
+    for name in NOT_IN_JOBS if options["slurm"] else ():
+        if options[name]:
+            raise click.UsageError(f"--{name.replace('_', '-')} does not go with --slurm, which submits jobs and exits")
     if options["gpus_per_run"] is not None and options["ray"] is None:
         raise click.UsageError("--gpus-per-run is for --ray ADDRESS; worker processes get a GPU each, or share "
                                "those in CUDA_VISIBLE_DEVICES")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
-from shlex import quote
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inversion.config.resolve import default_threads
 from inversion.console import Console, make_console, progress_bars
@@ -31,10 +33,11 @@ from inversion.sweeps.study.set_up import locate_queue, set_up
 from inversion.sweeps.study.standing import standings
 from inversion.sweeps.study.study import Study, in_its_experiment
 from inversion.sweeps.study.trials import search_in
-from inversion.sweeps.workers.driver import Driver, WorkerPool, read_snapshot, show_deleted, sum_up
+from inversion.sweeps.workers.driver import MOST_NAMED, Driver, WorkerPool, read_snapshot, show_deleted, sum_up
 from inversion.sweeps.workers.live import best_run, measures_of, outlook, render
 from inversion.sweeps.workers.local import Processes, visible_gpus
 from inversion.sweeps.workers.notice import Notice
+from inversion.text import first_of
 from inversion.tracking.address import absolute
 from inversion.tracking.connection import Connection, require_answer
 from inversion.tracking.masking import without_password
@@ -46,6 +49,9 @@ from inversion.tracking.study import find_parent
 from inversion.tracking.system_metrics import NO_GPU, knows_gpus
 from inversion.tracking.ui import page_lines
 from inversion.training.stop import StopRequest, interruptible, time_limit
+
+if TYPE_CHECKING:
+    from inversion.sweeps.workers.slurm import Slurm
 
 SIDE_BY_SIDE_ON_CPU = 4
 """Runs that a single worker trains on one encoder pass: the published study has four decoders."""
@@ -76,21 +82,24 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         deleted: Sequence[Entry] = ()
         if spec is None:  # before the folder of the workers' logs is made
             study = join(name, connection, url, stop)
-        pool = make_pool(name, url, absolute(connection.uri), options) if options["workers"] != 0 else None
+        slurm = make_slurm(url, absolute(connection.uri), options) if options["slurm"] else None
+        is_queueing = slurm is not None or options["workers"] == 0
+        pool = None if is_queueing else make_pool(name, url, absolute(connection.uri), options)
+        threads = slurm.threads(options["workers"]) if slurm else default_threads(pool.per_machine if pool else 1)
         if spec is not None:
-            study, deleted = _set_up(spec, connection, url, pool, stop, console)
+            study, deleted = _set_up(spec, connection, url, threads, stop, console)
         every = options["seeds_for"] or options["retry_failed"]
         asked = [entry for entry in study.queue.entries() if every or entry.is_open]
         study.accept_code(study.parts_of(asked), options["trust_code"])
         connection = in_its_experiment(study.queue.study, connection)
-        if options["seeds_for"] and not _add_seeds(study, connection, pool, options, console):
+        if options["seeds_for"] and not _add_seeds(study, connection, threads, options, console):
             return 0
         end_others(connection, name)
         if options["retry_failed"]:
             count = len(study.queue.retry_failed())
             console.print(f"retrying {count} failed run{'' if count == 1 else 's'}")
         if pool is None:
-            return _finish_queueing(study, connection, url, deleted, console)
+            return _finish_queueing(study, connection, url, deleted, slurm, options, console)
         if isinstance(pool, Processes):
             note_too_many_threads(pool.per_machine, study.threads, console)
             if options["system_metrics"] and pool.gpus and not knows_gpus():
@@ -122,15 +131,37 @@ def _not_done(snapshot: Snapshot, study: str) -> str:
     return f"{left} run{'' if left == 1 else 's'} of study {study} {'is' if left == 1 else 'are'} not done"
 
 
-def _finish_queueing(study: Study, connection: Connection, url: str, deleted: Sequence[Entry], console: Console) -> int:
-    """Marks the study as queued and prints how to work on it; returns the exit code."""
+def _finish_queueing(study: Study, connection: Connection, url: str, deleted: Sequence[Entry], slurm: Slurm | None,
+                     options: Options, console: Console) -> int:
+    """Marks the study as queued, submits its jobs or prints how to work on it; returns the exit code."""
     snapshot = read_snapshot(study.queue).without(deleted)
     leave_queued(connection, study.parent.run_id, snapshot)
-    console.print(f"work on it with: inversion-sweep --join --study {study.name} "
-                  f"--storage {quote(without_password(url))} "
-                  f"--tracking-uri {quote(without_password(connection.uri))}", soft_wrap=True)
+    join = ["--join", "--study", study.name, "--storage", without_password(url), "--tracking-uri",
+            without_password(absolute(connection.uri))]
+    if slurm is None:
+        console.print(f"work on it with: inversion-sweep {shlex.join(join)}", soft_wrap=True)
+    elif snapshot.is_done:
+        console.print(f"study {study.name}: all runs are done, and no job is submitted")
+    else:
+        _submit(slurm, study.name, [*join, *worker_options(options)], console)
     show_deleted(snapshot, console)
     return 1 if snapshot.having("deleted") else 0
+
+
+def _submit(slurm: Slurm, study: str, arguments: Sequence[str], console: Console) -> None:
+    """Submits the jobs of a study, and prints how to follow them."""
+    folder = Path("slurm", study).absolute()
+    jobs = slurm.submit(arguments, study, folder)
+    console.print(f"submitted {len(jobs)} job{'' if len(jobs) == 1 else 's'} to Slurm: {first_of(jobs, MOST_NAMED)}; "
+                  f"logs in {folder}", soft_wrap=True)
+    console.print(f"follow them with: squeue --name {study}; inversion-sweep --status --study {study}", soft_wrap=True)
+
+
+def worker_options(options: Options) -> list[str]:
+    """The options that the command of a job gets too."""
+    numbers = [word for name in ("workers", "side_by_side", "experiment") if options[name] is not None
+               for word in (f"--{name.replace('_', '-')}", str(options[name]))]
+    return numbers + [f"--{name.replace('_', '-')}" for name in ("system_metrics", "trust_code") if options[name]]
 
 
 def status(name: str, options: Options) -> int:
@@ -160,13 +191,13 @@ def status(name: str, options: Options) -> int:
     return 0 if has_parent and not snapshot.having("deleted") else 1
 
 
-def _set_up(spec: Spec, connection: Connection, url: str, pool: WorkerPool | None, stop: StopRequest,
+def _set_up(spec: Spec, connection: Connection, url: str, threads: int, stop: StopRequest,
             console: Console) -> tuple[Study, Sequence[Entry]]:
     """The study with the new runs of the spec, and its runs deleted in MLflow that the spec does not ask for."""
     console.print(f"spec {spec.origin}", soft_wrap=True)
     with progress_bars() as report:
-        study, added, again, deleted = set_up(spec, connection, url, pool.per_machine if pool else 1,
-                                              interruptible(report, stop), stop, console.note)
+        study, added, again, deleted = set_up(spec, connection, url, threads, interruptible(report, stop), stop,
+                                              console.note)
     console.print(f"study {spec.study}: {len(study.queue.entries())} runs, {added} of them new; queue "
                   f"{without_password(url)}, tracking store {without_password(connection.uri)}",
                   soft_wrap=True)
@@ -176,15 +207,13 @@ def _set_up(spec: Spec, connection: Connection, url: str, pool: WorkerPool | Non
     return study, deleted
 
 
-def _add_seeds(study: Study, connection: Connection, pool: WorkerPool | None, options: Options, console: Console
-               ) -> bool:
+def _add_seeds(study: Study, connection: Connection, threads: int, options: Options, console: Console) -> bool:
     """Queues the seeds that would decide what is undecided in the study's report; returns whether there are any."""
     from inversion.report.seed_plan import describe_plan
     from inversion.sweeps.study.seeds import queue_seeds, seeds_for_undecided
 
     with console.status("reading the tracking server"):
-        more = seeds_for_undecided(study, connection, Resolver(no_progress, pool.per_machine if pool else 1),
-                                   options["seed_sd"])
+        more = seeds_for_undecided(study, connection, Resolver(no_progress, threads), options["seed_sd"])
     if more.plan is None:
         console.print(f"study {study.name}: nothing is undecided")
         return False
@@ -232,6 +261,13 @@ def make_pool(name: str, queue: str, tracking: str, options: Options) -> WorkerP
                         {"--storage": queue, "--tracking-uri": tracking})
     gpus = visible_gpus()
     return Processes(options["workers"] or max(1, len(gpus)), gpus, default_data_dir() / "sweeps" / name)
+
+
+def make_slurm(queue: str, tracking: str, options: Options) -> Slurm:
+    """The Slurm cluster, which has to accept the options of the jobs before anything is queued."""
+    from inversion.sweeps.workers.slurm import Slurm
+
+    return Slurm(options["slurm"], options["jobs"] or 1, {"--storage": queue, "--tracking-uri": tracking})
 
 
 def note_too_many_threads(workers: int, threads: int, console: Console) -> None:

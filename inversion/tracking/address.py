@@ -7,7 +7,7 @@ import getpass
 import os
 import re
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -77,6 +77,22 @@ def read_queue(text: str, option: str = "--storage") -> str:
 def is_server(url: str) -> bool:
     """Whether a tracking store can be used from other machines: a server or database server, not a file or folder."""
     return url.startswith(DATABRICKS) or ("://" in url and not url.startswith(("file:", "sqlite:")))
+
+
+def require_reachable(stores: Mapping[str, str], machines: int, cluster: str) -> None:
+    """Raises a RequestError if workers on other machines of a cluster could not reach the queue or the tracking store.
+
+    Args:
+        stores: addresses by the option that gives them.
+        machines: how many machines the cluster has.
+        cluster: its name in the message.
+    """
+    for option, url in stores.items():
+        place = urlsplit(url)
+        local = place.scheme in ("", "file", "sqlite") or place.hostname in LOCAL_HOSTS
+        if local and machines > 1:
+            raise RequestError(f"{option} {without_password(url)} is only reachable from this machine, and {cluster} "
+                               "has several machines: give a server that all of them can reach.")
 
 
 def is_same_database(one: str, other: str) -> bool:

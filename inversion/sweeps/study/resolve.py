@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inversion.config.document import VERSION
-from inversion.config.resolve import Plan, default_threads, digest_of, resolve
+from inversion.config.resolve import Plan, digest_of, resolve
 from inversion.config.run_config import RunConfig
 from inversion.data.cache import PhotoCache, load_cached
 from inversion.data.datasets import cache_folder, data_folder, find_photo_set
@@ -40,11 +40,14 @@ _logger = logging.getLogger(__name__)
 
 
 class Resolver:
-    """Resolves the runs of a spec; data sets that they share are found and read once."""
+    """Resolves the runs of a spec; data sets that they share are found and read once.
 
-    def __init__(self, progress: Progress, workers: int) -> None:
+    ``threads`` is what a run gets that leaves them open.
+    """
+
+    def __init__(self, progress: Progress, threads: int) -> None:
         self.progress = progress
-        self.threads = default_threads(workers)
+        self.threads = threads
         self._logged: set[tuple[Path, str]] = set()
         self._find = functools.cache(self._find_now)
         self._load: Callable[..., PhotoCache] = functools.cache(self._load_now)

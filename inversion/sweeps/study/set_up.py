@@ -88,18 +88,19 @@ def locate_queue(given: str | None, connection: Connection, study: str) -> str:
     return storage_url(recorded, connection.uri)
 
 
-def set_up(spec: Spec, connection: Connection, url: str, workers: int, progress: Progress,
+def set_up(spec: Spec, connection: Connection, url: str, threads: int, progress: Progress,
            stop: StopRequest | None = None, announce: Callable[[str], None] = lambda line: None) -> SetUp:
     """Creates or extends the study of a spec: queues its new runs, and finished ones that were deleted in MLflow.
 
-    Everything is resolved and checked before anything is written. ``announce`` is told before runs are queued beside
+    Everything is resolved and checked before anything is written. Runs that leave ``threads`` open get these.
+    ``announce`` is told before runs are queued beside
     others that the spec does not ask for.
 
     Raises:
         SeveralErrors: some runs cannot be trained.
         RequestError: a different study of this name exists.
     """
-    resolver = Resolver(progress, workers)
+    resolver = Resolver(progress, threads)
     runs = [] if spec.search else resolve_grid(spec, resolver, progress)
     base = resolve_search(spec, resolver) if spec.search else None
     storage = open_storage(url, stop=stop)

@@ -19,14 +19,13 @@ from urllib.parse import urlsplit
 from inversion.errors import InversionError, RequestError
 from inversion.sweeps.workers.local import STOP_SECONDS, WorkerSpec
 from inversion.sweeps.workers.worker import work
+from inversion.tracking.address import require_reachable
 from inversion.tracking.connection import ANSWER_SECONDS
-from inversion.tracking.masking import first_line, without_password
+from inversion.tracking.masking import first_line
 from inversion.tracking.mlflow_run import stop_with_mlflow_run
 
 ATTEMPTS = ("RAY_NUM_REDIS_GET_RETRIES", "1")
 """How often Ray retries an address that is no cluster. Its default of 20 takes 14 minutes."""
-
-LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
 def work_on(spec: str) -> str:
@@ -52,7 +51,7 @@ class RayTasks:
     ) -> None:
         self.ray = _connect(address)
         nodes = [node for node in self.ray.nodes() if node["Alive"]]
-        require_reachable(stores, {node["NodeManagerAddress"] for node in nodes})
+        require_reachable(stores, len({node["NodeManagerAddress"] for node in nodes}), "the Ray cluster")
         self.share, room = divide([node["Resources"] for node in nodes], gpus_per_run)
         self.count = workers or sum(room)
         self.per_machine = math.ceil(self.count / len(room))
@@ -119,19 +118,6 @@ def divide(nodes: Collection[Mapping[str, float]], share: float | None) -> tuple
         raise RequestError(f"--gpus-per-run {share:g}: no node of the cluster has a GPU" if share else
                            "no node of the Ray cluster has a CPU")
     return share, [number for number in room if number]
-
-
-def require_reachable(stores: Mapping[str, str], hosts: Collection[str]) -> None:
-    """Raises a RequestError if workers on other machines could not reach the queue or the tracking store.
-
-    ``stores`` are addresses by the option that gives them.
-    """
-    for option, url in stores.items():
-        place = urlsplit(url)
-        local = place.scheme in ("", "file", "sqlite") or place.hostname in LOCAL_HOSTS
-        if local and len(hosts) > 1:
-            raise RequestError(f"{option} {without_password(url)} is only reachable from this machine, and the Ray "
-                               f"cluster has {len(hosts)} machines: give a server that all of them can reach.")
 
 
 def _connect(address: str) -> Any:

@@ -34,9 +34,7 @@ def _channels(block: nn.Module) -> dict[str, int]:
         return {}
     fused = getattr(attention, "qkv", None)
     if isinstance(fused, nn.Linear):
-        width, rest = divmod(fused.out_features, len(PROJECTIONS))
-        # other numbers of channels: several queries share a key and a value
-        return dict.fromkeys(PROJECTIONS, width) if not rest and width == attention.proj.in_features else {}
+        return dict.fromkeys(PROJECTIONS, fused.out_features // len(PROJECTIONS))
     linear = {part: getattr(attention, f"{part}_proj", None) for part in PROJECTIONS}
     return {part: layer.out_features for part, layer in linear.items() if isinstance(layer, nn.Linear)}
 

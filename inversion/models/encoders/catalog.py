@@ -221,8 +221,8 @@ def expand_layers(encoder: str) -> list[str]:
     if RANGE not in encoder.partition(":")[2]:
         return [encoder]
     if "+" in encoder:
-        raise RequestError(f"encoder {encoder!r}: a range of layers is an axis of runs with one layer each; write those "
-                           "that are fused out, as vgg16:block1+block3")
+        raise RequestError(f"encoder {encoder!r}: a range of layers stands for runs with one layer each; write "
+                           "fused layers out, as vgg16:block1+block3")
     cut, modifiers = _split_modifiers(encoder)
     name, _, layers = cut.partition(":")
     first, _, last = (text.strip() for text in layers.partition(RANGE))

@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from inversion.errors import DamagedArtifactError, InversionError, WeightsError
 from inversion.images import Normalisation
@@ -60,7 +61,7 @@ def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fus
     Encoders that share a trunk share its file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    encoders, files = [], {}
+    encoders, files = [], dict[nn.Module, str]()
     for index, encoder in enumerate(model.frozen):
         file = files.setdefault(encoder.trunk, f"encoder{index}.safetensors")
         if file == f"encoder{index}.safetensors":

@@ -63,4 +63,5 @@ def project(block: Any, tokens: Tensor, part: str) -> Tensor:
     else:
         bias = getattr(attention, f"{part}_bias", None) if fused.bias is None else fused.bias.chunk(3)[index]
         projected = F.linear(values, fused.weight.chunk(3)[index], bias)
-    return projected.permute(0, 3, 1, 2).contiguous()
+    found: Tensor = projected.permute(0, 3, 1, 2).contiguous()
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_parts_are_what_the_whole_model_computes(
     encoders = build_several([EncoderRequest(EncoderCut(spec.name, f"block{number}-{part}"), source)
                               for number, part in names], image_size)
     for (number, part), encoder, features in zip(names, encoders, encode(encoders, images), strict=True):
-        assert features.shape[1:] == encoder.feature_shape
+        assert tuple(features.shape[1:]) == encoder.feature_shape
         if part in TOKENS:
             first = 0 if part == "cls" else classes
             tokens = blocks[number - 1][:, first:first + (1 if part == "cls" else registers)]
@@ -118,7 +119,8 @@ def test_projections_that_are_separate_are_read_too() -> None:
     block = EvaBlock(32, 2, qkv_fused=False, norm_layer=nn.LayerNorm).eval()
     assert projected_channels([block, block]) == {"q": 32, "k": 32, "v": 32}
     tokens = torch.randn(2, 32, 3, 5)
-    wanted = block.attn.v_proj(block.norm1(tokens.flatten(2).transpose(1, 2))).transpose(1, 2).unflatten(2, (3, 5))
+    values = cast(nn.Linear, block.attn.v_proj)
+    wanted = values(block.norm1(tokens.flatten(2).transpose(1, 2))).transpose(1, 2).unflatten(2, (3, 5))
     torch.testing.assert_close(project(block, tokens, "v"), wanted)
     assert torch.equal(project(BlockInput(block), tokens, "v"), project(block, tokens, "v"))
     shared = EvaBlock(32, 2, attn_type="rope", num_kv_heads=1, qkv_fused=False, norm_layer=nn.LayerNorm)

@@ -75,12 +75,12 @@ def test_cuts_of_an_encoder_share_a_pass_and_have_the_features_of_each_alone(tex
     features = encode(encoders, images)
     assert sizes == [2] * count == [2] * passes(encoders)
     for encoder, found in zip(encoders, features, strict=True):
-        assert found.shape[1:] == encoder.feature_shape
+        assert tuple(found.shape[1:]) == encoder.feature_shape
         assert torch.equal(found, alone(encoder)(images)), encoder.cut
         assert torch.equal(found, encoder(images))
     with_gradient = encode_differentiably(encoders, images.requires_grad_())
     assert all(torch.equal(one, other) for one, other in zip(with_gradient, features, strict=True))
-    assert torch.autograd.grad(sum(one.sum() for one in with_gradient), images)[0].isfinite().all()
+    assert torch.autograd.grad(torch.stack([one.sum() for one in with_gradient]).sum(), images)[0].isfinite().all()
 
 
 def test_encoders_of_other_weights_or_normalisation_share_nothing() -> None:

@@ -51,6 +51,8 @@ NOT_RUN = {
         r".*RUN_ID|.*--best-of |.*\./photos|.*--weights \S*(\.pth|/weights)",
     "a folder that a reader has; tested in tests/tracking/test_file_store.py": r"mlflow migrate-filestore ",
     "a file of the reader's own; run with the one that the page shows": r"inversion train --decoder my_decoder\.py",
+    "layers of encoders, run by a test in this file":
+        r"inversion train --encoder (vit_small:block6-k|vgg16:block1\+block3) ",
     "photographs that are no part of the project": r".*bsds300",
     "weights from the network": r".*--weights imagenet|inversion train --encoder resnet34 --decoder wavelet$",
     "a study that a reader has; tested in tests/sweeps/test_portable.py": r"inversion-study ",
@@ -117,6 +119,16 @@ def test_the_file_with_a_decoder_in_the_guide_is_trained_as_it_stands_there(
     shown = capsys.readouterr()
     assert code == 0, shown.err
     assert "my_decoder.py:MyDecoder@" in shown.out
+
+
+def test_the_commands_with_layers_in_the_guide_train_as_they_stand_there(
+    workplace: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    section = (ROOT / "docs" / "extending.md").read_text().split("\n## An encoder")[1]
+    lines = re.findall(r"^\$ inversion (.*)$", section.replace("\\\n", ""), flags=re.MULTILINE)
+    assert len(lines) == 2
+    for line in lines:
+        assert run_command(inversion, [*shlex.split(line), "--vgg-weights", "off"]) == 0, capsys.readouterr().err
 
 
 def test_the_modifier_in_the_guide_is_one_file_and_one_decorator() -> None:

@@ -13,7 +13,7 @@ from inversion.console import Console, in_lines, make_console, make_table, style
 from inversion.models import counts
 from inversion.models.decoders import decoders, options_type
 from inversion.models.encoders.catalog import ENCODERS, EncoderCut, encoder_spec, parse_encoders
-from inversion.models.encoders.specs import SHORT_NAMES, TIMM_PREFIX
+from inversion.models.encoders.specs import RANGE, SHORT_NAMES, TIMM_PREFIX
 from inversion.models.fusion import fusions
 from inversion.models.fusion import options_type as fusion_options_type
 from inversion.models.modifiers import modifiers
@@ -75,11 +75,11 @@ def show_encoders(console: Console, names: list[str], image_size: int) -> None:
         table.add_column(in_lines(column.split("\n")), no_wrap=True,
                          justify="left" if table.columns[1:] == [] else "right")
     for name in names:
-        for layer in encoder_spec(name).layers:
-            cut = EncoderCut(name, layer)
+        for layer in encoder_spec(name).listed:
+            cut = EncoderCut(name, layer.partition(RANGE)[0])  # the parts of a layer have the same shape in all layers
             shape = cut.shape(image_size)
             row = known.get(str(cut), {})
-            table.add_row(str(cut), str(shape), *(_number(row.get(d)) for d in columns),
+            table.add_row(f"{name}:{layer}", str(shape), *(_number(row.get(d)) for d in columns),
                           style="bold" if str(cut) in STUDY else "")
         table.add_section()
     for row_name, row in known.items():

@@ -22,7 +22,7 @@ from inversion.errors import FallbackRefusedError, RequestError
 from inversion.losses.lpips_weights import TrunkSource, find_trunk, require_trunk_file
 from inversion.losses.vgg_weights import absolute_vgg, require_vgg
 from inversion.models.decoders import decoders, options_type, parse_decoder_options
-from inversion.models.encoders.catalog import ENSEMBLE, EncoderCut, parse_encoders
+from inversion.models.encoders.catalog import ENSEMBLE, EncoderCut, parse_encoders, without_repetition
 from inversion.models.encoders.imagenet import imagenet_status, require_imagenet
 from inversion.models.encoders.weights import WeightsSource, find_file, parse_weights, with_part
 from inversion.models.fusion import fusions
@@ -215,7 +215,7 @@ def resolve(
 
 def run_name(config: RunConfig, fallbacks: list[Fallback]) -> str:
     """A readable name of a run, from its checked configuration."""
-    encoder = "ensemble" if config.encoder == "+".join(map(str, ENSEMBLE)) else config.encoder
+    encoder = "ensemble" if config.encoder == "+".join(map(str, ENSEMBLE)) else without_repetition(config.encoder)
     decoder = short_name(config.decoder)
     name = "+".join([encoder, config.fusion, decoder] if config.fusion != "none" else [encoder, decoder])
     if config.seed:

@@ -45,7 +45,7 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
-    encoder: str = Field("vgg16", description="vgg16, vgg16:block1, resnet34:layer1+vgg16:block1, ensemble, "
+    encoder: str = Field("vgg16", description="vgg16, vgg16:block1, vgg16:block1+block3, vgg16+resnet34, ensemble, "
                          "or timm/NAME:LAYER, each also with modifiers, as vgg16:block1/pool=2/bits=4")
     layer: str = Field("auto", description="layer of a single encoder; auto: its first")
     decoder: str = Field("transposed_conv", description="decoder that rebuilds the image")

@@ -40,7 +40,9 @@ def count_parameters() -> Counts:
         modules = [built, fusion] if fusion else [built]
         return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
-    cuts = [EncoderCut(name, layer) for name, spec in ENCODERS.items() for layer in spec.layers]
+    # parts of layers are not of the study
+    cuts = [EncoderCut(name, layer) for name, spec in ENCODERS.items() for layer, known in spec.layers.items()
+            if not known.part]
     shapes = [cut.shape(IMAGE_SIZE) for cut in cuts]
     with torch.device("meta"):
         counts = {str(cut): {decoder: size(None, index, decoder) for decoder in decoders.ours()}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from inversion.errors import NonFiniteError
 from inversion.models import FeatureShape
 from inversion.models.decoders import decoders, parse_decoder_options
-from inversion.models.encoders.build import Encoder
+from inversion.models.encoders.build import Encoder, encode
 from inversion.models.fusion import Fusion, fusions
 from inversion.models.modifiers._layers import Seeds
 from inversion.models.options import parse_part_options
@@ -72,9 +72,11 @@ class InversionModel(nn.Module):
     def encode(self, images: Tensor, seeds: Seeds | None = None) -> list[Tensor]:
         """Images to feature maps before the unit scale, one ``(B, Ci, hi, wi)`` per encoder, without gradients.
 
+        Encoders that differ only in their cut are run once.
+
         ``seeds``, one per image, are those of the noise that modifiers add; by default they come from the images.
         """
-        return [encoder(images, seeds) for encoder in self.frozen]
+        return encode(self.frozen, images, seeds)
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:
         """Feature maps to images ``(B, 3, S, S)`` in [0, 1], with gradients to fusion and decoder."""

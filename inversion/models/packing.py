@@ -11,11 +11,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from inversion.errors import DamagedArtifactError, InversionError, WeightsError
 from inversion.images import Normalisation
 from inversion.models import part_files
-from inversion.models.encoders.build import build_encoder
+from inversion.models.encoders.build import EncoderRequest, build_several
 from inversion.models.encoders.catalog import EncoderCut
 from inversion.models.encoders.weights import WeightsSource
 from inversion.models.model import InversionModel, build_model
@@ -55,12 +56,17 @@ class _Description(_Strict):
 
 def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fusion: str | None, image_size: int,
                folder: Path, fusion_options: Mapping[str, str] | None = None) -> None:
-    """Writes a model: ``model.json``, the learned tensors, and one file of frozen weights per encoder."""
+    """Writes a model: ``model.json``, the learned tensors, and a file of frozen weights per encoder.
+
+    Encoders that share a trunk share its file.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    encoders = []
+    encoders, files = [], dict[nn.Module, str]()
     for index, encoder in enumerate(model.frozen):
-        file = f"encoder{index}.safetensors"
-        save_file({name: tensor.contiguous().cpu() for name, tensor in encoder.trunk_state().items()}, folder / file)
+        file = files.setdefault(encoder.trunk, f"encoder{index}.safetensors")
+        if file == f"encoder{index}.safetensors":
+            save_file({name: tensor.contiguous().cpu() for name, tensor in encoder.trunk_state().items()},
+                      folder / file)
         encoders.append({"encoder": encoder.cut.encoder, "layer": encoder.cut.layer,
                          "modifiers": list(map(str, encoder.cut.modifiers)), "file": file,
                          "normalisation": encoder.normalisation})
@@ -103,15 +109,14 @@ def load_packed(folder: Path, trust_code: bool = False, whose: str = "the model"
 
 
 def _build(description: _Description, folder: Path) -> InversionModel:
-    encoders = [
-        build_encoder(
+    encoders = build_several([
+        EncoderRequest(
             EncoderCut(item.encoder, item.layer, parse_modifiers(item.modifiers)),
             WeightsSource(item.encoder, "file", path=folder / item.file),
-            description.image_size,
             Normalisation(*item.normalisation),
         )
         for item in description.encoders
-    ]
+    ], description.image_size)
     return build_model(encoders, description.decoder, description.options, description.fusion, description.image_size,
                        seed=0, fusion_options=description.fusion_options)
 

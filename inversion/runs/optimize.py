@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from inversion.errors import InterruptedRunError
 from inversion.images import from_stored
 from inversion.losses.lpips import LPIPS
 from inversion.losses.reconstruction import make_targets
-from inversion.models.encoders.build import Encoder
+from inversion.models.encoders.build import Encoder, encode, encode_differentiably
 from inversion.progress import Progress, no_progress
 from inversion.runs.further import further_scores
 from inversion.runs.prepare import Prepared, build_encoders, check_weights, crops_of_test_set, feature_metrics
@@ -183,8 +184,8 @@ def invert_all(request: PreparedOptimization, encoders: list[Encoder], crops: Te
         images = from_stored(crops[indices].to(engine.device))
         start = starting_noise(indices.tolist(), config.image_size, config.seed).to(engine.device)
         with engine.autocast():
-            observed = [encoder(images).float() for encoder in encoders]
-            inverted = invert(encoders, images, start, settings, lambda step: report(
+            observed = [features.float() for features in encode(encoders, images)]
+            inverted = invert(partial(encode_differentiably, encoders), images, start, settings, lambda step: report(
                 first * settings.steps + count * step, len(crops) * settings.steps), observed)
         return Inverted(inverted.images.cpu(), inverted.curve)
 
@@ -205,9 +206,6 @@ def _score(found: Tensor, crops: Tensor, lpips: LPIPS | None, engine: Engine, ba
     scores = Scores()
     lpips = lpips.to(engine.device) if lpips else None
 
-    def encode(images: Tensor) -> list[Tensor]:
-        return [encoder(images) for encoder in encoders]
-
     def score(indices: Tensor) -> Scores:
         start = synchronised_time(engine.device)
         originals = from_stored(crops[indices].to(engine.device))
@@ -220,8 +218,8 @@ def _score(found: Tensor, crops: Tensor, lpips: LPIPS | None, engine: Engine, ba
                 part.lpips = lpips(images, targets).tolist()
         part.seconds = synchronised_time(engine.device) - start
         with engine.autocast():
-            features = encode(originals)
-        part.add_further(further.score(images, targets, features, encode))
+            features = encode(encoders, originals)
+        part.add_further(further.score(images, targets, features, partial(encode, encoders)))
         part.further_seconds = synchronised_time(engine.device) - start - part.seconds
         return part
 

@@ -22,7 +22,7 @@ from inversion.losses.lpips_weights import TrunkSource
 from inversion.losses.reconstruction import ReconstructionLoss
 from inversion.metrics import counted
 from inversion.models.decoders import decoders
-from inversion.models.encoders.build import Encoder, build_encoder
+from inversion.models.encoders.build import Encoder, EncoderRequest, build_several
 from inversion.models.encoders.catalog import EncoderCut
 from inversion.models.encoders.imagenet import imagenet_location
 from inversion.models.encoders.pretrained_files import cached_file
@@ -95,18 +95,18 @@ def check_weights(plan: Plan) -> None:
     Raises:
         WeightsError: a file cannot be read, does not fit the encoder, or has values that cannot be used.
     """
-    for cut in plan.cuts:
-        source = plan.weights[cut.encoder]
-        if source.path or (source.kind == "imagenet" and cached_file(imagenet_location(cut.encoder))):
-            _check_weights(cut, source, source.identity(), plan.config.image_size)
+    for name, source in plan.weights.items():
+        if source.path or (source.kind == "imagenet" and cached_file(imagenet_location(name))):
+            cuts = tuple(cut for cut in plan.cuts if cut.encoder == name)
+            _check_weights(cuts, source, source.identity(), plan.config.image_size)
     if plan.lpips:
         _check_trunk(plan.lpips, plan.lpips.identity())
 
 
 @functools.lru_cache(maxsize=256)
-def _check_weights(cut: EncoderCut, source: WeightsSource, identity: str, image_size: int) -> None:
+def _check_weights(cuts: tuple[EncoderCut, ...], source: WeightsSource, identity: str, image_size: int) -> None:
     """Checked once for all runs of a sweep; ``identity`` changes with the content, and is part of the cache's key."""
-    build_encoder(cut, source, image_size)
+    build_several([EncoderRequest(cut, source) for cut in cuts], image_size)
 
 
 @functools.lru_cache(maxsize=16)
@@ -161,7 +161,8 @@ def build_encoders(plan: Plan) -> list[Encoder]:
     """
     config = plan.config
     normalisation = IMAGENET if config.protocol == "published" else None
-    return [build_encoder(cut, plan.weights[cut.encoder], config.image_size, normalisation) for cut in plan.cuts]
+    return build_several(
+        [EncoderRequest(cut, plan.weights[cut.encoder], normalisation) for cut in plan.cuts], config.image_size)
 
 
 def training_data(prepared: Prepared) -> TrainingData:
@@ -239,7 +240,7 @@ def feature_metrics(encoders: Sequence[Encoder], image_size: int) -> dict[str, f
     return {
         "feature_channels": sum(shape.channels for shape in shapes),
         "feature_locations": max(shape.spatial_positions for shape in shapes),
-        "encoder_passes": len(shapes),
+        "encoder_passes": len({id(encoder.trunk) for encoder in encoders}),
         **rate,
     }
 

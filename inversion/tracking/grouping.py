@@ -20,14 +20,16 @@ NONE = "none"
 def grouping_params(encoder: str) -> dict[str, str]:
     """Network, layer and modifiers of a checked ``encoder``.
 
-    Several encoders are joined in their order: ``vgg16+resnet34``, ``block1+layer1``. The four of ``ensemble`` are one
-    network of this name. ``modifiers`` is ``pool=2/bits=4``, ``none``, or ``pool=2+none`` if encoders differ in it.
+    Several encoders are joined in their order: ``vgg16+resnet34``, ``block1+layer1``. Layers of one encoder have one
+    network, and the four of ``ensemble`` are one of this name. ``modifiers`` is ``pool=2/bits=4``, ``none``, or
+    ``pool=2+none`` if encoders differ in it.
     """
     cuts = parse_encoders(encoder)
     modifiers = ["/".join(map(str, cut.modifiers)) or NONE for cut in cuts]
-    return {"network": "ensemble" if _plain(cuts) == ENSEMBLE else "+".join(cut.encoder for cut in cuts),
+    networks = [cut.encoder for cut in cuts]
+    return {"network": "ensemble" if _plain(cuts) == ENSEMBLE else "+".join(_same_once(networks)),
             "network_layer": "+".join(cut.layer for cut in cuts),
-            "modifiers": modifiers[0] if len(set(modifiers)) == 1 else "+".join(modifiers)}
+            "modifiers": "+".join(_same_once(modifiers))}
 
 
 def with_grouping(params: Mapping[str, object], known: Mapping[str, str]) -> dict[str, object]:
@@ -40,6 +42,10 @@ def with_grouping(params: Mapping[str, object], known: Mapping[str, str]) -> dic
     if known.get("encoder", groups["network"]) != groups["network"]:
         return {**params, **groups}
     return {**params, "encoder": groups["network"], "layer": groups["network_layer"], **groups}
+
+
+def _same_once(texts: list[str]) -> list[str]:
+    return texts[:1] if len(set(texts)) == 1 else texts
 
 
 def _plain(cuts: tuple[EncoderCut, ...]) -> tuple[EncoderCut, ...]:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -41,10 +41,8 @@ START_SPREAD = 0.1
 SMALLEST_NORM = 1e-12
 
 
-class Differentiable(Protocol):
-    """Images ``(B, 3, S, S)`` in [0, 1] to features, with gradients: a protocol of ``encoders.build.Encoder``."""
-
-    def differentiable(self, images: Tensor) -> Tensor: ...
+Encode: TypeAlias = Callable[[Tensor], Sequence[Tensor]]
+"""Images ``(B, 3, S, S)`` in [0, 1] to the features of each encoder, with gradients to images that require them."""
 
 
 class Settings(NamedTuple):
@@ -72,12 +70,12 @@ class Inverted:
     curve: list[Point]
 
 
-def invert(encoders: Sequence[Differentiable], images: Tensor, start: Tensor, settings: Settings,
+def invert(encode: Encode, images: Tensor, start: Tensor, settings: Settings,
            on_step: Callable[[int], None] = lambda step: None, target_features: Sequence[Tensor] = ()) -> Inverted:
     """Searches for images with the features of given images.
 
     Args:
-        encoders: the frozen encoders.
+        encode: the frozen encoders.
         images: the images to invert, ``(B, 3, S, S)`` in [0, 1].
         start: the initial images, of the same shape.
         settings: the settings of the descent.
@@ -89,7 +87,7 @@ def invert(encoders: Sequence[Differentiable], images: Tensor, start: Tensor, se
         NonFiniteError: the features are not finite, or the objective or its gradient became infinite or NaN.
     """
     with torch.no_grad():
-        target_features = target_features or [encoder.differentiable(images).float() for encoder in encoders]
+        target_features = target_features or [features.float() for features in encode(images)]
     if not all(bool(features.isfinite().all()) for features in target_features):
         raise NonFiniteError("the features of the images are not finite, before any optimisation: the encoder's "
                              "weights are damaged, or too large for the precision")
@@ -99,7 +97,7 @@ def invert(encoders: Sequence[Differentiable], images: Tensor, start: Tensor, se
     for step in range(settings.steps):
         decay = (1 + math.cos(math.pi * step / settings.steps)) / 2
         optimizer.param_groups[0]["lr"] = settings.lr * decay
-        losses, errors = objective(encoders, found, target_features, settings.tv_weight * decay**2)
+        losses, errors = objective(encode, found, target_features, settings.tv_weight * decay**2)
         found.grad, = torch.autograd.grad(losses.sum(), found)
         if step in recorded:
             curve.append(_point(step, losses, errors, found.grad))
@@ -109,26 +107,26 @@ def invert(encoders: Sequence[Differentiable], images: Tensor, start: Tensor, se
         on_step(step + 1)
     found = found.detach()
     with torch.no_grad():
-        errors = feature_errors(encoders, found, target_features)
+        errors = feature_errors(encode, found, target_features)
         curve.append(_point(settings.steps, errors, errors, found))
     return Inverted(found, curve)
 
 
-def objective(encoders: Sequence[Differentiable], images: Tensor, target_features: Sequence[Tensor],
+def objective(encode: Encode, images: Tensor, target_features: Sequence[Tensor],
               tv_weight: float) -> tuple[Tensor, Tensor]:
     """The objective of each image, ``(B,)``, and its first term, the feature error, ``(B,)``."""
-    errors = feature_errors(encoders, images, target_features)
+    errors = feature_errors(encode, images, target_features)
     return errors + tv_weight * total_variation(images), errors
 
 
-def feature_errors(encoders: Sequence[Differentiable], images: Tensor, target_features: Sequence[Tensor]) -> Tensor:
+def feature_errors(encode: Encode, images: Tensor, target_features: Sequence[Tensor]) -> Tensor:
     """``‖φ(x) − φ0‖² / ‖φ0‖²`` of each image, ``(B,)``: 0 for equal features, 1 for features that are 0.
 
     For several encoders, the mean of their errors: each counts the same, whatever the size and scale of its features.
     """
     errors = []
-    for encoder, target in zip(encoders, target_features, strict=True):
-        difference = encoder.differentiable(images).float() - target
+    for features, target in zip(encode(images), target_features, strict=True):
+        difference = features.float() - target
         norm = target.square().flatten(1).sum(1).clamp_min(SMALLEST_NORM)
         errors.append(difference.square().flatten(1).sum(1) / norm)
     return torch.stack(errors).mean(0)

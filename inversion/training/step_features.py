@@ -12,7 +12,7 @@ from torch import Tensor
 from inversion.data.batches import TrainBatches
 from inversion.images import from_stored
 from inversion.losses.reconstruction import ReconstructionLoss, make_targets
-from inversion.models.encoders.build import Encoder
+from inversion.models.encoders.build import Encoder, encode
 from inversion.models.model import InversionModel
 from inversion.progress import Progress
 from inversion.training.device import Engine
@@ -81,8 +81,9 @@ class StoredStepFeatures(StepFeatures):
                 make_targets(images, engine.protocol).loss, ()))
 
     def of_images(self, images: Tensor, seeds: Sequence[int], which: tuple[int, ...]) -> list[Tensor]:
-        return [encoder(images, seeds) if stored is None else self._read(stored, len(images), which)[0]
-                for encoder, stored in zip(self.model.frozen, self._encoders, strict=True)]
+        pairs = list(zip(self.model.frozen, self._encoders, strict=True))
+        computed = iter(encode([encoder for encoder, stored in pairs if stored is None], images, seeds))
+        return [next(computed) if stored is None else self._read(stored, len(images), which)[0] for _, stored in pairs]
 
     def of_targets(self, targets: Tensor, which: tuple[int, ...]) -> list[Tensor]:
         return [] if self._targets is None else self._read(self._targets, len(targets), which)

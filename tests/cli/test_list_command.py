@@ -26,7 +26,7 @@ def listed(*arguments: str) -> str:
 def test_every_encoder_layer_decoder_and_fusion_is_listed() -> None:
     text = listed()
     for name, spec in ENCODERS.items():
-        for layer in spec.layers:
+        for layer in spec.listed:
             assert f"{name}:{layer} " in text
     for name in [*decoders.names(), *fusions.names()]:
         assert f" {name} " in text

@@ -14,6 +14,8 @@ FOUR = "resnet34:layer1+vgg16:block1+vit_small:block1+pvt_v2_b2:stage1"
     ("vgg16:block3/pool=2/bits=4", "vgg16", "block3", "pool=2/bits=4"),
     ("vgg16:block1+resnet34:layer2", "vgg16+resnet34", "block1+layer2", "none"),
     ("vgg16:block1/pool=2+resnet34:layer2", "vgg16+resnet34", "block1+layer2", "pool=2+none"),
+    ("vgg16:block1+vgg16:block3", "vgg16", "block1+block3", "none"),
+    ("vgg16:block1+vgg16:block3+resnet34:layer2", "vgg16+vgg16+resnet34", "block1+block3+layer2", "none"),
     (FOUR, "ensemble", "layer1+block1+block1+stage1", "none"),
     (FOUR.replace("1+", "1/pool=2+") + "/pool=2", "ensemble", "layer1+block1+block1+stage1", "pool=2"),
 ])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from inversion.images import from_stored
 from inversion.models.encoders.build import Encoder
 from inversion.training.pixel_optimization import (
     CURVE_POINTS,
-    Differentiable,
+    Encode,
     Inverted,
     Settings,
     feature_errors,
@@ -31,6 +31,14 @@ from inversion.training.pixel_optimization import (
 
 SIZE = 32
 QUICK = Settings(steps=80, lr=0.2, tv_weight=3.0)
+
+
+class Differentiable(Protocol):
+    def differentiable(self, images: Tensor) -> Tensor: ...
+
+
+def features_of(*encoders: Differentiable) -> Encode:
+    return lambda images: [encoder.differentiable(images) for encoder in encoders]
 
 
 class Identity:
@@ -82,7 +90,7 @@ def vgg(frozen: Callable[..., Encoder]) -> Encoder:
 @pytest.fixture(scope="module")
 def inverted(vgg: Encoder, images: Tensor) -> Inverted:
     torch.set_num_threads(1)
-    return invert([vgg], images, starting_noise(range(3), SIZE, seed=0), QUICK)
+    return invert(features_of(vgg), images, starting_noise(range(3), SIZE, seed=0), QUICK)
 
 
 def psnr(image: Tensor, target: Tensor) -> float:
@@ -96,7 +104,7 @@ def gradient(encoder: Differentiable, found: Tensor, images: Tensor) -> Tensor:
     found = found.clone().requires_grad_()
     with torch.no_grad():
         wanted = [encoder.differentiable(images).float()]
-    losses, _ = objective([encoder], found, wanted, tv_weight=3.0)
+    losses, _ = objective(features_of(encoder), found, wanted, tv_weight=3.0)
     result, = torch.autograd.grad(losses.sum(), found)
     return result
 
@@ -129,27 +137,27 @@ def test_the_gradient_of_total_variation_is_that_of_finite_differences() -> None
 def test_the_feature_error_is_0_for_the_image_1_for_nothing_and_a_mean_over_encoders(images: Tensor) -> None:
     encoders: list[Differentiable] = [Identity(), Scaled(1000.0)]
     wanted = [encoder.differentiable(images) for encoder in encoders]
-    assert feature_errors(encoders, images, wanted).tolist() == [0, 0, 0]
-    assert feature_errors(encoders, torch.zeros_like(images), wanted).tolist() == pytest.approx([1, 1, 1])
-    one_right = feature_errors([Identity(), Scaled(0.0)], images, wanted)
+    assert feature_errors(features_of(*encoders), images, wanted).tolist() == [0, 0, 0]
+    assert feature_errors(features_of(*encoders), torch.zeros_like(images), wanted).tolist() == pytest.approx([1, 1, 1])
+    one_right = feature_errors(features_of(Identity(), Scaled(0.0)), images, wanted)
     assert one_right.tolist() == pytest.approx([0.5, 0.5, 0.5])
 
 
 def test_an_image_of_zeros_has_a_finite_error() -> None:
     black = torch.zeros(1, 3, 8, 8)
-    assert feature_errors([Identity()], black, [black]).item() == 0
+    assert feature_errors(features_of(Identity()), black, [black]).item() == 0
 
 
 def test_an_identity_recovers_the_image(images: Tensor) -> None:
     start = starting_noise(range(3), SIZE, seed=0)
-    found = invert([Identity()], images, start, Settings(200, 0.05, 0.0)).images
+    found = invert(features_of(Identity()), images, start, Settings(200, 0.05, 0.0)).images
     assert min(psnr(one, other) for one, other in zip(found, images, strict=True)) > 40
 
 
 def test_total_variation_decides_only_what_the_features_leave_open(images: Tensor) -> None:
     """Means of 4×4 pixels say nothing of what is inside: noise stays there, or is smoothed. The means are found."""
     start = starting_noise(range(3), SIZE, seed=0)
-    rough, smooth = (invert([Coarse()], images, start, Settings(200, 0.1, weight)) for weight in (0.0, 3.0))
+    rough, smooth = (invert(features_of(Coarse()), images, start, Settings(200, 0.1, weight)) for weight in (0.0, 3.0))
     assert (total_variation(smooth.images) < 0.5 * total_variation(rough.images)).all()
     assert max(rough.curve[-1].feature_error, smooth.curve[-1].feature_error) < 1e-3
 
@@ -174,17 +182,17 @@ def test_the_encoder_is_as_it_was(vgg: Encoder, inverted: Inverted) -> None:
 
 def test_the_same_seed_gives_the_same_image_and_another_seed_another(vgg: Encoder, images: Tensor,
                                                                     inverted: Inverted) -> None:
-    again = invert([vgg], images, starting_noise(range(3), SIZE, seed=0), QUICK)
+    again = invert(features_of(vgg), images, starting_noise(range(3), SIZE, seed=0), QUICK)
     assert again.images.equal(inverted.images)
     assert again.curve == inverted.curve
-    other = invert([vgg], images, starting_noise(range(3), SIZE, seed=1), QUICK)
+    other = invert(features_of(vgg), images, starting_noise(range(3), SIZE, seed=1), QUICK)
     assert not other.images.equal(inverted.images)
 
 
 def test_an_image_does_not_depend_on_its_neighbours_in_a_batch__bit_for_bit(images: Tensor) -> None:
     start = starting_noise(range(3), SIZE, seed=0)
-    batch = invert([Coarse(), Identity()], images, start, QUICK).images
-    alone = invert([Coarse(), Identity()], images[1:2], start[1:2], QUICK).images
+    batch = invert(features_of(Coarse(), Identity()), images, start, QUICK).images
+    alone = invert(features_of(Coarse(), Identity()), images[1:2], start[1:2], QUICK).images
     assert alone[0].equal(batch[1])
 
 
@@ -222,9 +230,9 @@ def test_the_curve_has_few_points_and_both_ends(steps: int) -> None:
 def test_the_mean_curve_weighs_batches_by_their_images(images: Tensor) -> None:
     settings = Settings(4, 0.05, 0.0)
     start = starting_noise(range(3), SIZE, seed=0)
-    whole = invert([Identity()], images, start, settings).curve
-    parts = [(2, invert([Identity()], images[:2], start[:2], settings).curve),
-             (1, invert([Identity()], images[2:], start[2:], settings).curve)]
+    whole = invert(features_of(Identity()), images, start, settings).curve
+    parts = [(2, invert(features_of(Identity()), images[:2], start[:2], settings).curve),
+             (1, invert(features_of(Identity()), images[2:], start[2:], settings).curve)]
     mean = list(mean_curve(parts))
     assert [point.step for point in mean] == [point.step for point in whole] == [0, 1, 2, 3, 4]
     assert [point.loss for point in mean] == pytest.approx([point.loss for point in whole], rel=1e-5)
@@ -232,9 +240,9 @@ def test_the_mean_curve_weighs_batches_by_their_images(images: Tensor) -> None:
 
 def test_numbers_that_are_not_finite_end_it(images: Tensor) -> None:
     with pytest.raises(NonFiniteError, match="not finite at step 0"):
-        invert([Scaled(float("nan"))], images, torch.zeros_like(images), QUICK, target_features=[images])
+        invert(features_of(Scaled(float("nan"))), images, torch.zeros_like(images), QUICK, target_features=[images])
     with pytest.raises(NonFiniteError, match="features of the images are not finite, before any optimisation"):
-        invert([Scaled(float("nan"))], images, torch.zeros_like(images), QUICK)
+        invert(features_of(Scaled(float("nan"))), images, torch.zeros_like(images), QUICK)
 
 
 def test_every_step_is_told_and_can_end_it(images: Tensor) -> None:
@@ -246,7 +254,7 @@ def test_every_step_is_told_and_can_end_it(images: Tensor) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        invert([Identity()], images, torch.zeros_like(images), QUICK, on_step)
+        invert(features_of(Identity()), images, torch.zeros_like(images), QUICK, on_step)
     assert told == [1, 2, 3]
 
 

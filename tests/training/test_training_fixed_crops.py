@@ -52,9 +52,9 @@ def count(trainer: Trainer, passes: list[int]) -> None:
     for encoder in trainer.model.frozen:
         run = encoder._run
 
-        def counted(trunk: Any, images: Tensor, run: Any = run) -> Tensor:
+        def counted(trunk: Any, images: Tensor, taps: Any, run: Any = run) -> list[Tensor]:
             passes.append(len(images))
-            result: Tensor = run(trunk, images)
+            result: list[Tensor] = run(trunk, images, taps)
             return result
 
         encoder._run = counted

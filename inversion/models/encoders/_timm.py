@@ -4,14 +4,17 @@
 transformers. ``prune_intermediate_layers`` removes the layers after the cut; unlike with ``features_only``, parameter
 names stay those of the whole model. In models with parallel branches of different resolution (HRNet, CrossViT), timm's
 pruning keeps the parts of a layer that feed the other branches.
+
+One model can have several cuts: it is pruned behind the deepest, and run once for all.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -19,10 +22,12 @@ from torch import Tensor, nn
 
 from inversion.errors import WeightsError
 from inversion.models.encoders import _timm_models
+from inversion.models.encoders._attention import BlockInput, project
 from inversion.models.encoders._names import COUNTER, NamesError, below, large_prefixes, one_of
 from inversion.models.encoders._random import random_state
 from inversion.models.encoders.catalog import ENCODERS, EncoderCut
 from inversion.models.encoders.imagenet import cached_imagenet
+from inversion.models.encoders.specs import PROJECTIONS, TOKENS
 from inversion.models.encoders.state_dict import below_prefix, fit, read_state_dict
 from inversion.models.encoders.weights import WeightsSource
 from inversion.seeds import derive_seed
@@ -31,8 +36,25 @@ _FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretraine
 """Names of the functions in timm's modules that convert original checkpoints to timm's names."""
 
 
-def build_trunk(cut: EncoderCut, source: WeightsSource, image_size: int) -> nn.Module:
+@dataclass(frozen=True)
+class Tap:
+    """Where the features of a cut are found in the cut model.
+
+    Attributes:
+        index: the layer's index in timm's feature interface.
+        part: the part of its output, as in ``LayerSpec``.
+        block: for queries, keys and values, the name of the block, whose input the output is.
+    """
+
+    index: int
+    part: str = ""
+    block: str = ""
+
+
+def build_trunk(cuts: Sequence[EncoderCut], source: WeightsSource, image_size: int) -> nn.Module:
     """Builds the cut model with its weights, for images of side ``image_size``; tensors keep timm's names.
+
+    ``cuts`` are of one encoder, and they have the same ``pass_of``.
 
     Random weights of ``timm/NAME`` come from timm's initialisation of the whole model with a fresh generator. A layer's
     weights do not depend on the cut, but may depend on the version of timm and PyTorch and, in models with position
@@ -41,12 +63,13 @@ def build_trunk(cut: EncoderCut, source: WeightsSource, image_size: int) -> nn.M
     Raises:
         WeightsError: the weights are not available, or do not fit.
     """
+    cut = _deepest(cuts)
     if source.kind == "imagenet":
-        return _pretrained(cut, image_size)
+        return _pretrained(cuts, image_size)
     # Not on meta for other models: some have tensors that only the constructor computes, outside the state dict.
     named = cut.encoder in ENCODERS
     with _random_state_of_its_own(derive_seed(source.seed, cut.encoder)):
-        trunk = _prune(_timm_models.create(cut.spec.model, image_size, device="meta" if named else "cpu"), cut)
+        trunk = _prune(_timm_models.create(cut.spec.model, image_size, device="meta" if named else "cpu"), cuts)
     if source.path is not None:
         found = read_state_dict(source.path, source.part)
         state = _fitted(trunk, cut, image_size, found, f"weights {source} do not fit {cut}")
@@ -56,29 +79,69 @@ def build_trunk(cut: EncoderCut, source: WeightsSource, image_size: int) -> nn.M
     return trunk
 
 
-def run_trunk(trunk: nn.Module, images: Tensor, index: int) -> Tensor:
-    """Normalised images ``(B, 3, H, W)`` to the features at the cut ``(B, C, h, w)``."""
+def tap_of(trunk: nn.Module, cut: EncoderCut) -> Tap:
+    """Where the features of one of the cuts are found in the cut model."""
+    layer, index = cut.spec.layers[cut.layer], cut.spec.position(cut.layer)
+    if layer.part not in PROJECTIONS:
+        return Tap(index, layer.part)
+    ends_here = isinstance(trunk.get_submodule(layer.node), BlockInput)
+    return Tap(index if ends_here else index - 1, layer.part, layer.node)
+
+
+def run_trunk(trunk: nn.Module, images: Tensor, taps: Sequence[Tap]) -> list[Tensor]:
+    """Normalised images ``(B, 3, H, W)`` to the features ``(B, C, h, w)`` of each tap."""
+    indices = sorted({tap.index for tap in taps})
+    prefix = {"return_prefix_tokens": True} if any(tap.part in TOKENS for tap in taps) else {}
     # stop_early: otherwise an unpruned model runs to its end; norm=False: the model's last norm is after the cut.
-    features: list[Tensor] = cast(Any, trunk).forward_intermediates(
-        images, indices=[index], norm=False, stop_early=True, output_fmt="NCHW", intermediates_only=True)
-    return features[0]
+    found: list[Any] = cast(Any, trunk).forward_intermediates(
+        images, indices=indices, norm=False, stop_early=True, output_fmt="NCHW", intermediates_only=True, **prefix)
+    outputs = dict(zip(indices, found if prefix else [(output, None) for output in found], strict=True))
+    return [_tapped(trunk, tap, *outputs[tap.index]) for tap in taps]
 
 
-def layer_index(cut: EncoderCut) -> int:
-    """The layer's index in timm's feature interface."""
-    return cut.spec.position(cut.layer)
+def _tapped(trunk: nn.Module, tap: Tap, output: Tensor, prefix: Tensor | None) -> Tensor:
+    """The features of a tap, from an output ``(B, C, h, w)`` and the tokens before its patches, ``(B, N, C)``."""
+    if tap.part in PROJECTIONS:
+        return project(trunk.get_submodule(tap.block), output, tap.part)
+    if prefix is None or not tap.part:
+        return output
+    first = 0 if trunk.cls_token is None else 1
+    chosen = prefix[:, :1] if tap.part == "cls" else prefix[:, first:first + _timm_models.register_count(trunk)]
+    return chosen.clone().flatten(1)[:, :, None, None]
 
 
-def _prune(model: Any, cut: EncoderCut) -> nn.Module:
-    model.prune_intermediate_layers([layer_index(cut)], prune_norm=True, prune_head=True)
+def pass_of(cut: EncoderCut) -> str:
+    """Equal for the cuts of an encoder whose features one pass gives, the same as those of each alone.
+
+    A cut before a final norm has its own, because the layers behind it need the norm; so have the queries, keys and
+    values of the first block, whose input timm gives only in place of the block's output.
+    """
     layer = cut.spec.layers[cut.layer]
     if layer.skipped:
-        setattr(model.get_submodule(layer.node), layer.skipped, nn.Identity())
+        return cut.layer
+    return layer.node if layer.part in PROJECTIONS and cut.spec.position(cut.layer) == 0 else ""
+
+
+def _deepest(cuts: Sequence[EncoderCut]) -> EncoderCut:
+    return max(cuts, key=lambda cut: cut.spec.position(cut.layer))
+
+
+def _prune(model: Any, cuts: Sequence[EncoderCut]) -> nn.Module:
+    last = _deepest(cuts)
+    index = last.spec.position(last.layer)
+    model.prune_intermediate_layers([index], prune_norm=True, prune_head=True)
+    layers = [cut.spec.layers[cut.layer] for cut in cuts if cut.spec.position(cut.layer) == index]
+    node = model.get_submodule(layers[0].node)
+    if layers[0].skipped:
+        setattr(node, layers[0].skipped, nn.Identity())
+    elif all(layer.part in PROJECTIONS for layer in layers):
+        model.set_submodule(layers[0].node, BlockInput(node))
     return cast(nn.Module, model)
 
 
-def _pretrained(cut: EncoderCut, image_size: int) -> nn.Module:
+def _pretrained(cuts: Sequence[EncoderCut], image_size: int) -> nn.Module:
     # Given a file, timm sends no request to the server; without a network, that takes most of a minute.
+    cut = _deepest(cuts)
     with cached_imagenet(cut) as path:
         read_state_dict(path)  # for an invalid file, our errors are clearer than timm's
         # Files on the hub are state dicts, also for models whose original files need a custom loader.
@@ -87,7 +150,7 @@ def _pretrained(cut: EncoderCut, image_size: int) -> nn.Module:
         with _random_state_of_its_own(seed=0):
             model = _timm_models.create(cut.spec.model, image_size, device="cpu", pretrained=True,
                                         pretrained_cfg_overlay=overlay)
-        trunk = _prune(model, cut)
+        trunk = _prune(model, cuts)
         fit(trunk.state_dict(), trunk.state_dict(), f"they cannot be used for {cut}")
     return trunk
 

@@ -15,13 +15,17 @@ import timm
 import torch
 from timm.layers.patch_embed import PatchEmbed
 from timm.models import get_pretrained_cfg, is_model, list_models
+from timm.models.beit import Beit
+from timm.models.eva import Eva
 from timm.models.pvt_v2 import PyramidVisionTransformerV2
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from inversion.errors import RequestError, UnknownNameError
 from inversion.images import Normalisation
 from inversion.models import FeatureShape
-from inversion.models.encoders.specs import TIMM_PREFIX, EncoderSpec, LayerSpec, without_norm
+from inversion.models.encoders._attention import projected_channels
+from inversion.models.encoders.specs import TIMM_PREFIX, EncoderSpec, LayerSpec, with_parts, without_norm
 from inversion.text import reason
 
 SIZES = 32
@@ -62,10 +66,25 @@ def _describe(name: str) -> EncoderSpec:
               for number, (node, info) in enumerate(_feature_info(model, name).items(), start=1)}
     if isinstance(model, PyramidVisionTransformerV2):  # each of its stages ends with a LayerNorm
         layers = without_norm(layers)
+    if isinstance(model, (VisionTransformer, Eva, Beit)):
+        layers = with_parts(layers, _channels_of_parts(model))
     return EncoderSpec(
         TIMM_PREFIX + name, "timm", name, name, layers, Normalisation(tuple(mean), tuple(std)),
         f"{type(model).__name__} from timm", config.paper_name or "", f"https://huggingface.co/timm/{name}",
     )
+
+
+def _channels_of_parts(model: Any) -> dict[str, int]:
+    """The parts that the blocks of a Vision Transformer have, with their channels."""
+    tokens = {"cls": 0 if model.cls_token is None else 1, "registers": register_count(model)}
+    return {**{part: count * model.embed_dim for part, count in tokens.items() if count},
+            **projected_channels(model.blocks)}
+
+
+def register_count(model: Any) -> int:
+    """The number of register tokens, which follow the class token."""
+    registers = getattr(model, "reg_token", None)
+    return 0 if registers is None else int(registers.shape[1])
 
 
 def layer_name(node: str, number: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torchvision import models  # type: ignore[import-untyped]
@@ -14,16 +16,19 @@ from inversion.models.encoders.state_dict import fit, read_state_dict
 from inversion.models.encoders.weights import WeightsSource
 
 
-def build_trunk(cut: EncoderCut, source: WeightsSource) -> nn.Module:
-    """Builds the cut model with its weights; tensors keep torchvision's names, and only those before the cut exist.
+def build_trunk(cuts: Sequence[EncoderCut], source: WeightsSource) -> nn.Module:
+    """Builds the model with one or more cuts, and its weights; tensors keep torchvision's names.
+
+    Only the tensors before the deepest cut exist.
 
     Raises:
         WeightsError: the weights are not available, or do not fit.
     """
+    cut = max(cuts, key=lambda each: each.spec.position(each.layer))
     spec = cut.spec
     with torch.device("meta"):
         model = models.get_model(spec.model)
-    trunk: nn.Module = create_feature_extractor(model, {spec.layers[cut.layer].node: "features"})
+    trunk: nn.Module = create_feature_extractor(model, {spec.layers[each.layer].node: each.layer for each in cuts})
     needed = trunk.state_dict()
     if source.path is not None:
         state = fit(needed, read_state_dict(source.path, source.part), f"weights {source} do not fit {cut}")
@@ -55,7 +60,7 @@ class PairwiseMaxPool(nn.Module):
         return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
 
 
-def run_trunk(trunk: nn.Module, images: Tensor) -> Tensor:
-    """Normalised images ``(B, 3, H, W)`` to the features at the cut ``(B, C, h, w)``."""
-    features: Tensor = trunk(images)["features"]
-    return features
+def run_trunk(trunk: nn.Module, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
+    """Normalised images ``(B, 3, H, W)`` to the features of each layer, ``(B, C, h, w)``."""
+    features: dict[str, Tensor] = trunk(images)
+    return [features[layer] for layer in layers]

@@ -6,14 +6,23 @@ docstring says how to add an encoder to ``_SPECS``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from inversion.errors import RequestError
 from inversion.images import IMAGENET, Normalisation
 from inversion.models import FeatureShape
 from inversion.models.encoders._forms import is_foreign, require_written, unknown_encoder
-from inversion.models.encoders.specs import SHORT_NAMES, TIMM_PREFIX, EncoderSpec, LayerSpec, without_norm
+from inversion.models.encoders.specs import (
+    RANGE,
+    SHORT_NAMES,
+    TIMM_PREFIX,
+    EncoderSpec,
+    LayerSpec,
+    with_parts,
+    without_norm,
+)
 from inversion.models.modifiers import Modifier, parse_modifiers
 
 _VGG16_CHANNELS_AND_POOLS = ((64, 4), (128, 9), (256, 16), (512, 23), (512, 30))
@@ -40,7 +49,8 @@ _SPECS = (
     ),
     EncoderSpec(
         "vit_small", "timm", _VIT_SMALL, _VIT_SMALL,
-        {f"block{number}": LayerSpec(384, 16, f"blocks.{number - 1}") for number in range(1, 13)},
+        with_parts({f"block{number}": LayerSpec(384, 16, f"blocks.{number - 1}") for number in range(1, 13)},
+                   dict.fromkeys(("cls", "q", "k", "v"), 384)),
         Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), "transformer over 16×16 patches; patch tokens as a map",
         "Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021; weights of Steiner et al., "
         "How to train your ViT?, TMLR 2022",
@@ -79,10 +89,6 @@ def encoder_spec(name: str) -> EncoderSpec:
     raise unknown_encoder(name, ENCODERS, SHORT_NAMES)
 
 
-RANGE = ".."
-"""Between the first and the last layer of a range: ``vgg16:block1..5``."""
-
-
 @dataclass(frozen=True)
 class EncoderCut:
     """An encoder cut at a layer, whose output, changed by the modifiers in their order, is the features.
@@ -119,14 +125,14 @@ class EncoderCut:
         """
         spec = self.spec
         name = spec.layer(self.layer)
+        layer = spec.layers[name]
         if self.encoder.startswith(TIMM_PREFIX):
             from inversion.models.encoders import _timm_models
 
-            return _timm_models.feature_shape(spec.model, spec.position(name), image_size)
+            return layer.shape(_timm_models.feature_shape(spec.model, spec.position(name), image_size))
         if image_size < 32 or image_size % 32:
             raise RequestError(f"image_size {image_size}: {self} needs a multiple of 32")
-        layer = spec.layers[name]
-        return FeatureShape(layer.channels, image_size // layer.stride, image_size // layer.stride)
+        return layer.shape(FeatureShape(layer.channels, image_size // layer.stride, image_size // layer.stride))
 
     def bits(self, image_size: int) -> int | None:
         """Bits that the features of an image need, ``values · b``; None if no modifier limits them.
@@ -165,8 +171,9 @@ def parse_encoders(encoder: str, layer: str = "auto") -> tuple[EncoderCut, ...]:
 
     ``encoder`` is ``vgg16``, ``vgg16:block1``, ``ensemble``, ``timm/NAME``, ``timm/NAME:LAYER``, or a short name of
     these (``dinov2_s:block6``), each optionally with modifiers (``vgg16:block1/pool=2``), or several of them joined by
-    ``+``. The default layer is the encoder's first one. Modifiers of ``ensemble`` apply to each of its members.
-    ``layer`` can have modifiers, too.
+    ``+``. After one with a layer, other layers of the encoder need not repeat its name: ``vgg16:block1+block3``. The
+    default layer is the encoder's first one. Modifiers of ``ensemble`` apply to each of its members. ``layer`` can have
+    modifiers, too, and be several layers joined by ``+``.
 
     Raises:
         UnknownNameError: the encoder, the layer or a modifier does not exist.
@@ -176,6 +183,7 @@ def parse_encoders(encoder: str, layer: str = "auto") -> tuple[EncoderCut, ...]:
     parts = [part.strip() for part in encoder.split("+")]
     if not all(parts):
         raise RequestError(f"encoder {encoder!r}: a name is missing (write several as vgg16:block1+resnet34)")
+    parts = _with_encoders(parts)
     for part in parts:
         if is_foreign(part, (*ENCODERS, *SHORT_NAMES)):
             raise unknown_encoder(part, ENCODERS, SHORT_NAMES)
@@ -184,12 +192,22 @@ def parse_encoders(encoder: str, layer: str = "auto") -> tuple[EncoderCut, ...]:
         if len(parts) > 1 or name == "ensemble" or ":" in name:
             raise RequestError(f"layer {layer!r} beside encoder {encoder!r}: a layer is for one encoder without one. "
                                "Write encoder=NAME:LAYER, and leave layer out.")
-        parts = ["/".join([f"{name}:{layer}", *modifiers])]
+        parts = ["/".join([f"{name}:{one.strip()}", *modifiers]) for one in layer.split("+")]
     cuts = [cut for part in parts for cut in _parse_part(part)]
     for cut in cuts:
         if cuts.count(cut) > 1:
             raise RequestError(f"encoder {encoder!r}: {cut} is there twice")
     return tuple(cuts)
+
+
+def without_repetition(encoder: str) -> str:
+    """A checked ``encoder`` for a name: an encoder once before all its layers, as in ``vgg16:block1+block3``."""
+    shown, before = [], ""
+    for cut in encoder.split("+"):
+        name, colon, layer = cut.partition(":")
+        shown.append(layer if colon and name == before else cut)
+        before = name
+    return "+".join(shown)
 
 
 def expand_layers(encoder: str) -> list[str]:
@@ -203,8 +221,8 @@ def expand_layers(encoder: str) -> list[str]:
     if RANGE not in encoder.partition(":")[2]:
         return [encoder]
     if "+" in encoder:
-        raise RequestError(f"encoder {encoder!r}: a range of layers is for one encoder; write fused ones out, as "
-                           "vgg16:block1+resnet34:layer1")
+        raise RequestError(f"encoder {encoder!r}: a range of layers stands for runs with one layer each; write "
+                           "fused layers out, as vgg16:block1+block3")
     cut, modifiers = _split_modifiers(encoder)
     name, _, layers = cut.partition(":")
     first, _, last = (text.strip() for text in layers.partition(RANGE))
@@ -212,6 +230,27 @@ def expand_layers(encoder: str) -> list[str]:
         raise RequestError(f"encoder {encoder!r}: a range of layers has a first and a last one, as vgg16:block1..5")
     spec = encoder_spec(name.strip())
     return ["/".join([f"{spec.name}:{layer}", *modifiers]) for layer in spec.layers_between(first, last)]
+
+
+def _with_encoders(parts: Sequence[str]) -> list[str]:
+    """The parts of a request, each with an encoder: a layer alone is one of the encoder before it, if that has a layer.
+    """
+    named: list[str] = []
+    for part in parts:
+        name, colon, _ = named[-1].partition(":") if named else ("", "", "")
+        named.append(f"{name.strip()}:{part}" if colon and _is_layer(part, name.strip()) else part)
+    return named
+
+
+def _is_layer(text: str, encoder: str) -> bool:
+    """Whether a text without ``:`` is meant as a layer of an encoder, perhaps misspelt, and not as another encoder."""
+    name = text.partition("/")[0].strip()
+    if ":" in text or text.startswith(TIMM_PREFIX) or name in (*ENCODERS, *SHORT_NAMES, "ensemble"):
+        return False
+    spec = encoder_spec(encoder)
+    names = [*spec.layers, *(layer.node for layer in spec.layers.values())]
+    known = [*names, *ENCODERS, *SHORT_NAMES]
+    return next(iter(difflib.get_close_matches(name.partition(RANGE)[0], known, 1)), "") in names
 
 
 def _parse_part(text: str) -> tuple[EncoderCut, ...]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from inversion.errors import RequestError, UnknownNameError
 from inversion.images import Normalisation
+from inversion.models import FeatureShape
 
 TIMM_PREFIX = "timm/"
+
+RANGE = ".."
+"""Between the first and the last layer of a range: ``vgg16:block1..5``."""
 
 SHORT_NAMES = {
     "resnet50": "resnet50.a1_in1k",
@@ -30,18 +35,47 @@ SHORT_NAMES = {
 """Other ways to write ``timm/NAME.TAG``, with the tag of the weights. Runs have the full name."""
 
 
+TOKENS = ("cls", "registers")
+"""Parts of a transformer block's output that have no place in the image."""
+
+PROJECTIONS = ("q", "k", "v")
+"""Parts of a transformer block's attention: the queries, keys and values of the patch tokens."""
+
+_ABSENT = {"cls": "the model has no class token", "registers": "the model has no register tokens",
+           **dict.fromkeys(PROJECTIONS, "it has no attention whose queries, keys and values can be read")}
+"""Why a layer does not have a part."""
+
+
 @dataclass(frozen=True)
 class LayerSpec:
     """A layer at which an encoder can be cut: its features are ``(B, channels, S / stride, S / stride)``.
 
-    ``node`` is the name of the module in the original model whose output the features are. ``skipped`` is a module of
-    that one which is left out: its final norm, so that the features are those before it.
+    Attributes:
+        channels: the channels of the features.
+        stride: pixels of the image per location; without meaning for ``TOKENS``, which are ``(B, channels, 1, 1)``.
+        node: the name of the module in the original model whose output the features are.
+        skipped: a module of that one which is left out: its final norm, so that the features are those before it.
+        part: for a transformer block, what the features are in place of the patch tokens: one of ``TOKENS`` or
+            ``PROJECTIONS``. Several tokens follow one another in the channels.
     """
 
     channels: int
     stride: int
     node: str
     skipped: str = ""
+    part: str = ""
+
+    @property
+    def variant(self) -> str:
+        """What the layer's name ends with, if the features are not the layer's own output: ``-prenorm``, ``-cls``."""
+        name = "prenorm" if self.skipped else self.part
+        return f"-{name}" if name else ""
+
+    def shape(self, output: FeatureShape) -> FeatureShape:
+        """The shape of the features, given that of the module's output as a map."""
+        if not self.part:
+            return output
+        return FeatureShape(self.channels, *((1, 1) if self.part in TOKENS else output[1:]))
 
 
 @dataclass(frozen=True)
@@ -53,7 +87,8 @@ class EncoderSpec:
         source: the library that builds the model.
         model: the model's name in that library, with the weights tag for timm.
         weights: the library's name of the ImageNet weights, for timm with the tag.
-        layers: the layers by name, from the input to the output; then those without their final norm.
+        layers: the layers by name, from the input to the output; then those without their final norm, and parts of
+            layers.
         normalisation: mean and standard deviation that the weights were trained with.
         summary: the architecture in a few words.
         paper: the publication of the architecture.
@@ -83,7 +118,20 @@ class EncoderSpec:
         for known, layer in self.layers.items():
             if name in (known, layer.node):
                 return known
-        raise UnknownNameError(f"{self.name} has no layer", name, self.layers)
+        whole, _, part = name.rpartition("-")
+        what = f"{self.name} has no layer"
+        if whole in self.layers and part in _ABSENT:
+            raise UnknownNameError(what, name, self.listed, meant=whole, note=_ABSENT[part])
+        raise UnknownNameError(what, name, self.listed, next(iter(difflib.get_close_matches(name, self.layers, 1)), ""))
+
+    @property
+    def listed(self) -> list[str]:
+        """The layers for a message: parts of layers by their ranges, ``block1-cls..12``."""
+        names = [name for name, layer in self.layers.items() if not layer.part]
+        for part in dict.fromkeys(layer.part for layer in self.layers.values() if layer.part):
+            those = [name for name, layer in self.layers.items() if layer.part == part]
+            names.append(f"{those[0]}{RANGE}{_numbered(those[-1])[1]}")
+        return names
 
     def layers_between(self, first: str, last: str) -> list[str]:
         """The layers from ``first`` to ``last``, whose names differ in a number; ``last`` may be the number alone.
@@ -98,7 +146,7 @@ class EncoderSpec:
         end_stem, high, end_tail = _numbered(end)
         if (stem, tail) != (end_stem, end_tail) or not 0 <= low <= high:
             raise RequestError(f"{self.name} has no layers from {begin} to {end}: the layers of a range have the same "
-                               f"name and rising numbers. Known: {', '.join(self.layers)}.")
+                               f"name and rising numbers. Known: {', '.join(self.listed)}.")
         between = {f"{stem}{number}{tail}" for number in range(low, high + 1)}
         return [name for name in self.layers if name in between]
 
@@ -115,4 +163,15 @@ def _numbered(layer: str) -> tuple[str, int, str]:
 
 def without_norm(layers: Mapping[str, LayerSpec], norm: str = "norm") -> dict[str, LayerSpec]:
     """Layers that end with a norm, and the same without it, as ``stage1-prenorm``."""
-    return {**layers, **{f"{name}-prenorm": replace(layer, skipped=norm) for name, layer in layers.items()}}
+    return _with_variants(layers, [replace(layer, skipped=norm) for layer in layers.values()])
+
+
+def with_parts(layers: Mapping[str, LayerSpec], channels: Mapping[str, int]) -> dict[str, LayerSpec]:
+    """Transformer blocks, and their parts, as ``block1-cls``; ``channels`` are those of each part that they have."""
+    return _with_variants(layers, [replace(layer, channels=count, part=part)
+                                   for part, count in channels.items() for layer in layers.values()])
+
+
+def _with_variants(layers: Mapping[str, LayerSpec], variants: Iterable[LayerSpec]) -> dict[str, LayerSpec]:
+    names = {layer.node: name for name, layer in layers.items()}
+    return {**layers, **{names[layer.node] + layer.variant: layer for layer in variants}}

@@ -208,10 +208,10 @@ def _usual_decoder(board: Board, studies: Studies) -> str:
 
 
 def _cut(item: Configuration) -> tuple[str, int]:
-    """Encoder with what its cuts have in common (modifiers, no norm), and position of the layer, 0 the shallowest."""
+    """Encoder with what its cuts have in common (modifiers, variant), and position of the layer, 0 the shallowest."""
     try:
         cut, = parse_encoders(item.encoder)
     except InversionError:  # from another version of inversion or timm: its depth is unknown
         return item.encoder, 0
-    norm = "-prenorm" if cut.spec.layers[cut.layer].skipped else ""
-    return "/".join([cut.encoder + norm, *map(str, cut.modifiers)]), cut.spec.position(cut.layer)
+    variant = cut.spec.layers[cut.layer].variant
+    return "/".join([cut.encoder + variant, *map(str, cut.modifiers)]), cut.spec.position(cut.layer)

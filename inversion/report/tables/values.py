@@ -42,9 +42,13 @@ class _Map:
 
     @property
     def others(self) -> tuple[Any, ...]:
-        """Equal for two maps of one network that differ only in layer, pooling and projection."""
+        """Equal for two maps of one network that differ only in layer, pooling and projection.
+
+        Parts of layers, as class tokens, are compared with those of other layers only.
+        """
+        part = self.cut.spec.layers[self.cut.layer].part
         rest = tuple(modifier for modifier in self.cut.modifiers if modifier.name not in RESHAPING)
-        return self.cut.encoder, rest, self.item.same_decoder
+        return self.cut.encoder, part, rest, self.item.same_decoder
 
 
 @dataclass(frozen=True)

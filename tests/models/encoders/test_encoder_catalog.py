@@ -35,7 +35,7 @@ def test_the_layers_are_those_of_the_study() -> None:
     assert {name: list(spec.layers) for name, spec in ENCODERS.items()} == {
         "vgg16": [f"block{number}" for number in range(1, 6)],
         "resnet34": [f"layer{number}" for number in range(1, 5)],
-        "vit_small": [f"block{number}" for number in range(1, 13)],
+        "vit_small": [f"block{number}{part}" for part in ("", "-cls", "-q", "-k", "-v") for number in range(1, 13)],
         "pvt_v2_b2": [f"stage{number}{norm}" for norm in ("", "-prenorm") for number in range(1, 5)],
     }
 
@@ -49,6 +49,10 @@ def test_the_layers_are_those_of_the_study() -> None:
     ("ensemble", "auto", ["resnet34:layer1", "vgg16:block1", "vit_small:block1", "pvt_v2_b2:stage1"]),
     ("ensemble+vgg16:block3", "auto", [*map(str, ENSEMBLE), "vgg16:block3"]),
     ("vit_small:blocks.2", "auto", ["vit_small:block3"]),
+    ("vgg16:block1+block3+resnet34", "auto", ["vgg16:block1", "vgg16:block3", "resnet34:layer1"]),
+    ("vgg16:block1/pool=2 + block1 + features.9", "auto", ["vgg16:block1/pool=2", "vgg16:block1", "vgg16:block2"]),
+    ("vit_small:block6-cls+block6-k", "auto", ["vit_small:block6-cls", "vit_small:block6-k"]),
+    ("vgg16", "block1+block3/pool=2", ["vgg16:block1", "vgg16:block3/pool=2"]),
 ])
 def test_requests_are_read(encoder: str, layer: str, expected: list[str]) -> None:
     assert cuts(encoder, layer) == expected
@@ -120,6 +124,11 @@ def test_what_is_not_supported_is_said_to_be_so_and_nothing_is_suggested(text: s
     ("vgg16+vgg16:block1", "auto", "vgg16:block1 is there twice"),
     ("ensemble+vgg16", "auto", "vgg16:block1 is there twice"),
     ("vgg16+", "auto", "a name is missing"),
+    ("vgg16:block1+block1", "auto", "vgg16:block1 is there twice"),
+    ("vgg16:block1+blok3", "auto", "vgg16 has no layer 'blok3'.*Did you mean 'block3'"),
+    ("vgg16:block1+resnet33", "auto", "unknown encoder 'resnet33'.*Did you mean 'resnet34'"),
+    ("vgg16+block3", "auto", "unknown encoder 'block3'"),
+    ("vgg16:block1+block3..5", "auto", "vgg16:block3..5' is a range of layers"),
     ("", "auto", "a name is missing"),
 ])
 def test_contradictory_requests_are_refused(encoder: str, layer: str, part: str) -> None:

@@ -140,7 +140,7 @@ def test_what_is_no_range_stands_for_itself(text: str) -> None:
     ("vgg16:block3..1", "vgg16 has no layers from block3 to block1: the layers of a range have the same name and"),
     ("pvt_v2_b2:stage1..stage2-prenorm", "pvt_v2_b2 has no layers from stage1 to stage2-prenorm"),
     ("vgg16:block1..", "encoder 'vgg16:block1..': a range of layers has a first and a last one"),
-    ("vgg16:block1..2+resnet34:layer1", "a range of layers is for one encoder; write fused ones out"),
+    ("vgg16:block1..2+resnet34:layer1", "a range of layers stands for runs with one layer each; write fused layers"),
 ])
 def test_a_range_outside_of_the_encoder_is_refused(text: str, message: str) -> None:
     with pytest.raises(RequestError) as caught:

@@ -23,7 +23,7 @@ from inversion.models.model import build_model
 from inversion.runs.further import load_vgg
 from inversion.training.device import make_engine
 from inversion.training.evaluate import evaluate
-from inversion.training.floors import floor_metrics, largest_map
+from inversion.training.floors import floor_scores, largest_map
 from inversion.training.further_scores import FurtherScores
 
 ENCODERS = ("vgg16:block1", "vgg16:block3", "resnet34:layer1", "vit_small:block3")
@@ -50,7 +50,7 @@ def main(image_size: int, images: int, repeats: int, vgg: bool) -> None:
         tasks: list[Callable[[], object]] = [
             partial(evaluate, model, crops, loss, engine),
             partial(evaluate, model, crops, loss, engine, further=further),
-            partial(floor_metrics, crops, largest_map([encoder]), engine)]
+            partial(floor_scores, crops, largest_map([encoder]), engine)]
         times = [[seconds(task) for task in tasks] for _ in range(repeats)]
         plain, more, floors = (1000 * min(column) / images for column in zip(*times, strict=True))
         click.echo(f"{name:20} without {plain:7.1f} ms, with {more:7.1f} ms: {more / plain:.2f}×; "

@@ -58,6 +58,13 @@ BASIC = ("psnr", "ssim", "lpips")
 FURTHER = tuple(name for name in METRICS if name not in BASIC)
 """Those that are computed at the end of a run only, and that runs of earlier versions do not have."""
 
+FLOORS: Mapping[str, str] = {"training_colour": "one colour for all images", "mean_colour": "mean colour of each image",
+                             "bicubic": "bicubic thumbnail"}
+"""Images that no encoder is needed for (``inversion.training.floors``), with what they are.
+
+Every run logs their mean PSNR as ``floor/NAME_psnr``, and that of each test image in the column ``floor_NAME_psnr``.
+"""
+
 
 def mse(images: Tensor, targets: Tensor) -> Tensor:
     """Mean squared error of each image: ``(B,)``."""

@@ -22,7 +22,7 @@ from inversion.report.seed_plan import SeedPlan, describe_plan, plan_seeds
 from inversion.report.tables import capacity, rankings
 from inversion.report.tables.costs import costs
 from inversion.report.tables.findings import BoardEvidence, judge_findings
-from inversion.report.tables.floors import floors
+from inversion.report.tables.floors import beside_thumbnails, floors
 from inversion.report.tables.metrics import metrics
 from inversion.report.tables.overview import failures, missing, parameters_of, standing, summary, versions_of
 from inversion.report.tables.published import PublishedStudy, published_table, reproduced
@@ -62,7 +62,8 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
     return Report(
         data, boards,
         [*conclusions.headline(board), *conclusions.fairness(board, rising, len(curves)), *answers(values.rows),
-         *standing(data, boards), *next_step], numbers, conclusions.recommendations(board, memory_budget_mb), studies,
+         *beside_thumbnails(bounds.rows), *standing(data, boards), *next_step], numbers,
+        conclusions.recommendations(board, memory_budget_mb), studies,
         {study.key: judge_findings(study.findings, BoardEvidence(study.view(board)))
          for study in studies if study.findings},
         _tables(data, boards, studies, rising, [values, rates(board, line), bounds]), records,

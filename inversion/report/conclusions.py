@@ -5,7 +5,7 @@ The pairs are chosen by their scores, so every comparison is corrected for all p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from inversion.report.data.board import Board, best_of, group_by
 from inversion.report.data.configuration import Configuration
@@ -93,7 +93,7 @@ def fairness(board: Board, rising: Mapping[str, float], looked_at: int) -> list[
     if rising and count == 1:
         label, rate = next(iter(rising.items()))
         sentences.append(f"{label} had not converged when training ended (it still rose by {rate:.2f} dB per epoch): "
-                         "with more epochs it would score higher.")
+                         "with more epochs it would probably score higher.")
     elif rising:
         most = max(rising, key=lambda label: rising[label])
         of = f"the best {looked_at}" if looked_at < count else f"{count}"
@@ -125,13 +125,20 @@ def recommendations(board: Board, memory_budget_mb: float | None) -> list[Advice
     if len(board.configurations) == 1:
         return []
     winner = board.winner
-    advice = [Advice("For best quality", f"{winner.label}: {score_text(board, winner)}.")]
+    advice = [Advice("For best quality", _best_among(board, board.configurations))]
     if winner.is_ensemble and board.single:
-        best = board.single[0]
-        advice.append(Advice("For best quality with one encoder", f"{best.label}: {score_text(board, best)}."))
+        advice.append(Advice("For best quality with one encoder", _best_among(board, board.single)))
     advice.append(_least_memory(board) if memory_budget_mb is None else _within_budget(board, memory_budget_mb))
     avoid = [*_beaten_decoders(board), *_far_layers(board), *_small_gains(board)]
     return [*advice, Advice("What to avoid", " ".join(avoid) or "Nothing stands out on these test images.")]
+
+
+def _best_among(board: Board, items: Sequence[Configuration]) -> str:
+    """The best of some configurations, and how many of the others are not known to be worse."""
+    best, *others = items
+    tied = sum(not holds_up(board.compare(best, other)) for other in others)
+    behind = f"{tied} of the {len(others)} others" if len(others) > 1 else "the other one"
+    return f"{best.label}: {score_text(board, best)}.{f' Its lead over {behind} is not established.' if tied else ''}"
 
 
 def _least_memory(board: Board) -> Advice:

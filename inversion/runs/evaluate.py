@@ -36,7 +36,7 @@ from inversion.tracking.tracked_run import TrackedRun as LoggedRun
 from inversion.tracking.tracked_run import record_outcome
 from inversion.training.callbacks import Picture
 from inversion.training.evaluate import Scores, evaluate, final_metrics, finite
-from inversion.training.floors import floor_metrics, largest_map
+from inversion.training.floors import floor_metrics, floor_scores, largest_map
 from inversion.training.further_scores import FurtherScores
 from inversion.training.measure import PeakMemory
 from inversion.training.stop import StopRequest
@@ -189,9 +189,10 @@ def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos
     scores = evaluate(reconstructor.model, scored.crops, loss.to(engine.device), engine, before_batch,
                       further=further)
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
-    metrics |= floor_metrics(scored.crops, largest_map(reconstructor.model.frozen), engine)
+    floors = floor_scores(scored.crops, largest_map(reconstructor.model.frozen), engine)
+    metrics |= floor_metrics(floors)
     logger.log_metrics(finite(metrics))  # first, so that the scores are kept if the store rejects an upload
-    results.log_scores(logger, scored.names, scores)
+    results.log_scores(logger, scored.names, scores, floors)
     first = scored.crops[:TEST_PICTURES]
     pictures = list(map(Picture.of, scored.names, from_stored(first), reconstructor.stored(first)))
     results.log_reconstructions(logger, pictures)

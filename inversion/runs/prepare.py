@@ -36,7 +36,7 @@ from inversion.training.cotraining import CoTrainingGroup
 from inversion.training.device import make_engine
 from inversion.training.evaluate import Scores
 from inversion.training.feature_folder import FeatureFolder
-from inversion.training.floors import floor_metrics, largest_map
+from inversion.training.floors import floor_scores, largest_map
 from inversion.training.measure import gflops_per_image
 from inversion.training.stop import StopRequest
 from inversion.training.trainer import CALIBRATION_IMAGES, Trainer, TrainingData
@@ -210,10 +210,10 @@ def crops_of_test_set(prepared: Prepared) -> torch.Tensor:
     return center_crops(prepared.photos.pixels("test"), prepared.plan.config.image_size)
 
 
-def floors_of_test_set(prepared: Prepared, trainer: Trainer, crops: torch.Tensor) -> dict[str, float]:
-    """The floors of the test images' ``crops`` (``training.floors``), at the locations of the largest feature map."""
+def floors_of_test_set(prepared: Prepared, trainer: Trainer, crops: torch.Tensor) -> dict[str, list[float]]:
+    """The floors of each test image (``training.floors``), at the locations of the largest feature map."""
     training = center_crops(prepared.photos.pixels("train"), prepared.plan.config.image_size)
-    return floor_metrics(crops, largest_map(trainer.model.frozen), trainer.engine, training)
+    return floor_scores(crops, largest_map(trainer.model.frozen), trainer.engine, training)
 
 
 def size_metrics(trainer: Trainer) -> dict[str, float]:

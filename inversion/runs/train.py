@@ -35,6 +35,7 @@ from inversion.training.callbacks import Callback, CallbackList
 from inversion.training.checkpoint import BEST, LAST, CheckpointError, furthest_checkpoint
 from inversion.training.cotraining import CoTrainingGroup, Steps
 from inversion.training.evaluate import final_metrics
+from inversion.training.floors import floor_metrics
 from inversion.training.further_scores import FurtherScores
 from inversion.training.measure import PeakMemory
 from inversion.training.stop import StopRequest
@@ -134,8 +135,9 @@ def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer, further: Furth
     scores, pictures = trainer.evaluator.score_with_pictures(
         crops, names, MOST_PICTURES, trainer.stop_if_requested, further)
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()} | progress_metrics(trainer)
-    metrics |= floors_of_test_set(prepared, trainer, crops)
-    results.log_scores(run, names, scores)
+    floors = floors_of_test_set(prepared, trainer, crops)
+    metrics |= floor_metrics(floors)
+    results.log_scores(run, names, scores, floors)
     if all(cut.bits(prepared.plan.config.image_size) for cut in prepared.plan.cuts):
         results.log_jpeg(run, jpeg_scores(crops, names, prepared.plan.config.protocol))
     files = results.log_reconstructions(run, pictures[:TEST_PICTURES])

@@ -28,7 +28,7 @@ from inversion.config.resolve import Plan
 from inversion.data.splits import PhotoSet
 from inversion.errors import DamagedArtifactError, MissingArtifactError
 from inversion.files import safe_name
-from inversion.metrics import FURTHER
+from inversion.metrics import FLOORS, FURTHER
 from inversion.models.decoders import decoders
 from inversion.models.model import InversionModel
 from inversion.models.packing import pack_model
@@ -41,10 +41,13 @@ from inversion.training.callbacks import Picture, Pixels
 from inversion.training.evaluate import Scores
 
 PER_IMAGE = "test_per_image.parquet"
+FLOOR_COLUMNS = {f"floor_{name}_psnr": name for name in FLOORS}
+LATER = (*FURTHER, *FLOOR_COLUMNS)
+"""Columns that files of earlier versions do not have."""
 SCORES_SCHEMA = pa.schema({"image": pa.string(),
-                           **dict.fromkeys(("psnr", "ssim", "lpips", "mse", *FURTHER), pa.float64())})
-MAY_BE_EMPTY = frozenset({"lpips", *FURTHER})
-"""Columns of scores that not every run has; files of earlier versions lack those of ``FURTHER``."""
+                           **dict.fromkeys(("psnr", "ssim", "lpips", "mse", *LATER), pa.float64())})
+MAY_BE_EMPTY = frozenset({"lpips", *LATER})
+"""Columns that not every run has values for."""
 
 JPEG_PER_IMAGE = "jpeg_per_image.parquet"
 JPEG_SCHEMA = pa.schema({"image": pa.string(), "quality": pa.int64(),
@@ -95,13 +98,17 @@ def fetch_code(run_id: str, part: Reference) -> bytes:
         return download_artifact(run_id, part.artifact, Path(folder)).read_bytes()
 
 
-def log_scores(run: TrackedRun, names: Sequence[str], scores: Scores) -> None:
+def log_scores(run: TrackedRun, names: Sequence[str], scores: Scores,
+               floors: Mapping[str, Sequence[float]] | None = None) -> None:
     """Logs the scores of every test image as ``metrics/test_per_image.parquet``; scores not computed are null.
+
+    ``floors`` has the PSNR of each image by the name of a floor (``training.floors``).
 
     Raises:
         MlflowException, requests.RequestException, OSError, InterruptedRunError: as ``TrackedRun.upload``.
     """
-    columns = {name: names if name == "image" else getattr(scores, name) or [None] * len(names)
+    computed = vars(scores) | {column: (floors or {}).get(name) for column, name in FLOOR_COLUMNS.items()}
+    columns = {name: names if name == "image" else computed[name] or [None] * len(names)
                for name in SCORES_SCHEMA.names}
     _upload_table(run, pa.table(columns, schema=SCORES_SCHEMA), f"metrics/{PER_IMAGE}")
 
@@ -256,7 +263,7 @@ def read_image_scores(file: Path) -> pa.Table:
     table = pq.read_table(file)
     for name in SCORES_SCHEMA.names:
         if name not in table.column_names:
-            if name not in FURTHER:
+            if name not in LATER:
                 raise ValueError(f"it has no column {name}")
             table = table.append_column(name, pa.nulls(len(table)))
     table = table.select(SCORES_SCHEMA.names)

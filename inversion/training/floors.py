@@ -1,13 +1,13 @@
 """Floors: the PSNR of images that no encoder is needed for, against the same targets as the reconstructions.
 
-- ``floor/training_colour_psnr``: one colour for all images, the mean of the training images.
-- ``floor/mean_colour_psnr``: each image's own mean colour: what a single value for each channel holds.
-- ``floor/bicubic_psnr``: each image, reduced to as many pixels as the features have locations, and enlarged again.
+- ``training_colour``: one colour for all images, the mean of the training images.
+- ``mean_colour``: each image's own mean colour: what a single value for each channel holds.
+- ``bicubic``: each image, reduced to as many pixels as the features have locations, and enlarged again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -29,15 +29,15 @@ def largest_map(encoders: Iterable[Encoder]) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def floor_metrics(crops: Tensor, thumbnail: tuple[int, int], engine: Engine, training: Tensor | None = None
-                  ) -> dict[str, float]:
-    """The floors of stored crops ``uint8 (N, S, S, 3)`` under the engine's protocol: means over the images, in dB.
+def floor_scores(crops: Tensor, thumbnail: tuple[int, int], engine: Engine, training: Tensor | None = None
+                 ) -> dict[str, list[float]]:
+    """The floors of stored crops ``uint8 (N, S, S, 3)`` under the engine's protocol: PSNR of each image in dB, by name.
 
     Args:
         crops: the images to score.
         thumbnail: height and width of the features.
         engine: device and protocol.
-        training: stored crops of the training images; without them there is no ``floor/training_colour_psnr``.
+        training: stored crops of the training images; without them there is no ``training_colour``.
     """
     colour = _mean_colour(training, engine) if training is not None and len(training) else None
     found: dict[str, list[float]] = {}
@@ -49,7 +49,12 @@ def floor_metrics(crops: Tensor, thumbnail: tuple[int, int], engine: Engine, tra
             images["training_colour"] = colour.expand_as(targets)
         for name, made in images.items():
             found.setdefault(name, []).extend(psnr(made, targets).tolist())
-    return {f"floor/{name}_psnr": float(counted(values).mean()) for name, values in found.items()}
+    return found
+
+
+def floor_metrics(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The metrics ``floor/NAME_psnr``: means over the images, in dB."""
+    return {f"floor/{name}_psnr": float(counted(values).mean()) for name, values in scores.items()}
 
 
 def through_thumbnail(images: Tensor, thumbnail: tuple[int, int]) -> Tensor:

@@ -67,11 +67,13 @@ class MadeStudy:
         pictures: bool = False,
         lpips: bool = False,
         images: Sequence[str] = IMAGES,
+        floors: Mapping[str, Sequence[float]] | None = None,
         identity: Mapping[str, Any] | None = None,
         **parameters: Any,
     ) -> str:
         """One run with a PSNR for each test image (none: it did not get that far).
 
+        ``floors`` has the PSNR of each test image by the name of a floor; earlier versions logged the mean alone.
         ``identity`` changes what its inputs are by content: ``weights``, ``data``, ``lpips``, ``recipe``.
         """
         config = check(RunConfig.model_validate({
@@ -90,7 +92,7 @@ class MadeStudy:
         if scores is not None:
             locations = max(cut.shape(config.image_size).spatial_positions for cut in parse_encoders(config.encoder))
             self._score(run_id, np.asarray(scores, np.float64), images,
-                        {"feature_locations": float(locations), **(metrics or {})}, lpips)
+                        {"feature_locations": float(locations), **(metrics or {})}, lpips, floors or {})
         if pictures:
             self._picture(run_id, images)
         self.client.set_terminated(run_id, status)
@@ -107,13 +109,16 @@ class MadeStudy:
         self.client.set_terminated(self.parent)
         return self.name
 
-    def _score(self, run_id: str, psnr: Any, images: Sequence[str], metrics: Mapping[str, float], lpips: bool) -> None:
+    def _score(self, run_id: str, psnr: Any, images: Sequence[str], metrics: Mapping[str, float], lpips: bool,
+               floors: Mapping[str, Sequence[float]]) -> None:
         table = pd.DataFrame({"image": list(images), "psnr": psnr, "ssim": np.minimum(psnr, 50) / 50,
-                              "lpips": 1 / psnr if lpips else None, "mse": 10 ** (-psnr / 10)})
+                              "lpips": 1 / psnr if lpips else None, "mse": 10 ** (-psnr / 10),
+                              **{f"floor_{name}_psnr": list(values) for name, values in floors.items()}})
         table["lpips"] = table["lpips"].astype("float64")
         file = self.folder / "test_per_image.parquet"
         table.to_parquet(file)
         self.client.log_artifact(run_id, str(file), "metrics")
+        metrics = {**{f"floor/{name}_psnr": float(np.mean(values)) for name, values in floors.items()}, **metrics}
         mean = counted(psnr)
         logged = {"test/psnr": float(mean.mean()), "test/psnr_std": float(mean.std()), "train_seconds": 10.0,
                   "eval_seconds": 2.0, "decoder_parameters": 1000.0, "train_peak_memory_mb": 500.0,

@@ -13,7 +13,8 @@ from inversion.report.build import make_report
 from inversion.report.data.board import Board, make_boards
 from inversion.report.data.collect import collect
 from inversion.report.render import charts
-from inversion.report.tables.floors import floors
+from inversion.report.stats.comparisons import compare_pools
+from inversion.report.tables.floors import beside_thumbnails, floors
 from inversion.report.tables.metrics import metrics
 from inversion.report.tables.table import ReportTable
 from inversion.tracking.connection import connect
@@ -36,6 +37,49 @@ def board(make_study: Callable[..., MadeStudy], scores: Callable[..., Any]) -> B
     return board
 
 
+def with_thumbnails(made: MadeStudy, scores: Callable[..., Any], thumbnails: dict[str, float], seeds: int) -> Board:
+    """A decoder of 22 dB at each of these layers, and bicubic thumbnails of a mean PSNR."""
+    for layer, mean in thumbnails.items():
+        for seed in range(seeds):
+            made.add(scores(22, seed=seed), encoder=layer, decoder="wavelet", seed=seed,
+                     floors={"bicubic": scores(mean, 0.1), "mean_colour": scores(12, 0.1)})
+    board, = make_boards(collect(connect(), made.finish()).runs)
+    return board
+
+
+def test_decoders_are_compared_with_thumbnails_image_by_image(make_study: Callable[..., MadeStudy],
+                                                              scores: Callable[..., Any]) -> None:
+    means = {"vgg16:block1": 20.0, "vgg16:block2": 21.98, "vgg16:block3": 25.0}
+    table = floors(with_thumbnails(make_study(), scores, means, seeds=3), NONE)
+    found = {row["features"]: (round(row["over_bicubic"], 2), row["over_bicubic_holds"]) for row in table.rows}
+    assert found == {"vgg16:block1": (2, "yes"), "vgg16:block2": (0.02, "no"), "vgg16:block3": (-3, "yes")}
+    assert table.rows[0]["over_mean_colour_holds"] == "yes"
+    assert beside_thumbnails(table.rows) == [
+        "Beside a bicubic thumbnail with as many pixels as the features have locations, the best decoder is better for "
+        "vgg16:block1, worse for vgg16:block3, not known to be better or worse for vgg16:block2."]
+
+
+def test_differences_from_floors_are_one_family(make_study: Callable[..., MadeStudy], scores: Callable[..., Any],
+                                                ) -> None:
+    board = with_thumbnails(make_study(), scores, {"vgg16:block1": 21.9, "vgg16:block2": 21.9}, seeds=3)
+    assert {found.family for found in board.over_floors.values()} == {4}
+    noise, winner = board.noise, board.winner
+    floor = winner.floor("bicubic")
+    assert floor is not None
+    assert noise is not None
+    alone = compare_pools(winner.psnr, floor, noise)
+    assert board.over_floors[winner.label, "bicubic"].p > alone.p
+    variance = alone.estimate.error**2 - compare_pools(winner.psnr, floor).estimate.error**2
+    assert variance == pytest.approx(noise.variance_of_mean(winner.psnr))  # nothing is trained for a floor
+
+
+def test_one_training_says_nothing_of_decoders_and_floors(make_study: Callable[..., MadeStudy],
+                                                          scores: Callable[..., Any]) -> None:
+    table = floors(with_thumbnails(make_study(), scores, {"vgg16:block1": 20.0}, seeds=1), NONE)
+    assert table.rows[0]["over_bicubic_holds"] == "one seed"
+    assert "not known to be better or worse for vgg16:block1" in beside_thumbnails(table.rows)[0]
+
+
 def optimised(board: Board, steps: int, psnr: float, common: int = 12) -> dict[str, Any]:
     """A row of the table of references, as compared with the wavelet decoder of the first layer."""
     return {"beside": "vgg16:block1+wavelet", "board": board.title, "common": common, "steps": steps, "psnr": psnr}
@@ -47,7 +91,8 @@ def test_each_cut_has_its_floors_its_linear_decoder_and_its_best_one(board: Boar
         "vgg16:block1", 9.0, 12.0, 21.0)
     assert (first["linear"], first["best"]) == (pytest.approx(24), "vgg16:block1+wavelet")
     assert (first["over_bicubic"], first["over_linear"]) == (pytest.approx(6), pytest.approx(3))
-    assert first["holds"] == "yes"
+    assert first["over_linear_holds"] == "yes"
+    assert first["over_bicubic_holds"] == "not tested"  # as in runs of earlier versions, which logged the mean alone
     assert (other["features"], other["linear"], other["over_bicubic"]) == ("vgg16:block3", None, pytest.approx(3.5))
     assert "over_linear" not in other
 
@@ -110,6 +155,16 @@ def test_another_metric_can_name_another_winner(board: Board) -> None:
     assert row["difference"] == pytest.approx(0.2, abs=0.005)
     assert (row["holds"], row["configurations"]) == ("yes", 4)
     assert row["agreement"] == pytest.approx(0.4)
+
+
+def test_lpips_is_called_part_of_the_loss_only_where_it_was_on(make_study: Callable[..., MadeStudy],
+                                                               scores: Callable[..., Any], board: Board) -> None:
+    assert "Training minimises LPIPS" not in metrics(board).note
+    made = make_study("with-lpips")
+    made.add(scores(27), decoder="wavelet", lpips=True)
+    made.add(scores(25), decoder="attention", lpips=True)
+    with_lpips, = make_boards(collect(connect(), made.finish()).runs)
+    assert "Training minimises LPIPS" in metrics(with_lpips).note
 
 
 def test_a_metric_that_agrees_has_rank_correlation_1_and_no_difference(board: Board) -> None:

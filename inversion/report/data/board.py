@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+from inversion.metrics import FLOORS
 from inversion.report.data.comparable import Group, distinguished, groups_of, identity_of, title_of
 from inversion.report.data.configuration import Configuration, plain_name
 from inversion.report.data.study import ReportRun
 from inversion.report.data.tuning import Choice, Tuned, choose
-from inversion.report.stats.comparisons import AllPairs, Comparison, compare_pools
+from inversion.report.stats.comparisons import AllPairs, Comparison, compare_pools, correct
 from inversion.report.stats.intervals import Interval, pool_interval
 from inversion.report.stats.seed_noise import SeedNoise, measure_seed_noise
 
@@ -42,6 +43,10 @@ class Board:
     def interval(self, item: Configuration) -> Interval | None:
         """The 95 % interval of a configuration's mean PSNR; None for a single image."""
         return pool_interval(item.psnr, self.noise)
+
+    def is_tuned(self, name: str) -> bool:
+        """Whether the value of a parameter was chosen for each configuration by its validation PSNR."""
+        return all(item.choice is not None and name in item.choice.names for item in self.configurations)
 
     @property
     def title(self) -> str:
@@ -131,6 +136,12 @@ class Board:
         return compare_pools(a.psnr, b.psnr, self.noise)
 
     @cached_property
+    def over_floors(self) -> dict[tuple[str, str], Comparison]:
+        """Each configuration minus each of its floors, by label and the name in ``FLOORS``; one family."""
+        return correct({(item.label, name): compare_pools(item.psnr, floor, self.noise)
+                        for item in self.configurations for name in FLOORS if (floor := item.floor(name))})
+
+    @cached_property
     def best_singles(self) -> dict[tuple[tuple[str, str], ...], Configuration]:
         """The best single model by validation PSNR of each set of other parameters."""
         groups = group_by(self.single, lambda item: item.settings)
@@ -187,6 +198,11 @@ def _choice(runs: Iterable[ReportRun], choices: Mapping[str, Choice]) -> Choice 
 
 def best_of(items: Sequence[Configuration]) -> Configuration:
     """The best of some configurations by validation PSNR; the first, if one has no validation PSNR."""
+    return by_validation(items)[0]
+
+
+def by_validation(items: Sequence[Configuration]) -> list[Configuration]:
+    """Configurations by validation PSNR, best first; in their order, if one has no validation PSNR."""
     if any(item.best_validation is None for item in items):
-        return items[0]
-    return max(items, key=lambda item: item.best_validation or 0.0)
+        return list(items)
+    return sorted(items, key=lambda item: -(item.best_validation or 0.0))

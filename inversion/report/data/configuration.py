@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from inversion.config.resolve import run_name
 from inversion.config.run_config import RunConfig, parse_options
-from inversion.metrics import count_exact, counted
+from inversion.metrics import EXACT_DB, count_exact, counted
 from inversion.report.data.study import ReportRun
 from inversion.report.data.tuning import Choice
 from inversion.report.stats.pools import SeedPool, pool_seeds
@@ -116,6 +116,18 @@ class Configuration:
         pool = self.pool("psnr")
         assert pool is not None  # noqa: S101  boards contain scored runs only
         return pool
+
+    def floor(self, name: str) -> SeedPool | None:
+        """PSNR in dB of one of the ``FLOORS`` of every test image, which is the same for all seeds.
+
+        None if no run has it, as those of earlier versions.
+        """
+        column = f"floor_{name}_psnr"
+        for run in self.runs.values():
+            if run.scores is not None and column in run.scores and run.scores[column].notna().all():
+                scores = run.scores.set_index("image")[column].astype(float)
+                return replace(pool_seeds({0: scores.clip(upper=EXACT_DB)}), is_trained=False)
+        return None
 
     def mean(self, metric: str) -> float | None:
         """Mean over images and seeds."""

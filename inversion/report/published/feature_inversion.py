@@ -27,6 +27,7 @@ from inversion.report.tables.findings import (
     of_trainings,
     verdict_of,
 )
+from inversion.text import number
 
 SIMPLE = "transposed_conv"
 DECODERS = (SIMPLE, "attention", "wavelet", "frequency_aware")
@@ -108,7 +109,8 @@ def halving(evidence: Evidence) -> Judged:
             continue
         middle, low, high = (_lost_percent(difference, mean, pairs[pair]) for difference in
                              (comparison.difference, interval.low, interval.high))
-        sentences.append(f"From {pair[0]} to {pair[1]}: {middle:.1f} % each ({low:.1f} to {high:.1f}).")
+        sentences.append(f"From {pair[0]} to {pair[1]}: {number(middle, '.1f')} % each "
+                         f"({number(low, '.1f')} to {number(high, '.1f')}).")
         inside += comparison.is_decidable and least <= low <= high <= most
         outside += comparison.is_decidable and (high < least or low > most)
     return verdict_of(sentences, missing, contradicted=outside > 0, supported=inside == len(pairs))

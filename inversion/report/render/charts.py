@@ -10,12 +10,13 @@ from typing import Any
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 from plotly.subplots import make_subplots  # type: ignore[import-untyped]
 
+from inversion.metrics import FLOORS
 from inversion.report.data.board import Board, group_by
 from inversion.report.data.configuration import Configuration
 from inversion.report.data.rates import RATE, JpegLine, rated
 from inversion.report.stats.comparisons import holds_up
 from inversion.report.stats.intervals import Interval
-from inversion.report.tables.floors import FLOORS, LINEAR, features_of
+from inversion.report.tables.floors import LINEAR, features_of
 from inversion.report.tables.table import ReportTable, is_missing
 
 INK, LINES = "#808890", "rgba(128, 136, 144, 0.25)"

@@ -20,6 +20,8 @@ class SeedPool:
     table: pd.DataFrame
     planned: int = 0
     """Number of seeds to reckon with, if above that of the table."""
+    is_trained: bool = True
+    """Whether another training would give other scores; False for images that nothing is trained for."""
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -2,8 +2,9 @@
 
 One configuration with three seeds says little about it: the standard deviation of three values is known to a factor of
 two. The configurations of a study vary by similar amounts, so their variances are pooled. A configuration that varies
-more than the pool counts with its own variance: a pooled variance alone understates the error of its differences
-(``benchmarks/error_rates.py`` measures both).
+more than the pool counts with its own variance, and one with a single seed, of which nothing is known, with the largest
+variance that the others have shown: a pooled variance alone understates the errors of noisier configurations
+(``benchmarks/error_rates.py`` measures it).
 """
 
 from __future__ import annotations
@@ -23,19 +24,27 @@ class SeedNoise:
         sd: The standard deviation, in the unit of the score (dB for PSNR).
         freedom: Degrees of freedom of ``sd``; infinite if it was given.
         configurations: Number of configurations with several seeds that it was measured on; 0 if it was given.
+        largest: The largest standard deviation of these configurations.
     """
 
     sd: float
     freedom: float = math.inf
     configurations: int = 0
+    largest: float = 0.0
 
     def variance_of_mean(self, pool: SeedPool) -> float:
         """Squared standard error of a configuration's mean due to its seeds."""
         return self.variance_of_training(pool) / pool.n
 
     def variance_of_training(self, pool: SeedPool) -> float:
-        """Variance of the mean score of one training: pooled, or the configuration's own if that is larger."""
-        return max(self.sd, pool.spread or 0.0) ** 2
+        """Variance of the mean score of one training: pooled, or the configuration's own if that is larger.
+
+        That of a configuration with one seed is the largest of all; that of what is not trained is 0.
+        """
+        if not pool.is_trained:
+            return 0.0
+        own = pool.spread or 0.0 if pool.n > 1 else self.largest
+        return max(self.sd, own) ** 2
 
 
 def describe_noise(noise: SeedNoise) -> str:
@@ -53,4 +62,5 @@ def measure_seed_noise(pools: Iterable[SeedPool]) -> SeedNoise | None:
     if not freedom:
         return None
     squares = sum((pool.n - 1) * (pool.spread or 0.0) ** 2 for pool in several)
-    return SeedNoise(math.sqrt(squares / freedom), float(freedom), len(several))
+    return SeedNoise(math.sqrt(squares / freedom), float(freedom), len(several),
+                     max(pool.spread or 0.0 for pool in several))

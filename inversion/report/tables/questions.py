@@ -34,6 +34,7 @@ PAIRED = ("Differences are paired by test image, with their 95 % interval and th
 ONE_SEED = ("Every configuration has one seed: the intervals and p hold for the trained networks, \"one seed\" marks "
             "those that differ, and nothing is known of other trainings of the same configurations.")
 EQUAL = "All other parameters are equal on both sides."
+NOT_TUNED = " The learning rate was not tuned for each configuration: at another one, the order may differ."
 
 Pairs = list[tuple[Configuration, Configuration]]
 Studies = Sequence[PublishedStudy]
@@ -122,7 +123,9 @@ def resolution(board: Board, studies: Studies = ()) -> ReportTable:
     shown = [LOCATIONS, Shown("best configuration", "{configuration}"), PSNR,
              Shown("degradation", "{degradation:+.1f} %"), *difference_columns(rows)]
     return ReportTable("resolution", "Does resolution decide?", shown, rows,
-                       "The best single model at each number of feature locations, against the finest.",
+                       "The best single model at each number of feature locations, against the finest. Layers differ "
+                       "in more than resolution: in depth, number of values, and often network. Pooled and projected "
+                       "maps of one layer tell these apart (resolution.yaml).",
                        more=published_columns(studies, rows), common=_how(board))
 
 
@@ -180,7 +183,7 @@ def difference_columns(rows: Iterable[Mapping[str, Any]]) -> list[Shown]:
 
 def _how(board: Board) -> str:
     """How the differences of a table are judged."""
-    return f"{PAIRED} {'' if board.noise else ONE_SEED + ' '}{EQUAL}"
+    return f"{PAIRED} {'' if board.noise else ONE_SEED + ' '}{EQUAL}{'' if board.is_tuned('lr') else NOT_TUNED}"
 
 
 def _beside_first(items: Sequence[Configuration]) -> Pairs:

@@ -39,7 +39,7 @@ SHARED_MEMORY = (" Memory is not comparable on a CPU, where it is the resident s
 EXACT_IMAGES = f" An exact reconstruction has infinite PSNR, and counts as {EXACT_DB:.0f} dB in every number."
 BETWEEN = " Between seeds: standard deviation of the means of the seeds (n − 1)."
 NOT_CONVERGED = (" Still rising: slope of the validation PSNR over the last fifth of training, where it rose by more "
-                 f"than {RISING_DB} dB; with more epochs, these configurations would score higher.")
+                 f"than {RISING_DB} dB; with more epochs, these configurations would probably score higher.")
 PRECISIONS = " Runs of different precision are ranked together."
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from inversion.report.data.board import Board
+from inversion.report.data.board import Board, by_validation
 from inversion.report.data.configuration import Configuration
 from inversion.report.data.same_images import pictures_agree
 from inversion.report.data.study import ReportRun, StudyData
@@ -19,9 +19,10 @@ from inversion.tracking.connection import Connection
 SAME = ("protocol", "image_size")
 
 NOTE = ("Gradient descent on the image until its features match (Mahendran and Vedaldi, 2015). It needs no training, "
-        "and is one lower bound on what the features allow. The difference is inversion minus the best decoder of the "
-        "same encoder with the same protocol, weights, image size and images, over their common test images; paired by "
-        "image, with Holm's correction over the rows. The precision of the two may differ: both are shown.")
+        "and is one lower bound on what the features allow. The difference is inversion minus the best decoder by "
+        "validation PSNR of the same encoder with the same protocol, weights, image size and images, over their common "
+        "test images; paired by image, with Holm's correction over the rows. The precision of the two may differ: both "
+        "are shown.")
 
 
 def references(connection: Connection, data: StudyData, boards: Sequence[Board]) -> ReportTable:
@@ -67,7 +68,7 @@ def _beside(connection: Connection, run: ReportRun, boards: Sequence[Board]) -> 
     assert run.scores is not None  # noqa: S101  only called with scored runs
     mine = run.scores.set_index("image")["psnr"]
     for board in boards:
-        for item in board.configurations:
+        for item in by_validation(board.configurations):
             if item.encoder == run.parameters["encoder"] and _agrees(connection, run, item, list(mine.index)):
                 decoder = SeedPool(item.psnr.table.loc[sorted(mine.index)])
                 return item, compare_pools(pool_seeds({0: mine}), decoder, board.noise)

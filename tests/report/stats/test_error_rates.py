@@ -56,6 +56,20 @@ def test_configurations_whose_noise_differs_are_seldom_called_different(study_of
     assert wrong <= 7
 
 
+def test_single_trainings_that_are_noisier_than_those_with_seeds_are_seldom_called_different(study_of: StudyOf) -> None:
+    """Half of the configurations have one seed, and half of all have twice the noise of the others."""
+    generator = np.random.default_rng(4)
+    wrong = 0
+    for _ in range(STUDIES):
+        pools = study_of(generator, 13, 4, images=37, seed_sd=generator.choice([0.1, 0.2], 13))
+        pools = {name: SeedPool(pool.table[[0]]) if number % 2 else pool
+                 for number, (name, pool) in enumerate(pools.items())}
+        pairs = AllPairs(pools, noise_of(pools))
+        winner = max(pools, key=lambda name: pools[name].mean)
+        wrong += any(holds_up(pairs.get(winner, other)) for other in pools if other != winner)
+    assert wrong <= 7
+
+
 def test_images_alone_would_call_equal_configurations_different(study_of: StudyOf) -> None:
     """Why the seed noise has to be known: without it, luck of the seed is a discovery in most studies."""
     generator = np.random.default_rng(2)

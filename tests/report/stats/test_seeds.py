@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -60,6 +61,21 @@ def test_the_noise_of_a_mean_is_pooled_or_the_configurations_own_if_that_is_larg
     assert noise.variance_of_mean(pool_of(images)) == pytest.approx(0.04)
     assert noise.variance_of_mean(pool_of(images + np.array([[0.0, 0.1]]))) == pytest.approx(0.04 / 2)
     assert noise.variance_of_mean(pool_of(images + np.array([[0.0, 1.0]]))) == pytest.approx(0.5 / 2)
+
+
+def test_a_configuration_with_one_seed_is_taken_to_be_as_noisy_as_the_noisiest(pool_of: PoolOf) -> None:
+    images = np.random.default_rng(0).normal(17, 1, (20, 1))
+    quiet, noisy = pool_of(images + np.array([[0.0, 0.1]])), pool_of(images + np.array([[0.0, 0.4]]))
+    noise = measure_seed_noise([quiet, noisy, pool_of(images)])
+    assert noise is not None
+    assert noise.variance_of_training(pool_of(images)) == pytest.approx(0.08)
+    assert noise.variance_of_training(quiet) == pytest.approx((0.005 + 0.08) / 2)
+    assert noise.variance_of_training(pool_of(images).as_if(3)) == pytest.approx((0.005 + 0.08) / 2)
+    assert SeedNoise(0.2).variance_of_training(pool_of(images)) == pytest.approx(0.04)
+
+
+def test_what_is_not_trained_has_no_seed_noise(pool_of: PoolOf) -> None:
+    assert SeedNoise(0.2).variance_of_mean(replace(pool_of(np.zeros(20)), is_trained=False)) == 0
 
 
 def test_a_pool_can_be_reckoned_with_as_if_it_had_more_seeds(pool_of: PoolOf) -> None:

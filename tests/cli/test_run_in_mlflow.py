@@ -158,13 +158,16 @@ def test_no_checkpoint_stays_on_the_machine_when_the_run_is_done(finished: Any) 
 def test_the_scores_are_means_and_deviations_of_the_table_of_images(finished: Any) -> None:
     table = pd.read_parquet(finished.artifacts / "metrics" / "test_per_image.parquet")
     assert list(table.columns) == ["image", "psnr", "ssim", "lpips", "mse", "ms_ssim", "lpips_vgg", "dists",
-                                   "feature_cosine", "feature_error"]
+                                   "feature_cosine", "feature_error", "floor_training_colour_psnr",
+                                   "floor_mean_colour_psnr", "floor_bicubic_psnr"]
     assert list(table["image"]) == [f"test/test{number}.png" for number in range(3)]
     assert table[["ms_ssim", "lpips_vgg", "dists"]].isna().all(axis=None)
     for name in ("psnr", "ssim", "lpips", "feature_cosine", "feature_error"):
         assert finished.run.data.metrics[f"test/{name}"] == pytest.approx(table[name].mean(), rel=1e-12)
         assert finished.run.data.metrics[f"test/{name}_std"] == pytest.approx(table[name].std(ddof=0), rel=1e-9)
         assert table[name].nunique() == 3
+    for name in ("training_colour", "mean_colour", "bicubic"):
+        assert finished.run.data.metrics[f"floor/{name}_psnr"] == pytest.approx(table[f"floor_{name}_psnr"].mean())
     assert np.allclose(table["psnr"], -10 * np.log10(table["mse"]))
 
 

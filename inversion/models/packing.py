@@ -52,6 +52,11 @@ class _Description(_Strict):
     fusion_options: dict[str, str] = {}
     image_size: ImageSize
 
+    @property
+    def parts(self) -> list[str]:
+        """The names of its parts."""
+        return [self.decoder, self.fusion or "", *(item.encoder for item in self.encoders)]
+
 
 def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fusion: str | None, image_size: int,
                folder: Path, fusion_options: Mapping[str, str] | None = None) -> None:
@@ -68,7 +73,8 @@ def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fus
     description = {"encoders": encoders, "decoder": decoder, "options": options, "fusion": fusion,
                    "fusion_options": dict(fusion_options or {}), "image_size": image_size}
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
-    for code in part_files.find_all([decoder]):
+    parts = [decoder, fusion or "", *(encoder.cut.encoder for encoder in model.frozen)]
+    for code in part_files.find_all(parts):
         (folder / code.artifact).parent.mkdir(parents=True)
         (folder / code.artifact).write_bytes(code.content)
 
@@ -85,7 +91,7 @@ def load_packed(folder: Path, trust_code: bool = False, whose: str = "the model"
             the file's name.
     """
     description = _read_description(folder / DESCRIPTION)
-    part_files.accept([description.decoder], lambda part: _read_code(folder, part), trust_code, whose)
+    part_files.accept(description.parts, lambda part: _read_code(folder, part), trust_code, whose)
     try:
         model = _build(description, folder)
     except WeightsError as error:

@@ -34,7 +34,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         "wavelet = lab_decoders_of_a_test:Fancy\n")
     monkeypatch.syspath_prepend(tmp_path)
     open_registry._entry_points.cache_clear()
-    monkeypatch.setattr(decoders, "adapt", decoders.adapt.__wrapped__)
+    monkeypatch.setattr(decoders.outside, "adapt", decoders.outside.adapt.__wrapped__)
     yield
     open_registry._entry_points.cache_clear()
 
@@ -44,7 +44,7 @@ def test_it_has_its_name_and_under_its_full_name_its_version() -> None:
     assert decoders.full_name("fancy") == decoders.full_name("fancy@1.2.0") == "fancy@1.2.0"
     assert decoders.is_outside("fancy")
     assert decoders.summary("fancy") == "lab_decoders_of_a_test:Fancy, of the package lab-decoders 1.2.0."
-    assert decoders.packages_of("fancy@1.2.0") == {"lab-decoders"}
+    assert decoders.outside.packages_of("fancy@1.2.0") == {"lab-decoders"}
 
 
 def test_it_is_built_and_its_options_are_its_parameters() -> None:

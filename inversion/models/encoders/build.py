@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from inversion.images import Normalisation
 from inversion.models import FeatureShape
-from inversion.models.encoders.catalog import EncoderCut
+from inversion.models.encoders.catalog import EncoderCut, outside_encoders
 from inversion.models.encoders.imagenet import require_imagenet
 from inversion.models.encoders.weights import WeightsSource
 from inversion.models.modifiers._layers import Modifiers, Seeds, content_seeds
@@ -113,8 +113,14 @@ def build_encoder(cut: EncoderCut, source: WeightsSource, image_size: int,
     cut.shape(image_size)  # the encoder and the modifiers support this image size
     if source.kind == "imagenet":
         require_imagenet(cut)
+    own = spec.normalisation
     run: Callable[[nn.Module, Tensor], Tensor]
-    if spec.source == "torchvision":
+    if spec.source == "outside":
+        from inversion.models.encoders import _outside
+
+        trunk, own = _outside_trunk(cut, source)
+        run = functools.partial(_outside.run_trunk, layer=cut.layer)
+    elif spec.source == "torchvision":
         from inversion.models.encoders import _torchvision
 
         trunk, run = _torchvision.build_trunk(cut, source), _torchvision.run_trunk
@@ -123,4 +129,21 @@ def build_encoder(cut: EncoderCut, source: WeightsSource, image_size: int,
 
         trunk = _timm.build_trunk(cut, source, image_size)
         run = functools.partial(_timm.run_trunk, index=_timm.layer_index(cut))
-    return Encoder(cut, trunk, run, normalisation or spec.normalisation, cut.raw_shape(image_size))
+    return Encoder(cut, trunk, run, normalisation or own, cut.raw_shape(image_size))
+
+
+def _outside_trunk(cut: EncoderCut, source: WeightsSource) -> tuple[nn.Module, Normalisation]:
+    """The module of an encoder from outside with its weights, and its normalisation.
+
+    Raises:
+        RequestError: its code fails, or its normalisation is none.
+        WeightsError: a file of weights cannot be read, or does not fit.
+    """
+    from inversion.models.encoders.state_dict import fit, read_state_dict
+
+    encoder = outside_encoders.get(cut.encoder)
+    trunk = encoder.make(pretrained=source.kind == "own", seed=source.seed)
+    if source.path is not None:
+        trunk.load_state_dict(fit(trunk.state_dict(), read_state_dict(source.path, source.part),
+                                  f"weights {source} do not fit {cut.encoder}"))
+    return trunk, encoder.normalisation(trunk)

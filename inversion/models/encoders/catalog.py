@@ -8,13 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from inversion.errors import RequestError
 from inversion.images import IMAGENET, Normalisation
-from inversion.models import FeatureShape
+from inversion.models import FeatureShape, part_files
 from inversion.models.encoders._forms import is_foreign, require_written, unknown_encoder
-from inversion.models.encoders.specs import SHORT_NAMES, TIMM_PREFIX, EncoderSpec, LayerSpec, without_norm
+from inversion.models.encoders._notation import split_request
+from inversion.models.encoders.specs import (
+    SHORT_NAMES,
+    TIMM_PREFIX,
+    EncoderSpec,
+    LayerSpec,
+    OutsideSpec,
+    without_norm,
+)
 from inversion.models.modifiers import Modifier, parse_modifiers
+from inversion.models.open_registry import OutsideParts
+
+if TYPE_CHECKING:
+    from inversion.models.encoders._outside import OutsideEncoder
 
 _VGG16_CHANNELS_AND_POOLS = ((64, 4), (128, 9), (256, 16), (512, 23), (512, 30))
 _RESNET34_CHANNELS = (64, 128, 256, 512)
@@ -60,13 +73,27 @@ ENCODERS: dict[str, EncoderSpec] = {spec.name: spec for spec in _SPECS}
 """The encoders of the study; any other timm model is ``timm/NAME``, and some have short names."""
 
 
+def _adapt(name: str, made: Any) -> OutsideEncoder:
+    from inversion.models.encoders._outside import OutsideEncoder
+
+    return OutsideEncoder(name, made)
+
+
+outside_encoders: OutsideParts[OutsideEncoder] = OutsideParts(
+    "encoder", _adapt, lambda: [*ENCODERS, *SHORT_NAMES, "ensemble"])
+"""The encoders that are files and functions in them, or entry points of installed packages."""
+
+
 def encoder_spec(name: str) -> EncoderSpec:
-    """The description of an encoder: one of ``ENCODERS``, ``timm/NAME`` with or without a weights tag, or a short name.
+    """The description of an encoder: one of ``ENCODERS``, ``timm/NAME`` with or without a weights tag, a short name, or
+    one from outside, which is not executed. The file of a full name may be on another machine.
 
     Raises:
         UnknownNameError: there is no such encoder.
-        RequestError: timm has the model, but it cannot be used as an encoder.
+        RequestError: timm has the model, but it cannot be used as an encoder; or a file cannot be used.
     """
+    if name in outside_encoders:
+        return OutsideSpec.of(name if part_files.references([name]) else outside_encoders.full_name(name))
     if name in ENCODERS:
         return ENCODERS[name]
     if name in SHORT_NAMES:
@@ -76,7 +103,7 @@ def encoder_spec(name: str) -> EncoderSpec:
         from inversion.models.encoders import _timm_models
 
         return _timm_models.describe(name.removeprefix(TIMM_PREFIX))
-    raise unknown_encoder(name, ENCODERS, SHORT_NAMES)
+    raise unknown_encoder(name, [*ENCODERS, *outside_encoders.names()], SHORT_NAMES)
 
 
 RANGE = ".."
@@ -119,6 +146,8 @@ class EncoderCut:
         """
         spec = self.spec
         name = spec.layer(self.layer)
+        if spec.source == "outside":
+            return outside_encoders.get(self.encoder).shape(name, image_size)
         if self.encoder.startswith(TIMM_PREFIX):
             from inversion.models.encoders import _timm_models
 
@@ -163,10 +192,11 @@ ENSEMBLE: tuple[EncoderCut, ...] = (
 def parse_encoders(encoder: str, layer: str = "auto") -> tuple[EncoderCut, ...]:
     """Parses the parameters ``encoder`` and ``layer`` to cuts with full names, in the given order.
 
-    ``encoder`` is ``vgg16``, ``vgg16:block1``, ``ensemble``, ``timm/NAME``, ``timm/NAME:LAYER``, or a short name of
-    these (``dinov2_s:block6``), each optionally with modifiers (``vgg16:block1/pool=2``), or several of them joined by
-    ``+``. The default layer is the encoder's first one. Modifiers of ``ensemble`` apply to each of its members.
-    ``layer`` can have modifiers, too.
+    ``encoder`` is ``vgg16``, ``vgg16:block1``, ``ensemble``, ``timm/NAME``, ``timm/NAME:LAYER``, a short name of these
+    (``dinov2_s:block6``), or one from outside (``FILE.py:NAME:LAYER``), each optionally with modifiers
+    (``vgg16:block1/pool=2``), or several of them joined by ``+``. The default layer is the encoder's first one, and of
+    one from outside its output. Modifiers of ``ensemble`` apply to each of its members. ``layer`` can have modifiers,
+    too.
 
     Raises:
         UnknownNameError: the encoder, the layer or a modifier does not exist.
@@ -177,11 +207,11 @@ def parse_encoders(encoder: str, layer: str = "auto") -> tuple[EncoderCut, ...]:
     if not all(parts):
         raise RequestError(f"encoder {encoder!r}: a name is missing (write several as vgg16:block1+resnet34)")
     for part in parts:
-        if is_foreign(part, (*ENCODERS, *SHORT_NAMES)):
+        if split_request(part).encoder not in outside_encoders and is_foreign(part, (*ENCODERS, *SHORT_NAMES)):
             raise unknown_encoder(part, ENCODERS, SHORT_NAMES)
     if layer != "auto":
-        name, modifiers = _split_modifiers(parts[0])
-        if len(parts) > 1 or name == "ensemble" or ":" in name:
+        name, given, modifiers = split_request(parts[0])
+        if len(parts) > 1 or name == "ensemble" or given is not None:
             raise RequestError(f"layer {layer!r} beside encoder {encoder!r}: a layer is for one encoder without one. "
                                "Write encoder=NAME:LAYER, and leave layer out.")
         parts = ["/".join([f"{name}:{layer}", *modifiers])]
@@ -200,40 +230,29 @@ def expand_layers(encoder: str) -> list[str]:
         UnknownNameError: the encoder or one of the layers does not exist.
         RequestError: it is no range, or one beside other encoders.
     """
-    if RANGE not in encoder.partition(":")[2]:
+    parts = [split_request(part.strip()) for part in encoder.split("+")]
+    if not any(RANGE in (part.layer or "") for part in parts):
         return [encoder]
-    if "+" in encoder:
+    if len(parts) > 1:
         raise RequestError(f"encoder {encoder!r}: a range of layers is for one encoder; write fused ones out, as "
                            "vgg16:block1+resnet34:layer1")
-    cut, modifiers = _split_modifiers(encoder)
-    name, _, layers = cut.partition(":")
-    first, _, last = (text.strip() for text in layers.partition(RANGE))
+    (name, layers, modifiers), = parts
+    first, _, last = (text.strip() for text in (layers or "").partition(RANGE))
     if not (first and last):
         raise RequestError(f"encoder {encoder!r}: a range of layers has a first and a last one, as vgg16:block1..5")
-    spec = encoder_spec(name.strip())
+    spec = encoder_spec(name)
     return ["/".join([f"{spec.name}:{layer}", *modifiers]) for layer in spec.layers_between(first, last)]
 
 
 def _parse_part(text: str) -> tuple[EncoderCut, ...]:
     """The cut of one encoder, or those of ``ensemble``."""
-    cut, texts = _split_modifiers(text)
-    name, colon, layer = (piece.strip() for piece in cut.partition(":"))
-    if name == "ensemble" and not colon:
+    name, layer, texts = split_request(text)
+    if name == "ensemble" and layer is None:
         modifiers = parse_modifiers(texts)
         return tuple(replace(member, modifiers=modifiers) for member in ENSEMBLE)
     spec = encoder_spec(name)
-    if RANGE in layer:
+    if layer and RANGE in layer:
         raise RequestError(f"encoder {text!r} is a range of layers, and one layer is needed here: ranges are values of "
                            "an axis, in a block of a spec's grid, in --set and in --where")
-    known = spec.layer(layer) if colon else next(iter(spec.layers))
+    known = next(iter(spec.layers)) if layer is None else spec.layer(layer)
     return (EncoderCut(spec.name, known, parse_modifiers(texts)),)
-
-
-def _split_modifiers(text: str) -> tuple[str, list[str]]:
-    """``timm/NAME:LAYER/pool=2/bits=4`` → ``timm/NAME:LAYER``, ``[pool=2, bits=4]``.
-
-    timm's names have no slash but that of the prefix, and those of layers have none.
-    """
-    prefix = TIMM_PREFIX if text.startswith(TIMM_PREFIX) else ""
-    cut, *modifiers = text.removeprefix(prefix).split("/")
-    return prefix + cut.strip(), modifiers

@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from inversion.errors import DamagedArtifactError, InversionError, WeightsError
 from inversion.images import Normalisation
@@ -65,11 +66,11 @@ def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fus
     encoders = []
     for index, encoder in enumerate(model.frozen):
         file = f"encoder{index}.safetensors"
-        save_file({name: tensor.contiguous().cpu() for name, tensor in encoder.trunk_state().items()}, folder / file)
+        save_file(_separate(encoder.trunk_state()), folder / file)
         encoders.append({"encoder": encoder.cut.encoder, "layer": encoder.cut.layer,
                          "modifiers": list(map(str, encoder.cut.modifiers)), "file": file,
                          "normalisation": encoder.normalisation})
-    save_file({name: tensor.contiguous().cpu() for name, tensor in model.learned_state().items()}, folder / LEARNED)
+    save_file(_separate(model.learned_state()), folder / LEARNED)
     description = {"encoders": encoders, "decoder": decoder, "options": options, "fusion": fusion,
                    "fusion_options": dict(fusion_options or {}), "image_size": image_size}
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
@@ -77,6 +78,18 @@ def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fus
     for code in part_files.find_all(parts):
         (folder / code.artifact).parent.mkdir(parents=True)
         (folder / code.artifact).write_bytes(code.content)
+
+
+def _separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, each with memory of its own, as the file format demands: parts may share weights."""
+    seen: set[int] = set()
+    separate = {}
+    for name, tensor in state.items():
+        tensor = tensor.contiguous().cpu()
+        memory = tensor.untyped_storage().data_ptr()
+        separate[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    return separate
 
 
 def load_packed(folder: Path, trust_code: bool = False, whose: str = "the model") -> InversionModel:

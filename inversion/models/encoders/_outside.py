@@ -94,8 +94,13 @@ class OutsideEncoder:
         self._require_size(module, image_size)
         if layer != OUTPUT:
             self._require_layer(module, layer)
-        return require_map(self._run(module, layer, image_size),
-                           f"encoder {self.name}:{layer}: for images of side {image_size} it", BATCH)
+        try:
+            return require_map(self._run(module, layer, image_size),
+                               f"encoder {self.name}:{layer}: for images of side {image_size} it", BATCH)
+        except RequestError as error:
+            if layer != OUTPUT:
+                raise
+            raise RequestError(f"{error}. inversion list {self.name} shows where it can be cut") from error
 
     def layers(self, image_size: int) -> dict[str, FeatureShape]:
         """The layers at which it can be cut, in the order of its forward pass, with the shapes of their features."""

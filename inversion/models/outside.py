@@ -92,10 +92,9 @@ class OutsidePart:
         self.kind = kind
         self.name = name
         self.__doc__ = getattr(made, "__doc__", None)
-        self._derived: Any = None
-        if inspect.isclass(made) and issubclass(made, base):
-            self._derived = made
-            self.OptionsType: type[Options] = made.OptionsType
+        self._derived: Any = made if inspect.isclass(made) and issubclass(made, base) else None
+        if self._derived:
+            self.OptionsType: type[Options] = self._derived.OptionsType
         else:
             self._factory = Factory(kind, name, made, arguments)
             self.OptionsType = self._factory.options()

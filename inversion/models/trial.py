@@ -38,9 +38,9 @@ def try_encoder(cut: EncoderCut, source: WeightsSource, identity: str, image_siz
     """
     encoder = outside_encoders.get(cut.encoder)
     trunk = build_encoder(cut, source, image_size).trunk
-    first, second = (encoder.try_module(trunk, cut.layer, image_size) for _ in range(2))
+    first, second = (encoder.try_module(trunk, cut.layer, image_size, chance) for chance in range(2))
     if not torch.equal(first, second):
-        raise RequestError(f"encoder {cut}: it encodes the same images differently each time, also in eval mode")
+        raise RequestError(f"encoder {cut}: it encodes the same images differently each time, in eval mode")
 
 
 @functools.lru_cache(maxsize=256)

@@ -14,7 +14,7 @@ import hashlib
 import math
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -83,8 +83,8 @@ class OutsideEncoder:
         """
         return FeatureShape(*self.try_module(self.make(pretrained=False), layer, image_size).shape[1:])
 
-    def try_module(self, module: nn.Module, layer: str, image_size: int) -> Tensor:
-        """The features of random images at a layer.
+    def try_module(self, module: nn.Module, layer: str, image_size: int, chance: int = 0) -> Tensor:
+        """The features of random images at a layer; ``chance`` seeds the random numbers that the module itself draws.
 
         Raises:
             UnknownNameError: there is no such layer.
@@ -95,7 +95,7 @@ class OutsideEncoder:
         if layer != OUTPUT:
             self._require_layer(module, layer)
         try:
-            return require_map(self._run(module, layer, image_size),
+            return require_map(self._run(module, layer, image_size, chance),
                                f"encoder {self.name}:{layer}: for images of side {image_size} it", BATCH)
         except RequestError as error:
             if layer != OUTPUT:
@@ -107,7 +107,7 @@ class OutsideEncoder:
         module = self.make(pretrained=False)
         found: dict[str, object] = {}
         handles = [submodule.register_forward_hook(
-            lambda _, __, output, name=name: found.setdefault(name, output))  # type: ignore[misc]
+            lambda _, __, output, name=name: found.setdefault(name, output))
             for name, submodule in module.named_modules() if name]
         found[OUTPUT] = self._run(module, OUTPUT, image_size)
         for handle in handles:
@@ -127,18 +127,18 @@ class OutsideEncoder:
         mean, std = (getattr(module, name, None) for name in ("image_mean", "image_std"))
         if mean is None and std is None:
             return Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-        if not (_is_three(mean) and _is_three(std) and min(map(float, std)) > 0):
+        if not (_is_three(mean) and _is_three(std) and min(std) > 0):
             raise RequestError(f"encoder {self.name}: image_mean and image_std are three numbers each, those of "
                                f"image_std above 0, and not {mean!r} and {std!r}")
-        return Normalisation(tuple(map(float, mean)), tuple(map(float, std)))
+        return Normalisation((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
-    def _run(self, module: nn.Module, layer: str, image_size: int) -> object:
+    def _run(self, module: nn.Module, layer: str, image_size: int, chance: int = 0) -> object:
         """What a module gives at a layer for random images; raises a RequestError if its code fails."""
         images = torch.rand(BATCH, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
         try:
-            with torch.no_grad(), random_state_of_its_own(seed=0):
+            with torch.no_grad(), random_state_of_its_own(chance):
                 # as in training: a view of such a tensor may fail where that of a contiguous one does not
-                return run_trunk(module.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+                return run_trunk(module.to(memory_format=torch.channels_last),
                                  images.contiguous(memory_format=torch.channels_last), layer)
         except RequestError as error:
             raise RequestError(f"encoder {self.name}: {error}") from error
@@ -201,11 +201,11 @@ def digest_of(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()], key=lambda each: each[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]
 
 
-def _is_three(values: Any) -> bool:
+def _is_three(values: Any) -> TypeGuard[Sequence[float]]:
     return (isinstance(values, Sequence) and len(values) == 3
             and all(isinstance(value, (int, float)) and math.isfinite(value) for value in values))
 

@@ -92,7 +92,7 @@ class OutsidePart:
         self.kind = kind
         self.name = name
         self.__doc__ = getattr(made, "__doc__", None)
-        self._derived: Any = made if inspect.isclass(made) and issubclass(made, base) else None
+        self._derived: Any = made if _derives(made, base) else None
         if self._derived:
             self.OptionsType: type[Options] = self._derived.OptionsType
         else:
@@ -150,6 +150,10 @@ def require_map(values: object, what: str, batch: int) -> Tensor:
     if not values.isfinite().all():
         raise RequestError(f"{what} gives values that are not finite")
     return values
+
+
+def _derives(made: Any, base: Any) -> bool:
+    return inspect.isclass(made) and issubclass(made, base)
 
 
 def _type_of(default: Any) -> Any:

@@ -50,7 +50,7 @@ NOT_RUN = {
     "names that a reader fills in; tested in tests/cli":
         r".*RUN_ID|.*--best-of |.*\./photos|.*--weights \S*(\.pth|/weights)",
     "a folder that a reader has; tested in tests/tracking/test_file_store.py": r"mlflow migrate-filestore ",
-    "a file of the reader's own; run with the one that the page shows": r"inversion train --decoder my_decoder\.py",
+    "a file of the reader's own; run with the one that the page shows": r"inversion train .*my_\w+\.py:",
     "layers of encoders, run by a test in this file":
         r"inversion train --encoder (vit_small:block6-k|vgg16:block1\+block3) ",
     "photographs that are no part of the project": r".*bsds300",
@@ -109,16 +109,19 @@ def test_the_decoder_in_the_guide_is_one_file_and_one_decorator() -> None:
         decoders.forget("guide_bilinear")
 
 
-def test_the_file_with_a_decoder_in_the_guide_is_trained_as_it_stands_there(
-    workplace: Path, capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("kind", ["decoder", "encoder", "fusion"])
+def test_the_file_with_a_part_in_the_guide_is_trained_as_it_stands_there(
+    workplace: Path, capsys: pytest.CaptureFixture[str], kind: str,
 ) -> None:
-    section = (ROOT / "docs" / "extending.md").read_text().split("\n## A decoder in this package")[0]
-    (workplace / "my_decoder.py").write_text(re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)[0])
+    text = (ROOT / "docs" / "extending.md").read_text()
+    section, = re.findall(rf"\n## An? {kind} in a file of your own\n(.*?)(?=\n## )", text, flags=re.DOTALL)
+    source, = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    (workplace / f"my_{kind}.py").write_text(source)
     command, = re.findall(r"^\$ inversion (.*)$", section.replace("\\\n", ""), flags=re.MULTILINE)
     code = run_command(inversion, [*shlex.split(command), "--vgg-weights", "off"])
     shown = capsys.readouterr()
     assert code == 0, shown.err
-    assert "my_decoder.py:MyDecoder@" in shown.out
+    assert f"my_{kind}.py:My{kind.title()}@" in shown.out
 
 
 def test_the_commands_with_layers_in_the_guide_train_as_they_stand_there(

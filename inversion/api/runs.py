@@ -82,7 +82,7 @@ class Run:
 
         Args:
             device: ``cpu``, ``cuda`` or ``cuda:N``; by default the run's own if this machine has it.
-            trust_code: whether to execute the code of a decoder that comes with the run, if it is not on this machine.
+            trust_code: whether to execute the code of parts that comes with the run, if it is not on this machine.
 
         Raises:
             UntrustedCodeError: there is such code, and it is not trusted.

@@ -167,7 +167,7 @@ def sweep(spec: str | PathLike[str] | Mapping[str, Any], *, name: str | None = N
         storage: the queue's database.
         tracking_uri: the tracking store; by default MLflow's, else ``mlflow.db`` in the current folder.
         experiment: its experiment; by default MLflow's, else ``inversion``.
-        trust_code: whether to execute the code of decoders that others have queued, if it is not on this machine.
+        trust_code: whether to execute the code of parts that others have queued, if it is not on this machine.
         max_runs: stop when so many runs have ended; the others stay in the queue.
         tags: tags in MLflow for the study and its runs.
         comment: what the study is about.

@@ -10,14 +10,17 @@ from rich import box
 
 from inversion.cli.options import ParameterType
 from inversion.console import Console, in_lines, make_console, make_table, styled
+from inversion.errors import RequestError
 from inversion.models import counts
 from inversion.models.decoders import decoders, options_type
-from inversion.models.encoders.catalog import ENCODERS, EncoderCut, encoder_spec, parse_encoders
+from inversion.models.encoders._notation import split_request
+from inversion.models.encoders.catalog import ENCODERS, EncoderCut, encoder_spec, outside_encoders, parse_encoders
 from inversion.models.encoders.specs import RANGE, SHORT_NAMES, TIMM_PREFIX
 from inversion.models.fusion import fusions
 from inversion.models.fusion import options_type as fusion_options_type
 from inversion.models.modifiers import modifiers
 from inversion.models.options import Options
+from inversion.models.part_files import is_reference
 from inversion.registry import Registry
 
 STUDY = frozenset({"vgg16:block1", "vgg16:block3", "resnet34:layer1", "resnet34:layer2", "vit_small:block1",
@@ -33,7 +36,7 @@ def command(name: str | None, image_size: int, recount: bool) -> None:
     """Show encoders, layers, feature shapes, decoders, fusions, modifiers and parameter counts.
 
     NAME shows only that one: an encoder (also timm/MODEL) with its layers, a layer with modifiers, a decoder or fusion
-    with its options (also FILE.py:NAME), or a modifier.
+    with its options, any of these in a file of yours (FILE.py:NAME), or a modifier.
 
     \b
     Examples:
@@ -47,9 +50,8 @@ def command(name: str | None, image_size: int, recount: bool) -> None:
     if name is None:
         show_encoders(console, list(ENCODERS), image_size)
         show_parts(console)
-    elif decoders.is_outside(name):
-        decoders.check(name)
-        show_part(console, "Decoder", decoders, name, options_type(name))
+    elif is_reference(name):
+        show_outside(console, name, image_size)
     elif name in decoders.names() + fusions.names():
         if name in decoders.names():
             show_part(console, "Decoder", decoders, name, options_type(name))
@@ -59,8 +61,10 @@ def command(name: str | None, image_size: int, recount: bool) -> None:
         show_modifier(console, name)
     elif modified := [cut for cut in parse_encoders(name) if cut.modifiers]:
         show_cuts(console, modified, image_size)
+    elif (encoder := split_request(name).encoder) in outside_encoders:
+        show_outside_encoder(console, encoder, image_size)
     else:  # an unknown name was reported with its nearest match
-        show_encoders(console, [encoder_spec(name.partition(":")[0]).name], image_size)
+        show_encoders(console, [encoder_spec(encoder).name], image_size)
 
 
 def show_encoders(console: Console, names: list[str], image_size: int) -> None:
@@ -88,6 +92,37 @@ def show_encoders(console: Console, names: list[str], image_size: int) -> None:
     console.print(table)
 
 
+def show_outside(console: Console, name: str, image_size: int) -> None:
+    """Prints the encoder, fusion or decoder of a name in a file: by the arguments that it takes."""
+    encoder, layer, texts = split_request(name)
+    if layer is not None or texts:
+        show_cuts(console, parse_encoders(name), image_size)
+        return
+    try:
+        outside_encoders.get(encoder)
+    except RequestError:
+        pass
+    else:
+        show_outside_encoder(console, encoder, image_size)
+        return
+    try:
+        show_part(console, "Fusion", fusions, name, fusion_options_type(name))
+    except RequestError:
+        show_part(console, "Decoder", decoders, name, options_type(name))
+
+
+def show_outside_encoder(console: Console, name: str, image_size: int) -> None:
+    """Prints an encoder from outside with the submodules at which it can be cut."""
+    encoder = outside_encoders.get(name)
+    normalisation = encoder.normalisation(encoder.make(pretrained=False))
+    console.print("Encoder ", styled(encoder.name, "bold"), f": {outside_encoders.summary(name)}", sep="")
+    table = make_table("encoder:layer", "features", title=f"Layers at {image_size} px")
+    for layer, shape in encoder.layers(image_size).items():
+        table.add_row(f"{encoder.name}:{layer}", str(shape))
+    console.print(table)
+    console.print(f"Images are normalised by mean {normalisation.mean} and standard deviation {normalisation.std}.")
+
+
 def show_cuts(console: Console, cuts: Sequence[EncoderCut], image_size: int) -> None:
     """Prints a row per cut with modifiers: the shape of its features, and their bits if these are limited."""
     table = make_table("encoder:layer", "features", "values", "bits per pixel",
@@ -108,7 +143,12 @@ def show_modifier(console: Console, name: str) -> None:
 
 
 def show_parts(console: Console) -> None:
-    """Prints decoders, fusions and modifiers, one line each."""
+    """Prints encoders of installed packages, decoders, fusions and modifiers, one line each."""
+    if installed := outside_encoders.names():
+        table = make_table("", "", title="Encoders of installed packages", show_header=False)
+        for name in installed:
+            table.add_row(name, outside_encoders.summary(name))
+        console.print(table)
     for title, registry in (("Decoders", decoders), ("Fusions", fusions)):
         table = make_table("", "", title=title, show_header=False)
         for name in registry.names():

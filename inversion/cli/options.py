@@ -140,7 +140,7 @@ def best_of_option(command: F) -> F:
 def trust_code_option(command: F) -> F:
     """Adds ``--trust-code`` (``models.part_files``)."""
     return click.option("--trust-code", is_flag=True, help="Allow code that comes with the run or study to be "
-                        "executed: that of a decoder in a file which is not on this machine.")(command)
+                        "executed: that of parts in files which are not on this machine.")(command)
 
 
 def _read_store(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

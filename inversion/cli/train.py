@@ -42,6 +42,7 @@ def command(tracking_uri: str | None, experiment: str | None, resume: str | None
       inversion train --encoder ensemble --fusion attention --decoder wavelet
       inversion train --encoder timm/convnext_tiny:stage1 --decoder frequency_aware --image-size 256
       inversion train --decoder my_decoder.py:MyDecoder --decoder-options width=128
+      inversion train --encoder my_encoder.py:MyEncoder:layer2 --decoder wavelet
       inversion train --resume 4fbe0d1c
       inversion train --resume 4fbe0d1c --epochs 60
     """

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from inversion.config.parts import short_names
 from inversion.config.run_config import ADDED, MOST_THREADS, RunConfig, format_options, parse_options
 from inversion.data.datasets import data_folder, find_photo_set, require_data, resolve_auto
 from inversion.data.div2k import in_protocol
@@ -22,13 +23,19 @@ from inversion.errors import FallbackRefusedError, RequestError
 from inversion.losses.lpips_weights import TrunkSource, find_trunk, require_trunk_file
 from inversion.losses.vgg_weights import absolute_vgg, require_vgg
 from inversion.models.decoders import decoders, options_type, parse_decoder_options
-from inversion.models.encoders.catalog import ENSEMBLE, EncoderCut, parse_encoders, without_repetition
+from inversion.models.encoders._notation import split_request
+from inversion.models.encoders.catalog import (
+    ENSEMBLE,
+    EncoderCut,
+    outside_encoders,
+    parse_encoders,
+    without_repetition,
+)
 from inversion.models.encoders.imagenet import imagenet_status, require_imagenet
 from inversion.models.encoders.weights import WeightsSource, find_file, parse_weights, with_part
 from inversion.models.fusion import fusions
 from inversion.models.fusion import options_type as fusion_options_type
 from inversion.models.options import parse_part_options
-from inversion.models.part_files import short_name
 from inversion.parallel import usable_cores
 from inversion.progress import Progress, no_progress
 
@@ -107,7 +114,8 @@ class Plan:
 def check(config: RunConfig) -> RunConfig:
     """Checks all names, without PyTorch, and returns the configuration with full names (``vgg16`` → ``vgg16:block1``).
 
-    The options of a decoder from outside this package are checked when it is built (``runs.prepare.check_decoder``).
+    Parts from outside this package are found and not executed: their options, and the layers of an encoder, are checked
+    when they are built (``runs.prepare.check_parts``).
     ``timm/NAME`` is looked up in timm, whose import takes seconds. A checked configuration is returned unchanged.
 
     Raises:
@@ -116,7 +124,9 @@ def check(config: RunConfig) -> RunConfig:
     """
     cuts = parse_encoders(config.encoder, "auto" if _layer_is_in_encoder(config) else config.layer)
     for cut in cuts:
-        if cut.modifiers:
+        if cut.encoder in outside_encoders:
+            outside_encoders.full_name(cut.encoder)  # raises if its file or package is not here
+        elif cut.modifiers:
             cut.shape(config.image_size)  # raises if a modifier does not fit the layer
     decoder = decoders.full_name(config.decoder)
     if (options := parse_options(config.decoder_options)) and not decoders.is_outside(decoder):
@@ -132,8 +142,8 @@ def check(config: RunConfig) -> RunConfig:
         fusion = "none"
     else:
         fusion = "weighted" if fusion == "auto" else fusion
-        fusions.check(fusion)
-        if fusion_options:
+        fusion = fusions.full_name(fusion)
+        if fusion_options and not fusions.is_outside(fusion):
             parse_part_options("fusion", fusion, fusion_options_type(fusion), fusion_options)
     return config.model_copy(update={
         "encoder": "+".join(map(str, cuts)), "layer": cuts[0].layer if len(cuts) == 1 else "none", "decoder": decoder,
@@ -165,8 +175,7 @@ def input_checks(config: RunConfig) -> list[partial[Any]]:
 
 def _layer_is_in_encoder(config: RunConfig) -> bool:
     """Whether ``layer`` only repeats ``encoder``, as in a configuration that ``check`` returned."""
-    several, layer = "+" in config.encoder, config.encoder.partition(":")[2].partition("/")[0]
-    return config.layer == ("none" if several else layer)
+    return config.layer == ("none" if "+" in config.encoder else split_request(config.encoder).layer)
 
 
 def resolve(
@@ -216,8 +225,8 @@ def resolve(
 def run_name(config: RunConfig, fallbacks: list[Fallback]) -> str:
     """A readable name of a run, from its checked configuration."""
     encoder = "ensemble" if config.encoder == "+".join(map(str, ENSEMBLE)) else without_repetition(config.encoder)
-    decoder = short_name(config.decoder)
-    name = "+".join([encoder, config.fusion, decoder] if config.fusion != "none" else [encoder, decoder])
+    fusion = [config.fusion] if config.fusion != "none" else []
+    name = "+".join(map(short_names, [encoder, *fusion, config.decoder]))
     if config.seed:
         name += f" seed={config.seed}"
     if fallbacks:

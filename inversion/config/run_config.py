@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from inversion.config.parts import parts_in
 from inversion.errors import RequestError, UnknownNameError
 from inversion.synonyms import PARAMETERS, unknown_name
 
@@ -46,7 +47,8 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
     encoder: str = Field("vgg16", description="vgg16, vgg16:block1, vgg16:block1+block3, vgg16+resnet34, ensemble, "
-                         "or timm/NAME:LAYER, each also with modifiers, as vgg16:block1/pool=2/bits=4")
+                         "timm/NAME:LAYER, or my_encoder.py:NAME:LAYER, each also with modifiers, as "
+                         "vgg16:block1/pool=2/bits=4")
     layer: str = Field("auto", description="layer of a single encoder; auto: its first")
     decoder: str = Field("transposed_conv", description="decoder that rebuilds the image")
     fusion: str = Field("auto", description="how several encoders are fused; auto: weighted for several")
@@ -126,7 +128,7 @@ class RunConfig(BaseModel):
     @property
     def parts(self) -> tuple[str, ...]:
         """The names of the parts that can be from outside this package."""
-        return (self.decoder,)
+        return parts_in({"encoder": self.encoder, "fusion": self.fusion, "decoder": self.decoder})
 
     def objective_is_empty(self) -> bool:
         """Whether both loss weights are 0."""

@@ -47,7 +47,7 @@ def count_parameters() -> Counts:
     with torch.device("meta"):
         counts = {str(cut): {decoder: size(None, index, decoder) for decoder in decoders.ours()}
                   for index, cut in enumerate(cuts)}
-        for name in fusions.names():
+        for name in fusions.ours():
             fusion = fusions.get(name)([cut.shape(IMAGE_SIZE) for cut in ENSEMBLE])
             counts[f"ensemble+{name}"] = {decoder: size(fusion, 0, decoder) for decoder in decoders.ours()}
     return counts

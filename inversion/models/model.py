@@ -24,6 +24,7 @@ from inversion.models import FeatureShape
 from inversion.models.decoders import decoders, parse_decoder_options
 from inversion.models.encoders.build import Encoder, encode
 from inversion.models.fusion import Fusion, fusions
+from inversion.models.fusion._outside import merged_shape
 from inversion.models.modifiers._layers import Seeds
 from inversion.models.options import parse_part_options
 from inversion.seeds import derive_seed
@@ -57,7 +58,7 @@ class UnitScale(nn.Module):
 class InversionModel(nn.Module):
     """Maps images ``(B, 3, S, S)`` in [0, 1] to reconstructions of the same shape and range."""
 
-    def __init__(self, encoders: Sequence[Encoder], fusion: Fusion | None, decoder: nn.Module) -> None:
+    def __init__(self, encoders: Sequence[Encoder], fusion: nn.Module | None, decoder: nn.Module) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
         self.scales = nn.ModuleList(UnitScale() for _ in encoders)
@@ -163,17 +164,25 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would reseed the GPUs too, and this fork_rng does not restore their state
         torch.default_generator.manual_seed(derive_seed(seed, "initialisation"))
-        merged = _build_fusion(fusion, fusion_options or {}, shapes) if fusion else None
-        built = decoder_type.build(merged.fused if merged else shapes[0], image_size, parsed)
+        merged, features = build_fusion(fusion, fusion_options or {}, shapes) if fusion else (None, shapes[0])
+        built = decoder_type.build(features, image_size, parsed)
     return InversionModel(encoders, merged, built)
 
 
-def fused_shape(fusion: str, options: Mapping[str, str], shapes: Sequence[FeatureShape]) -> FeatureShape:
-    """The shape of the map into which a fusion merges maps of these shapes."""
-    with torch.device("meta"):
-        return _build_fusion(fusion, options, shapes).fused
+def build_fusion(name: str, options: Mapping[str, str], shapes: Sequence[FeatureShape]
+                 ) -> tuple[nn.Module, FeatureShape]:
+    """A fusion for maps of these shapes, and the shape of the map into which it merges them.
 
-
-def _build_fusion(name: str, options: Mapping[str, str], shapes: Sequence[FeatureShape]) -> Fusion:
+    Raises:
+        UnknownNameError: unknown fusion or option.
+        RequestError: an invalid value of an option, or the code of a fusion from outside fails.
+    """
     fusion_type = fusions.get(name)
-    return fusion_type.build(shapes, parse_part_options("fusion", name, fusion_type.OptionsType, options))
+    built: nn.Module = fusion_type.build(shapes, parse_part_options("fusion", name, fusion_type.OptionsType, options))
+    return built, built.fused if isinstance(built, Fusion) else merged_shape(name, built, shapes)
+
+
+def fused_shape(fusion: str, options: Mapping[str, str], shapes: Sequence[FeatureShape]) -> FeatureShape:
+    """The shape of the map into which a fusion of this package merges maps of these shapes."""
+    with torch.device("meta"):
+        return build_fusion(fusion, options, shapes)[1]

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from inversion.errors import DamagedArtifactError, InversionError, WeightsError
 from inversion.images import Normalisation
@@ -53,6 +53,11 @@ class _Description(_Strict):
     fusion_options: dict[str, str] = {}
     image_size: ImageSize
 
+    @property
+    def parts(self) -> list[str]:
+        """The names of its parts."""
+        return [self.decoder, self.fusion or "", *(item.encoder for item in self.encoders)]
+
 
 def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fusion: str | None, image_size: int,
                folder: Path, fusion_options: Mapping[str, str] | None = None) -> None:
@@ -65,18 +70,30 @@ def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fus
     for index, encoder in enumerate(model.frozen):
         file = files.setdefault(encoder.trunk, f"encoder{index}.safetensors")
         if file == f"encoder{index}.safetensors":
-            save_file({name: tensor.contiguous().cpu() for name, tensor in encoder.trunk_state().items()},
-                      folder / file)
+            save_file(_separate(encoder.trunk_state()), folder / file)
         encoders.append({"encoder": encoder.cut.encoder, "layer": encoder.cut.layer,
                          "modifiers": list(map(str, encoder.cut.modifiers)), "file": file,
                          "normalisation": encoder.normalisation})
-    save_file({name: tensor.contiguous().cpu() for name, tensor in model.learned_state().items()}, folder / LEARNED)
+    save_file(_separate(model.learned_state()), folder / LEARNED)
     description = {"encoders": encoders, "decoder": decoder, "options": options, "fusion": fusion,
                    "fusion_options": dict(fusion_options or {}), "image_size": image_size}
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
-    for code in part_files.find_all([decoder]):
+    parts = [decoder, fusion or "", *(encoder.cut.encoder for encoder in model.frozen)]
+    for code in part_files.find_all(parts):
         (folder / code.artifact).parent.mkdir(parents=True)
         (folder / code.artifact).write_bytes(code.content)
+
+
+def _separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, each with memory of its own, as the file format demands: parts may share weights."""
+    seen: set[int] = set()
+    separate = {}
+    for name, tensor in state.items():
+        tensor = tensor.contiguous().cpu()
+        memory = tensor.untyped_storage().data_ptr()
+        separate[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    return separate
 
 
 def load_packed(folder: Path, trust_code: bool = False, whose: str = "the model") -> InversionModel:
@@ -91,7 +108,7 @@ def load_packed(folder: Path, trust_code: bool = False, whose: str = "the model"
             the file's name.
     """
     description = _read_description(folder / DESCRIPTION)
-    part_files.accept([description.decoder], lambda part: _read_code(folder, part), trust_code, whose)
+    part_files.accept(description.parts, lambda part: _read_code(folder, part), trust_code, whose)
     try:
         model = _build(description, folder)
     except WeightsError as error:

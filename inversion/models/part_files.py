@@ -4,33 +4,24 @@ The full name of such a part, ``my_decoder.py:MyDecoder@3f2a9c1b4d5e``, ends wit
 are logged and compared under full names, so a changed file is another part. The file is logged with the run, and put
 into the queue of a study.
 
-A file is code, and is executed. The content that a full name stands for is taken from this machine, where the user has
-the file or has used it before (``find``); content that comes with somebody's run is executed only if the user says so
-(``accept``). This module does not import PyTorch.
+A file is code, and is executed (``part_code``). The content that a full name stands for is taken from this machine,
+where the user has the file or has used it before (``find``); content that comes with somebody's run is executed only if
+the user says so (``accept``). This module does not import PyTorch.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import linecache
 import logging
 import os
 import re
-import symtable
-import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import packages_distributions
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 from inversion.data.datasets import default_data_dir
-from inversion.errors import RequestError, UnknownNameError
+from inversion.errors import RequestError
 from inversion.files import open_regular, replacing, shown, user_path, why_not_there
-from inversion.text import one_line
 
 FOLDER = "code"
 """Where the files are among the artifacts of a run, in a logged model, and in the data folder."""
@@ -131,24 +122,6 @@ def short_name(name: str) -> str:
     return next((f"{reference.part}@{reference.digest[:8]}" for reference in references([name])), name)
 
 
-def full_name(text: str, kind: str) -> str:
-    """The full name of a part in a file, which is read and not executed.
-
-    Raises:
-        UnknownNameError: the file has no class or function of that name.
-        RequestError: the file is missing, is not Python, or its name cannot be used; or a full name stands for a file
-            that is not on this machine.
-    """
-    reference = parse_reference(text, kind)
-    file = find(reference) if reference.digest else _read(reference.path, f"{kind} {text!r}")
-    if file is None:
-        raise RequestError(f"{kind} {text!r}: no file of that content is on this machine. Give the file, as in "
-                           f"{reference.path}:{reference.part}")
-    allow(file)
-    _require_name(file, reference.part, kind)
-    return str(Reference(file.name, reference.part, file.digest))
-
-
 def find(reference: Reference) -> PartFile | None:
     """The file of a full name: named in this process, in the current folder, or used by this user before.
 
@@ -215,6 +188,11 @@ def is_known(file: PartFile) -> bool:
     return known is not None and known.content == file.content
 
 
+def known_files() -> Iterable[PartFile]:
+    """The files that this process may execute."""
+    return _known.values()
+
+
 def keep(names: Iterable[str]) -> None:
     """Keeps the files of all full names among names of parts in the data folder, so that ``find`` finds them later."""
     for file in find_all(names):
@@ -227,68 +205,12 @@ def keep(names: Iterable[str]) -> None:
             _logger.info("%s cannot be kept: %s", path, error)
 
 
-def load(name: str, kind: str) -> Any:
-    """Executes the file of a full name, once in a process, and returns the class or function.
+def read(path_text: str, what: str) -> PartFile:
+    """Reads a file that the user has named; ``what`` names the part in messages.
 
     Raises:
-        RequestError: the file is not at hand, or fails when it is executed; the message has the line.
+        RequestError: it is missing, too large, or its name cannot be used.
     """
-    reference = parse_reference(full_name(name, kind), kind)
-    file = _known[reference.digest]
-    module_name = f"inversion_part_{file.digest}"
-    if module_name not in sys.modules:
-        module = ModuleType(module_name)
-        module.__file__ = file.origin
-        text = file.content.decode()
-        linecache.cache[file.origin] = (len(text), None, text.splitlines(keepends=True), file.origin)
-        sys.modules[module_name] = module
-        try:
-            exec(compile(text, file.origin, "exec"), module.__dict__)
-        except (Exception, SystemExit) as error:
-            del sys.modules[module_name]
-            raise _not_importable(error, file, kind) from error
-    found = vars(sys.modules[module_name])
-    if reference.part not in found:  # it is defined under a condition
-        raise RequestError(f"{file.name} did not define {reference.part!r} when it was executed")
-    return found[reference.part]
-
-
-def summary(name: str, kind: str) -> str:
-    """The first line of the docstring of a part's file, which is not executed."""
-    file = find(parse_reference(full_name(name, kind), kind))
-    return (ast.get_docstring(ast.parse(file.content)) or "").partition("\n")[0] if file else ""
-
-
-def packages_of(reference: Reference) -> set[str]:
-    """The installed packages, by their names on PyPI, that the file of a full name imports; this one not."""
-    file = find(reference)
-    nodes = list(ast.walk(ast.parse(file.content))) if file else []
-    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
-    providers = packages_distributions()
-    return {package for module in modules for package in providers.get(module.partition(".")[0], ())} - {"inversion"}
-
-
-def where_in(file: str, error: BaseException) -> str:
-    """Where in a part's file an error was raised, as ``my_decoder.py:12``; the file's name if nowhere."""
-    origins = {known.origin for known in _known.values() if known.name == file}
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in origins]
-    return f"{file}:{lines[-1]}" if lines else file
-
-
-def _not_importable(error: BaseException, file: PartFile, kind: str) -> RequestError:
-    where = where_in(file.name, error)
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        top = error.name.partition(".")[0]
-        beside = file.path and file.path.with_name(top)
-        if beside and (beside.is_dir() or beside.with_suffix(".py").is_file()):
-            return RequestError(f"{where}: {top!r} is imported from the folder of {file.name}. A {kind} is one file, "
-                                "which is logged with its runs: put what it needs into it, or install a package")
-        return RequestError(f"{where}: the module {error.name!r} is not installed here")
-    return RequestError(f"{where}: {type(error).__name__}: {one_line(str(error))}")
-
-
-def _read(path_text: str, what: str) -> PartFile:
     path = user_path(path_text, what)
     if not _FILE_NAME.fullmatch(path.name):
         raise RequestError(f"{what}: the name of the file is logged with each run; it has only the letters A to Z, "
@@ -308,24 +230,6 @@ def _read_bytes(path: Path) -> bytes:
     if len(content) > MAX_BYTES:
         raise ValueError(f"the file is larger than {MAX_BYTES:,} bytes: is it Python code?")
     return content
-
-
-def _require_name(file: PartFile, name: str, kind: str) -> None:
-    """Raises a RequestError if the file is not Python, or has no class, function or other value of that name."""
-    try:
-        table = symtable.symtable(file.content.decode(), file.name, "exec")
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{file.name} is not a text file in UTF-8 (at byte {error.start})") from error
-    except SyntaxError as error:
-        raise RequestError(f"{file.name}:{error.lineno or 1}: syntax error: {error.msg}") from error
-    except ValueError as error:  # null characters
-        raise RequestError(f"{file.name}: {error}") from error
-    symbols = table.get_symbols()
-    if name not in {symbol.get_name() for symbol in symbols if symbol.is_namespace() or symbol.is_assigned()}:
-        defined = [symbol.get_name() for symbol in symbols if symbol.is_namespace()]
-        if not defined:
-            raise RequestError(f"{file.name} has no {kind} {name!r}: it defines no class and no function")
-        raise UnknownNameError(f"{file.name} has no {kind}", name, defined)
 
 
 def _is_own(path: Path) -> bool:

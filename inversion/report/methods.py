@@ -11,6 +11,7 @@ from typing import Any
 
 from inversion.data.datasets import DESCRIPTIONS
 from inversion.metrics import METRICS
+from inversion.models.encoders._notation import split_request
 from inversion.models.encoders.catalog import ENCODERS
 from inversion.report.data.board import Board, group_by
 from inversion.report.data.configuration import Configuration
@@ -78,7 +79,7 @@ def _encoders(runs: Sequence[ReportRun]) -> Iterable[str]:
 
 def _encoder_of(cut: str) -> str:
     """``timm/resnet18.a1_in1k`` of ``timm/resnet18.a1_in1k:layer1/bits=4``."""
-    return cut.partition(":")[0]
+    return split_request(cut).encoder
 
 
 def _cited(encoder: str) -> str:
@@ -94,6 +95,8 @@ def _weights(encoder: str, identity: str) -> str:
         return f"random weights (seed {rest.partition(':')[0]})"
     if kind == "sha256":
         return f"weights of a file (SHA-256 {rest[:12]})"
+    if kind == "own":
+        return f"its own weights (SHA-256 {rest[:12]})"
     source = f" of {ENCODERS[encoder].source}" if encoder in ENCODERS else ""
     return f"the pretrained weights {identity}{source}"
 

@@ -105,8 +105,8 @@ def find_trained(connection: Connection, text: str, device: str | None = None, e
 def load_reconstructor(run: TrainedRun, trust_code: bool = False) -> Reconstructor:
     """The model of a run, downloaded from the tracking server.
 
-    ``trust_code`` says that code which comes with the run may be executed, if the run's decoder is in a file that is
-    not on this machine.
+    ``trust_code`` says that code which comes with the run may be executed, if a part of the run is in a file that
+    is not on this machine.
 
     Raises:
         UntrustedCodeError: it may not.

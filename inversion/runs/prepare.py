@@ -23,13 +23,14 @@ from inversion.losses.reconstruction import ReconstructionLoss
 from inversion.metrics import counted
 from inversion.models.decoders import decoders
 from inversion.models.encoders.build import Encoder, EncoderRequest, build_several
-from inversion.models.encoders.catalog import EncoderCut
+from inversion.models.encoders.catalog import EncoderCut, outside_encoders
 from inversion.models.encoders.imagenet import imagenet_location
 from inversion.models.encoders.pretrained_files import cached_file
 from inversion.models.encoders.weights import WeightsSource
+from inversion.models.fusion import fusions
 from inversion.models.model import InversionModel, build_model, fused_shape
 from inversion.models.part_files import keep
-from inversion.models.trial import try_decoder
+from inversion.models.trial import try_decoder, try_encoder, try_fusion
 from inversion.progress import Progress, no_progress
 from inversion.training.callbacks import Callback
 from inversion.training.cotraining import CoTrainingGroup
@@ -66,7 +67,7 @@ def prepare(config: RunConfig, progress: Progress = no_progress, inherited: Sequ
         RequestError: the request cannot be run, or its images cannot be used.
     """
     plan = resolve(config, progress, inherited)
-    check_decoder(plan)
+    check_parts(plan)
     check_weights(plan)
     limits = {"train": plan.config.train_limit, "val": plan.config.val_limit, "test": plan.config.test_limit}
     photos = load_cached(plan.photos, plan.config.image_size, cache_folder(plan.data_dir), progress, limits)
@@ -75,18 +76,28 @@ def prepare(config: RunConfig, progress: Progress = no_progress, inherited: Sequ
     return Prepared(dataclasses.replace(plan, photos=checked), photos, plan.digest(photos.digest))
 
 
-def check_decoder(plan: Plan) -> None:
-    """Executes and tries a decoder from outside this package, and keeps its file for later commands.
+def check_parts(plan: Plan) -> None:
+    """Executes and tries the parts from outside this package, and keeps their files for later commands.
 
     Raises:
-        RequestError: its code fails, an option is wrong, or it does not give images.
+        RequestError: their code fails, an option is wrong, or they do not give feature maps or images.
+        WeightsError: a file of weights cannot be read, or does not fit.
     """
     config = plan.config
-    if decoders.is_outside(config.decoder):
-        shapes = [cut.shape(config.image_size) for cut in plan.cuts]
-        features = shapes[0] if config.fusion == "none" else fused_shape(config.fusion, plan.fusion_options, shapes)
-        try_decoder(config.decoder, tuple(plan.options.items()), features, config.image_size)
-        keep(config.parts)
+    for cut in plan.cuts:
+        if cut.encoder in outside_encoders:
+            source = plan.weights[cut.encoder]
+            try_encoder(cut, source, source.identity(), config.image_size)
+    if decoders.is_outside(config.decoder) or fusions.is_outside(config.fusion):
+        shapes = tuple(cut.shape(config.image_size) for cut in plan.cuts)
+        features = shapes[0]
+        if fusions.is_outside(config.fusion):
+            features = try_fusion(config.fusion, tuple(plan.fusion_options.items()), shapes)
+        elif config.fusion != "none":
+            features = fused_shape(config.fusion, plan.fusion_options, shapes)
+        if decoders.is_outside(config.decoder):
+            try_decoder(config.decoder, tuple(plan.options.items()), features, config.image_size)
+    keep(config.parts)
 
 
 def check_weights(plan: Plan) -> None:

@@ -24,12 +24,12 @@ from mlflow.types import Schema, TensorSpec
 from PIL import Image
 
 import inversion
+from inversion.config.parts import packages_of
 from inversion.config.resolve import Plan
 from inversion.data.splits import PhotoSet
 from inversion.errors import DamagedArtifactError, MissingArtifactError
 from inversion.files import safe_name
 from inversion.metrics import FLOORS, FURTHER
-from inversion.models.decoders import decoders
 from inversion.models.model import InversionModel
 from inversion.models.packing import pack_model
 from inversion.models.part_files import Reference, find_all
@@ -193,7 +193,7 @@ def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> str | None:
                 artifacts={"packed": folder},
                 code_paths=[str(Path(inversion.__file__).parent)],
                 signature=ModelSignature(Schema([tensor]), Schema([tensor])),
-                pip_requirements=requirements(config.decoder),
+                pip_requirements=requirements(config.parts),
             )
         finally:
             mlflow.end_run("RUNNING")
@@ -201,13 +201,13 @@ def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> str | None:
     return model_id
 
 
-def requirements(decoder: str = "") -> list[str]:
-    """The requirements of a logged model, pinned to the installed versions; also those of a decoder from outside.
+def requirements(parts: Sequence[str] = ()) -> list[str]:
+    """The requirements of a logged model, pinned to the installed versions; also those of parts from outside.
 
     Local version labels (``2.14.1+cu124``) are left out, as MLflow does: PyPI does not have such builds.
     """
     known = {package.lower() for package in REQUIREMENTS}
-    further = sorted(package for package in decoders.packages_of(decoder) if package.lower() not in known)
+    further = sorted(package for package in packages_of(parts) if package.lower() not in known)
     return [f"{package}=={version(package).partition('+')[0]}" for package in (*REQUIREMENTS, *further)]
 
 

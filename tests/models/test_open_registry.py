@@ -1,4 +1,4 @@
-"""Decoders that an installed package declares as entry points."""
+"""Parts that an installed package declares as entry points."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import torch
 from inversion.errors import RequestError, UnknownNameError
 from inversion.models import FeatureShape, open_registry
 from inversion.models.decoders import decoders
+from inversion.models.encoders import parse_encoders, parse_weights
+from inversion.models.encoders.build import build_encoder
+from inversion.models.encoders.catalog import outside_encoders
+from inversion.models.fusion import fusions
+from inversion.models.model import build_fusion
 
 MODULE = '''
 from torch import nn
@@ -19,6 +24,19 @@ class Fancy(nn.Sequential):
     def __init__(self, features, image_size, kernel: int = 1):
         super().__init__(nn.Conv2d(features.channels, 3, kernel, padding="same"), nn.Upsample((image_size,) * 2),
                          nn.Sigmoid())
+
+def net(pretrained=False):
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 5, 3, 2, 1))
+    if pretrained:
+        nn.init.ones_(module[0].weight)
+    return module
+
+class Sum(nn.Module):
+    """The first map."""
+    def __init__(self, shapes):
+        super().__init__()
+    def forward(self, maps):
+        return maps[0]
 '''
 
 
@@ -31,10 +49,13 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-decoders\nVersion: 1.2.0\n")
     (meta / "entry_points.txt").write_text(
         "[inversion.decoders]\nfancy = lab_decoders_of_a_test:Fancy\nbroken = lab_decoders_of_a_test:Missing\n"
-        "wavelet = lab_decoders_of_a_test:Fancy\n")
+        "wavelet = lab_decoders_of_a_test:Fancy\n"
+        "[inversion.encoders]\nlab_net = lab_decoders_of_a_test:net\nvgg16 = lab_decoders_of_a_test:net\n"
+        "[inversion.fusions]\nsum = lab_decoders_of_a_test:Sum\n")
     monkeypatch.syspath_prepend(tmp_path)
     open_registry._entry_points.cache_clear()
-    monkeypatch.setattr(decoders, "adapt", decoders.adapt.__wrapped__)
+    for kind in (decoders.outside, fusions.outside, outside_encoders):
+        monkeypatch.setattr(kind, "adapt", kind.adapt.__wrapped__)
     yield
     open_registry._entry_points.cache_clear()
 
@@ -44,7 +65,7 @@ def test_it_has_its_name_and_under_its_full_name_its_version() -> None:
     assert decoders.full_name("fancy") == decoders.full_name("fancy@1.2.0") == "fancy@1.2.0"
     assert decoders.is_outside("fancy")
     assert decoders.summary("fancy") == "lab_decoders_of_a_test:Fancy, of the package lab-decoders 1.2.0."
-    assert decoders.packages_of("fancy@1.2.0") == {"lab-decoders"}
+    assert decoders.outside.packages_of("fancy@1.2.0") == {"lab-decoders"}
 
 
 def test_it_is_built_and_its_options_are_its_parameters() -> None:
@@ -71,3 +92,40 @@ def test_one_that_cannot_be_imported_and_an_unknown_one_are_told() -> None:
         decoders.get("broken")
     with pytest.raises(UnknownNameError, match="Did you mean 'fancy'"):
         decoders.check("fancyy")
+
+
+def test_an_encoder_has_its_version_before_its_layer() -> None:
+    cut, plain = parse_encoders("lab_net:1/pool=2+vgg16:block1")
+    assert str(cut) == "lab_net@1.2.0:1/pool=2"
+    assert plain.spec.source == "torchvision"
+    assert cut.shape(64) == FeatureShape(5, 8, 8)
+    assert parse_encoders(str(cut)) == (cut,)
+    with pytest.raises(UnknownNameError, match="Did you mean 'lab_net'"):
+        parse_encoders("lab_nett:1")
+
+
+def test_its_own_weights_are_those_that_it_is_made_with_and_random_ones_depend_on_the_seed() -> None:
+    cut, = parse_encoders("lab_net:1")
+    built = {text: build_encoder(cut, parse_weights(text, [cut])[cut.encoder], 64).trunk_state()["0.weight"]
+             for text in ("imagenet", "random", "random:1")}
+    assert bool((built["imagenet"] == 1).all())
+    assert not torch.equal(built["random"], built["random:1"])
+    names = {text: parse_weights(text, [cut])[cut.encoder].identity() for text in built}
+    assert names["imagenet"].startswith("own:")
+    assert names["random:1"].startswith("random:1:sha256-")
+    assert len(set(names.values())) == 3
+
+
+def test_a_local_version_does_not_look_like_two_encoders(tmp_path: Path) -> None:
+    meta = tmp_path / "lab_decoders-1.2.0.dist-info"
+    (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-decoders\nVersion: 1.2.0+cu124\n")
+    open_registry._entry_points.cache_clear()
+    cut, = parse_encoders("lab_net:1")
+    assert str(cut) == "lab_net@1.2.0_cu124:1"
+    assert parse_encoders(str(cut)) == (cut,)
+
+
+def test_a_fusion_gives_a_map_of_the_shape_that_running_it_shows() -> None:
+    assert fusions.full_name("sum") == "sum@1.2.0"
+    shapes = [FeatureShape(8, 4, 4), FeatureShape(3, 2, 2)]
+    assert build_fusion("sum@1.2.0", {}, shapes)[1] == shapes[0]

@@ -11,7 +11,8 @@ import pytest
 
 from inversion.errors import RequestError, UnknownNameError
 from inversion.models import part_files
-from inversion.models.part_files import UntrustedCodeError, accept, find, full_name, keep, load, references, short_name
+from inversion.models.part_code import full_name, load
+from inversion.models.part_files import UntrustedCodeError, accept, find, keep, references, short_name
 
 CODE = "class Mine:\n    pass\n\n\ndef build():\n    return 3\n\n\nif True:\n    Alias = Mine\n"
 

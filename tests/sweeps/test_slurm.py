@@ -223,8 +223,9 @@ def test_a_sweep_queues_its_runs_and_submits_jobs_that_join_it(
     assert outcome.code == 0, outcome.err
     assert "submitted 2 jobs to Slurm: 4711_0, 4711_1; logs in " in outcome.out
     pickled = lab.folder / "slurm" / "tiny" / "4711_0_submitted.pkl"
-    words = submitit.core.utils.DelayedSubmission.load(pickled).function.command
-    assert words == [sys.executable, "-m", "inversion.sweeps", "--join", "--study", "tiny", "--storage",
+    job = submitit.core.utils.DelayedSubmission.load(pickled).function
+    assert isinstance(job, Join)
+    assert job.command == [sys.executable, "-m", "inversion.sweeps", "--join", "--study", "tiny", "--storage",
                      lab.results().storage, "--tracking-uri", f"sqlite:///{lab.folder}/mlflow.db", "--side-by-side",
                      "2"]
     trial, = lab.results().trials

@@ -22,9 +22,11 @@ __all__ = ["Decoder", "Options", "clamp_to_image", "decoders", "options_type", "
 
 def _adapt(name: str, made: Any) -> Any:
     """Has what is needed of a class of decoders: ``OptionsType`` and ``build``."""
-    from inversion.models.decoders._outside import OutsideDecoder
+    from inversion.models import FeatureShape
+    from inversion.models.decoders._base import Decoder
+    from inversion.models.outside import OutsidePart
 
-    return OutsideDecoder(name, made)
+    return OutsidePart("decoder", name, made, {"features": FeatureShape(1, 1, 1), "image_size": 1}, Decoder)
 
 
 decoders: OpenRegistry[type[Decoder]] = OpenRegistry("decoder", "inversion.models.decoders", _adapt)

@@ -8,11 +8,22 @@ the cut are drawn. Changes here change results: increment ``weights.RANDOM_RECIP
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from inversion.seeds import generator
+
+
+@contextmanager
+def random_state_of_its_own(seed: int) -> Iterator[None]:
+    """Seeds PyTorch's global generator, which the initialisation of models uses, and restores its state afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would reseed the GPUs' generators too, and they are not restored.
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def random_state(trunk: nn.Module, encoder: str, seed: int) -> dict[str, Tensor]:

@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from inversion.errors import WeightsError
 from inversion.models.encoders import _timm_models
 from inversion.models.encoders._attention import BlockInput, project
 from inversion.models.encoders._names import COUNTER, NamesError, below, large_prefixes, one_of
-from inversion.models.encoders._random import random_state
+from inversion.models.encoders._random import random_state, random_state_of_its_own
 from inversion.models.encoders.catalog import ENCODERS, EncoderCut
 from inversion.models.encoders.imagenet import cached_imagenet
 from inversion.models.encoders.specs import PROJECTIONS, TOKENS
@@ -68,7 +66,7 @@ def build_trunk(cuts: Sequence[EncoderCut], source: WeightsSource, image_size: i
         return _pretrained(cuts, image_size)
     # Not on meta for other models: some have tensors that only the constructor computes, outside the state dict.
     named = cut.encoder in ENCODERS
-    with _random_state_of_its_own(derive_seed(source.seed, cut.encoder)):
+    with random_state_of_its_own(derive_seed(source.seed, cut.encoder)):
         trunk = _prune(_timm_models.create(cut.spec.model, image_size, device="meta" if named else "cpu"), cuts)
     if source.path is not None:
         found = read_state_dict(source.path, source.part)
@@ -147,21 +145,12 @@ def _pretrained(cuts: Sequence[EncoderCut], image_size: int) -> nn.Module:
         # Files on the hub are state dicts, also for models whose original files need a custom loader.
         overlay = {"file": str(path), "custom_load": False}
         # Built with its classifier, so that timm requires every tensor of the file.
-        with _random_state_of_its_own(seed=0):
+        with random_state_of_its_own(seed=0):
             model = _timm_models.create(cut.spec.model, image_size, device="cpu", pretrained=True,
                                         pretrained_cfg_overlay=overlay)
         trunk = _prune(model, cuts)
         fit(trunk.state_dict(), trunk.state_dict(), f"they cannot be used for {cut}")
     return trunk
-
-
-@contextmanager
-def _random_state_of_its_own(seed: int) -> Iterator[None]:
-    """Seeds PyTorch's global generator, which timm's initialisation uses, and restores its state afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would reseed the GPUs' generators too, and they are not restored.
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def _fitted(trunk: nn.Module, cut: EncoderCut, image_size: int, found: Mapping[str, Tensor], what: str

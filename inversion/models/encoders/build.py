@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from inversion.images import Normalisation
 from inversion.models import FeatureShape
-from inversion.models.encoders.catalog import EncoderCut
+from inversion.models.encoders.catalog import EncoderCut, outside_encoders
 from inversion.models.encoders.imagenet import require_imagenet
 from inversion.models.encoders.weights import WeightsSource
 from inversion.models.modifiers._layers import Modifiers, Seeds, content_seeds
@@ -187,6 +187,8 @@ def _pass_of(request: EncoderRequest) -> Hashable:
     cut = request.cut
     if cut.spec.source == "torchvision":
         return cut.encoder, request.source, request.normalisation
+    if cut.spec.source == "outside":  # a forward pass ends at the cut
+        return cut.encoder, request.source, request.normalisation, cut.layer
     from inversion.models.encoders import _timm
 
     return cut.encoder, request.source, request.normalisation, _timm.pass_of(cut)
@@ -200,9 +202,15 @@ def _build_group(requests: Sequence[EncoderRequest], image_size: int) -> list[En
         cut.shape(image_size)  # the encoder and the modifiers support this image size
     if source.kind == "imagenet":
         require_imagenet(first)
+    own = spec.normalisation
     run: Run
     taps: list[Any]
-    if spec.source == "torchvision":
+    if spec.source == "outside":
+        from inversion.models.encoders import _outside
+
+        trunk, own = _outside_trunk(first, source)
+        run, taps = _outside.run_taps, [cut.layer for cut in cuts]
+    elif spec.source == "torchvision":
         from inversion.models.encoders import _torchvision
 
         trunk, run = _torchvision.build_trunk(cuts, source), _torchvision.run_trunk
@@ -212,5 +220,22 @@ def _build_group(requests: Sequence[EncoderRequest], image_size: int) -> list[En
 
         trunk, run = _timm.build_trunk(cuts, source, image_size), _timm.run_trunk
         taps = [_timm.tap_of(trunk, cut) for cut in cuts]
-    return [Encoder(cut, trunk, run, tap, normalisation or spec.normalisation, cut.raw_shape(image_size))
+    return [Encoder(cut, trunk, run, tap, normalisation or own, cut.raw_shape(image_size))
             for cut, tap in zip(cuts, taps, strict=True)]
+
+
+def _outside_trunk(cut: EncoderCut, source: WeightsSource) -> tuple[nn.Module, Normalisation]:
+    """The module of an encoder from outside with its weights, and its normalisation.
+
+    Raises:
+        RequestError: its code fails, or its normalisation is none.
+        WeightsError: a file of weights cannot be read, or does not fit.
+    """
+    from inversion.models.encoders.state_dict import fit, read_state_dict
+
+    encoder = outside_encoders.get(cut.encoder)
+    trunk = encoder.make(pretrained=source.kind == "own", seed=source.seed)
+    if source.path is not None:
+        trunk.load_state_dict(fit(trunk.state_dict(), read_state_dict(source.path, source.part),
+                                  f"weights {source} do not fit {cut.encoder}"))
+    return trunk, encoder.normalisation(trunk)

@@ -9,21 +9,28 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from inversion.errors import RequestError
 from inversion.images import IMAGENET, Normalisation
-from inversion.models import FeatureShape
+from inversion.models import FeatureShape, part_files
 from inversion.models.encoders._forms import is_foreign, require_written, unknown_encoder
+from inversion.models.encoders._notation import split_request
 from inversion.models.encoders.specs import (
     RANGE,
     SHORT_NAMES,
     TIMM_PREFIX,
     EncoderSpec,
     LayerSpec,
+    OutsideSpec,
     with_parts,
     without_norm,
 )
 from inversion.models.modifiers import Modifier, parse_modifiers
+from inversion.models.open_registry import OutsideParts
+
+if TYPE_CHECKING:
+    from inversion.models.encoders._outside import OutsideEncoder
 
 _VGG16_CHANNELS_AND_POOLS = ((64, 4), (128, 9), (256, 16), (512, 23), (512, 30))
 _RESNET34_CHANNELS = (64, 128, 256, 512)
@@ -70,13 +77,27 @@ ENCODERS: dict[str, EncoderSpec] = {spec.name: spec for spec in _SPECS}
 """The encoders of the study; any other timm model is ``timm/NAME``, and some have short names."""
 
 
+def _adapt(name: str, made: Any) -> OutsideEncoder:
+    from inversion.models.encoders._outside import OutsideEncoder
+
+    return OutsideEncoder(name, made)
+
+
+outside_encoders: OutsideParts[OutsideEncoder] = OutsideParts(
+    "encoder", _adapt, lambda: [*ENCODERS, *SHORT_NAMES, "ensemble"])
+"""The encoders that are files and functions in them, or entry points of installed packages."""
+
+
 def encoder_spec(name: str) -> EncoderSpec:
-    """The description of an encoder: one of ``ENCODERS``, ``timm/NAME`` with or without a weights tag, or a short name.
+    """The description of an encoder: one of ``ENCODERS``, ``timm/NAME`` with or without a weights tag, a short name, or
+    one from outside, which is not executed. The file of a full name may be on another machine.
 
     Raises:
         UnknownNameError: there is no such encoder.
-        RequestError: timm has the model, but it cannot be used as an encoder.
+        RequestError: timm has the model, but it cannot be used as an encoder; or a file cannot be used.
     """
+    if name in outside_encoders:
+        return OutsideSpec.of(name if part_files.references([name]) else outside_encoders.full_name(name))
     if name in ENCODERS:
         return ENCODERS[name]
     if name in SHORT_NAMES:
@@ -86,7 +107,7 @@ def encoder_spec(name: str) -> EncoderSpec:
         from inversion.models.encoders import _timm_models
 
         return _timm_models.describe(name.removeprefix(TIMM_PREFIX))
-    raise unknown_encoder(name, ENCODERS, SHORT_NAMES)
+    raise unknown_encoder(name, [*ENCODERS, *outside_encoders.names()], SHORT_NAMES)
 
 
 @dataclass(frozen=True)
@@ -125,6 +146,8 @@ class EncoderCut:
         """
         spec = self.spec
         name = spec.layer(self.layer)
+        if spec.source == "outside":
+            return outside_encoders.get(self.encoder).shape(name, image_size)
         layer = spec.layers[name]
         if self.encoder.startswith(TIMM_PREFIX):
             from inversion.models.encoders import _timm_models
@@ -169,11 +192,12 @@ ENSEMBLE: tuple[EncoderCut, ...] = (
 def parse_encoders(encoder: str, layer: str = "auto") -> tuple[EncoderCut, ...]:
     """Parses the parameters ``encoder`` and ``layer`` to cuts with full names, in the given order.
 
-    ``encoder`` is ``vgg16``, ``vgg16:block1``, ``ensemble``, ``timm/NAME``, ``timm/NAME:LAYER``, or a short name of
-    these (``dinov2_s:block6``), each optionally with modifiers (``vgg16:block1/pool=2``), or several of them joined by
-    ``+``. After one with a layer, other layers of the encoder need not repeat its name: ``vgg16:block1+block3``. The
-    default layer is the encoder's first one. Modifiers of ``ensemble`` apply to each of its members. ``layer`` can have
-    modifiers, too, and be several layers joined by ``+``.
+    ``encoder`` is ``vgg16``, ``vgg16:block1``, ``ensemble``, ``timm/NAME``, ``timm/NAME:LAYER``, a short name of these
+    (``dinov2_s:block6``), or one from outside (``FILE.py:NAME:LAYER``), each optionally with modifiers
+    (``vgg16:block1/pool=2``), or several of them joined by ``+``. After one with a layer, other layers of the encoder
+    need not repeat its name: ``vgg16:block1+block3``. The default layer is the encoder's first one, and of one from
+    outside its output. Modifiers of ``ensemble`` apply to each of its members. ``layer`` can have modifiers, too, and
+    be several layers joined by ``+``.
 
     Raises:
         UnknownNameError: the encoder, the layer or a modifier does not exist.
@@ -185,11 +209,11 @@ def parse_encoders(encoder: str, layer: str = "auto") -> tuple[EncoderCut, ...]:
         raise RequestError(f"encoder {encoder!r}: a name is missing (write several as vgg16:block1+resnet34)")
     parts = _with_encoders(parts)
     for part in parts:
-        if is_foreign(part, (*ENCODERS, *SHORT_NAMES)):
+        if split_request(part).encoder not in outside_encoders and is_foreign(part, (*ENCODERS, *SHORT_NAMES)):
             raise unknown_encoder(part, ENCODERS, SHORT_NAMES)
     if layer != "auto":
-        name, modifiers = _split_modifiers(parts[0])
-        if len(parts) > 1 or name == "ensemble" or ":" in name:
+        name, given, modifiers = split_request(parts[0])
+        if len(parts) > 1 or name == "ensemble" or given is not None:
             raise RequestError(f"layer {layer!r} beside encoder {encoder!r}: a layer is for one encoder without one. "
                                "Write encoder=NAME:LAYER, and leave layer out.")
         parts = ["/".join([f"{name}:{one.strip()}", *modifiers]) for one in layer.split("+")]
@@ -204,8 +228,8 @@ def without_repetition(encoder: str) -> str:
     """A checked ``encoder`` for a name: an encoder once before all its layers, as in ``vgg16:block1+block3``."""
     shown, before = [], ""
     for cut in encoder.split("+"):
-        name, colon, layer = cut.partition(":")
-        shown.append(layer if colon and name == before else cut)
+        name = split_request(cut).encoder
+        shown.append(cut.removeprefix(f"{name}:") if name == before else cut)
         before = name
     return "+".join(shown)
 
@@ -218,17 +242,17 @@ def expand_layers(encoder: str) -> list[str]:
         UnknownNameError: the encoder or one of the layers does not exist.
         RequestError: it is no range, or one beside other encoders.
     """
-    if RANGE not in encoder.partition(":")[2]:
+    parts = [split_request(part.strip()) for part in encoder.split("+")]
+    if not any(RANGE in (part.layer or "") for part in parts):
         return [encoder]
-    if "+" in encoder:
+    if len(parts) > 1:
         raise RequestError(f"encoder {encoder!r}: a range of layers stands for runs with one layer each; write "
                            "fused layers out, as vgg16:block1+block3")
-    cut, modifiers = _split_modifiers(encoder)
-    name, _, layers = cut.partition(":")
-    first, _, last = (text.strip() for text in layers.partition(RANGE))
+    (name, layers, modifiers), = parts
+    first, _, last = (text.strip() for text in (layers or "").partition(RANGE))
     if not (first and last):
         raise RequestError(f"encoder {encoder!r}: a range of layers has a first and a last one, as vgg16:block1..5")
-    spec = encoder_spec(name.strip())
+    spec = encoder_spec(name)
     return ["/".join([f"{spec.name}:{layer}", *modifiers]) for layer in spec.layers_between(first, last)]
 
 
@@ -237,17 +261,20 @@ def _with_encoders(parts: Sequence[str]) -> list[str]:
     """
     named: list[str] = []
     for part in parts:
-        name, colon, _ = named[-1].partition(":") if named else ("", "", "")
-        named.append(f"{name.strip()}:{part}" if colon and _is_layer(part, name.strip()) else part)
+        name, layer, _ = split_request(named[-1] if named else "")
+        named.append(f"{name}:{part}" if layer is not None and _is_layer(part, name) else part)
     return named
 
 
 def _is_layer(text: str, encoder: str) -> bool:
     """Whether a text without ``:`` is meant as a layer of an encoder, perhaps misspelt, and not as another encoder."""
     name = text.partition("/")[0].strip()
-    if ":" in text or text.startswith(TIMM_PREFIX) or name in (*ENCODERS, *SHORT_NAMES, "ensemble"):
+    encoders = [*ENCODERS, *SHORT_NAMES, *outside_encoders.names(), "ensemble"]
+    if ":" in text or text.startswith(TIMM_PREFIX) or name in encoders:
         return False
     spec = encoder_spec(encoder)
+    if spec.source == "outside":  # whose layers are not known
+        return not difflib.get_close_matches(name, encoders, 1)
     names = [*spec.layers, *(layer.node for layer in spec.layers.values())]
     known = [*names, *ENCODERS, *SHORT_NAMES]
     return next(iter(difflib.get_close_matches(name.partition(RANGE)[0], known, 1)), "") in names
@@ -255,24 +282,13 @@ def _is_layer(text: str, encoder: str) -> bool:
 
 def _parse_part(text: str) -> tuple[EncoderCut, ...]:
     """The cut of one encoder, or those of ``ensemble``."""
-    cut, texts = _split_modifiers(text)
-    name, colon, layer = (piece.strip() for piece in cut.partition(":"))
-    if name == "ensemble" and not colon:
+    name, layer, texts = split_request(text)
+    if name == "ensemble" and layer is None:
         modifiers = parse_modifiers(texts)
         return tuple(replace(member, modifiers=modifiers) for member in ENSEMBLE)
     spec = encoder_spec(name)
-    if RANGE in layer:
+    if layer and RANGE in layer:
         raise RequestError(f"encoder {text!r} is a range of layers, and one layer is needed here: ranges are values of "
                            "an axis, in a block of a spec's grid, in --set and in --where")
-    known = spec.layer(layer) if colon else next(iter(spec.layers))
+    known = next(iter(spec.layers)) if layer is None else spec.layer(layer)
     return (EncoderCut(spec.name, known, parse_modifiers(texts)),)
-
-
-def _split_modifiers(text: str) -> tuple[str, list[str]]:
-    """``timm/NAME:LAYER/pool=2/bits=4`` → ``timm/NAME:LAYER``, ``[pool=2, bits=4]``.
-
-    timm's names have no slash but that of the prefix, and those of layers have none.
-    """
-    prefix = TIMM_PREFIX if text.startswith(TIMM_PREFIX) else ""
-    cut, *modifiers = text.removeprefix(prefix).split("/")
-    return prefix + cut.strip(), modifiers

@@ -53,12 +53,16 @@ def imagenet_location(encoder: str) -> Location:
 def imagenet_status(cut: EncoderCut) -> Status:
     """Whether the encoder's ImageNet weights are cached on this machine, downloadable, or unreachable.
 
+    An encoder from outside this package brings its own weights, which counts as cached.
+
     ``unreachable`` means that there is no connection: no name resolution, connection refused, a timeout (3 s), or
     ``HF_HUB_OFFLINE``. Proxies are used. If the server is busy, the request is retried for a few seconds.
 
     Raises:
         WeightsError: the server answered with an error; the message has the URL and the status.
     """
+    if cut.spec.source == "outside":
+        return "cached"
     return location_status(imagenet_location(cut.encoder))
 
 

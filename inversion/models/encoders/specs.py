@@ -34,6 +34,9 @@ SHORT_NAMES = {
 }
 """Other ways to write ``timm/NAME.TAG``, with the tag of the weights. Runs have the full name."""
 
+OUTPUT = "output"
+"""The layer of an encoder from outside at which nothing is cut: what the module returns."""
+
 
 TOKENS = ("cls", "registers")
 """Parts of a transformer block's output that have no place in the image."""
@@ -84,7 +87,7 @@ class EncoderSpec:
 
     Attributes:
         name: the name in ``encoder=NAME:LAYER``.
-        source: the library that builds the model.
+        source: the library that builds the model; ``outside`` for a function from outside this package.
         model: the model's name in that library, with the weights tag for timm.
         weights: the library's name of the ImageNet weights, for timm with the tag.
         layers: the layers by name, from the input to the output; then those without their final norm, and parts of
@@ -98,7 +101,7 @@ class EncoderSpec:
     """
 
     name: str
-    source: Literal["torchvision", "timm"]
+    source: Literal["torchvision", "timm", "outside"]
     model: str
     weights: str
     layers: Mapping[str, LayerSpec]
@@ -153,6 +156,41 @@ class EncoderSpec:
     def position(self, name: str) -> int:
         """The position of a layer's module among those of all layers, from the input to the output."""
         return list(dict.fromkeys(layer.node for layer in self.layers.values())).index(self.layers[name].node)
+
+    def depth(self, name: str) -> tuple[str, tuple[int, ...]]:
+        """A text that is equal for layers that end alike, and numbers by which these are sorted by their depth."""
+        return self.layers[name].variant, (self.position(name),)
+
+
+@dataclass(frozen=True)
+class OutsideSpec(EncoderSpec):
+    """An encoder from outside this package, of which only the name is known until its code is executed.
+
+    Every name is taken for that of a layer; ``models.encoders._outside`` finds out whether there is such a module.
+    """
+
+    @classmethod
+    def of(cls, name: str) -> OutsideSpec:
+        """The description of the encoder of a full name."""
+        return cls(name, "outside", name, "", {OUTPUT: LayerSpec(0, 1, OUTPUT)},
+                   Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), "from outside this package", "", "")
+
+    def layer(self, name: str) -> str:
+        if not name:
+            raise UnknownNameError(f"{self.name} has no layer", name, [OUTPUT, "or the name of a submodule"])
+        return name
+
+    def layers_between(self, first: str, last: str) -> list[str]:
+        stem, low, tail = _numbered(first)
+        end_stem, high, end_tail = _numbered(f"{stem}{last}{tail}" if last.isdecimal() else last)
+        if (stem, tail) != (end_stem, end_tail) or not 0 <= low <= high:
+            raise RequestError(f"{self.name} has no layers from {first} to {last}: the layers of a range have the same "
+                               "name and rising numbers")
+        return [f"{stem}{number}{tail}" for number in range(low, high + 1)]
+
+    def depth(self, name: str) -> tuple[str, tuple[int, ...]]:
+        """By the numbers in the name; layers whose names differ in more than that are not compared."""
+        return ":" + re.sub(r"\d+", "#", name), tuple(map(int, re.findall(r"\d+", name)))
 
 
 def _numbered(layer: str) -> tuple[str, int, str]:

@@ -17,10 +17,11 @@ from typing import Literal
 
 from inversion.errors import WeightsError
 from inversion.files import file_sha256, why_not_there
-from inversion.models.encoders.catalog import ENCODERS, EncoderCut, encoder_spec
+from inversion.models.encoders.catalog import ENCODERS, EncoderCut, encoder_spec, outside_encoders
 from inversion.models.encoders.file_content import ForeignFileError, format_of
 from inversion.models.encoders.imagenet import imagenet_name
 from inversion.models.encoders.specs import TIMM_PREFIX
+from inversion.models.part_files import short_name
 from inversion.synonyms import WEIGHTS, meaning_of
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar", ".bin")
@@ -37,11 +38,12 @@ RANDOM_RECIPE = "v1"
 class WeightsSource:
     """Where one encoder's weights come from: ``imagenet``, ``random`` with a seed, or a ``file`` at a path.
 
-    ``part`` selects one of several models in a file, such as ``teacher``.
+    An encoder from outside has its ``own`` weights instead of ImageNet's, those that it is made with. ``part`` selects
+    one of several models in a file, such as ``teacher``.
     """
 
     encoder: str
-    kind: Literal["imagenet", "random", "file"]
+    kind: Literal["imagenet", "own", "random", "file"]
     seed: int = 0
     path: Path | None = None
     part: str = ""
@@ -49,10 +51,12 @@ class WeightsSource:
     def __str__(self) -> str:
         if self.kind == "random":
             return f"random:{self.seed}" if self.seed else "random"
-        return with_part(self.path, self.part) if self.path else self.kind
+        return with_part(self.path, self.part) if self.path else "imagenet"
 
     def described(self) -> str:
-        """As ``str``, but weights of timm with their tag, which says what they were trained on."""
+        """As ``str``, but weights of timm with their tag, which says what they were trained on, and own weights."""
+        if self.kind == "own":
+            return "its own weights"
         spec = encoder_spec(self.encoder)
         return f"pretrained ({spec.weights})" if self.kind == "imagenet" and spec.source == "timm" else str(self)
 
@@ -61,18 +65,26 @@ class WeightsSource:
 
         Raises:
             WeightsError: the file cannot be read.
+            RequestError: the code of an encoder from outside fails, or its weights are others each time.
         """
         if self.kind == "imagenet":
             return imagenet_name(self.encoder)
+        if self.kind == "own":
+            return f"own:{outside_encoders.get(self.encoder).identity()}"
         if self.path is None:
-            # Other timm models are initialised by timm, whose code may change between versions.
-            recipe = RANDOM_RECIPE if self.encoder in ENCODERS else f"timm-{version('timm')}"
-            return f"random:{self.seed}:{recipe}"
+            return f"random:{self.seed}:{self._recipe()}"
         try:
             state = self.path.stat()
             return with_part(f"sha256:{_sha256(self.path, state.st_size, state.st_mtime_ns)}", self.part)
         except OSError as error:
             raise WeightsError(f"weights {self.path} cannot be read: {error.strerror}") from error
+
+    def _recipe(self) -> str:
+        """What random weights depend on beside the seed."""
+        if self.encoder in outside_encoders:
+            return f"sha256-{outside_encoders.get(self.encoder).identity(False, self.seed)}"
+        # Other timm models are initialised by timm, whose code may change between versions.
+        return RANDOM_RECIPE if self.encoder in ENCODERS else f"timm-{version('timm')}"
 
 
 def parse_weights(text: str, cuts: Sequence[EncoderCut]) -> dict[str, WeightsSource]:
@@ -119,8 +131,8 @@ def _parse_mapping(text: str, encoders: list[str]) -> dict[str, WeightsSource]:
 
 
 def _parse_source(text: str, encoder: str) -> WeightsSource:
-    if text == "imagenet":
-        return WeightsSource(encoder, "imagenet")
+    if text in ("imagenet", "pretrained"):
+        return WeightsSource(encoder, "own" if encoder in outside_encoders else "imagenet")
     keyword, _, seed = text.partition(":")
     if keyword == "random" and (seed.isdecimal() or text == "random"):
         if len(seed) > MOST_DIGITS:
@@ -181,7 +193,7 @@ def with_part(text: str | Path, part: str) -> str:
 
 def _find(folder: Path, encoder: str) -> Path:
     """The only file in ``folder`` named after ``encoder``; an exact name is preferred to a longer one."""
-    stem = encoder.removeprefix(TIMM_PREFIX)
+    stem = short_name(encoder).removeprefix(TIMM_PREFIX).partition("@")[0]
     try:
         files = sorted(file for file in folder.iterdir() if file.name.endswith(SUFFIXES) and os.path.isfile(file))
     except OSError as error:

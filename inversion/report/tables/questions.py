@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from inversion.errors import InversionError
+from inversion.models.encoders._notation import split_request
 from inversion.models.encoders.catalog import parse_encoders
 from inversion.report.data.board import COMPARED, Board, group_by
 from inversion.report.data.configuration import Configuration
@@ -69,7 +70,7 @@ def architectures(board: Board, studies: Studies = ()) -> ReportTable:
         shallowest: dict[str, Configuration] = {}
         for item in items:
             family, index = _cut(item)
-            if "/" in item.encoder.removeprefix("timm/"):
+            if split_request(item.encoder).modifiers:
                 continue  # with modifiers: not the architecture as it is
             if family not in shallowest or index < _cut(shallowest[family])[1]:
                 shallowest[family] = item
@@ -210,11 +211,11 @@ def _usual_decoder(board: Board, studies: Studies) -> str:
     return usual if usual in counts or not counts else max(counts, key=lambda name: counts[name])
 
 
-def _cut(item: Configuration) -> tuple[str, int]:
-    """Encoder with what its cuts have in common (modifiers, variant), and position of the layer, 0 the shallowest."""
+def _cut(item: Configuration) -> tuple[str, tuple[int, ...]]:
+    """Encoder with what its cuts have in common (modifiers, variant), and depth of the layer, the shallowest first."""
     try:
         cut, = parse_encoders(item.encoder)
     except InversionError:  # from another version of inversion or timm: its depth is unknown
-        return item.encoder, 0
-    variant = cut.spec.layers[cut.layer].variant
-    return "/".join([cut.encoder + variant, *map(str, cut.modifiers)]), cut.spec.position(cut.layer)
+        return item.encoder, (0,)
+    ending, depth = cut.spec.depth(cut.layer)
+    return "/".join([cut.encoder + ending, *map(str, cut.modifiers)]), depth

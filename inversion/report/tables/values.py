@@ -46,7 +46,8 @@ class _Map:
 
         Parts of layers, as class tokens, are compared with those of other layers only.
         """
-        part = self.cut.spec.layers[self.cut.layer].part
+        layer = self.cut.spec.layers.get(self.cut.layer)  # of an encoder from outside, only the name is known
+        part = layer.part if layer else ""
         rest = tuple(modifier for modifier in self.cut.modifiers if modifier.name not in RESHAPING)
         return self.cut.encoder, part, rest, self.item.same_decoder
 

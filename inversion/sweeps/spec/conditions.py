@@ -6,9 +6,10 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from inversion.config.parts import OUTSIDE, pinned
 from inversion.config.run_config import RunConfig, format_options, parse_options, parse_value, unknown_parameter
 from inversion.errors import RequestError
-from inversion.models.decoders import decoders
+from inversion.models.encoders._notation import split_request
 from inversion.models.encoders.catalog import encoder_spec, expand_layers, parse_encoders
 from inversion.sweeps.spec.grid import Configuration, check_value, format_value
 from inversion.sweeps.spec.source import ErrorCollector, Items, Scalar, Section, Value
@@ -47,13 +48,13 @@ def matcher(name: str, text: str) -> Callable[[RunConfig], bool]:
     """
     value = parse_value(name, text)
     if name == "encoder":
-        if value != "ensemble" and not set(value) & set(":+="):
+        if value != "ensemble" and "+" not in value and split_request(value)[1:] == (None, []):
             encoder = encoder_spec(value).name
             return lambda config: config.encoder.startswith(f"{encoder}:") and "+" not in config.encoder
         values = {"+".join(map(str, parse_encoders(each))) for each in expand_layers(value)}
         return lambda config: config.encoder in values
-    if name == "decoder":
-        value = decoders.full_name(value)
+    if name in OUTSIDE:
+        value = pinned(name, value)
     elif name in ("decoder_options", "fusion_options"):
         value = format_options(parse_options(value, name))
     return lambda config: bool(getattr(config, name) == value)
@@ -133,6 +134,6 @@ def _values_in(name: str, configs: Sequence[RunConfig]) -> list[str]:
     for config in configs:
         text = format_value(config, name)
         if name == "encoder" and "+" not in config.encoder:
-            found[text.partition(":")[0]] = None
+            found[split_request(text).encoder] = None
         found[text] = None
     return list(found)

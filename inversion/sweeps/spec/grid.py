@@ -14,6 +14,7 @@ from inversion.config.resolve import check, run_name
 from inversion.config.run_config import RunConfig, format_options, parse_config, parse_options, parse_value
 from inversion.errors import RequestError
 from inversion.models.decoders import decoders
+from inversion.models.encoders._notation import split_request
 from inversion.models.encoders.catalog import ENSEMBLE, expand_layers, parse_encoders
 from inversion.models.fusion import fusions
 from inversion.sweeps.spec.source import ErrorCollector, Items, Scalar, Section, Value
@@ -195,7 +196,7 @@ def _as_far_as_valid(values: Mapping[str, str]) -> RunConfig:
     """The configuration of a combination that no run can have, as a condition may name it."""
     config = RunConfig.model_validate(values)
     encoder = config.encoder
-    if config.layer != "auto" and not set(encoder) & set(":+"):
+    if config.layer != "auto" and "+" not in encoder and split_request(encoder).layer is None:
         encoder = f"{encoder}:{config.layer}"
     with suppress(RequestError):
         encoder = "+".join(map(str, parse_encoders(encoder)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from inversion.config.parts import parts_in
 from inversion.config.run_config import RunConfig
 from inversion.objectives import Direction
 from inversion.seeds import derive_seed
@@ -129,6 +130,12 @@ class Search(_Plain):
     def example(self) -> dict[str, Any]:
         """A value of each parameter of the space."""
         return {name: distribution.extremes()[0] for name, distribution in self.space.items()}
+
+    @property
+    def parts(self) -> set[str]:
+        """The names of the parts among the choices."""
+        return {name for parameter, choices in self.space.items() if isinstance(choices, Choices)
+                for choice in choices.choices for name in parts_in({parameter: choice})}
 
     def configure(self, base: Mapping[str, str], values: Mapping[str, Any]) -> RunConfig:
         """The checked configuration of a trial: the base with the suggested values.

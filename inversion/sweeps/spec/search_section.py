@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, create_model, model_validator
 
+from inversion.config.parts import OUTSIDE, pinned
 from inversion.config.run_config import MOST, RunConfig, parse_value, unknown_parameter
 from inversion.errors import RequestError
-from inversion.models.decoders import decoders
 from inversion.objectives import BEST_PSNR, OBJECTIVES
 from inversion.sweeps.spec.grid import checked_config, expand_value, is_valid
 from inversion.sweeps.spec.search import (
@@ -277,7 +277,7 @@ def _read_choices(name: str, value: Value, errors: ErrorCollector) -> Choices | 
             typed = parse_value(name, item.text)
             if typed in texts:
                 errors.add(item.where, f"{name}: {item.text} is listed twice")
-            texts.setdefault(typed, decoders.full_name(typed) if name == "decoder" else item.text)
+            texts.setdefault(typed, pinned(name, typed) if name in OUTSIDE else item.text)
     return Choices(choices=tuple(texts.values())) if items and len(texts) == len(items) else None
 
 

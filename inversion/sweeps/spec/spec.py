@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 
 from inversion.config.labels import check_comment, check_tag
+from inversion.config.parts import OUTSIDE
 from inversion.config.resolve import input_checks
 from inversion.config.run_config import RunConfig
 from inversion.errors import DataError, FallbackRefusedError, SeveralErrors, WeightsError
-from inversion.models.decoders import decoders
 from inversion.sweeps.spec.conditions import exclude, read_exclude
 from inversion.sweeps.spec.documents import Document, read_document
 from inversion.sweeps.spec.grid import Block, Configuration, expand, read_base, read_blocks, require_valid
@@ -72,7 +72,7 @@ class Spec:
     @cached_property
     def configs(self) -> list[RunConfig]:
         """The configurations that determine the spec's inputs: all runs of a grid; of a search, one for each encoder
-        and one for each decoder from outside this package.
+        and one for each fusion and decoder from outside this package.
         """
         search = self.search
         if search is None:
@@ -80,18 +80,15 @@ class Spec:
         example, space = search.example(), search.space
         encoders = space["encoder"].extremes() if "encoder" in space else [None]
         points = [{"encoder": encoder} if encoder else {} for encoder in encoders]
-        points += [{"decoder": name} for name in self._searched_decoders if decoders.is_outside(name)]
+        points += [{name: choice} for name in ("fusion", "decoder") if isinstance(choices := space.get(name), Choices)
+                   for choice in choices.choices if choice in OUTSIDE[name]]
         return [search.configure(self.base, example | point) for point in points]
 
     @property
     def parts(self) -> set[str]:
         """The names of all parts that can be from outside this package."""
-        return {part for config in self.configs for part in config.parts} | set(self._searched_decoders)
-
-    @property
-    def _searched_decoders(self) -> tuple[str, ...]:
-        choices = self.search.space.get("decoder") if self.search else None
-        return choices.choices if isinstance(choices, Choices) else ()
+        searched = self.search.parts if self.search else set()
+        return searched | {part for config in self.configs for part in config.parts}
 
 
 def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), study: str | None = None,

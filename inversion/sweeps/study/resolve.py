@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inversion.config.document import VERSION
+from inversion.config.parts import OUTSIDE, pinned
 from inversion.config.resolve import Plan, digest_of, resolve
 from inversion.config.run_config import RunConfig
 from inversion.data.cache import PhotoCache, load_cached
@@ -23,7 +24,7 @@ from inversion.losses.lpips_weights import find_trunk
 from inversion.models.encoders.catalog import parse_encoders
 from inversion.models.encoders.imagenet import require_imagenet
 from inversion.progress import Progress
-from inversion.runs.prepare import check_decoder, check_weights
+from inversion.runs.prepare import check_parts, check_weights
 from inversion.sweeps.queue.queue import Queued
 from inversion.sweeps.queue.tuning import TunedRun
 from inversion.sweeps.spec.grid import Configuration
@@ -33,7 +34,7 @@ from inversion.sweeps.spec.spec import InputErrors, Spec
 ONE_GPU = ("auto", "cpu", "cuda", "cuda:0")
 """Devices of a worker, which sees one GPU."""
 
-RESOLVED = ("decoder", "data", "weights", "lpips_weights", "vgg_weights", "precision", "threads")
+RESOLVED = ("data", "weights", "lpips_weights", "vgg_weights", "precision", "threads")
 """Parameters of a search that are resolved once, when it is queued."""
 
 _logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Resolver:
         if config.threads == 0:
             config = config.model_copy(update={"threads": self.threads})
         plan = resolve(config, self.progress, find=lambda data, folder, _: self._find(data, folder))
-        check_decoder(plan)
+        check_parts(plan)
         check_weights(plan)
         return plan
 
@@ -177,6 +178,7 @@ def resolve_search(spec: Spec, resolver: Resolver) -> dict[str, Any]:
     plan = max(plans, key=lambda plan: len(plan.fallbacks))  # weights missing for one run are missing for all
     space = spec.search.space if spec.search else {}
     shared = {name: str(plan.config.model_dump()[name]) for name in RESOLVED if name not in space}
+    shared |= {name: pinned(name, text) for name, text in spec.base.items() if name in OUTSIDE}
     return {"version": VERSION, "config": {**spec.base, **shared}, "data": resolver.photographs(plan).digest,
             "fallbacks": [dataclasses.asdict(fallback) for fallback in plan.fallbacks]}
 

@@ -13,6 +13,7 @@ from optuna.trial import Trial
 from pydantic import ValidationError
 
 from inversion.config.document import added_since, config_from
+from inversion.config.parts import parts_in
 from inversion.errors import DataError, RequestError, UnknownNameError
 from inversion.files import is_there
 from inversion.models.part_files import PartFile, Reference, accept, find_all
@@ -26,7 +27,7 @@ from inversion.sweeps.queue.storage import (
     open_storage,
     set_grace,
 )
-from inversion.sweeps.spec.search import Choices, Search
+from inversion.sweeps.spec.search import Search
 from inversion.tracking.address import absolute, sqlite_file
 from inversion.tracking.connection import Connection, connect
 from inversion.tracking.masking import without_password
@@ -88,12 +89,10 @@ class Study:
 
     def parts_of(self, entries: Iterable[Entry]) -> set[str]:
         """The names of the parts of runs that can be from outside the package; of a search, of all its trials."""
-        names = {str(entry.config["decoder"]) for entry in entries if "decoder" in entry.config}
+        names = {name for entry in entries for name in parts_in(entry.config)}
         if self.search is None:
             return names
-        choices = self.search.space.get("decoder")
-        shared = self.queue.study.user_attrs[BASE]["config"].get("decoder", "")
-        return names | set(choices.choices if isinstance(choices, Choices) else [shared])
+        return names | set(parts_in(self.queue.study.user_attrs[BASE]["config"])) | self.search.parts
 
     def _asked(self, parameter: str, otherwise: object) -> list[Any]:
         """The values of a parameter in the open runs."""

@@ -133,7 +133,8 @@ class Join:
         self.process.terminate()
         with suppress(psutil.NoSuchProcess):  # inside a handler, where Popen's own wait holds its lock
             psutil.Process(self.process.pid).wait(SAVE_SECONDS)
-        return _submitit().helpers.DelayedSubmission(Join(self.command))
+        again: DelayedSubmission = _submitit().helpers.DelayedSubmission(Join(self.command))
+        return again
 
     def _start(self) -> subprocess.Popen[bytes]:
         # Some clusters send the signal to all processes of a job. The command has to get ours alone, and inherits that

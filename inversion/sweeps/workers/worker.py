@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from optuna.exceptions import UpdateFinishedTrialError
 
+from inversion.config.parts import parts_in
 from inversion.config.resolve import Fallback
 from inversion.config.run_config import parse_config
 from inversion.errors import (
@@ -209,7 +210,7 @@ class Worker(Callback):
         """
         self.not_begun += 1
         config, fallbacks, digest = self.study.configure(entry)
-        self.study.accept_code([config["decoder"]])
+        self.study.accept_code(parts_in(config))
         prepared = prepare(parse_config(config), interruptible(no_progress, self.stop),
                            [Fallback(**fallback) for fallback in fallbacks])
         if digest is not None and prepared.digest != digest:

@@ -50,7 +50,7 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
     records, numbers = _records(data, optimised), summary(data, boards)
     versions, parameters = versions_of(data), parameters_of(data)
     if not boards:
-        nothing = [f"No run of this study is finished yet: {numbers['attempted']} have started."]
+        nothing = [_why_none_is_ranked(data, numbers["attempted"])]
         return Report(data, boards, nothing, numbers, records=records, versions=versions, parameters=parameters)
     board, studies = boards[0], load_studies()
     curves = _curves(connection, board)
@@ -69,6 +69,14 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
         _tables(data, boards, studies, rising, [values, rates(board, line), bounds]), records,
         scenes(connection, board), _charts(board, curves, line, bounds), versions, parameters, methods(data, boards),
     )
+
+
+def _why_none_is_ranked(data: StudyData, attempted: str) -> str:
+    finished = data.having("FINISHED")
+    problem = next((run.problem for run in finished if run.problem), None)
+    if problem is None:
+        return f"No run of this study is finished yet: {attempted} have started."
+    return f"{len(finished)} of {attempted} are finished, but the results of none can be read: {problem}"
 
 
 def boards_of(connection: Connection, data: StudyData, seed_sd: float | None = None) -> list[Board]:

@@ -115,6 +115,8 @@ def _read(text: str, option: str, known: Collection[str], allowed: str) -> str:
     """An address with its scheme in lower case, or a path unchanged."""
     text = text.strip()
     remember(text)
+    if not text:
+        _reject(option, "''", f"is empty. Allowed: {allowed}".removesuffix("."))
     if any(not character.isprintable() for character in text):
         _reject(option, text, "contains a control character")
     scheme, separator, rest = text.partition("://")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from shlex import quote
 
+import requests
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry as repositories
@@ -22,7 +23,7 @@ from inversion.errors import MissingArtifactError, RequestError
 from inversion.files import is_there
 from inversion.tracking import file_store
 from inversion.tracking.address import DATABASES, sqlite_file
-from inversion.tracking.store_errors import raise_unless_missing
+from inversion.tracking.store_errors import TrackingRefusedError, raise_unless_missing, to_inversion_error
 
 RESTORE = "Restore it from a copy of the store, or train the run's configuration again."
 """What to do about an artifact that is missing or damaged."""
@@ -152,11 +153,13 @@ def download_artifact(run_id: str, artifact: str, folder: Path, client: MlflowCl
         TrackingLostError, TrackingRefusedError: the store does not answer, or rejects the request.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    client = client or MlflowClient()
     try:
-        return Path((client or MlflowClient()).download_artifacts(run_id, artifact, str(folder)))
+        return Path(client.download_artifacts(run_id, artifact, str(folder)))
     except MlflowException as error:
         raise_unless_missing(error)
         _raise_original_error(run_id, artifact, folder)
+        _require_unlisted(client, run_id, artifact, error)
         raise MissingArtifactError(f"run {run_id} has no artifact {artifact}") from error
 
 
@@ -171,6 +174,30 @@ def _raise_original_error(run_id: str, artifact: str, folder: Path) -> None:
             ask(artifact, dst_path=str(folder))
         except (MlflowException, OSError) as error:
             raise_unless_missing(error)
+
+
+def _require_unlisted(client: MlflowClient, run_id: str, artifact: str, error: MlflowException) -> None:
+    """Raises unless a store that can be listed does not have an artifact: a proxy may answer every request with 404."""
+    if is_listed(client, run_id, artifact):
+        raise TrackingRefusedError(f"the tracking store lists the artifact {artifact} of run {run_id}, and answers that "
+                                   "there is none when it is read: a proxy may not forward the request") from error
+
+
+def is_listed(client: MlflowClient, run_id: str, artifact: str) -> bool:
+    """Whether the store lists an artifact of a run.
+
+    Raises:
+        TrackingLostError, TrackingRefusedError: the store does not answer, or rejects the request.
+    """
+    try:
+        beside = client.list_artifacts(run_id, artifact.rpartition("/")[0] or None)
+    except (MlflowException, requests.RequestException) as error:
+        if isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST":  # there is no such run
+            return False
+        if (ours := to_inversion_error(error)) is None:
+            raise
+        raise ours from error
+    return artifact in {file.path for file in beside}
 
 
 def fetch_text(run_id: str, artifact: str) -> str:

@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 from inversion.errors import InversionError
 from inversion.tracking.connection import Connection
 from inversion.tracking.masking import safe
-from inversion.tracking.store_errors import to_inversion_error
+from inversion.tracking.store_errors import is_refused, to_inversion_error
 
 DELETED = "deleted"
 """MLflow's lifecycle stage of deleted runs and experiments, and the failure kind of a run that was deleted."""
@@ -93,12 +93,17 @@ def _find(connection: Connection, run_id: str) -> Run | None:
 
 
 def end_run(client: MlflowClient, run_id: str, status: str, failure: str = "", message: str = "") -> None:
-    """Ends a run with a status; a failure's kind and message become tags."""
-    if failure:
-        client.set_tag(run_id, FAILURE, failure)
-        client.set_tag(run_id, FAILURE_MESSAGE, message[:MESSAGE_LENGTH])
-    elif status == RunStatus.to_string(RunStatus.FINISHED):  # it may have been declared dead meanwhile
-        remove_tags(client, run_id, FAILURE, FAILURE_MESSAGE)
+    """Ends a run with a status, also if its tags cannot be changed; a failure's kind and message become tags."""
+    try:
+        if failure:
+            client.set_tag(run_id, FAILURE, failure)
+            client.set_tag(run_id, FAILURE_MESSAGE, message[:MESSAGE_LENGTH])
+        elif status == RunStatus.to_string(RunStatus.FINISHED):  # it may have been declared dead meanwhile
+            remove_tags(client, run_id, FAILURE, FAILURE_MESSAGE)
+    except MlflowException as error:
+        if is_refused(error):
+            client.set_terminated(run_id, status)
+        raise
     client.set_terminated(run_id, status)
 
 

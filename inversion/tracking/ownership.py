@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -39,6 +40,7 @@ HOST, PID, STARTED = "inversion.host", "inversion.pid", "inversion.process_start
 BOOT, NAMESPACE = "inversion.boot", "inversion.pid_namespace"
 COMMIT = "inversion.commit"
 VERSIONED = ("inversion", "torch", "torchvision", "timm", "lpips", "mlflow")
+PROCESS_ID = re.compile("[0-9]{1,18}")
 CLOCK_SECONDS = 30
 """Tolerance for start times, which shift when the clock is set: they are counted from the boot."""
 
@@ -85,20 +87,24 @@ def _commit() -> str:
 
 def same_owner(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
     """Whether the tags of two runs name the same process."""
-    times = [float(tags.get(STARTED, 0)) for tags in (one, other)]
-    return (all(one.get(key) == other.get(key) for key in (HOST, BOOT, NAMESPACE, PID))
-            and abs(times[0] - times[1]) < CLOCK_SECONDS)
+    if any(one.get(key) != other.get(key) for key in (HOST, BOOT, NAMESPACE, PID)):
+        return False
+    times = [started for tags in (one, other) if (started := _number(tags.get(STARTED, "0"))) is not None]
+    return len(times) == 2 and abs(times[0] - times[1]) < CLOCK_SECONDS
 
 
 def owner_is_alive(tags: Mapping[str, str], local: bool = False) -> bool | None:
     """Whether the process named by a run's tags is alive; None if this machine cannot know.
+
+    Users can edit tags in MLflow's UI: where one has no meaning, nothing is known.
 
     Args:
         tags: the tags of the run.
         local: whether the store is local, so that another machine of the same name cannot have written the tags.
     """
     place = machine_tags()
-    if tags.get(HOST) != place[HOST] or not tags.get(PID, "").isdigit():
+    started = _number(tags.get(STARTED, "nan"))
+    if tags.get(HOST) != place[HOST] or not PROCESS_ID.fullmatch(tags.get(PID, "")) or started is None:
         return None
     if local and tags.get(BOOT, place.get(BOOT)) != place.get(BOOT):
         return False  # the machine was rebooted since
@@ -106,11 +112,18 @@ def owner_is_alive(tags: Mapping[str, str], local: bool = False) -> bool | None:
         return None
     try:
         process = psutil.Process(int(tags[PID]))
-        same = abs(process.create_time() - float(tags.get(STARTED, "nan"))) < CLOCK_SECONDS
+        same = abs(process.create_time() - started) < CLOCK_SECONDS
         return same and process.status() != psutil.STATUS_ZOMBIE  # a zombie without a waiting parent stays one
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:  # a process of another user, which may be the owner or not
+        return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
         return None
 
 

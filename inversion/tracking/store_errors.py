@@ -72,10 +72,10 @@ ATTEMPTS_ENDED = re.compile(r"\(Caused by .*['\"](.+?)['\"]\)+$")
 """How urllib3's message ends: with the error of the last attempt, in quotation marks."""
 
 HINTS = {
-    200: "this is not an MLflow server",
+    200: "this is not an MLflow server, or a proxy answers in its place",
     401: "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
     403: "these credentials lack the permission",
-    404: "no MLflow server at this address",
+    404: "no MLflow server at this address, or a proxy that does not forward this request",
     407: "the proxy requires a user and password",
     413: "a proxy in front of the server limits the size of uploads, such as nginx by client_max_body_size",
     507: "the server has no space left",

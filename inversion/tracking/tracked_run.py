@@ -23,7 +23,7 @@ from inversion.config.document import texts_of
 from inversion.config.run_config import RunConfig
 from inversion.errors import AbandonedRunError, MissingArtifactError, RequestError
 from inversion.files import safe_name
-from inversion.tracking.artifacts import current_location, download_artifact, require_artifacts
+from inversion.tracking.artifacts import current_location, download_artifact, is_listed, require_artifacts
 from inversion.tracking.connection import Connection, require_answer
 from inversion.tracking.grouping import with_grouping
 from inversion.tracking.lifecycle import MICRO_BATCH, deletion_behind, describe_failure, end_run
@@ -39,7 +39,7 @@ from inversion.tracking.ownership import (
 )
 from inversion.tracking.pictures import square
 from inversion.tracking.search import CONFIG, CONFIG_FILE, KIND
-from inversion.tracking.store_errors import TrackingLostError, is_lost, reason, to_inversion_error
+from inversion.tracking.store_errors import TrackingLostError, TrackingRefusedError, is_lost, reason, to_inversion_error
 from inversion.training.callbacks import Callback, Picture
 
 UPLOAD_SECONDS = 60.0
@@ -200,10 +200,17 @@ class TrackedRun(Callback):
         Raises:
             MlflowException, requests.RequestException, OSError: the artifact store is unreachable or rejects a file;
                 ``to_inversion_error`` converts errors of stores.
+            TrackingRefusedError: the requests succeed, but the store does not have the files: something in front of it
+                answers in its place, such as the login page of a proxy.
             InterruptedRunError: a stop was requested while the store was unreachable.
         """
         for file in files:
             self.client.log_artifact(self.run_id, str(file), folder)
+        stored = {item.path for item in self.client.list_artifacts(self.run_id, folder)} if files else set()
+        lost = [path for file in files if (path := f"{folder}/{file.name}") not in stored]
+        if lost:
+            raise TrackingRefusedError(f"the tracking store does not have {lost[0]} of run {self.run_id}, although the "
+                                       "upload succeeded: a proxy may answer in its place, for example with a login page")
 
     def download(self, artifact: str, folder: Path) -> Path:
         """Downloads one artifact to a folder.
@@ -212,8 +219,7 @@ class TrackedRun(Callback):
             MissingArtifactError: the run has no such artifact.
             RequestError: the run has logged epochs, and its artifacts are on another machine.
         """
-        beside = self.client.list_artifacts(self.run_id, artifact.rpartition("/")[0] or None)
-        if artifact not in {file.path for file in beside}:
+        if not is_listed(self.client, self.run_id, artifact):
             if self._epochs_logged:
                 require_artifacts(self.client.get_run(self.run_id))
             raise MissingArtifactError(f"run {self.run_id} has no artifact {artifact}")

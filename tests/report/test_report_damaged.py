@@ -73,6 +73,19 @@ def test_scores_that_cannot_be_used_are_told_and_the_others_ranked(
     assert says in str(row["message"])
 
 
+def test_a_study_whose_results_cannot_be_read_is_not_called_unfinished(
+    make_study: Callable[..., Any], scores: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_study()
+    run_id = made.add(scores(25), decoder="wavelet")
+    made.add(None, status="FAILED", decoder="attention", tags={"inversion.failure": "data"})
+    name = made.finish()
+    cut(Path(made.client.get_run(run_id).info.artifact_uri) / "metrics/test_per_image.parquet")
+    assert run_command(cli, [name, "--output", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "1 of 2 runs are finished, but the results of none can be read: metrics/test_per_image.parquet of" in told
+
+
 @pytest.mark.parametrize("damage", [
     Path.unlink, cut, table(lambda files: files.drop(columns="original")), table(lambda files: files.assign(image="a")),
     table(lambda files: files.assign(reconstruction="text")),

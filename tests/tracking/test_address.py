@@ -68,6 +68,7 @@ MISTYPED = [
     ("sqlite:///:memory:", "names no file"),
     ("sqlte:///a.db", "Did you mean sqlite?"),
     ("postgresql://me@ho\nst/db", "contains a control character"),
+    ("  ", "is empty"),
 ]
 
 

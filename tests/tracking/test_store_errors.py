@@ -34,7 +34,7 @@ from inversion.tracking.store_errors import (
     is_refused,
     reason,
 )
-from inversion.tracking.tracked_run import begin_run, record_outcome
+from inversion.tracking.tracked_run import TrackedRun, begin_run, record_outcome
 
 SET_TAG = "/mlflow/runs/set-tag"
 
@@ -83,19 +83,42 @@ def test_an_artifact_that_is_refused_is_named_with_its_address_and_what_helps(
     assert "\n" not in reason(error)
 
 
-@pytest.mark.parametrize(("status", "told"), [(404, MissingArtifactError), (403, TrackingRefusedError),
+@pytest.mark.parametrize(("status", "told"), [(404, TrackingRefusedError), (403, TrackingRefusedError),
                                               (401, TrackingRefusedError), (500, TrackingLostError)])
+@pytest.mark.parametrize("path", ["some.txt", "mlflow-artifacts"])
 def test_a_download_says_that_an_artifact_is_missing_only_where_it_is(
-        status: int, told: type[Exception], tracked: tuple[Any, MlflowClient, str], tmp_path: Path) -> None:
+        path: str, status: int, told: type[Exception], tracked: tuple[Any, MlflowClient, str], tmp_path: Path) -> None:
     """MLflow itself says of every error that there is no such artifact."""
     server, client, run_id = tracked
     client.log_text(run_id, "text", "folder/some.txt")
     assert download_artifact(run_id, "folder/some.txt", tmp_path).read_text() == "text"
     with pytest.raises(MissingArtifactError, match=r"has no artifact folder/other\.txt"):
         download_artifact(run_id, "folder/other.txt", tmp_path)
-    server.refuse(status, "GET", "some.txt")
-    with pytest.raises(told, match=r"no artifact" if status == 404 else f"HTTP {status}"):
+    server.refuse(status, "GET", path, body="<html>a page of a proxy</html>")
+    is_listed = (status, path) == (404, "some.txt")
+    with pytest.raises(told, match="a proxy may not forward" if is_listed else f"HTTP {status}"):
         download_artifact(run_id, "folder/some.txt", tmp_path)
+
+
+def test_an_upload_that_a_login_page_answers_is_not_taken_for_done(
+        tracked: tuple[Any, MlflowClient, str], tmp_path: Path) -> None:
+    server, _, run_id = tracked
+    run = TrackedRun(connect(server.address), run_id)
+    for name in ("best.pt", "last.pt"):
+        (tmp_path / name).write_bytes(b"weights")
+    server.refuse(200, "PUT", "last.pt", body="<html>log in</html>")
+    with pytest.raises(TrackingRefusedError, match=r"does not have checkpoints/last\.pt of run .* a login page"):
+        run.upload([tmp_path / "best.pt", tmp_path / "last.pt"], "checkpoints")
+    server.heal()
+    run.upload([tmp_path / "best.pt", tmp_path / "last.pt"], "checkpoints")
+
+
+def test_a_failed_run_is_not_left_running_where_tags_are_refused(tracked: tuple[Any, MlflowClient, str]) -> None:
+    server, client, run_id = tracked
+    server.refuse(403, "POST", SET_TAG)
+    with pytest.raises(RuntimeError, match="the first error"), record_outcome(TrackedRun(connect(server.address), run_id)):
+        raise RuntimeError("the first error")
+    assert client.get_run(run_id).info.status == "FAILED"
 
 
 def test_a_request_that_is_refused_once_for_coming_too_often_is_made_again(
@@ -273,7 +296,7 @@ def test_a_login_page_in_place_of_a_list_of_artifacts_is_told_with_its_address(
     error = raised(lambda: client.list_artifacts(run_id))
     assert is_refused(error)
     assert reason(error) == (f"GET {server.address}/api/2.0/mlflow-artifacts/artifacts: HTTP 200 OK "
-                             "(this is not an MLflow server)")
+                             "(this is not an MLflow server, or a proxy answers in its place)")
 
 
 @pytest.mark.parametrize("run_id", [RUN, "no/id", "x" * 300, ""])

@@ -65,8 +65,8 @@ class RunConfig(BaseModel):
     image_size: int = Field(224, ge=32, le=1024, multiple_of=32, description="side of the square crops, in pixels")
     epochs: Count = Field(30, description="epochs at most")
     batch_size: Count = Field(4, description="images per optimiser step")
-    crops: str = Field("random", description="random: crops drawn anew in every epoch; fixed:8 (or another number): "
-                       "8 crops of each photograph, whose features are computed once and kept on disk")
+    crops: str = Field("random", description="random: crops drawn anew in every epoch; fixed:K, K from 1 to 9999: "
+                       "K crops of each photograph, whose features are computed once and kept on disk")
     lr: Positive = Field(1e-4, description="Adam's learning rate")
     schedule: Literal["plateau", "cosine"] = Field(
         "plateau", description="plateau: reduce the rate when val/loss stops falling; cosine: from lr to min_lr over "
@@ -86,7 +86,7 @@ class RunConfig(BaseModel):
     decoder_options: str = Field("auto", description="the decoder's own options, as depth=4,heads=4")
     fusion_options: str = Field("auto", description="the fusion's own options, as design=published")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of initialisation, order, crops and flips")
-    device: str = Field("auto", description="cpu, cuda or cuda:N; auto: CUDA when there is one")
+    device: str = Field("auto", description="cpu, cuda or cuda:N, N from 0 to 9999; auto: CUDA when there is one")
     precision: Precision = Field("auto", description="auto: bf16 autocast on CUDA from compute capability 8.0 on and "
                                  "on CPUs with AVX512-BF16, else fp32")
     threads: int = Field(0, ge=0, le=MOST_THREADS, description="CPU threads of PyTorch; 0: one for each "
@@ -106,7 +106,7 @@ class RunConfig(BaseModel):
     def _device_has_a_known_form(cls, value: str) -> str:
         if re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]{0,3}))?", value):
             return value
-        raise ValueError("auto, cpu, cuda or cuda:N")
+        raise ValueError("auto, cpu, cuda or cuda:N, N up to 9999")
 
     @field_validator("weights")
     @classmethod

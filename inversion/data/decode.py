@@ -26,7 +26,8 @@ DECODE_VERSION = 1
 
 MAX_PIXELS = 100_000_000
 
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
+_WHITE_IS_ZERO, _SIGNED = 0, 2
 
 _opening = threading.Lock()
 
@@ -46,7 +47,7 @@ def decode_photo(path: Path, shorter_side: int) -> NDArray[np.uint8]:
 
     Raises:
         DataError: the file cannot be read, is not a regular file, is not an image, is damaged, has several frames,
-            floating-point or 32-bit values, more than 100 megapixels, or a shorter side below the crop size of
+            floating-point, signed or 32-bit values, more than 100 megapixels, or a shorter side below the crop size of
             ``shorter_side`` (upscaling by more than 256/224 is refused). The message names the file and the reason.
     """
     return scaled_pixels(decode_whole(path, round(shorter_side / RESIZE_RATIO)), shorter_side)
@@ -108,6 +109,9 @@ def _check(image: Image.Image, smallest: int) -> None:
         raise _RefusedError(f"{width}×{height} is too small: the shorter side must have {smallest} pixels or more")
     if image.mode == "F":
         raise _RefusedError("floating-point values: what is black and what is white is not known")
+    tags = getattr(image, "tag_v2", {})
+    if _SIGNED in tags.get(_SAMPLE_FORMAT, ()) and tags.get(_BITS_PER_SAMPLE, (1,))[0] <= 16:
+        raise _RefusedError("signed values: what is black and what is white is not known")
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format not in ("MPO", "HEIF"):  # in phones' files, the first frame is the photograph
         raise _RefusedError(f"{frames} frames: animated and multi-page images are not used")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inversion.data import formats
 from inversion.data.hashing import hash_files
-from inversion.data.layouts import Layout, find_layout, refuse_missing
+from inversion.data.layouts import Layout, find_layout, names_of, refuse_missing
 from inversion.data.scan import Scan, scan
 from inversion.data.splits import SPLITS, Photo, PhotoSet, hold_out, permuted
 from inversion.errors import DataError
@@ -17,6 +17,8 @@ from inversion.text import first_of
 
 HELD_OUT = 0.15
 """Fraction of the photographs for validation and for test, each, if a folder has no splits."""
+
+BY_SEED = "split 70/15/15 by a fixed seed"
 
 
 def photo_set(root: Path, index_folder: Path, progress: Progress = no_progress) -> PhotoSet:
@@ -44,7 +46,10 @@ def photo_set(root: Path, index_folder: Path, progress: Progress = no_progress) 
         photos, warnings = _used_once(found.photos, hashes)
         splits = _seeded_splits(found, photos)
         if layout:
-            remarks.append(f"{layout.named('train')} has no test set beside it: split 70/15/15 by a fixed seed")
+            remarks.append(f"{layout.named('train')} has no test set beside it: {BY_SEED}")
+        elif len(folders := {found.parts(photo) for photo in photos}) > 1:
+            remarks.append(f"no split folders (train/ beside val/ or test/) among {names_of(folders - {()})}: all "
+                           f"photographs are one set, {BY_SEED}")
     else:
         splits, warnings = _own_splits(found, layout, hashes)
         warnings += _outside(found.photos, layout.photos(found)) + _overlaps(splits, hashes)

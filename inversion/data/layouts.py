@@ -32,7 +32,6 @@ _USUAL = frozenset({"hr", "set", "images", "image", "imgs", "img", "data", "data
 
 _ANNOTATIONS = frozenset({"annotations", "annotation", "labels", "label", "masks", "mask", "gtfine", "gtcoarse",
                           "ground_truth", "groundtruth", "groundtruths"})
-_DEEPEST = 5
 
 _HIGH = re.compile(r"(?<![A-Za-z])(HR|hr|Hr)(?![A-Za-z])")
 _LOW = re.compile(r"(?<![A-Za-z])(LR(?![A-Z])|lr(?![a-z])|Lr(?![a-z]))")
@@ -83,7 +82,7 @@ def find_layout(found: Scan) -> tuple[Layout | None, list[str]]:
 
 def _search(found: Scan) -> Layout | None:
     """The splits closest to the root, for a folder without all of ``train``, ``val`` and ``test``."""
-    for depth in range(_DEEPEST + 1):
+    for depth in range(max(map(len, found.folders), default=0)):
         groups = _groups(found, depth)
         whole = [group for group in groups.values() if "train" in group and len(group) > 1]
         if len(whole) > 1:

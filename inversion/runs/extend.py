@@ -24,7 +24,7 @@ from inversion.tracking.ownership import create_run
 from inversion.tracking.search import EXTENDS
 from inversion.tracking.study import DIGEST
 from inversion.tracking.tracked_run import TrackedRun
-from inversion.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
+from inversion.training.checkpoint import BEST, LAST, CheckpointError, load_checkpoint, save_checkpoint
 
 MOST_METRICS = 1000
 """MLflow's limit for one request."""
@@ -98,7 +98,11 @@ def _checkpoint(run_id: str, name: str, folder: Path, digest: str) -> Path:
         path = download_artifact(run_id, f"checkpoints/{name}", folder)
     except MissingArtifactError as error:
         raise MissingArtifactError(f"{error}, from which it could be extended") from error
-    content: dict[str, Any] = load_checkpoint(path)
+    try:
+        content: dict[str, Any] = load_checkpoint(path)
+    except CheckpointError as error:
+        text = str(error).replace(str(path), f"checkpoints/{name}")
+        raise CheckpointError(f"run {run_id} cannot be extended: {text}") from error
     save_checkpoint(path, content | {"digest": digest})
     return path
 

@@ -287,7 +287,7 @@ def _packed_path(description: Path) -> str:
     """
     try:
         place = yaml.safe_load(description.read_bytes())["flavors"]["python_function"]["artifacts"]["packed"]["path"]
-    except (yaml.YAMLError, LookupError, TypeError, ValueError, RecursionError) as error:
+    except (OSError, yaml.YAMLError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise DamagedArtifactError("MLmodel is damaged, or was not logged by inversion") from error
     if not isinstance(place, str) or not place:
         raise DamagedArtifactError(f"MLmodel is damaged: the path of its artifact is {place!r}")

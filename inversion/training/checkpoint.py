@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
+import math
 import os
 import pickle
 import re
@@ -138,7 +139,7 @@ def _reason(error: Exception) -> str:
     """Why a file cannot be read, without PyTorch's advice to trust the file and execute its code."""
     text = str(error).partition("\n")[0]
     if isinstance(error, OSError):
-        return text or type(error).__name__
+        return error.strerror or text or type(error).__name__
     named = re.search(r"GLOBAL ([\w.]+)", str(error))
     if named:
         return f"it holds code or objects other than tensors and plain data ({named[1]}), and was refused"
@@ -152,6 +153,9 @@ GROUP = ("params", "lr", "betas", "eps", "weight_decay")
 
 LATER = {"validation_seconds", "micro_batch"}
 """Fields of the progress that checkpoints of the first version do not have."""
+
+UNTIL_BEST = ("best_psnr", "best_train_loss")
+"""Fields of the progress that are NaN until there is a best epoch."""
 
 KINDS: Mapping[str, Any] = {"int": int, "float": int | float}
 
@@ -183,11 +187,16 @@ def state_of(content: Mapping[str, Any]) -> TrainingState:
     if unknown := values.keys() - {field.name for field in dataclasses.fields(TrainingState)}:
         raise MisfitError(f"progress has an unknown {min(map(str, unknown))}")
     progress = TrainingState(**values)
+    unset = () if progress.best_epoch else UNTIL_BEST
+    if broken := next((name for name, value in values.items() if _is_nan(value) and name not in unset), None):
+        raise MisfitError(f"progress.{broken} is not a number")
     if progress.images < progress.step:
         raise MisfitError(f"progress.images is {progress.images} after {progress.step} steps")
     for name in REPORTED if progress.epoch else ():
         if not isinstance(progress.last_metrics.get(name), float):
             raise MisfitError(f"progress.last_metrics.{name} is {_kind(progress.last_metrics.get(name))}")
+        if _is_nan(progress.last_metrics[name]):
+            raise MisfitError(f"progress.last_metrics.{name} is not a number")
     return progress
 
 
@@ -220,14 +229,19 @@ def _require_tensors(found: Mapping[str, Any], wanted: Mapping[str, Tensor], whe
     for name in sorted(wanted.keys() | found.keys(), key=str):
         if name not in wanted:
             raise MisfitError(f"{where} has an unknown {name}")
-        _require_like(found.get(name), wanted[name], f"{where}.{name}")
+        tensor = _require_like(found.get(name), wanted[name], f"{where}.{name}")
+        if not tensor.isfinite().all():  # a run stops at the first step that is not finite, and saves nothing of it
+            raise MisfitError(f"{where}.{name} holds values that are not finite")
 
 
-def _require_like(found: object, wanted: Tensor, where: str) -> None:
+def _require_like(found: object, wanted: Tensor, where: str) -> Tensor:
     if not isinstance(found, Tensor):
         raise MisfitError(f"{where} is {_kind(found)}")
     if found.shape != wanted.shape or found.dtype != wanted.dtype or found.layout != wanted.layout:
         raise MisfitError(f"{where} is {_described(found)}, where {_described(wanted)} is needed")
+    if found.is_meta:
+        raise MisfitError(f"{where} has no numbers (it was saved from the meta device)")
+    return found
 
 
 def _require_optimizer(found: Mapping[str, Any], optimizer: Adam, has_begun: bool) -> None:
@@ -240,6 +254,8 @@ def _require_optimizer(found: Mapping[str, Any], optimizer: Adam, has_begun: boo
         for name in GROUP:
             if not isinstance(group, dict) or type(group.get(name)) is not type(own[name]):
                 raise MisfitError(f"optimizer.param_groups has no {name} of the right type")
+            if _is_nan(group[name]):
+                raise MisfitError(f"optimizer.param_groups: {name} is not a number")
         if group["params"] != own["params"]:
             raise MisfitError("optimizer.param_groups have other parameters")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -256,7 +272,9 @@ def _require_moments(found: object, parameter: nn.Parameter, where: str) -> None
     if not isinstance(found.get("step"), Tensor | float | int):
         raise MisfitError(f"{where}.step is {_kind(found.get('step'))}")
     for name in MOMENTS:
-        _require_like(found.get(name), parameter, f"{where}.{name}")
+        moment = _require_like(found.get(name), parameter, f"{where}.{name}")
+        if moment.isnan().any():  # infinite ones can come from a high learning rate
+            raise MisfitError(f"{where}.{name} holds values that are not numbers")
 
 
 def _require_schedule(found: Mapping[str, Any], schedule: Schedule) -> None:
@@ -266,6 +284,8 @@ def _require_schedule(found: Mapping[str, Any], schedule: Schedule) -> None:
         both_numbers = all(isinstance(value, int | float) for value in (found[name], own))
         if not both_numbers and type(found[name]) is not type(own):
             raise MisfitError(f"schedule.{name} is {_kind(found[name])}")
+        if _is_nan(found[name]):
+            raise MisfitError(f"schedule.{name} is not a number")
     for name in found:
         if hasattr(type(schedule), str(name)):  # it would shadow a method
             raise MisfitError(f"schedule has an unknown {name}")
@@ -280,6 +300,10 @@ def _dict(content: Mapping[str, Any], name: str, where: str = "") -> dict[str, A
 
 def _kind(value: object) -> str:
     return "missing" if value is None else f"a {type(value).__name__}"
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _described(tensor: Tensor) -> str:

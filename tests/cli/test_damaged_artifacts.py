@@ -38,6 +38,8 @@ def damage(trained: Run) -> Iterator[Callable[[str, Damage], None]]:
 
     yield make
     for path, content in kept:
+        if path.is_dir():
+            path.rmdir()
         path.write_bytes(content)
 
 
@@ -84,6 +86,7 @@ MODELS: dict[str, tuple[str, Damage, str]] = {
     "empty MLmodel": ("MLmodel", written(""), "MLmodel is damaged"),
     "MLmodel that is no YAML": ("MLmodel", written("a: [b\n- : }"), "MLmodel is damaged"),
     "MLmodel of bytes": ("MLmodel", written(b"\x00\xff\xfe\x80"), "MLmodel is damaged"),
+    "MLmodel that is a folder": ("MLmodel", lambda path: (path.unlink(), path.mkdir()), "MLmodel is damaged"),
     "MLmodel that is a list": ("MLmodel", written("- a\n- b"), "MLmodel is damaged"),
     "MLmodel with a number for a path": (
         "MLmodel", written("flavors: {python_function: {artifacts: {packed: {path: 3}}}}"), "MLmodel is damaged"),

@@ -275,6 +275,18 @@ def test_a_finished_run_that_is_extended_is_the_run_of_more_epochs(
     assert now[short.info.run_id].to_dictionary() == short.to_dictionary()
 
 
+def test_a_damaged_checkpoint_is_not_extended_and_named_as_the_runs(
+        train: Command, inversion: Command, all_runs: Runs) -> None:
+    assert train(epochs=1).code == 0
+    run, = all_runs()
+    truncate(Path(run.info.artifact_uri, "checkpoints", "last.pt"))
+    outcome = inversion("train", "--resume", run.info.run_id, "--epochs", "2")
+    assert outcome.code == 1
+    assert (f"run {run.info.run_id} cannot be extended: cannot read the checkpoint checkpoints/last.pt: it is damaged"
+            in outcome.err)
+    assert len(all_runs()) == 1
+
+
 def test_a_run_whose_longer_form_it_does_not_begin_is_not_extended(
         train: Command, inversion: Command, all_runs: Runs, stop_at_step: Callable[[int], None]) -> None:
     assert train(epochs=1, schedule="cosine").code == 0

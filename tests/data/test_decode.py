@@ -169,6 +169,14 @@ def test_32_bit_grey_is_refused(tmp_path: Path) -> None:
     assert "70000" in refusal(tmp_path / "deep.tif")
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_signed_values_are_refused(tmp_path: Path, bits: int) -> None:
+    """Pillow reads -1 as 255, and 32,767 as half of white."""
+    pixels = np.zeros((SIDE, SIDE), np.uint8 if bits == 8 else np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "signed.tif", tiffinfo={339: (2,)})
+    assert "signed values" in refusal(tmp_path / "signed.tif")
+
+
 def test_floating_point_values_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((SIDE, SIDE), np.float32)).save(tmp_path / "float.tif")
     assert "floating-point" in refusal(tmp_path / "float.tif")

@@ -127,7 +127,20 @@ def test_a_folder_that_is_only_called_so_by_chance_is_a_folder(root: Path, make_
     make_photos(*several(folder), *several("Holiday"))
     photos = find(root)
     assert sum(map(len, photos.splits.values())) == 10
-    assert not photos.remarks
+    (remark,) = photos.remarks
+    assert f"{folder}/" in remark
+    assert remark.endswith("all photographs are one set, split 70/15/15 by a fixed seed")
+
+
+def test_photographs_in_one_folder_need_no_remark(root: Path, make_photos: Make) -> None:
+    make_photos(*several("celeba/celeba", 10))
+    assert not find(root).remarks
+
+
+def test_splits_are_found_at_any_depth(root: Path, make_photos: Make) -> None:
+    deep = "/".join("abcdefgh")
+    make_photos(*several(f"{deep}/train"), *several(f"{deep}/val"))
+    assert folders(find(root)) == {"train": {f"{deep}/train"}, "val": {f"{deep}/train"}, "test": {f"{deep}/val"}}
 
 
 @pytest.mark.parametrize(("names", "message"), [

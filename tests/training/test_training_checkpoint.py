@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import warnings
 from collections.abc import Callable
@@ -33,6 +34,10 @@ def without(name: str, content: dict[str, Any]) -> None:
     del content[name]
 
 
+def spoil(name: str, value: str, content: dict[str, Any]) -> None:
+    content[name][first(content[name])].view(-1)[0] = float(value)
+
+
 def moments(content: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = content["optimizer"]["state"][0]
     return found
@@ -50,6 +55,19 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "a tensor of another type": (
         lambda content: content["model"].update({name: tensor.half() for name, tensor in content["model"].items()}),
         "is float16"),
+    "a model of NaN": (partial(spoil, "model", "nan"), r"model\..* holds values that are not finite"),
+    "an infinite best model": (partial(spoil, "best_model", "inf"), r"best_model\..* holds values that are not finite"),
+    "a model without numbers": (
+        lambda content: content["model"].update({name: tensor.to("meta") for name, tensor in content["model"].items()}),
+        "has no numbers"),
+    "moments of NaN": (lambda content: moments(content)["exp_avg"].fill_(torch.nan), "exp_avg holds values that are not"),
+    "a rate of NaN": (
+        lambda content: content["optimizer"]["param_groups"][0].update(lr=math.nan), "lr is not a number"),
+    "a schedule of NaN": (lambda content: content["schedule"].update(best=math.nan), "schedule.best is not a number"),
+    "progress of NaN": (
+        lambda content: content["progress"].update(best_loss=math.nan), "progress.best_loss is not a number"),
+    "a metric of NaN": (
+        lambda content: content["progress"]["last_metrics"].update({"val/loss": math.nan}), "val/loss is not a number"),
     "an empty best model": (lambda content: content.update(best_model={}), "best_model.* is missing"),
     "a best model of texts": (lambda content: content.update(best_model=dict.fromkeys(content["model"], "x")), "a str"),
     "no state": (lambda content: content["optimizer"].pop("state"), r"optimizer\.state is missing"),

@@ -18,9 +18,6 @@ import torch
 
 from inversion.models.encoders.file_content import Format
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Usual keys of the state dict in a checkpoint."""
-
 _PLAIN = (
     "argparse.Namespace", "types.SimpleNamespace", "pathlib.Path", "pathlib.PosixPath", "pathlib.PurePosixPath",
     "pathlib.WindowsPath", "pathlib._local.PosixPath", "pathlib._local.WindowsPath", "datetime.datetime",
@@ -39,7 +36,13 @@ _PROGRAMS = frozenset({
 _FUNCTIONS = frozenset({"eval", "exec", "getattr", "setattr", "open", "compile", "__import__", "input", "breakpoint"})
 """The same for functions in ``builtins``; its classes are harmless."""
 
-_PICKLE_BYTES = 1 << 24
+_CONVERSION = (
+    "import sys, torch; old, new = sys.argv[1:]; "
+    "tensors = lambda x: x.state_dict() if isinstance(x, torch.nn.Module) else x if torch.is_tensor(x) else "
+    "torch.from_numpy(x.copy()) if type(x).__name__ == 'ndarray' and x.dtype.kind == 'f' else "
+    "{name: tensors(y) for name, y in x.items()} if hasattr(x, 'items') else None; "
+    "torch.save(tensors(torch.load(old, map_location='cpu', weights_only=False)), new)")
+"""A program of one line that keeps the tensors of a file, in the same nested dicts: those of modules and NumPy's too."""
 
 
 class RefusedObjectsError(Exception):
@@ -99,18 +102,9 @@ def looks_hostile(names: list[str]) -> bool:
 
 
 def converting_line(path: Path) -> str:
-    """A shell command that converts a trusted file to a plain state dict."""
-    with path.open("rb") as file:
-        content = file.read(_PICKLE_BYTES)  # the pickle comes before the tensors' data, in both formats
-    loaded = "torch.load(old, map_location='cpu', weights_only=False)"
-    if _has_text(content, "_modules"):
-        wanted = f"{loaded}.state_dict()"
-    else:
-        wrapper = next((name for name in WRAPPERS if _has_text(content, name)), None)
-        wanted = f"{loaded}[{wrapper!r}]" if wrapper else loaded
-    program = f"import sys, torch; old, new = sys.argv[1:]; torch.save({wanted}, new)"
+    """A shell command that converts a trusted file to one with nothing but tensors."""
     new = path.with_name(f"{path.name.partition('.')[0]}-tensors.pth")
-    return f'python -c "{program}" {shlex.quote(str(path))} {shlex.quote(str(new))}'
+    return f'python -c "{_CONVERSION}" {shlex.quote(str(path))} {shlex.quote(str(new))}'
 
 
 def _refused(path: Path, file_format: Format, message: str) -> list[str]:
@@ -124,8 +118,3 @@ def _refused(path: Path, file_format: Format, message: str) -> list[str]:
     else:
         names = re.findall(r"GLOBAL (\S+) (?:was not|whose module)", message)[:1]
     return sorted(re.sub(r"^commands\.", "subprocess.", name) for name in names)  # protocol 2 uses Python 2's names
-
-
-def _has_text(content: bytes, text: str) -> bool:
-    """Whether a pickle contains a string."""
-    return len(text).to_bytes(4, "little") + text.encode() in content

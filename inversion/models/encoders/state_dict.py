@@ -132,7 +132,7 @@ def _special_kind(tensor: Tensor) -> str:
     """Why a tensor cannot be copied as it is, as the end of a sentence; empty for an ordinary tensor."""
     if tensor.is_meta:
         return "has no numbers (it was saved from the meta device)"
-    if tensor.is_quantized:
+    if tensor.is_quantized or (tensor.is_floating_point() and tensor.element_size() == 1):  # its scale is elsewhere
         return "is quantised: save that of the float model"
     if tensor.is_nested:  # it has no shape
         return "is nested: save it as a plain tensor"
@@ -151,8 +151,11 @@ def _usable(name: str, tensor: Tensor, dtype: torch.dtype, what: str) -> Tensor:
                            f"floating-point numbers are needed")
     numbers = tensor.detach().to(dtype, copy=True).contiguous()
     if dtype.is_floating_point and not (finite := numbers.isfinite()).all():
-        kind = "NaN" if numbers.isnan().any() else "infinite"
         count = numbers.numel() - int(finite.sum())
+        if tensor.isfinite().all():
+            raise WeightsError(f"{what}: {count} of {numbers.numel()} numbers of tensor {name!r} are too large for "
+                               f"{str(dtype).removeprefix('torch.')}")
+        kind = "NaN" if numbers.isnan().any() else "infinite"
         raise WeightsError(f"{what}: {count} of {numbers.numel()} numbers of tensor {name!r} are {kind}: the file is "
                            "damaged, or its training had failed")
     if name.rpartition(".")[2] == "running_var" and (numbers < 0).any():

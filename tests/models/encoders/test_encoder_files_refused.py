@@ -101,17 +101,31 @@ def test_what_was_refused_is_named_with_a_line_that_converts(
     assert "If you trust the file, convert it: python -c " in line
 
 
-@pytest.mark.acceptance
+class Weights(nn.Module):
+    """A module with the names of VGG16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3))
+        self.load_state_dict(vgg(), strict=False)
+
+
 @pytest.mark.parametrize(("content", "options"), [
     ({"state_dict": vgg(), "curve": np.zeros(3)}, {}),
     ({"state_dict": vgg(), "curve": np.zeros(3)}, {"_use_new_zipfile_serialization": False}),
     (vgg(), {"pickle_protocol": 4}),
-], ids=["zip", "old format", "another protocol"])
-def test_the_line_converts(content: object, options: dict[str, Any], file: Callable[..., Path], tmp_path: Path) -> None:
+    ({"net": vgg(), "settings": Settings()}, {}),
+    (vgg() | {"settings": Settings()}, {}),
+    ({"model": Weights(), "epoch": 3}, {}),
+    ({name: tensor.numpy() for name, tensor in vgg().items()}, {}),
+], ids=["zip", "old format", "another protocol", "another key", "beside the tensors", "a module in it", "NumPy's arrays"])
+def test_the_line_converts(content: object, options: dict[str, Any], file: Callable[..., Path], tmp_path: Path,
+                           monkeypatch: pytest.MonkeyPatch) -> None:
     path = file(content, "my weights.pth", **options)
-    words = shlex.split(refused(path).partition("convert it: ")[2])
-    subprocess.run([sys.executable, *words[1:]], check=True)
-    assert words[0] == "python"
+    python, flag, program, *arguments = shlex.split(refused(path).partition("convert it: ")[2])
+    assert (python, flag) == ("python", "-c")
+    monkeypatch.setattr(sys, "argv", ["-c", *arguments])
+    exec(program, {})
     assert same(built(tmp_path / "my weights-tensors.pth"), vgg())
 
 

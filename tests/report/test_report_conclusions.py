@@ -38,6 +38,7 @@ def test_the_headline_says_who_won_and_whether_it_is_real(
     assert re.search(r"with 1 seed each, the lead holds up \(p = [^,]+\)", text)
     assert text.count("p = ") == 1
     assert tied_with_winner(board) == []
+    assert "not established" not in recommendations(board, None)[0].text
 
 
 def test_a_winner_by_chance_is_called_that(make_study: Callable[..., Any], scores: Callable[..., Any]) -> None:
@@ -49,6 +50,7 @@ def test_a_winner_by_chance_is_called_that(make_study: Callable[..., Any], score
     assert "the images alone cannot tell the trained networks apart" in text
     assert "leave the lead open" in text
     assert [item.label for item in tied_with_winner(board)] == ["vgg16:block1+attention"]
+    assert recommendations(board, None)[0].text.endswith("Its lead over the other one is not established.")
 
 
 def test_one_run_of_one_image_is_reported_without_an_interval(make_study: Callable[..., Any]) -> None:

@@ -179,8 +179,8 @@ def _raise_original_error(run_id: str, artifact: str, folder: Path) -> None:
 def _require_unlisted(client: MlflowClient, run_id: str, artifact: str, error: MlflowException) -> None:
     """Raises unless a store that can be listed does not have an artifact: a proxy may answer every request with 404."""
     if is_listed(client, run_id, artifact):
-        raise TrackingRefusedError(f"the tracking store lists the artifact {artifact} of run {run_id}, and answers that "
-                                   "there is none when it is read: a proxy may not forward the request") from error
+        raise TrackingRefusedError(f"the tracking store lists the artifact {artifact} of run {run_id}, and answers "
+                                   "that there is none when it is read: a proxy may not forward the request") from error
 
 
 def is_listed(client: MlflowClient, run_id: str, artifact: str) -> bool:

@@ -210,7 +210,7 @@ class TrackedRun(Callback):
         lost = [path for file in files if (path := f"{folder}/{file.name}") not in stored]
         if lost:
             raise TrackingRefusedError(f"the tracking store does not have {lost[0]} of run {self.run_id}, although the "
-                                       "upload succeeded: a proxy may answer in its place, for example with a login page")
+                                       "upload succeeded: a proxy may answer in its place, as with a login page")
 
     def download(self, artifact: str, folder: Path) -> Path:
         """Downloads one artifact to a folder.

@@ -103,8 +103,9 @@ def test_a_process_that_has_the_number_of_a_dead_one_is_not_taken_for_it(
     assert run.data.tags["inversion.failure_message"] == f"found dead: {why}"
 
 
-@pytest.mark.parametrize("edited", [{STARTED: "yesterday"}, {STARTED: ""}, {PID: "a number"}, {PID: "\N{SUPERSCRIPT TWO}"},
-                                    {PID: "-1"}, {PID: "9" * 5000}, {PID: "0.5"}])
+@pytest.mark.parametrize("edited", [
+    {STARTED: "yesterday"}, {STARTED: ""}, {PID: "a number"}, {PID: "\N{SUPERSCRIPT TWO}"}, {PID: "-1"},
+    {PID: "9" * 5000}, {PID: "0.5"}])
 def test_tags_that_users_edited_tell_nothing_of_the_process(
         edited: dict[str, str], doctor: Callable[..., str], client: MlflowClient, all_runs: Runs) -> None:
     client.create_run("0", tags=owner_tags() | edited)

@@ -116,7 +116,8 @@ def test_an_upload_that_a_login_page_answers_is_not_taken_for_done(
 def test_a_failed_run_is_not_left_running_where_tags_are_refused(tracked: tuple[Any, MlflowClient, str]) -> None:
     server, client, run_id = tracked
     server.refuse(403, "POST", SET_TAG)
-    with pytest.raises(RuntimeError, match="the first error"), record_outcome(TrackedRun(connect(server.address), run_id)):
+    run = TrackedRun(connect(server.address), run_id)
+    with pytest.raises(RuntimeError, match="the first error"), record_outcome(run):
         raise RuntimeError("the first error")
     assert client.get_run(run_id).info.status == "FAILED"
 

@@ -60,7 +60,8 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "a model without numbers": (
         lambda content: content["model"].update({name: tensor.to("meta") for name, tensor in content["model"].items()}),
         "has no numbers"),
-    "moments of NaN": (lambda content: moments(content)["exp_avg"].fill_(torch.nan), "exp_avg holds values that are not"),
+    "moments of NaN": (
+        lambda content: moments(content)["exp_avg"].fill_(torch.nan), "exp_avg holds values that are not"),
     "a rate of NaN": (
         lambda content: content["optimizer"]["param_groups"][0].update(lr=math.nan), "lr is not a number"),
     "a schedule of NaN": (lambda content: content["schedule"].update(best=math.nan), "schedule.best is not a number"),

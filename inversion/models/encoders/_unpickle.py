@@ -42,7 +42,7 @@ _CONVERSION = (
     "torch.from_numpy(x.copy()) if type(x).__name__ == 'ndarray' and x.dtype.kind == 'f' else "
     "{name: tensors(y) for name, y in x.items()} if hasattr(x, 'items') else None; "
     "torch.save(tensors(torch.load(old, map_location='cpu', weights_only=False)), new)")
-"""A program of one line that keeps the tensors of a file, in the same nested dicts: those of modules and NumPy's too."""
+"""A program of one line that keeps the tensors of a file in the same nested dicts, those of modules and NumPy's too."""
 
 
 class RefusedObjectsError(Exception):

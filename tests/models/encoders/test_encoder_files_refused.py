@@ -118,7 +118,8 @@ class Weights(nn.Module):
     (vgg() | {"settings": Settings()}, {}),
     ({"model": Weights(), "epoch": 3}, {}),
     ({name: tensor.numpy() for name, tensor in vgg().items()}, {}),
-], ids=["zip", "old format", "another protocol", "another key", "beside the tensors", "a module in it", "NumPy's arrays"])
+], ids=["zip", "old format", "another protocol", "another key", "beside the tensors", "a module in it",
+        "NumPy's arrays"])
 def test_the_line_converts(content: object, options: dict[str, Any], file: Callable[..., Path], tmp_path: Path,
                            monkeypatch: pytest.MonkeyPatch) -> None:
     path = file(content, "my weights.pth", **options)

@@ -79,6 +79,12 @@ def learned(change: Callable[[dict[str, torch.Tensor]], object]) -> Damage:
     return rewrite
 
 
+def made_folder(path: Path) -> None:
+    """Makes a folder in the file's place."""
+    path.unlink()
+    path.mkdir()
+
+
 ENCODER = {"encoder": "vgg16", "layer": "block1", "file": "encoder0.safetensors",
            "normalisation": [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]}
 MODELS: dict[str, tuple[str, Damage, str]] = {
@@ -86,7 +92,7 @@ MODELS: dict[str, tuple[str, Damage, str]] = {
     "empty MLmodel": ("MLmodel", written(""), "MLmodel is damaged"),
     "MLmodel that is no YAML": ("MLmodel", written("a: [b\n- : }"), "MLmodel is damaged"),
     "MLmodel of bytes": ("MLmodel", written(b"\x00\xff\xfe\x80"), "MLmodel is damaged"),
-    "MLmodel that is a folder": ("MLmodel", lambda path: (path.unlink(), path.mkdir()), "MLmodel is damaged"),
+    "MLmodel that is a folder": ("MLmodel", made_folder, "MLmodel is damaged"),
     "MLmodel that is a list": ("MLmodel", written("- a\n- b"), "MLmodel is damaged"),
     "MLmodel with a number for a path": (
         "MLmodel", written("flavors: {python_function: {artifacts: {packed: {path: 3}}}}"), "MLmodel is damaged"),

@@ -34,6 +34,10 @@ OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ED
 """What is wrong with a file or a disk, and with no program: permissions, space, names, links."""
 
 
+LOG_LEVEL = "MLFLOW_LOGGING_LEVEL"
+"""The environment variable that MLflow reads when it is imported."""
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is called or its help is asked for."""
 
@@ -80,7 +84,10 @@ def set_up_logging(verbose: bool) -> None:
     log_to_stderr("%(levelname)s %(name)s: %(message)s", logging.INFO if verbose else logging.WARNING)
     mask_logs()
     # MLflow logs every database table that it creates; keep only its warnings
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
+    level = os.environ.setdefault(LOG_LEVEL, "INFO" if verbose else "WARNING")
+    known = logging.getLevelNamesMapping()
+    if level.upper() not in known:
+        raise UnknownNameError(f"environment variable {LOG_LEVEL}: no log level is called", level, sorted(known))
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
+import mlflow.environment_variables
 from mlflow.entities import Experiment, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
@@ -73,10 +74,11 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None, *, c
         required: whether a given experiment must exist if it is not created.
 
     Raises:
-        NoTrackingError: the store does not answer, or rejects the request.
+        NoTrackingError: the store does not answer, or rejects the request; or a variable of MLflow has a wrong value.
         NoStoreError: there is no such store, and ``create`` is false.
         UnknownNameError: there is no such experiment, and ``create`` is false.
     """
+    _require_variables()
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger(STACKS).setLevel(logging.CRITICAL)
@@ -99,6 +101,19 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None, *, c
         raise NoTrackingError(f"tracking store {without_password(uri)}: {reason(error)}") from error
     file_store.warn_about_old_store(uri, client, is_given)
     return Connection(uri, client, experiment_id, name, bool(experiment))
+
+
+def _require_variables() -> None:
+    """Raises a NoTrackingError if an environment variable of MLflow has a value that MLflow cannot read.
+
+    MLflow reads each when it needs it: a wrong one would end a run in the middle.
+    """
+    for variable in vars(mlflow.environment_variables).values():
+        if isinstance(variable, mlflow.environment_variables._EnvironmentVariable) and variable.is_set():
+            try:
+                variable.get()
+            except ValueError as error:
+                raise NoTrackingError(f"environment variable {variable.name}: {first_line(error)}") from error
 
 
 def find_store(tracking_uri: str | None) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
+from inversion.cli.app import cli, run_command
 from inversion.tracking.connection import connect, require_answer
 from inversion.tracking.masking import without_password
 from inversion.tracking.store_errors import NoTrackingError
@@ -129,6 +130,19 @@ def test_a_server_that_refuses_everything_is_told_with_the_status(status: int, t
     with pytest.raises(NoTrackingError, match=told):
         connect(stand_in.address)
     assert stand_in.answered == [status]
+
+
+@pytest.mark.parametrize(("name", "value"), [("MLFLOW_TRACKING_INSECURE_TLS", "maybe"),
+                                             ("MLFLOW_HTTP_REQUEST_TIMEOUT", "soon"),
+                                             ("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", ""),
+                                             ("MLFLOW_LOGGING_LEVEL", "loud")])
+def test_a_variable_of_mlflow_with_a_value_that_it_cannot_read_is_told_before_anything_starts(
+        name: str, value: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert run_command(cli, ["train", "--data", "sample"]) == 2
+    line, = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: environment variable {name}: ")
 
 
 def test_a_page_in_place_of_an_answer_is_told_as_that(stand_in: Any) -> None:

@@ -127,7 +127,7 @@ def test_the_file_with_a_part_in_the_guide_is_trained_as_it_stands_there(
 def test_the_commands_with_layers_in_the_guide_train_as_they_stand_there(
     workplace: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:
-    section = (ROOT / "docs" / "extending.md").read_text().split("\n## An encoder")[1]
+    section = (ROOT / "docs" / "extending.md").read_text().split("\n## An encoder of timm")[1]
     lines = re.findall(r"^\$ inversion (.*)$", section.replace("\\\n", ""), flags=re.MULTILINE)
     assert len(lines) == 2
     for line in lines:

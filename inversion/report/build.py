@@ -76,7 +76,8 @@ def _why_none_is_ranked(data: StudyData, attempted: str) -> str:
     problem = next((run.problem for run in finished if run.problem), None)
     if problem is None:
         return f"No run of this study is finished yet: {attempted} have started."
-    return f"{len(finished)} of {attempted} are finished, but the results of none can be read: {problem}"
+    total = attempted.rpartition(" of ")[2]
+    return f"{len(finished)} of {total} are finished, but the results of none can be read: {problem}"
 
 
 def boards_of(connection: Connection, data: StudyData, seed_sd: float | None = None) -> list[Board]:

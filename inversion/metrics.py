@@ -62,8 +62,13 @@ FLOORS: Mapping[str, str] = {"training_colour": "one colour for all images", "me
                              "bicubic": "bicubic thumbnail"}
 """Images that no encoder is needed for (``inversion.training.floors``), with what they are.
 
-Every run logs their mean PSNR as ``floor/NAME_psnr``, and that of each test image in the column ``floor_NAME_psnr``.
+Every run logs their mean PSNR as ``floor/NAME_psnr``, and that of each test image in a column (``floor_column``).
 """
+
+
+def floor_column(name: str) -> str:
+    """The column of a floor's PSNR in the table of test images."""
+    return f"floor_{name}_psnr"
 
 
 def mse(images: Tensor, targets: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from inversion.models.encoders.build import Encoder, build_encoder
 from inversion.tracking import masking
 
 pytest_plugins = ["tests.servers"]
-pytest.register_assert_rewrite("tests.sweeps", "tests.training", "tests.models.encoders.files")
+pytest.register_assert_rewrite("tests.own_code", "tests.sweeps", "tests.training", "tests.models.encoders.files")
 
 
 @pytest.fixture(autouse=True)

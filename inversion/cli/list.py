@@ -19,6 +19,7 @@ from inversion.models.encoders.specs import RANGE, SHORT_NAMES, TIMM_PREFIX
 from inversion.models.fusion import fusions
 from inversion.models.fusion import options_type as fusion_options_type
 from inversion.models.modifiers import modifiers
+from inversion.models.open_registry import OutsideParts
 from inversion.models.options import Options
 from inversion.models.part_files import is_reference
 from inversion.registry import Registry
@@ -98,17 +99,21 @@ def show_outside(console: Console, name: str, image_size: int) -> None:
     if layer is not None or texts:
         show_cuts(console, parse_encoders(name), image_size)
         return
-    try:
-        outside_encoders.get(encoder)
-    except RequestError:
-        pass
-    else:
+    if _fits(outside_encoders, encoder):
         show_outside_encoder(console, encoder, image_size)
-        return
-    try:
+    elif _fits(fusions.outside, name):
         show_part(console, "Fusion", fusions, name, fusion_options_type(name))
-    except RequestError:
+    else:
         show_part(console, "Decoder", decoders, name, options_type(name))
+
+
+def _fits(parts: OutsideParts[Any], name: str) -> bool:
+    """Whether what has this name in a file can be a part of this kind, by the arguments that it takes."""
+    try:
+        parts.get(name)
+    except RequestError:  # it is of another kind, or broken: the last kind that is tried tells
+        return False
+    return True
 
 
 def show_outside_encoder(console: Console, name: str, image_size: int) -> None:

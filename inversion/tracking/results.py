@@ -29,7 +29,7 @@ from inversion.config.resolve import Plan
 from inversion.data.splits import PhotoSet
 from inversion.errors import DamagedArtifactError, MissingArtifactError
 from inversion.files import safe_name
-from inversion.metrics import FLOORS, FURTHER
+from inversion.metrics import FLOORS, FURTHER, floor_column
 from inversion.models.model import InversionModel
 from inversion.models.packing import pack_model
 from inversion.models.part_files import Reference, find_all
@@ -41,7 +41,7 @@ from inversion.training.callbacks import Picture, Pixels
 from inversion.training.evaluate import Scores
 
 PER_IMAGE = "test_per_image.parquet"
-FLOOR_COLUMNS = {f"floor_{name}_psnr": name for name in FLOORS}
+FLOOR_COLUMNS = {floor_column(name): name for name in FLOORS}
 LATER = (*FURTHER, *FLOOR_COLUMNS)
 """Columns that files of earlier versions do not have."""
 SCORES_SCHEMA = pa.schema({"image": pa.string(),

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mlflow
-import numpy as np
 import pytest
-import torch
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-import inversion as inv
 from inversion.config.document import config_of
-from inversion.errors import InterruptedRunError
 from inversion.models import part_files
-from inversion.models.part_files import UntrustedCodeError
 from inversion.runs.prepare import prepare
-from inversion.training.callbacks import CallbackList
+from tests.own_code import forget, interruption, require_trust_everywhere
 
 CODE = '''
 """A decoder of a test."""
@@ -46,13 +39,6 @@ def mine(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = workplace / "mine.py"
     path.write_text(CODE)
     return path
-
-
-def on_another_machine(mine: Path) -> None:
-    """Forgets the file, so that only the store has it."""
-    mine.unlink(missing_ok=True)
-    shutil.rmtree(mine.parent / "data" / "code")
-    part_files._known.clear()
 
 
 def test_a_run_has_its_code_and_a_changed_file_is_another_run(
@@ -86,37 +72,17 @@ def test_wherever_the_model_is_used_its_code_comes_with_it(
     part_files._known.clear()
     assert inversion("reconstruct", run_id, str(picture), "--output", "out").code == 0
 
-    on_another_machine(mine)
-    for words in (("reconstruct", run_id, str(picture), "--output", "out2"), ("evaluate", run_id)):
-        refusal = inversion(*words).refused()
-        assert "needs the code of mine.py:Mine@" in refusal
-        assert "add --trust-code" in refusal
-    with pytest.raises(UntrustedCodeError):
-        inv.load(run_id)
-    images = np.full((1, 3, 32, 32), 0.5, np.float32)
-    served = mlflow.pyfunc.load_model(f"runs:/{run_id}/model").predict(images)
-    part_files._known.clear()
-    assert inversion("reconstruct", run_id, str(picture), "--output", "out2", "--trust-code").code == 0
-    part_files._known.clear()
-    outcome = inversion("evaluate", run_id, "--trust-code", "--vgg-weights", "off")
-    assert "all 3 images score exactly as logged" in outcome.out, outcome.err
-    part_files._known.clear()
-    made = inv.load(run_id, trust_code=True)(torch.from_numpy(images)).detach().numpy()
-    assert served == pytest.approx(made, abs=1e-6)
+    forget(mine.parent, "mine.py")
+    require_trust_everywhere(inversion, run_id, picture, "mine.py:Mine@")
 
 
 def test_an_interrupted_run_is_resumed_with_the_code_that_it_began_with(
     mine: Path, train: Callable[..., Any], inversion: Callable[..., Any], all_runs: Callable[[], list[Run]],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with monkeypatch.context() as patch:
-        def stop(self: CallbackList, epoch: int, *_: object) -> None:
-            raise InterruptedRunError("by the test")
-
-        patch.setattr(CallbackList, "on_epoch", stop)
+    with interruption():
         assert train(decoder="mine.py:Mine", vgg_weights="off").code == 130
     run, = all_runs()
-    on_another_machine(mine)
+    forget(mine.parent, "mine.py")
     mine.write_text(CODE.replace("class Mine", "class Mine2"))
     assert "needs the code of mine.py:Mine@" in inversion("train", "--resume", run.info.run_id).refused()
     outcome = inversion("train", "--resume", run.info.run_id, "--trust-code")

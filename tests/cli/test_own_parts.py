@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mlflow
-import numpy as np
 import pytest
 import torch
 from mlflow.entities import Run
@@ -18,10 +15,9 @@ from mlflow.tracking import MlflowClient
 
 import inversion as inv
 from inversion.config.document import config_of
-from inversion.errors import InterruptedRunError
 from inversion.models import part_files
 from inversion.runs.prepare import prepare
-from inversion.training.callbacks import CallbackList
+from tests.own_code import forget, interruption, require_trust_everywhere
 
 ENCODER = '''
 """An encoder of a test."""
@@ -72,14 +68,6 @@ def place(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return workplace
 
 
-def on_another_machine(place: Path) -> None:
-    """Forgets the files, so that only the store has them."""
-    for name in ("mine.py", "stack.py"):
-        (place / name).unlink(missing_ok=True)
-    shutil.rmtree(place / "data" / "code")
-    part_files._known.clear()
-
-
 def test_a_run_has_the_code_of_its_parts_and_changed_files_are_another_run(
     place: Path, train: Callable[..., Any], all_runs: Callable[[], list[Run]],
 ) -> None:
@@ -111,36 +99,17 @@ def test_wherever_the_model_is_used_the_code_of_its_parts_comes_with_it(
 ) -> None:
     assert train(**PARTS, precision="fp32").code == 0
     run_id = all_runs()[0].info.run_id
-    picture = str(next((photo_folder / "test").iterdir()))
-    on_another_machine(place)
-    for words in (("reconstruct", run_id, picture, "--output", "out"), ("evaluate", run_id)):
-        refusal = inversion(*words).refused()
-        assert "needs the code of " in refusal
-        assert "add --trust-code" in refusal
-    images = np.full((1, 3, 32, 32), 0.5, np.float32)
-    served = mlflow.pyfunc.load_model(f"runs:/{run_id}/model").predict(images)
-    part_files._known.clear()
-    assert inversion("reconstruct", run_id, picture, "--output", "out", "--trust-code").code == 0
-    part_files._known.clear()
-    outcome = inversion("evaluate", run_id, "--trust-code", "--vgg-weights", "off")
-    assert "all 3 images score exactly as logged" in outcome.out, outcome.err
-    part_files._known.clear()
-    made = inv.load(run_id, trust_code=True)(torch.from_numpy(images)).detach().numpy()
-    assert served == pytest.approx(made, abs=1e-6)
+    forget(place, "mine.py", "stack.py")
+    require_trust_everywhere(inversion, run_id, next((photo_folder / "test").iterdir()), "")
 
 
 def test_an_interrupted_run_is_resumed_with_the_parts_that_it_began_with(
     place: Path, train: Callable[..., Any], inversion: Callable[..., Any], all_runs: Callable[[], list[Run]],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with monkeypatch.context() as patch:
-        def stop(self: CallbackList, epoch: int, *_: object) -> None:
-            raise InterruptedRunError("by the test")
-
-        patch.setattr(CallbackList, "on_epoch", stop)
+    with interruption():
         assert train(**PARTS).code == 130
     run, = all_runs()
-    on_another_machine(place)
+    forget(place, "mine.py", "stack.py")
     assert "needs the code of " in inversion("train", "--resume", run.info.run_id).refused()
     outcome = inversion("train", "--resume", run.info.run_id, "--trust-code")
     assert outcome.code == 0, outcome.err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from inversion.models import part_files
 from tests.cli.test_own_decoder import CODE
+from tests.own_code import forget
 from tests.sweeps.lab import Lab, Outcome
 
 GRID = "grid:\n  - decoder: ['mine.py:Mine', linear]"
@@ -27,19 +27,12 @@ def mine(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def on_another_machine(mine: Path) -> None:
-    """Forgets the file, so that only the queue has it."""
-    mine.unlink()
-    shutil.rmtree(mine.parent / "data" / "code")
-    part_files._known.clear()
-
-
 @pytest.mark.parametrize("text", [GRID, SEARCH])
 def test_the_code_is_in_the_queue_and_is_executed_where_it_is_trusted(
     lab: Lab, mine: Path, queued: Callable[..., None], sweep: Callable[..., Outcome], text: str,
 ) -> None:
     queued(text, epochs=1, vgg_weights="off")
-    on_another_machine(mine)
+    forget(lab.folder, "mine.py")
     refused = sweep("--join", "--study", "tiny")
     assert refused.code == 2
     assert "study tiny needs the code of mine.py:Mine@" in refused.err
@@ -56,7 +49,7 @@ def test_a_worker_alone_does_not_execute_it(
     lab: Lab, mine: Path, queued: Callable[..., None], work_here: Callable[..., None],
 ) -> None:
     queued(GRID, epochs=1, vgg_weights="off")
-    on_another_machine(mine)
+    forget(lab.folder, "mine.py")
     work_here()
     states = {trial.user_attrs["config"]["decoder"]: trial.user_attrs.get("failure_message", "")
               for trial in lab.results().trials}

@@ -12,6 +12,7 @@ from inversion.cli.app import run_command
 from inversion.cli.report import cli as report
 from inversion.models import part_files
 from tests.cli.test_own_parts import ENCODER, FUSION
+from tests.own_code import forget
 from tests.sweeps.lab import Lab, Outcome
 
 GRID = ("grid:\n  - encoder: ['mine.py:Mine:layer1..2']\n"
@@ -31,14 +32,6 @@ def place(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Path:
     return lab.folder
 
 
-def on_another_machine(place: Path) -> None:
-    """Forgets the files, so that only the queue has them."""
-    for name in ("mine.py", "stack.py"):
-        (place / name).unlink()
-    shutil.rmtree(place / "data" / "code")
-    part_files._known.clear()
-
-
 @pytest.mark.parametrize(("text", "base", "layers"), [
     (GRID, {}, ["layer1", "layer1+block1", "layer2"]),
     (SHARED, {"encoder": "mine.py:Mine:layer2+vgg16:block1"}, ["layer2+block1"]),
@@ -49,7 +42,7 @@ def test_the_code_is_in_the_queue_and_is_executed_where_it_is_trusted(
     base: dict[str, str | None], layers: list[str],
 ) -> None:
     queued(text, epochs=1, vgg_weights="off", **base)
-    on_another_machine(place)
+    forget(place, "mine.py", "stack.py")
     refused = sweep("--join", "--study", "tiny")
     assert refused.code == 2
     assert "study tiny needs the code of " in refused.err

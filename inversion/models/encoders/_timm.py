@@ -23,7 +23,7 @@ from inversion.models.encoders import _timm_models
 from inversion.models.encoders._attention import BlockInput, project
 from inversion.models.encoders._names import COUNTER, NamesError, below, large_prefixes, one_of
 from inversion.models.encoders._random import random_state, random_state_of_its_own
-from inversion.models.encoders.catalog import ENCODERS, EncoderCut
+from inversion.models.encoders.catalog import ENCODERS, EncoderCut, deepest
 from inversion.models.encoders.imagenet import cached_imagenet
 from inversion.models.encoders.specs import PROJECTIONS, TOKENS
 from inversion.models.encoders.state_dict import below_prefix, fit, read_state_dict
@@ -61,7 +61,7 @@ def build_trunk(cuts: Sequence[EncoderCut], source: WeightsSource, image_size: i
     Raises:
         WeightsError: the weights are not available, or do not fit.
     """
-    cut = _deepest(cuts)
+    cut = deepest(cuts)
     if source.kind == "imagenet":
         return _pretrained(cuts, image_size)
     # Not on meta for other models: some have tensors that only the constructor computes, outside the state dict.
@@ -120,12 +120,8 @@ def pass_of(cut: EncoderCut) -> str:
     return layer.node if layer.part in PROJECTIONS and cut.spec.position(cut.layer) == 0 else ""
 
 
-def _deepest(cuts: Sequence[EncoderCut]) -> EncoderCut:
-    return max(cuts, key=lambda cut: cut.spec.position(cut.layer))
-
-
 def _prune(model: Any, cuts: Sequence[EncoderCut]) -> nn.Module:
-    last = _deepest(cuts)
+    last = deepest(cuts)
     index = last.spec.position(last.layer)
     model.prune_intermediate_layers([index], prune_norm=True, prune_head=True)
     layers = [cut.spec.layers[cut.layer] for cut in cuts if cut.spec.position(cut.layer) == index]
@@ -139,7 +135,7 @@ def _prune(model: Any, cuts: Sequence[EncoderCut]) -> nn.Module:
 
 def _pretrained(cuts: Sequence[EncoderCut], image_size: int) -> nn.Module:
     # Given a file, timm sends no request to the server; without a network, that takes most of a minute.
-    cut = _deepest(cuts)
+    cut = deepest(cuts)
     with cached_imagenet(cut) as path:
         read_state_dict(path)  # for an invalid file, our errors are clearer than timm's
         # Files on the hub are state dicts, also for models whose original files need a custom loader.

@@ -10,7 +10,7 @@ from torchvision import models  # type: ignore[import-untyped]
 from torchvision.models.feature_extraction import create_feature_extractor  # type: ignore[import-untyped]
 
 from inversion.models.encoders._random import random_state
-from inversion.models.encoders.catalog import EncoderCut
+from inversion.models.encoders.catalog import EncoderCut, deepest
 from inversion.models.encoders.imagenet import cached_imagenet
 from inversion.models.encoders.state_dict import fit, read_state_dict
 from inversion.models.encoders.weights import WeightsSource
@@ -24,7 +24,7 @@ def build_trunk(cuts: Sequence[EncoderCut], source: WeightsSource) -> nn.Module:
     Raises:
         WeightsError: the weights are not available, or do not fit.
     """
-    cut = max(cuts, key=lambda each: each.spec.position(each.layer))
+    cut = deepest(cuts)
     spec = cut.spec
     with torch.device("meta"):
         model = models.get_model(spec.model)

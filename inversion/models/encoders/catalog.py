@@ -7,7 +7,7 @@ docstring says how to add an encoder to ``_SPECS``.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -178,6 +178,11 @@ class EncoderCut:
             except RequestError as error:
                 raise RequestError(f"encoder {self} at image_size {image_size}: {error}") from error
             yield shape
+
+
+def deepest(cuts: Iterable[EncoderCut]) -> EncoderCut:
+    """The cut of one encoder that is farthest from its input."""
+    return max(cuts, key=lambda cut: cut.spec.position(cut.layer))
 
 
 ENSEMBLE: tuple[EncoderCut, ...] = (

@@ -37,7 +37,6 @@ SHORT_NAMES = {
 OUTPUT = "output"
 """The layer of an encoder from outside at which nothing is cut: what the module returns."""
 
-
 TOKENS = ("cls", "registers")
 """Parts of a transformer block's output that have no place in the image."""
 
@@ -144,13 +143,8 @@ class EncoderSpec:
             RequestError: they are no range: other names, or the last one is before the first.
         """
         begin = self.layer(first)
-        stem, low, tail = _numbered(begin)
-        end = self.layer(f"{stem}{last}{tail}" if last.isdecimal() else last)
-        end_stem, high, end_tail = _numbered(end)
-        if (stem, tail) != (end_stem, end_tail) or not 0 <= low <= high:
-            raise RequestError(f"{self.name} has no layers from {begin} to {end}: the layers of a range have the same "
-                               f"name and rising numbers. Known: {', '.join(self.listed)}.")
-        between = {f"{stem}{number}{tail}" for number in range(low, high + 1)}
+        end = self.layer(_last_of_range(begin, last))
+        between = _between(self.name, begin, end, f". Known: {', '.join(self.listed)}.")
         return [name for name in self.layers if name in between]
 
     def position(self, name: str) -> int:
@@ -181,16 +175,30 @@ class OutsideSpec(EncoderSpec):
         return name
 
     def layers_between(self, first: str, last: str) -> list[str]:
-        stem, low, tail = _numbered(first)
-        end_stem, high, end_tail = _numbered(f"{stem}{last}{tail}" if last.isdecimal() else last)
-        if (stem, tail) != (end_stem, end_tail) or not 0 <= low <= high:
-            raise RequestError(f"{self.name} has no layers from {first} to {last}: the layers of a range have the same "
-                               "name and rising numbers")
-        return [f"{stem}{number}{tail}" for number in range(low, high + 1)]
+        return _between(self.name, first, _last_of_range(first, last))
 
     def depth(self, name: str) -> tuple[str, tuple[int, ...]]:
         """By the numbers in the name; layers whose names differ in more than that are not compared."""
         return ":" + re.sub(r"\d+", "#", name), tuple(map(int, re.findall(r"\d+", name)))
+
+
+def _last_of_range(first: str, last: str) -> str:
+    """The last layer of a range, which may be written as a number alone."""
+    stem, _, tail = _numbered(first)
+    return f"{stem}{last}{tail}" if last.isdecimal() else last
+
+
+def _between(encoder: str, first: str, last: str, known: str = "") -> list[str]:
+    """The names from the first to the last, which differ in a number.
+
+    Raises:
+        RequestError: they are no range; the message ends with ``known``.
+    """
+    (stem, low, tail), (last_stem, high, last_tail) = _numbered(first), _numbered(last)
+    if (stem, tail) != (last_stem, last_tail) or not 0 <= low <= high:
+        raise RequestError(f"{encoder} has no layers from {first} to {last}: the layers of a range have the same name "
+                           f"and rising numbers{known}")
+    return [f"{stem}{number}{tail}" for number in range(low, high + 1)]
 
 
 def _numbered(layer: str) -> tuple[str, int, str]:

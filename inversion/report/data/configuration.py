@@ -12,7 +12,7 @@ import numpy as np
 
 from inversion.config.resolve import run_name
 from inversion.config.run_config import RunConfig, parse_options
-from inversion.metrics import EXACT_DB, count_exact, counted
+from inversion.metrics import EXACT_DB, count_exact, counted, floor_column
 from inversion.report.data.study import ReportRun
 from inversion.report.data.tuning import Choice
 from inversion.report.stats.pools import SeedPool, pool_seeds
@@ -122,7 +122,7 @@ class Configuration:
 
         None if no run has it, as those of earlier versions.
         """
-        column = f"floor_{name}_psnr"
+        column = floor_column(name)
         for run in self.runs.values():
             if run.scores is not None and column in run.scores and run.scores[column].notna().all():
                 scores = run.scores.set_index("image")[column].astype(float)

@@ -93,8 +93,7 @@ def set_up(spec: Spec, connection: Connection, url: str, threads: int, progress:
     """Creates or extends the study of a spec: queues its new runs, and finished ones that were deleted in MLflow.
 
     Everything is resolved and checked before anything is written. Runs that leave ``threads`` open get these.
-    ``announce`` is told before runs are queued beside
-    others that the spec does not ask for.
+    ``announce`` is told before runs are queued beside others that the spec does not ask for.
 
     Raises:
         SeveralErrors: some runs cannot be trained.

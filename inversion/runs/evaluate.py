@@ -7,11 +7,13 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from inversion.config.parts import parts_in
 from inversion.config.run_config import RunConfig
 from inversion.data.cache import load_cached
 from inversion.data.datasets import cache_folder, data_folder, find_photo_set
@@ -21,16 +23,18 @@ from inversion.data.scored import ScoredPhotos, load_scored, set_digest
 from inversion.errors import DamagedArtifactError, DataError, InterruptedRunError, RequestError
 from inversion.images import from_stored
 from inversion.losses.lpips_weights import TrunkSource
+from inversion.losses.outside import NONE, logged_name, metric_names, outside_metrics, pinned_metrics
 from inversion.losses.reconstruction import ReconstructionLoss
+from inversion.models.part_files import accept, keep
 from inversion.progress import Progress, no_progress
 from inversion.runs.further import further_scores
 from inversion.runs.load import Reconstructor, TrainedRun
-from inversion.runs.train import TEST_PICTURES, convert_out_of_memory
+from inversion.runs.train import TEST_PICTURES, convert_out_of_memory, described_metrics
 from inversion.tracking import results
 from inversion.tracking.artifacts import RESTORE
 from inversion.tracking.connection import Connection
 from inversion.tracking.ownership import create_run
-from inversion.tracking.results import fetch_image_scores
+from inversion.tracking.results import fetch_code, fetch_image_scores
 from inversion.tracking.search import EVALUATES, KIND
 from inversion.tracking.tracked_run import TrackedRun as LoggedRun
 from inversion.tracking.tracked_run import record_outcome
@@ -68,16 +72,16 @@ class Evaluation:
     """Scores that could not be computed, a phrase each."""
 
     def before(self, name: str) -> list[float]:
-        """The logged values of one of ``METRICS``, per image; empty unless all are known."""
-        values: list[float | None] = [row[name] for row in self.logged]
+        """The logged values of a metric, per image; empty unless all are known."""
+        values: list[float | None] = [row.get(name) for row in self.logged]
         return [value for value in values if value is not None] if None not in values else []
 
     def differences(self, name: str) -> list[float]:
-        """This evaluation minus the logged values of one of ``METRICS``, per image; empty unless both are known.
+        """This evaluation minus the logged values of a metric, per image; empty unless both are known.
 
         For PSNR, 0 if both are infinite (exact reconstructions), and infinite if only one of them is.
         """
-        now, before = getattr(self.scores, name), self.before(name)
+        now, before = self.scores.of(name), self.before(name)
         if not now or len(before) != len(now):
             return []
         return [0.0 if one == other else one - other for one, other in zip(now, before, strict=True)]
@@ -123,8 +127,8 @@ def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None
 
 
 def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, reconstructor: Reconstructor,
-                 target: Target, lpips: TrunkSource | None, stop: StopRequest, vgg_weights: str | None = None
-                 ) -> Evaluation:
+                 target: Target, lpips: TrunkSource | None, stop: StopRequest, vgg_weights: str | None = None,
+                 metrics: str | None = None) -> Evaluation:
     """Scores a run on images, and logs the evaluation as a child run of it.
 
     Args:
@@ -137,6 +141,7 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
         stop: checked before each batch.
         vgg_weights: VGG16 of LPIPS-VGG and DISTS, as the parameter of that name; by default the run's own, or ``auto``
             for a run of an earlier version, which had none.
+        metrics: metrics of the user's own (``find_metrics``); by default the run's.
 
     Raises:
         InversionError: it failed or was interrupted; the reason is recorded in its MLflow run.
@@ -144,19 +149,42 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
     logged = _logged_scores(run, target)
     config = _config(run, target, lpips)
     vgg_weights = vgg_weights or (config.vgg_weights if config.vgg_weights != "off" else "auto")
-    config = config.model_copy(update={"vgg_weights": vgg_weights})
+    config = config.model_copy(update={"vgg_weights": vgg_weights, "metrics": metrics or config.metrics})
     name = f"evaluate {run.name} on {target.name}"
     tags = {"inversion.data": target.scored.photos.name, "inversion.protocol": config.protocol}
     logger = _begin(connection, experiment_id, run.run_id, name, tags)
     with record_outcome(logger), convert_out_of_memory():
         params = config.model_dump() | {"evaluates": run.run_id, "split": target.scored.split}
         logger.describe(name, params, tags, _document(run, config, target))
+        results.log_code(logger, parts_in({"metrics": config.metrics}))
         counts = {target.scored.split: len(target.scored.names)}
         results.log_data_set(logger, target.scored.photos, target.scored.digest, counts, "evaluation")
         loss = ReconstructionLoss(config.mse_weight, config.lpips_weight, lpips.load() if lpips else None)
         further = further_scores(config, reconstructor.engine, len(target.scored.names))
         scores = _score(logger, reconstructor, target.scored, loss, _interrupter(stop), further)
     return Evaluation(logger.run_id, target, scores, logged, further.absent)
+
+
+def find_metrics(run: TrainedRun, given: str, trust_code: bool) -> str:
+    """The metrics of the user's own to score a run with, as a value of ``metrics``: the run's and further ones.
+
+    Args:
+        run: the run to score.
+        given: the further ones by their full names; one takes the place of the run's metric of the same name.
+        trust_code: whether code that comes with the run may be executed, if it is not on this machine.
+
+    Raises:
+        UntrustedCodeError: it may not.
+        RequestError: the code of a metric fails, or does not give a score.
+    """
+    replaced = set(map(logged_name, metric_names(given)))
+    own = [name for name in metric_names(run.config.metrics) if logged_name(name) not in replaced]
+    accept(own, partial(fetch_code, run.run_id), trust_code, f"run {run.run_id} ({run.name})")
+    metrics = pinned_metrics(",".join([*own, *metric_names(given)]) or NONE)
+    for name in metric_names(metrics):
+        outside_metrics.get(name).try_on(run.config.image_size)
+    keep(metric_names(given))
+    return metrics
 
 
 def _begin(connection: Connection, experiment_id: str, evaluated: str, name: str, tags: Mapping[str, str]
@@ -188,6 +216,7 @@ def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos
     memory = PeakMemory(engine.device)
     scores = evaluate(reconstructor.model, scored.crops, loss.to(engine.device), engine, before_batch,
                       further=further)
+    further.leave_out(scores.own, scored.names)
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
     floors = floor_scores(scored.crops, largest_map(reconstructor.model.frozen), engine)
     metrics |= floor_metrics(floors)
@@ -229,6 +258,7 @@ def _document(run: TrainedRun, config: RunConfig, target: Target) -> dict[str, A
         "data": {"name": target.scored.photos.name, "digest": target.scored.digest, "own": target.own,
                  "images": {target.scored.split: len(target.scored.names)}},
         "split": target.scored.split,
+        **described_metrics(config.metrics),
     }
 
 

@@ -133,7 +133,7 @@ def _read_metric(section: Section, base: Mapping[str, Scalar], space: Mapping[st
             errors.add(where, "metric: val/lpips is not measured with lpips_weights=off")
         if "lpips_weight" in space:
             errors.add(section.keys["space"], "lpips_weight has no effect with lpips_weights=off")
-    weights = [name for name in ("mse_weight", "lpips_weight") if name in space]
+    weights = [name for name in ("mse_weight", "lpips_weight", "loss", "loss_weight") if name in space]
     if weights and metric in ("best/val_loss", "val/loss"):
         errors.add(where, f"metric: {metric} is not comparable between trials when {' and '.join(weights)} may vary. "
                           "Optimise best/val_psnr, val/ssim, val/mse or val/lpips.")

@@ -16,6 +16,9 @@ from inversion.models.open_registry import OutsideParts
 if TYPE_CHECKING:
     from inversion.losses.own import OwnLoss, OwnMetric
 
+OURS = {"metric": "", "loss": ". The weights of MSE and LPIPS are mse_weight and lpips_weight"}
+"""What a message about a name that is none of a user's own adds."""
+
 NONE = "none"
 """The value of ``metrics`` and of ``loss`` that names nothing."""
 
@@ -23,13 +26,13 @@ NONE = "none"
 def _adapt_metric(name: str, made: Any) -> OwnMetric:
     from inversion.losses.own import OwnMetric
 
-    return OwnMetric(name, made)
+    return OwnMetric(name, logged_name(name), made)
 
 
 def _adapt_loss(name: str, made: Any) -> OwnLoss:
     from inversion.losses.own import OwnLoss
 
-    return OwnLoss(name, made)
+    return OwnLoss(name, logged_name(name), made)
 
 
 outside_metrics: OutsideParts[OwnMetric] = OutsideParts("metric", _adapt_metric, lambda: RESERVED)
@@ -103,4 +106,4 @@ def _unknown(name: str, parts: OutsideParts[Any]) -> RequestError:
     if installed := parts.names():
         return UnknownNameError(f"unknown {parts.kind}", name, [*installed, f"FILE.py:NAME (as in {example})"])
     return RequestError(f"{parts.kind} {name!r} is not of the form FILE.py:NAME (as in {example}), and no installed "
-                        "package has one")
+                        f"package has one{OURS[parts.kind]}")

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from inversion.errors import RequestError
-from inversion.losses.outside import logged_name
 from inversion.models.encoders._random import random_state_of_its_own
 from inversion.models.outside import Factory, failure
 from inversion.seeds import derive_seed, generator
@@ -32,16 +31,17 @@ class OwnScore:
     Args:
         kind: ``"metric"`` or ``"loss"``.
         name: its full name.
+        logged_name: the name under which its values are logged.
         made: the class or function.
 
     Raises:
         RequestError: it is no such class or function, or takes other arguments.
     """
 
-    def __init__(self, kind: str, name: str, made: Any) -> None:
+    def __init__(self, kind: str, name: str, logged_name: str, made: Any) -> None:
         self.kind = kind
         self.name = name
-        self.logged_name = logged_name(name)
+        self.logged_name = logged_name
         self._made = made
         self._is_class = inspect.isclass(made)
         is_object = callable(made) and not self._is_class and not inspect.isroutine(made)
@@ -93,13 +93,12 @@ class OwnMetric(OwnScore):
         RequestError: as for ``OwnScore``; or its attribute ``higher_is_better`` does not say which direction is better.
     """
 
-    def __init__(self, name: str, made: Any) -> None:
-        super().__init__("metric", name, made)
+    def __init__(self, name: str, logged_name: str, made: Any) -> None:
+        super().__init__("metric", name, logged_name, made)
         better = getattr(made, "higher_is_better", None)
         if not isinstance(better, bool):
-            part = name.partition("@")[0].rpartition(":")[2]
             raise RequestError(f"metric {name}: it does not say which direction is better. Write into its file: "
-                               f"{part}.higher_is_better = True (or False)")
+                               f"{logged_name}.higher_is_better = True (or False)")
         self.better: Literal["higher", "lower"] = "higher" if better else "lower"
 
     def make(self) -> nn.Module:
@@ -149,8 +148,8 @@ class _PerImage(nn.Module):
 class OwnLoss(OwnScore):
     """A loss: of images and targets ``(B, 3, S, S)``, the mean over the images, or a number for each."""
 
-    def __init__(self, name: str, made: Any) -> None:
-        super().__init__("loss", name, made)
+    def __init__(self, name: str, logged_name: str, made: Any) -> None:
+        super().__init__("loss", name, logged_name, made)
 
     def make(self) -> nn.Module:
         return _BatchMean(super().make(), self.name)

@@ -48,7 +48,7 @@ _NO_EFFECT = "it changes no validation score"
 NOT_SEARCHED = {
     **dict.fromkeys(("protocol", "data", "image_size", "weights", "lpips_weights", "val_limit"), _COMPARABLE),
     "seed": "the best of several seeds is luck; several seeds are an axis of a grid",
-    **dict.fromkeys(("test_limit", "vgg_weights", "data_dir", "device", "threads", "strict"), _NO_EFFECT),
+    **dict.fromkeys(("test_limit", "vgg_weights", "metrics", "data_dir", "device", "threads", "strict"), _NO_EFFECT),
 }
 """Parameters that a search may not vary, each with the reason."""
 

@@ -80,7 +80,8 @@ class Spec:
         example, space = search.example(), search.space
         encoders = space["encoder"].extremes() if "encoder" in space else [None]
         points = [{"encoder": encoder} if encoder else {} for encoder in encoders]
-        points += [{name: choice} for name in ("fusion", "decoder", "loss") if isinstance(choices := space.get(name), Choices)
+        points += [{name: choice} for name in ("fusion", "decoder", "loss")
+                   if isinstance(choices := space.get(name), Choices)
                    for choice in choices.choices if choice in OUTSIDE[name]]
         return [search.configure(self.base, example | point) for point in points]
 

@@ -6,7 +6,7 @@ with them. ``--no-loadscope-reorder`` leaves the files as they are.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 
 import pytest
 
@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not hasattr(config, "workerinput") or not config.stash.get(ASKED, False):
         return
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for item in items:
         seconds[str(item.path)] += LEAST + sum(COSTS.get(name, 0) for name in getattr(item, "fixturenames", ()))
     first = {path: -number for number, path in enumerate(seconds)}

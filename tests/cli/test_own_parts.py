@@ -66,7 +66,9 @@ def term(images, targets):
     return (images - targets).abs().mean()
 """
 
-PARTS = {"metrics": "measure.py:measure", "loss": "term.py:term", "loss_weight": "0.5", "encoder": "mine.py:Mine:layer1/bits=4+vgg16:block1", "fusion": "stack.py:Stack", "fusion_options": "width=5",
+PARTS = {"metrics": "measure.py:measure", "loss": "term.py:term", "loss_weight": "0.5",
+         "encoder": "mine.py:Mine:layer1/bits=4+vgg16:block1", "fusion": "stack.py:Stack",
+         "fusion_options": "width=5",
          "vgg_weights": "off"}
 
 

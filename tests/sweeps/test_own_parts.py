@@ -37,9 +37,8 @@ def place(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(("text", "base", "layers"), [
-    (GRID, {}, ["layer1", "layer1+block1", "layer2"]),
-    (SHARED, {"encoder": "mine.py:Mine:layer2+vgg16:block1", "metrics": ["measure.py:measure"],
-              "loss": "term.py:term"}, ["layer2+block1"]),
+    (GRID, {"metrics": "measure.py:measure", "loss": "term.py:term"}, ["layer1", "layer1+block1", "layer2"]),
+    (SHARED, {"encoder": "mine.py:Mine:layer2+vgg16:block1"}, ["layer2+block1"]),
     (SEARCHED, {"encoder": None, "lr": None}, ["layer1"]),
 ])
 def test_the_code_is_in_the_queue_and_is_executed_where_it_is_trusted(

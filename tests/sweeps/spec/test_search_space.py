@@ -114,7 +114,8 @@ def test_a_parameter_is_searched_or_refused_with_the_reason(
 
 def test_what_makes_scores_incomparable_or_changes_none_is_not_searched() -> None:
     assert set(NOT_SEARCHED) == {"protocol", "data", "image_size", "weights", "lpips_weights", "val_limit",
-                                 "test_limit", "vgg_weights", "metrics", "seed", "data_dir", "device", "threads", "strict"}
+                                 "test_limit", "vgg_weights", "metrics", "seed", "data_dir", "device", "threads",
+                                 "strict"}
 
 
 def test_a_parameter_is_in_the_base_or_in_the_space() -> None:

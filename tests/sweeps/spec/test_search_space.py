@@ -92,7 +92,7 @@ VALUES = {
     "encoder": "[vgg16, resnet34]", "layer": "[block1, block2]", "decoder": "[wavelet, attention]",
     "fusion": "[none, auto]", "precision": "[fp32, bf16]", "decoder_options": "[auto, wavelet=db2]",
     "fusion_options": "[auto, design=published]", "schedule": "[plateau, cosine]",
-    "crops": "[random, fixed:8]", "loss": "[none, own.py:loss]",
+    "crops": "[random, fixed:8]", "loss": "[none, own.py:term]",
     "lr_factor": "{low: 0.1, high: 0.9}", "min_lr": "{low: 0, high: 1e-5}",
 }
 """What some parameters could be; a range of numbers for the others."""
@@ -102,10 +102,10 @@ VALUES = {
 def test_a_parameter_is_searched_or_refused_with_the_reason(
         name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("own.py").write_text("def loss(images, targets): ...\n")
+    Path("own.py").write_text("def term(images, targets): ...\n")
     space = f"{{{name}: {VALUES.get(name, '{low: 1, high: 2}')}}}"
     base = {"decoder_options": "{decoder: wavelet}", "fusion_options": "{encoder: ensemble}",
-            "loss_weight": "{loss: 'own.py:loss'}"}.get(name, "{}")
+            "loss_weight": "{loss: 'own.py:term'}"}.get(name, "{}")
     if name in NOT_SEARCHED:
         assert wrong(space, base) == [f"s.yaml:5: {name} cannot be searched: {NOT_SEARCHED[name]}"]
     else:

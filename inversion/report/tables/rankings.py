@@ -105,6 +105,7 @@ def _ranked(board: Board, studies: Sequence[PublishedStudy], key: str, title: st
     more = [*([SPREAD] if several else []), *([RISING] if rising else []), *([] if has_lpips else [LPIPS]),
             *further_columns(rows), TRAINING, EVALUATION, MEMORY, *published_columns(studies, rows)]
     note = NOTE.format(seeds=_of_seeds(board.noise)) + (NOT_CONVERGED if rising else "")
+    note += f" {board.few_seeds}" if board.few_seeds else ""
     note += _remarks(items, several, mixed)
     return ReportTable(key, title, shown, rows, note, frozenset({0} if rows else ()), more)
 

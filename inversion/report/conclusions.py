@@ -188,8 +188,8 @@ def _beaten_decoders(board: Board) -> list[str]:
     by_decoder = group_by([item for items in groups for item in items], lambda item: item.decoder)
     for decoder, mine in sorted(by_decoder.items()):
         if len({item.encoder for item in mine}) > 1 and all(item.label in beaten for item in mine):
-            sentences.append(f"The {decoder} decoder{at_one_rate(mine)}: at every layer another one is better, and that "
-                             "holds up.")
+            sentences.append(f"The {decoder} decoder{at_one_rate(mine)}: at every layer another one is better, and "
+                             "that holds up.")
     return sentences
 
 

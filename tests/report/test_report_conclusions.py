@@ -111,7 +111,7 @@ def test_every_sentence_on_the_winner_is_corrected_for_all_pairs(
     assert "leave the lead open (p = 0.19, corrected for all 6 pairs)" in sentences[3]
     assert len(tied_with_winner(board)) == 3
     assert "holds up" not in " ".join([*sentences, *(advice.text for advice in recommendations(board, None))])
-    assert "Ensembles: the best gains +0.04 dB over the best single model (" in recommendations(board, None)[-1].text
+    assert ": the best gains +0.04 dB over the best single model (" in recommendations(board, None)[-1].text
 
 
 def test_one_seed_of_each_is_said_to_decide_nothing_between_configurations(
@@ -159,7 +159,7 @@ def test_advice_against_a_decoder_needs_differences_that_hold_up_among_all_of_th
     beaten = "The attention decoder with lr=0.0001, which was not tuned: at every layer another one is better"
     assert beaten in avoid(0.1)
     assert "attention decoder" not in avoid(3.0)
-    assert "Ensembles: the best gains +0.20 dB over the best single model (+0." in avoid(0.2)
+    assert "Ensembles with lr=0.0001, which was not tuned: the best gains +0.20 dB over the best single model (+0." in avoid(0.2)
 
 
 def test_advice_against_ensembles_needs_a_gain_that_is_known_to_be_small(
@@ -172,7 +172,7 @@ def test_advice_against_ensembles_needs_a_gain_that_is_known_to_be_small(
         _, (board,) = read(made, seed_sd=seed_sd)
         return recommendations(board, None)[-1].text
 
-    assert "Ensembles: the best gains +0.2" in avoid("known", 0.01)
+    assert "Ensembles with lr=0.0001, which was not tuned: the best gains +0.2" in avoid("known", 0.01)
     nothing = "Nothing stands out on these test images."
     assert avoid("wide", 1.0) == nothing  # the interval reaches beyond half a decibel
     assert avoid("few", 0.01, images=2) == nothing

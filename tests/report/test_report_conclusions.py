@@ -159,7 +159,8 @@ def test_advice_against_a_decoder_needs_differences_that_hold_up_among_all_of_th
     beaten = "The attention decoder with lr=0.0001, which was not tuned: at every layer another one is better"
     assert beaten in avoid(0.1)
     assert "attention decoder" not in avoid(3.0)
-    assert "Ensembles with lr=0.0001, which was not tuned: the best gains +0.20 dB over the best single model (+0." in avoid(0.2)
+    assert ("Ensembles with lr=0.0001, which was not tuned: the best gains +0.20 dB over the best single model (+0."
+            in avoid(0.2))
 
 
 def test_advice_against_ensembles_needs_a_gain_that_is_known_to_be_small(

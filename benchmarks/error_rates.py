@@ -106,9 +106,10 @@ def rates_with_few_seeds(setting: Setting, studies: int, gain: float) -> Iterato
             noises = [setting.noise(pools) for pools in (equal, better)]
             noise, known = noises if is_allowed else [replace(each, seeds=0) for each in noises]
             pairs = AllPairs(better, known)
-            row += [any(map(holds_up, planned(equal, noise))), any(map(holds_up, chosen(equal, noise))),
-                    np.mean([*map(holds_up, planned(better, known))]),
-                    np.mean([holds_up(pairs.get("c0", name)) for name in better if name != "c0"])]
+            row += np.array([
+                any(map(holds_up, planned(equal, noise))), any(map(holds_up, chosen(equal, noise))),
+                np.mean([*map(holds_up, planned(better, known))]),
+                np.mean([holds_up(pairs.get("c0", name)) for name in better if name != "c0"])])
     yield from found.ravel() / studies
 
 

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from inversion.data import div2k, folder, sample
+from inversion.data import div2k, folder, sample, shards
 from inversion.data.splits import PhotoSet
 from inversion.errors import DataError, RequestError, UnknownNameError
 from inversion.files import ABSENT, require_text, resolved, shown, user_path, why_not_there
@@ -55,12 +55,13 @@ def resolve_auto(data_dir: Path) -> str:
 
 
 def find_photo_set(data: str, data_dir: Path, progress: Progress = no_progress) -> PhotoSet:
-    """The photographs of ``data``: ``sample``, ``div2k``, or a folder.
+    """The photographs of ``data``: ``sample``, ``div2k``, a folder, or WebDataset shards.
 
     A folder with the name of a dataset is written as ``./sample``.
 
     Raises:
-        RequestError: an empty text, which as a path would be the current folder, or a path that is not UTF-8.
+        RequestError: an empty text, which as a path would be the current folder, a path that is not UTF-8, or wrong
+            braces.
         UnknownNameError: neither a known name nor a folder.
         DataError: the photographs are missing, or do not make three splits.
     """
@@ -71,6 +72,8 @@ def find_photo_set(data: str, data_dir: Path, progress: Progress = no_progress) 
         return sample.photo_set()
     if data == "div2k":
         return div2k.photo_set(data_dir)
+    if _are_shards(data):
+        return shards.photo_set(data, cache_folder(data_dir), progress)
     return folder.photo_set(_existing_folder(data), cache_folder(data_dir), progress)
 
 
@@ -79,12 +82,18 @@ def require_data(data: str, data_dir: Path) -> None:
 
     Raises:
         UnknownNameError: neither a known name nor a folder.
-        DataError: it is a file, or DIV2K is not on disk.
+        DataError: it is a file, shards are missing, or DIV2K is not on disk.
     """
     if data == "div2k":
         div2k.photo_set(data_dir)
+    elif _are_shards(data):
+        shards.find(data)
     elif data not in ("auto", "sample"):
         _existing_folder(data)
+
+
+def _are_shards(data: str) -> bool:
+    return shards.are_meant(data) and not _SCHEME.match(data)
 
 
 def _existing_folder(data: str) -> Path:

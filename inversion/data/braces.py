@@ -47,7 +47,7 @@ def expanded(pattern: str) -> list[str]:
 
 def _group(pattern: str, start: int) -> tuple[int, list[int]]:
     """Where the group that begins at ``start`` ends, and its commas outside of groups in it."""
-    depth, commas = 0, []
+    depth, commas = 0, list[int]()
     for place in range(start, len(pattern)):
         depth += {"{": 1, "}": -1}.get(pattern[place], 0)
         if depth == 0:

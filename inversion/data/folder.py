@@ -116,6 +116,8 @@ def _seeded_splits(found: Scan, photos: list[Photo]) -> dict[str, list[Photo]]:
 
 def _why(found: Scan) -> str:
     """Explains too few photographs: the files that are not used, and the supported extensions."""
+    if any(name.lower().endswith(".tar") for name in found.ignored):
+        return "(shards are given as a pattern: 'FOLDER/{000..099}.tar', or 'FOLDER/*.tar')"
     return f"({'; '.join([*found.left_out(0), f'known extensions: {formats.known_extensions()}'])})"
 
 

@@ -1,7 +1,8 @@
 """How preparing a data set grows with its images: time, memory and disk, for files in a folder and in shards.
 
 Usage: ``python -m benchmarks.cache_growth --images 2000 --images 8000 --images 32000``. Each row is measured in a
-process of its own, on generated images: the first preparation, and a later start that finds the cache.
+process of its own, on generated images: the first preparation, and a later start that finds the cache. Times are CPU
+seconds, since a busy machine changes them least.
 """
 
 from __future__ import annotations
@@ -78,15 +79,15 @@ def peak_mb() -> float:
 
 def prepare(data: str, data_dir: Path, duplicates: bool) -> dict[str, float]:
     """Prepares a set in this process; seconds of each part, and the memory that it added."""
-    before, began = peak_mb(), time.perf_counter()
+    before, began = peak_mb(), time.process_time()
     photos = find_photo_set(data, data_dir)
-    found = time.perf_counter()
+    found = time.process_time()
     cache: PhotoCache = load_cached(photos, CROP, cache_folder(data_dir))
-    loaded = time.perf_counter()
+    loaded = time.process_time()
     memory = peak_mb() - before
     if duplicates:
         across_splits(cache)
-    return {"find": found - began, "load": loaded - found, "near-duplicates": time.perf_counter() - loaded,
+    return {"find": found - began, "load": loaded - found, "near-duplicates": time.process_time() - loaded,
             "memory": memory}
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import logging
+import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +23,7 @@ from inversion.data.content import Place
 from inversion.data.hashing import forget, hash_files
 from inversion.data.splits import SPLITS, PhotoSet
 from inversion.errors import DataError
-from inversion.files import alone_in, replacing
+from inversion.files import alone_in
 from inversion.images import stored_size
 from inversion.parallel import in_order
 from inversion.progress import Progress, no_progress
@@ -28,6 +32,10 @@ T = TypeVar("T")
 
 NAMED_AT_MOST = 10
 """Unusable photographs that the error names; the others are only counted."""
+
+UNFINISHED = ".partial"
+KEPT_SECONDS = 7 * 24 * 3600
+"""Extension of an unfinished cache file, and how long it is kept for a process that continues it."""
 
 _logger = logging.getLogger(__name__)
 
@@ -151,7 +159,7 @@ def _build(
     problems: list[str],
     progress: Progress,
 ) -> list[NDArray[np.uint8]]:
-    """Decodes all photographs into the cache file.
+    """Decodes all photographs into the cache file, from where a killed or interrupted process stopped.
 
     Raises:
         DataError: a photograph is unusable, in which case no file is written, or the folder cannot be written.
@@ -162,9 +170,10 @@ def _build(
             # If several workers start together, the first decodes and the others find its file.
             if not problems and (pixels := _read(path, metadata, rows, logging.DEBUG)) is not None:
                 return pixels
-            with replacing(path) as temporary:
+            with _continued(path) as partial:
+                done, after = arrowfile.unfinished(partial, metadata, rows)
                 changed: list[Place] = []
-                arrowfile.write(temporary, metadata, _decoded(photos, size, problems, changed, progress))
+                arrowfile.write(partial, metadata, _decoded(photos, done, size, problems, changed, progress), after)
                 if changed:
                     forget(changed, root, path.parent)
                 if problems:
@@ -175,10 +184,35 @@ def _build(
                         "or choose another folder with data_dir=FOLDER.") from error
 
 
+@contextmanager
+def _continued(path: Path) -> Iterator[Path]:
+    """The unfinished file of a cache file, which takes its place at the end of the block.
+
+    It stays if the process is killed or interrupted, and is removed if it cannot be written or a photograph is
+    unusable. Those of other caches that nobody has continued for long are removed as well.
+    """
+    partial = path.with_name(f".{path.name}{UNFINISHED}")
+    for other in path.parent.glob(f".*{UNFINISHED}"):
+        with contextlib.suppress(OSError):  # somebody else removed it
+            if other != partial and time.time() - other.stat().st_mtime > KEPT_SECONDS:
+                other.unlink()
+    try:
+        yield partial
+        os.replace(partial, path)
+    except (OSError, DataError):
+        partial.unlink(missing_ok=True)
+        raise
+
+
 def _decoded(
-    photos: Sequence[tuple[Row, Place]], size: int, problems: list[str], changed: list[Place], progress: Progress
+    photos: Sequence[tuple[Row, Place]],
+    start: int,
+    size: int,
+    problems: list[str],
+    changed: list[Place],
+    progress: Progress,
 ) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
-    """Yields decoded photographs in order; errors of the others are appended to ``problems``.
+    """Yields decoded photographs in order from ``start`` on; errors of the others are appended to ``problems``.
 
     Each file is hashed again after decoding, since the cache would otherwise keep wrong pixels under its digest. A file
     that changed is also appended to ``changed``.
@@ -195,7 +229,9 @@ def _decoded(
         except OSError as error:
             return row, DataError(f"{content.described(path)}: {error.strerror or error}")
 
-    for done, ((row, result), (_, path)) in enumerate(zip(in_order(attempt, photos), photos, strict=True), start=1):
+    rest = photos[start:]
+    results = zip(in_order(attempt, rest), rest, strict=True)
+    for done, ((row, result), (_, path)) in enumerate(results, start=start + 1):
         if isinstance(result, DataError):
             problems.append(str(result))
             changed += [path] if isinstance(result, _ChangedError) else []

@@ -26,6 +26,9 @@ MOST_BYTES = 2**31
 TOO_YOUNG_NS = 2_000_000_000
 """Files modified this recently are not indexed: they could change again within the resolution of their timestamp."""
 
+SAVED_EVERY_SECONDS = 60.0
+"""The index is written so often, so that a killed process does not have to begin anew."""
+
 Index = dict[str, list[Any]]
 """Path to size in bytes, modification time in nanoseconds, SHA-256."""
 
@@ -43,7 +46,7 @@ def hash_files(
         The hashes in hexadecimal by path; and, by path, an error line for each unreadable file.
     """
     index_path = _index_path(root, index_folder)
-    began = time.time_ns()
+    began, save_at = time.time_ns(), time.monotonic() + SAVED_EVERY_SECONDS
     index = _read_index(index_path)
     hashes: dict[Place, str] = {}
     unreadable: dict[Place, str] = {}
@@ -55,11 +58,19 @@ def hash_files(
         else:
             hashes[path] = entry[2]
             fresh[content.key(path)] = entry
+        if time.monotonic() > save_at:
+            _write_new(index_path, index, fresh, began)
+            save_at = time.monotonic() + SAVED_EVERY_SECONDS
         progress("reading photographs", done, len(paths))
+    _write_new(index_path, index, fresh, began)
+    return hashes, unreadable
+
+
+def _write_new(index_path: Path, index: Index, fresh: Index, began: int) -> None:
+    """Adds new entries to the index, but those of files that have just changed."""
     keep = {path: entry for path, entry in fresh.items() if began - entry[1] > TOO_YOUNG_NS}
     if any(index.get(path) != entry for path, entry in keep.items()):
         _write_index(index_path, index | keep)
-    return hashes, unreadable
 
 
 def forget(paths: Sequence[Place], root: Path, index_folder: Path) -> None:

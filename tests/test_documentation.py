@@ -40,6 +40,7 @@ NOT_RUN = {
     "what .ci/run does": r"git clone|make |pip install|python3 -m venv|source ",
     "a server that stays open; real ones are tested in tests/serving, tests/tracking and tests/sweeps":
         r"mlflow ui|mlflow server|mlflow models serve|optuna-dashboard|ray start|createdb",
+    "an image of docs/docker, whose files are tested in tests/project/test_mlproject.py": r"docker (build|run) ",
     "settings of a shell": r"export |echo ",
     "a cluster; tested in tests/sweeps/test_slurm.py": r"inversion-sweep .*--slurm ",
     "an environment of MLflow's, tested in tests/project/test_mlflow_run.py and test_mlproject.py": r"mlflow run ",

@@ -42,7 +42,7 @@ WRONG = {
         ("train --batchSize 4", "Did you mean '--batch-size'?"),
         ("train --max_epochs 4", "Did you mean '--epochs'?"),
         ("train --arch vgg16", "Did you mean '--encoder'?"),
-        ("train --data-path x", "data is a folder of images, div2k or sample. Did you mean '--data'?"),
+        ("train --data-path x", "data is a folder of images, shards/*.tar, hf:NAME, div2k or sample. Did you mean '--data'?"),
         ("train --gpus 2", "several GPUs are used by inversion-sweep, a run on each. Did you mean '--device'?"),
         ("train --wd 0.1", "No such option '--wd': there is none here; Adam is used without weight decay."),
         ("train --optimizer sgd", "there is none here; the optimiser is always Adam, and lr its learning rate."),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.argument("run", metavar="RUN", required=False, callback=no_blank)
 @best_of_option
 @click.option("--data", metavar="FOLDER|NAME", callback=blank_is_default,
-              help="Other images: a folder, sample or div2k [default: the run's]")
+              help="Other images: a folder, shards, hf:NAME, sample or div2k [default: the run's]")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True,
               help="The split to score; a folder is split as in training.")
 @click.option("--test-limit", type=ParameterType("test_limit"), metavar="N", help="Only the first N images; 0: all "

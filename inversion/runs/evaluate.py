@@ -217,9 +217,8 @@ def _logged_scores(run: TrainedRun, target: Target) -> list[dict[str, Any]]:
 def _config(run: TrainedRun, target: Target, lpips: TrunkSource | None) -> RunConfig:
     """The run's parameters, with the images and the LPIPS weights of this evaluation."""
     photos = target.scored.photos
-    data = photos.name if photos.name in ("sample", "div2k") else str(photos.root.resolve())
     limit = {f"{target.scored.split}_limit": len(target.scored.names)}
-    return run.config.model_copy(update={"data": data, "lpips_weights": str(lpips) if lpips else "off", **limit})
+    return run.config.model_copy(update={"data": photos.data, "lpips_weights": str(lpips) if lpips else "off", **limit})
 
 
 def _document(run: TrainedRun, config: RunConfig, target: Target) -> dict[str, Any]:

@@ -159,6 +159,11 @@ class StudyData:
         return [run for run in self.having("KILLED") if run.tags.get("inversion.failure") == "pruned"]
 
     @property
+    def timed_out(self) -> list[ReportRun]:
+        """Runs that have trained for as long as the study allows."""
+        return [run for run in self.having("KILLED") if run.tags.get("inversion.failure") == "time_limit"]
+
+    @property
     def hours(self) -> float:
         """Hours of all runs: training and evaluation if logged, else from start to end."""
         return sum(run.hours if run.working_hours is None else run.working_hours for run in self.runs)

@@ -122,7 +122,7 @@ def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None
     return Target(dataclasses.replace(scored, photos=dataclasses.replace(photos, warnings=warnings)), own)
 
 
-def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, reconstructor: Reconstructor,
+def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, load: Callable[[], Reconstructor],
                  target: Target, lpips: TrunkSource | None, stop: StopRequest, vgg_weights: str | None = None
                  ) -> Evaluation:
     """Scores a run on images, and logs the evaluation as a child run of it.
@@ -131,7 +131,7 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
         connection: the tracking store.
         experiment_id: the experiment to log to.
         run: the run to evaluate.
-        reconstructor: its model.
+        load: returns its model; if it fails, the evaluation does.
         target: the images.
         lpips: the weights of LPIPS; None if it is off.
         stop: checked before each batch.
@@ -142,9 +142,7 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
         InversionError: it failed or was interrupted; the reason is recorded in its MLflow run.
     """
     logged = _logged_scores(run, target)
-    config = _config(run, target, lpips)
-    vgg_weights = vgg_weights or (config.vgg_weights if config.vgg_weights != "off" else "auto")
-    config = config.model_copy(update={"vgg_weights": vgg_weights})
+    config = evaluation_config(run, target, lpips, vgg_weights)
     name = f"evaluate {run.name} on {target.name}"
     tags = {"inversion.data": target.scored.photos.name, "inversion.protocol": config.protocol}
     logger = _begin(connection, experiment_id, run.run_id, name, tags)
@@ -152,6 +150,7 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
         params = config.model_dump() | {"evaluates": run.run_id, "split": target.scored.split}
         logger.describe(name, params, tags, _document(run, config, target))
         counts = {target.scored.split: len(target.scored.names)}
+        reconstructor = load()
         results.log_data_set(logger, target.scored.photos, target.scored.digest, counts, "evaluation")
         loss = ReconstructionLoss(config.mse_weight, config.lpips_weight, lpips.load() if lpips else None)
         further = further_scores(config, reconstructor.engine, len(target.scored.names))
@@ -214,12 +213,15 @@ def _logged_scores(run: TrainedRun, target: Target) -> list[dict[str, Any]]:
     return rows[:len(names)] if len(rows) >= len(names) else []
 
 
-def _config(run: TrainedRun, target: Target, lpips: TrunkSource | None) -> RunConfig:
-    """The run's parameters, with the images and the LPIPS weights of this evaluation."""
+def evaluation_config(run: TrainedRun, target: Target, lpips: TrunkSource | None, vgg_weights: str | None = None
+                      ) -> RunConfig:
+    """The run's parameters, with the images and the weights of this evaluation; arguments as of ``evaluate_run``."""
+    wanted = vgg_weights or (run.config.vgg_weights if run.config.vgg_weights != "off" else "auto")
     photos = target.scored.photos
     data = photos.name if photos.name in ("sample", "div2k") else str(photos.root.resolve())
     limit = {f"{target.scored.split}_limit": len(target.scored.names)}
-    return run.config.model_copy(update={"data": data, "lpips_weights": str(lpips) if lpips else "off", **limit})
+    return run.config.model_copy(update={"data": data, "lpips_weights": str(lpips) if lpips else "off",
+                                         "vgg_weights": wanted, **limit})
 
 
 def _document(run: TrainedRun, config: RunConfig, target: Target) -> dict[str, Any]:
@@ -227,7 +229,8 @@ def _document(run: TrainedRun, config: RunConfig, target: Target) -> dict[str, A
         "evaluates": run.run_id,
         "parameters": config.model_dump(),
         "data": {"name": target.scored.photos.name, "digest": target.scored.digest, "own": target.own,
-                 "images": {target.scored.split: len(target.scored.names)}},
+                 "images": {target.scored.split: len(target.scored.names)},
+                 "warnings": [] if target.own else list(target.scored.photos.warnings)},
         "split": target.scored.split,
     }
 

@@ -102,6 +102,7 @@ class StudyData:
         runs: The runs that have started.
         planned: The queued runs, as listed in the parent run.
         references: Runs of ``inversion optimize`` that belong to the study.
+        evaluations: The finished evaluations of its runs, the newest first.
         spec: The spec files, text by name.
         settings: The options that each request was queued with.
     """
@@ -113,6 +114,7 @@ class StudyData:
     references: Sequence[ReportRun] = ()
     spec: Mapping[str, str] = field(default_factory=dict)
     settings: Sequence[str] = ()
+    evaluations: Sequence[ReportRun] = ()
 
     @property
     def tags(self) -> dict[str, str]:

@@ -38,8 +38,8 @@ from inversion.training.stop import StopRequest
 TRACKING, EXPERIMENT, PARENT, SEARCH, BASE, GRACE, CODE, LABELS, RUN_TIME = (
     "tracking_uri", "experiment", "parent_run", "search", "base", "grace_seconds", "code", "labels", "run_time")
 """User attributes of the Optuna study; ``base`` has the resolved parameters that a search's trials share, ``code`` name
-and content of each file of a user's own, by digest, ``labels`` tags that users have given, ``run_time`` the limit of each
-run in seconds."""
+and content of each file of a user's own, by digest, ``labels`` tags that users have given, ``run_time`` the
+limit of each run in seconds."""
 
 PLACES = {"data", "data_dir", "device", "threads", "strict"}
 """Parameters that may differ when a search is extended: the images are compared by their digest."""

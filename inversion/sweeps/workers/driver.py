@@ -262,8 +262,9 @@ def show_timed_out(snapshot: Snapshot, console: Console) -> None:
     """Prints which runs have reached their limit, and how to go on with them."""
     if ended := snapshot.having("timed out"):
         names = first_of([f"{entry.root} {snapshot.label(entry)}" for entry in ended], MOST_NAMED)
-        console.print(f"{len(ended)} run{'s' if len(ended) > 1 else ''} without a result, at the limit run_time: {names}. "
-                      "The spec with a larger limit continues from the checkpoints.", soft_wrap=True)
+        runs = "runs" if len(ended) > 1 else "run"
+        console.print(f"{len(ended)} {runs} without a result, at the limit run_time: {names}. The spec with a larger "
+                      "limit continues from the checkpoints.", soft_wrap=True)
 
 
 def show_failures(snapshot: Snapshot, console: Console) -> None:

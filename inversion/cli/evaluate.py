@@ -36,8 +36,8 @@ if TYPE_CHECKING:
               "except those that have these scores already.")
 @click.option("--data", metavar="FOLDER|NAME", callback=blank_is_default,
               help="Other images: a folder, sample or div2k [default: the run's]")
-@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True,
-              help="The split to score; a folder is split as in training.")
+@click.option("--split", type=click.Choice(["train", "val", "test", "all"]), default="test", show_default=True,
+              help="The split to score; a folder is split as in training. all: every image of --data.")
 @click.option("--test-limit", type=ParameterType("test_limit"), metavar="N", help="Only the first N images; 0: all "
               "[default: as in the run, all of another data set]")
 @click.option("--lpips-weights", metavar="FILE", callback=blank_is_default,
@@ -66,11 +66,13 @@ def command(run: str | None, best_of: str | None, study: str | None, data: str |
       inversion evaluate 4fbe0d1c --data ./holiday --lpips-weights alexnet-owt-7be5be79.pth
       inversion evaluate smoke/vgg16:block1+wavelet --data sample --device cpu
       inversion evaluate --best-of smoke --split val
-      inversion evaluate --study smoke --data ./holiday
+      inversion evaluate --study smoke --data ./holiday --split all
     """
     if sum(each is not None for each in (run, best_of, study)) != 1:
         raise click.UsageError("give one of a RUN, --best-of and --study" if run or (best_of and study) else
                                "Missing argument 'RUN'. Give one, or --best-of STUDY, or --study NAME.")
+    if split == "all" and not data:
+        raise click.UsageError("--split all is for other images: give --data too")
     device = parse_value("device", device) if device else None
     if data:
         require_data(data, data_folder(data_dir or "auto"))
@@ -134,8 +136,12 @@ def _evaluate_study(study: str, tracking_uri: str | None, experiment: str | None
         console.note(line)
     failed = sum(bool(each.failure) for each in done)
     new = sum(each.is_new for each in done) - failed
-    names = ", ".join(dict.fromkeys(each.target.name for each in done if each.target))
-    console.print(f"study {study}{f' on {names}' if names else ''}: {new} scored, {len(done) - new - failed} had been "
+    if any(len(each.target.scored.names) < sum(map(len, each.target.scored.photos.splits.values()))
+           for each in done if each.target):
+        console.note(f"only the split {asked['split']} of the images is scored; --split all scores every one")
+    sets = ", ".join(dict.fromkeys(f"{each.target.name}, {len(each.target.scored.names)} images"
+                                   for each in done if each.target))
+    console.print(f"study {study}{f' on {sets}' if sets else ''}: {new} scored, {len(done) - new - failed} had been "
                   f"scored before, {failed} failed. inversion-report {study} has a table of each set of images.",
                   soft_wrap=True)
     return 1 if failed else 0

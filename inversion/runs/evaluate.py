@@ -18,6 +18,7 @@ from inversion.data.datasets import cache_folder, data_folder, find_photo_set
 from inversion.data.div2k import in_protocol
 from inversion.data.duplicates import load_prints, with_training
 from inversion.data.scored import ScoredPhotos, load_scored, set_digest
+from inversion.data.splits import SPLITS, PhotoSet
 from inversion.errors import DamagedArtifactError, DataError, InterruptedRunError, RequestError
 from inversion.images import from_stored
 from inversion.losses.lpips_weights import TrunkSource
@@ -40,6 +41,9 @@ from inversion.training.floors import floor_metrics, floor_scores, largest_map
 from inversion.training.further_scores import FurtherScores
 from inversion.training.measure import PeakMemory
 from inversion.training.stop import StopRequest
+
+ALL = "all"
+"""In place of a split: every image of another data set."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None
     Args:
         run: the run.
         data: another data set; by default the run's own, at the location that the run has logged.
-        split: the split to score.
+        split: the split to score; ``all`` for every image of ``data``.
         limit: the number of images, 0 for all; by default the run's limit on its own data set, and all of another one.
         data_dir: the folder of downloads and caches.
         progress: reports progress.
@@ -106,6 +110,8 @@ def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None
             raise
         raise RequestError(f"the photographs of run {run.name} are no longer at {run.config.data!r} ({error}) "
                            "Give their folder with --data FOLDER.") from error
+    if split == ALL:
+        photos, split = _as_test_split(photos), "test"
     limits = {name: getattr(run.config, f"{name}_limit") for name in ("train", "val", "test")}
     wanted, digest = run.document["data"]["digest"], set_digest(photos, limits, folder, progress)
     own = digest == wanted
@@ -120,6 +126,12 @@ def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None
         return Target(dataclasses.replace(scored, digest=wanted), own)
     warnings = [*photos.warnings, *_leaks(run, scored, limits, folder, progress)]
     return Target(dataclasses.replace(scored, photos=dataclasses.replace(photos, warnings=warnings)), own)
+
+
+def _as_test_split(photos: PhotoSet) -> PhotoSet:
+    """The same photographs, all to be scored."""
+    every = [photo for name in SPLITS for photo in photos.splits[name]]
+    return dataclasses.replace(photos, splits={**{name: [] for name in SPLITS}, "test": every})
 
 
 def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, load: Callable[[], Reconstructor],

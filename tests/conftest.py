@@ -20,6 +20,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from inversion.data.sample import photo_set
 from inversion.losses.lpips import LPIPS
@@ -28,8 +30,25 @@ from inversion.models.encoders import parse_encoders, parse_weights
 from inversion.models.encoders.build import Encoder, build_encoder
 from inversion.tracking import masking
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.servers", "tests.longest_first"]
 pytest.register_assert_rewrite("tests.own_code", "tests.sweeps", "tests.training", "tests.models.encoders.files")
+
+
+@event.listens_for(Engine, "connect")
+def do_not_sync(connection: Any, record: object) -> None:
+    """SQLite files of tests need not outlast a power cut: MLflow waits several times for the disk in each commit.
+
+    What is locked or damaged is found by whoever uses the connection.
+    """
+    if not isinstance(connection, sqlite3.Connection):
+        return
+    with suppress(sqlite3.Error):
+        (patience,), = connection.execute("PRAGMA busy_timeout")
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            connection.execute("PRAGMA synchronous = OFF")
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {patience}")
 
 
 @pytest.fixture(autouse=True)
@@ -131,8 +150,7 @@ def enter_workplace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path,
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     template, data = tmp_path_factory.mktemp("template"), tmp_path_factory.mktemp("inversion")
-    SqlAlchemyStore(
-        f"sqlite:///{template}/mlflow.db", str(template / "mlruns"))
+    SqlAlchemyStore(f"sqlite:///{template}/mlflow.db", str(template / "mlruns"))
 
     def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
         patch.setenv("MLFLOW_TRACKING_URI", "")  # so that it is unset again afterwards, whoever sets it

@@ -162,7 +162,7 @@ def test_the_image_is_built_from_what_the_package_is_built_from(root: Path) -> N
     folder = root / "docs" / "docker"
     lines = (folder / "Dockerfile").read_text().splitlines()
     copied = {source for line in lines if line.startswith("COPY ") for source in line.split()[1:-1]}
-    sdist = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
-    assert copied == {path.removeprefix("/") for path in sdist} | {"pyproject.toml"}
+    build = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    assert copied == {path.removeprefix("/") for path in build["targets"]["sdist"]["include"]} | {"pyproject.toml"}
     sent = (folder / "Dockerfile.dockerignore").read_text().split()
     assert {line.removeprefix("!") for line in sent if line.startswith("!")} == copied

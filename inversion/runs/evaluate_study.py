@@ -84,7 +84,7 @@ def evaluate_study(connection: Connection, study: str, asked: Asked, stop: StopR
     targets: dict[tuple[str, ...], Target] = {}
     for number, run in enumerate(runs, start=1):
         name, run_id = str(run.info.run_name), run.info.run_id
-        target = None
+        trained = target = None
         try:
             trained = find_trained(connection, run_id, asked.device)
             target = _target(trained, asked, targets, progress)
@@ -93,8 +93,8 @@ def evaluate_study(connection: Connection, study: str, asked: Asked, stop: StopR
         except (InterruptedRunError, TrackingLostError):
             raise
         except Exception as error:
-            if is_lost(error) or (number == 1 and target is None and isinstance(error, RequestError)
-                                  and not isinstance(error, DocumentError)):
+            of_images = trained is not None and target is None and isinstance(error, RequestError)
+            if is_lost(error) or (of_images and number == 1):  # no other run could be scored on these
                 raise
             _, kind, message = describe_failure(error)
             _logger.info("run %s (%s) was not scored", run_id, name, exc_info=error)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--study", metavar="NAME", callback=no_blank, help="Instead of RUN: all finished runs of this study, "
               "except those that have these scores already.")
 @click.option("--data", metavar="FOLDER|NAME", callback=blank_is_default,
-              help="Other images: a folder, sample or div2k [default: the run's]")
+              help="Other images: a folder, shards, hf:NAME, sample or div2k [default: the run's]")
 @click.option("--split", type=click.Choice(["train", "val", "test", "all"]), default="test", show_default=True,
               help="The split to score; a folder is split as in training. all: every image of --data.")
 @click.option("--test-limit", type=ParameterType("test_limit"), metavar="N", help="Only the first N images; 0: all "

@@ -62,7 +62,7 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
     next_step = [_next_step(plan, data.name, seed_sd)] if plan else []
     return Report(
         data, boards,
-        [*conclusions.headline(board), *conclusions.fairness(board, rising, len(curves)), *answers(values.rows),
+        [*conclusions.headline(board), *conclusions.fairness(board, curves), *answers(values.rows),
          *beside_thumbnails(bounds.rows), *standing(data, boards), *next_step], numbers,
         conclusions.recommendations(board, memory_budget_mb), studies,
         {study.key: judge_findings(study.findings, BoardEvidence(study.view(board)))
@@ -104,7 +104,7 @@ def _search_report(connection: Connection, data: StudyData, search: Search) -> R
     if board is not None:
         curves = _curves(connection, board)
         line, bounds = jpeg_line(connection, board), floors(board, optimised)
-        said += conclusions.fairness(board, still_rising(curves), 1)
+        said += conclusions.fairness(board, curves)
         tables += [bounds, capacity.generalisation(board), *test_sets(data, board), rates(board, line)]
         figures |= {"rate": charts.rate(board, line), "curves": charts.curves(board, curves)}
         figures |= {"floors": charts.floors(board, bounds)} if bounds.rows else {}

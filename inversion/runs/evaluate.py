@@ -230,9 +230,8 @@ def evaluation_config(run: TrainedRun, target: Target, lpips: TrunkSource | None
     """The run's parameters, with the images and the weights of this evaluation; arguments as of ``evaluate_run``."""
     wanted = vgg_weights or (run.config.vgg_weights if run.config.vgg_weights != "off" else "auto")
     photos = target.scored.photos
-    data = photos.name if photos.name in ("sample", "div2k") else str(photos.root.resolve())
     limit = {f"{target.scored.split}_limit": len(target.scored.names)}
-    return run.config.model_copy(update={"data": data, "lpips_weights": str(lpips) if lpips else "off",
+    return run.config.model_copy(update={"data": photos.data, "lpips_weights": str(lpips) if lpips else "off",
                                          "vgg_weights": wanted, **limit})
 
 

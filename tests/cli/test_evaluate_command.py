@@ -19,6 +19,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 from torchvision.transforms.v2 import CenterCrop, Resize  # type: ignore[import-untyped]
 
+from inversion.data.content import opened
 from inversion.data.folder import photo_set
 from inversion.training.evaluate import evaluate
 
@@ -110,7 +111,7 @@ def test_other_photographs_are_scored_on_their_test_split(
     outcome = inversion("evaluate", trained.info.run_id, "--data", str(folder))
     assert outcome.code == 0, outcome.err
     photo, = photo_set(folder, tmp_path / "index").splits["test"]
-    with Image.open(photo.path) as image:
+    with opened(photo.path) as file, Image.open(file) as image:
         crop = np.asarray(CenterCrop(32)(Resize(37, antialias=True)(image)), np.float32) / 255
     model = mlflow.pyfunc.load_model(f"runs:/{trained.info.run_id}/model")
     reconstruction = model.predict(crop.transpose(2, 0, 1)[None])[0].transpose(1, 2, 0)

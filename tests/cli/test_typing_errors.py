@@ -42,7 +42,8 @@ WRONG = {
         ("train --batchSize 4", "Did you mean '--batch-size'?"),
         ("train --max_epochs 4", "Did you mean '--epochs'?"),
         ("train --arch vgg16", "Did you mean '--encoder'?"),
-        ("train --data-path x", "data is a folder of images, div2k or sample. Did you mean '--data'?"),
+        ("train --data-path x", "data is a folder of images, shards/*.tar, hf:NAME, div2k or sample. "
+         "Did you mean '--data'?"),
         ("train --gpus 2", "several GPUs are used by inversion-sweep, a run on each. Did you mean '--device'?"),
         ("train --wd 0.1", "No such option '--wd': there is none here; Adam is used without weight decay."),
         ("train --optimizer sgd", "there is none here; the optimiser is always Adam, and lr its learning rate."),
@@ -57,7 +58,7 @@ WRONG = {
         ("train --encoder timm/vit-small-patch16-224", "Did you mean 'timm/vit_small_patch16_224'?"),
         ("train --data imagenet", "give the folder of its images, as data=./imagenet"),
         ("train --data s3://bucket/x", "no data set 's3://bucket/x': s3 addresses are not read"),
-        ("train --data hf:org/x", "data sets are not read from hf; save the images as files"),
+        ("train --data kaggle:org/x", "data sets are not read from kaggle; save the images as files"),
         ("train --data DIV-2K", "Did you mean 'div2k'?"),
         ("train --weights yes", "Did you mean 'imagenet'?"),
         ("train --layer blok1", "vgg16 has no layer 'blok1'"),

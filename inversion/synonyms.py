@@ -159,6 +159,9 @@ SPEC_KEYS = _table((
     ("labels tag", "tags"),
     ("note notes description summary", "comment"),
     ("excludes excluded exclusions skip", "exclude"),
+    ("limit run_limits per_run_limits stopping stop_criteria", "limits"),
+    ("time time_total_s max_time max_runtime max_run_time timeout time_limit walltime max_duration run_time_limit "
+     "max_total_time_s", "run_time"),
     ("objective target monitor goal_metric score", "metric"),
     ("goal mode optimization_direction", "direction"),
     ("n_trials num_trials max_trials budget count run_cap", "trials"),

@@ -104,6 +104,8 @@ WRONG = {
         ("evaluate 4fbe --split tets", "Invalid value for '--split'"),
         ("evaluate 4fbe --test-limit -1", "Invalid value for '--test-limit'"),
         ("evaluate", "Missing argument 'RUN'"),
+        ("evaluate 4fbe --split all", "--split all is for other images: give --data too"),
+        ("evaluate 4fbe --study smoke", "give one of a RUN, --best-of and --study"),
         ("reconstruct 4fbe nowhere.png --output out", "nowhere.png: No such file or directory"),
         ("reconstruct 4fbe spec.yaml --output out", "spec.yaml: not an image in a known format"),
         ("reconstruct 4fbe nowhere*.png --output out", "no picture's name matches this pattern"),

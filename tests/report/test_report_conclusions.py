@@ -202,10 +202,13 @@ def test_the_summary_counts_what_failed_by_cause_and_what_never_began(
     made.add(None, status="FAILED", decoder="attention", tags={"inversion.failure": "oom"})
     made.add(None, status="FAILED", decoder="attention", seed=1, tags={"inversion.failure": "oom"})
     made.add(None, status="KILLED", decoder="transposed_conv", tags={"inversion.failure": "interrupted"})
+    made.add(None, status="KILLED", decoder="linear", tags={"inversion.failure": "time_limit"})
     made.plan("vgg16:block1+frequency_aware")
     data, boards = read(made)
     numbers = summary(data, boards)
-    assert numbers["attempted"] == "4 of 5 runs"
+    assert numbers["attempted"] == "5 of 6 runs"
+    assert numbers["reached their time limit"] == "1"
+    assert standing(data, boards) == ["1 of 6 runs are finished; 2 failed; 1 reached their time limit."]
     assert (numbers["finished"], numbers["failed"], numbers["interrupted or running"]) == ("1", "2 oom", "1")
     assert numbers["rescued from out-of-memory"] == "vgg16:block1+wavelet"
     assert data.missing == ["vgg16:block1+frequency_aware"]

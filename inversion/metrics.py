@@ -2,7 +2,7 @@
 
 PSNR, SSIM and mean squared error are functions here; they take images ``(B, 3, H, W)`` in [0, 1], not rounded to 8
 bits, and are computed in float64 on the images' device. MS-SSIM is in ``inversion.multiscale``; those that need
-networks are in ``inversion.losses``. Importing this module does not import PyTorch.
+networks are in ``inversion.losses``. Importing this module does not import PyTorch or NumPy.
 
 An image that is reconstructed exactly has an infinite PSNR. In means, standard deviations, confidence intervals and
 tests its PSNR is capped at ``EXACT_DB``: left out instead, a decoder would lose its best image once that becomes exact,
@@ -12,12 +12,11 @@ and two decoders would be compared on different images. libvpx and libaom cap PS
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
 WINDOW = 7
@@ -58,12 +57,27 @@ BASIC = ("psnr", "ssim", "lpips")
 FURTHER = tuple(name for name in METRICS if name not in BASIC)
 """Those that are computed at the end of a run only, and that runs of earlier versions do not have."""
 
+RESERVED = frozenset({*METRICS, "image", "mse", "loss", "exact_images"})
+"""Names that a metric or a loss of a user's own cannot have: they are logged, or are columns of tables."""
+
 FLOORS: Mapping[str, str] = {"training_colour": "one colour for all images", "mean_colour": "mean colour of each image",
                              "bicubic": "bicubic thumbnail"}
 """Images that no encoder is needed for (``inversion.training.floors``), with what they are.
 
 Every run logs their mean PSNR as ``floor/NAME_psnr``, and that of each test image in a column (``floor_column``).
 """
+
+
+OWN_DIGITS = 3
+"""Digits of a user's own metric in tables."""
+
+
+def own_metrics(document: Mapping[str, Any]) -> dict[str, Metric]:
+    """The metrics of a user's own that a run was asked for, by the names under which they are logged.
+
+    ``document`` is the run's configuration. Their code is not needed.
+    """
+    return {name: Metric(name, said["better"], OWN_DIGITS) for name, said in document.get("metrics", {}).items()}
 
 
 def floor_column(name: str) -> str:
@@ -136,6 +150,8 @@ def _norm(values: Tensor) -> Tensor:
 
 def counted(psnr: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """PSNRs in dB as they count in means: finite, unless they are NaN or minus infinity, which nothing hides."""
+    import numpy as np
+
     return np.minimum(np.asarray(psnr, np.float64), EXACT_DB)
 
 
@@ -146,6 +162,8 @@ def is_a_mean(psnr: float) -> bool:
 
 def count_exact(psnr: npt.ArrayLike) -> int:
     """How many of these images count as exact."""
+    import numpy as np
+
     return int((np.asarray(psnr, np.float64) >= EXACT_DB).sum())
 
 

@@ -62,7 +62,8 @@ def _table(entries: Entries) -> Mapping[str, Meaning]:
 
 
 _DEVICES = "device is cpu, cuda or cuda:N; several GPUs are used by inversion-sweep, a run on each"
-_LOSS = "the loss is mse_weight times MSE plus lpips_weight times LPIPS, and these weights choose it"
+_LOSS = ("the loss is mse_weight times MSE plus lpips_weight times LPIPS, and loss adds a term of your own, as "
+         "my_loss.py:MyLoss")
 _SCHEDULE = "the rate is reduced when val/loss stops falling: lr_patience, lr_factor, min_lr"
 _SCHEDULES = "schedule is plateau (lr_patience, lr_factor, min_lr) or cosine (from lr to min_lr)"
 _ADAM = "the optimiser is always Adam, and lr its learning rate"
@@ -114,7 +115,9 @@ PARAMETERS = _table((
     ("max_test_samples limit_test_batches n_test num_test", "test_limit"),
     ("decoder_kwargs decoder_args decoder_params decoder_config", "decoder_options", "as depth=4,heads=4"),
     ("fusion_kwargs fusion_args fusion_params", "fusion_options", "as design=published"),
-    ("loss loss_fn loss_function loss_type criterion losses objective_fn", "", _LOSS),
+    ("loss_fn loss_function loss_type criterion losses objective_fn", "loss", _LOSS),
+    ("loss_lambda lambda_loss own_loss_weight", "loss_weight", _LOSS),
+    ("metric scores eval_metrics extra_metrics metric_fn", "metrics", "metrics are your own, as my_metric.py:NAME"),
     ("l1 l1_weight lambda_l1 ssim_weight lambda_ssim gan_weight adv_weight tv tv_lambda", "tv_weight", "", _LOSS),
     ("optimizer optimiser optim opt optimizer_name solver", "", _ADAM),
     ("momentum betas beta1 beta2 adam_beta1 adam_beta2 adam_epsilon eps", "",

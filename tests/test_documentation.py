@@ -112,7 +112,7 @@ def test_the_decoder_in_the_guide_is_one_file_and_one_decorator() -> None:
         decoders.forget("guide_bilinear")
 
 
-@pytest.mark.parametrize("kind", ["decoder", "encoder", "fusion"])
+@pytest.mark.parametrize("kind", ["decoder", "encoder", "fusion", "metric", "loss"])
 def test_the_file_with_a_part_in_the_guide_is_trained_as_it_stands_there(
     workplace: Path, capsys: pytest.CaptureFixture[str], kind: str,
 ) -> None:
@@ -124,7 +124,8 @@ def test_the_file_with_a_part_in_the_guide_is_trained_as_it_stands_there(
     code = run_command(inversion, [*shlex.split(command), "--vgg-weights", "off"])
     shown = capsys.readouterr()
     assert code == 0, shown.err
-    assert f"my_{kind}.py:My{kind.title()}@" in shown.out
+    name = "sharpness" if kind == "metric" else f"My{kind.title()}"
+    assert f"my_{kind}.py:{name}@" in shown.out
 
 
 def test_the_commands_with_layers_in_the_guide_train_as_they_stand_there(

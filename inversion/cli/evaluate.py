@@ -12,6 +12,7 @@ from inversion.cli.options import (
     ParameterType,
     best_of_option,
     blank_is_default,
+    metric_option,
     no_blank,
     tracking_options,
     trust_code_option,
@@ -20,6 +21,7 @@ from inversion.config.run_config import parse_value
 from inversion.console import Console, make_console, make_table, progress_bars
 from inversion.data.datasets import data_folder, require_data
 from inversion.losses.lpips_weights import require_trunk_file
+from inversion.losses.outside import NONE, pinned_metrics
 from inversion.losses.vgg_weights import require_vgg
 from inversion.metrics import METRICS
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
               help="AlexNet trunk of LPIPS: imagenet, a file, or off [default: the run's]")
 @click.option("--vgg-weights", metavar="FILE", callback=blank_is_default,
               help="VGG16 of LPIPS-VGG and DISTS: auto, imagenet, a file, or off [default: the run's]")
+@metric_option("Further scores of your own, as FILE.py:NAME [default: the run's]; may be repeated.")
 @click.option("--device", metavar="DEVICE", callback=blank_is_default,
               help="cpu, cuda or cuda:N [default: the run's, if available]")
 @click.option("--data-dir", metavar="FOLDER", callback=blank_is_default,
@@ -51,8 +54,9 @@ if TYPE_CHECKING:
 @trust_code_option
 @tracking_options
 def command(run: str | None, best_of: str | None, study: str | None, data: str | None, split: str,
-            test_limit: int | None, lpips_weights: str | None, vgg_weights: str | None, device: str | None,
-            data_dir: str | None, trust_code: bool, tracking_uri: str | None, experiment: str | None) -> int:
+            test_limit: int | None, lpips_weights: str | None, vgg_weights: str | None, metrics: str | None,
+            device: str | None, data_dir: str | None, trust_code: bool, tracking_uri: str | None,
+            experiment: str | None) -> int:
     """Score a finished run again, on its own test images or on others, and log the evaluation as a child run.
 
     RUN is a run's id, the beginning of one, a run's name, or STUDY/NAME. On its own images, on the same kind of machine
@@ -67,6 +71,7 @@ def command(run: str | None, best_of: str | None, study: str | None, data: str |
       inversion evaluate smoke/vgg16:block1+wavelet --data sample --device cpu
       inversion evaluate --best-of smoke --split val
       inversion evaluate --study smoke --data ./holiday --split all
+      inversion evaluate 4fbe0d1c --metric my_metric.py:sharpness
     """
     if sum(each is not None for each in (run, best_of, study)) != 1:
         raise click.UsageError("give one of a RUN, --best-of and --study" if run or (best_of and study) else
@@ -80,13 +85,15 @@ def command(run: str | None, best_of: str | None, study: str | None, data: str |
         require_trunk_file(lpips_weights)
     if vgg_weights:
         require_vgg(vgg_weights)
+    given = pinned_metrics(metrics or NONE)
     if study:
         return _evaluate_study(study, tracking_uri, experiment, {
             "data": data, "split": split, "test_limit": test_limit, "lpips_weights": lpips_weights,
-            "vgg_weights": vgg_weights, "device": device, "data_dir": data_dir, "trust_code": trust_code})
+            "vgg_weights": vgg_weights, "metrics": given, "device": device, "data_dir": data_dir,
+            "trust_code": trust_code})
     with slow_imports():
         from inversion.report.best_run import find_best
-        from inversion.runs.evaluate import evaluate_run, find_target
+        from inversion.runs.evaluate import evaluate_run, find_metrics, find_target
         from inversion.runs.load import find_lpips, find_trained, load_reconstructor
         from inversion.tracking.connection import connect
         from inversion.tracking.mlflow_run import stop_with_mlflow_run
@@ -97,6 +104,7 @@ def command(run: str | None, best_of: str | None, study: str | None, data: str |
     with stop_with_mlflow_run() as stop:
         connection = connect(tracking_uri, experiment if best_of else None, create=False)
         trained = find_trained(connection, run or find_best(connection, str(best_of)), device)
+        own = find_metrics(trained, given, trust_code)
         with progress_bars() as report:
             target = find_target(trained, data, split, test_limit, data_dir, interruptible(report, stop))
         lpips, note = find_lpips(trained, lpips_weights)
@@ -104,7 +112,7 @@ def command(run: str | None, best_of: str | None, study: str | None, data: str |
         connection = with_retries(connect(tracking_uri, experiment) if experiment else connection, stop)
         log_to = connection.experiment_id if experiment else trained.experiment_id
         evaluation = evaluate_run(connection, log_to, trained, lambda: reconstructor, target, lpips, stop,
-                                  vgg_weights)
+                                  vgg_weights, own)
     _show(console, trained, evaluation)
     notes = ["; ".join(evaluation.absent), note, _other_device_note(trained)]
     for line in (*target.scored.photos.lines(), *filter(None, notes)):
@@ -168,17 +176,22 @@ def _show(console: Console, run: TrainedRun, evaluation: Evaluation) -> None:
     images = f"{len(scores.psnr)} images"
     logged_on = images if evaluation.logged else f"its test images, {run.document['data']['name']}"
     table = make_table("score", f"now: {target.name}, {images}", f"logged: {logged_on}", "difference", title=run.name)
-    for name, metric in METRICS.items():
-        now = (scores.mean(name), scores.std(name)) if getattr(scores, name) else None
+    for name, label in _labels(evaluation).items():
+        now = (scores.mean(name), scores.std(name)) if scores.of(name) else None
         before = _logged(run, evaluation, name)
         if now or before:
-            table.add_row(metric.label, _mean_and_std(now), _mean_and_std(before),
+            table.add_row(label, _mean_and_std(now), _mean_and_std(before),
                           f"{now[0] - before[0]:+.6f}" if now and before else "")
     console.print(table)
     if exact := exact_note(count_exact(scores.psnr)):
         console.print(exact)
     if evaluation.logged:
         console.print(_comparison(evaluation))
+
+
+def _labels(evaluation: Evaluation) -> dict[str, str]:
+    """How people see each metric, by its name; those of the user's own come last."""
+    return {name: metric.label for name, metric in METRICS.items()} | {name: name for name in evaluation.scores.own}
 
 
 def _logged(run: TrainedRun, evaluation: Evaluation, name: str) -> tuple[float, float] | None:
@@ -198,7 +211,8 @@ def _logged(run: TrainedRun, evaluation: Evaluation, name: str) -> tuple[float, 
 
 def _comparison(evaluation: Evaluation) -> str:
     """Whether every image scores exactly as logged, else the largest differences."""
-    differences = {metric.label: found for name, metric in METRICS.items() if (found := evaluation.differences(name))}
+    differences = {label: found for name, label in _labels(evaluation).items()
+                   if (found := evaluation.differences(name))}
     images = len(evaluation.scores.psnr)
     other = sum(any(values) for values in zip(*differences.values(), strict=True))
     if not other:

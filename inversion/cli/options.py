@@ -144,6 +144,16 @@ def _read_store(ctx: click.Context, param: click.Parameter, value: str | None) -
     return None
 
 
+def metric_option(help_text: str) -> Callable[[F], F]:
+    """Adds ``--metric``, which may be repeated, also as ``--metrics`` like the parameter."""
+    return click.option("--metric", "--metrics", "metrics", metavar="VALUE", multiple=True, callback=_join_metrics,
+                        help=help_text)
+
+
+def _join_metrics(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> str | None:
+    return ",".join(text for text in value if text.strip()) or None
+
+
 def parameter_options(command: F) -> F:
     """Adds an option for every parameter of a run, ``lr_patience`` as ``--lr-patience``; values are checked later."""
     for name, field in reversed(RunConfig.model_fields.items()):
@@ -152,5 +162,8 @@ def parameter_options(command: F) -> F:
         if name in REGISTRIES:
             allowed = f" ({', '.join(REGISTRIES[name].names())})"
         help_text = f"{field.description}{allowed} [default: {default}]"
+        if name == "metrics":
+            command = metric_option(help_text)(command)
+            continue
         command = click.option(f"--{name.replace('_', '-')}", f"{name}", metavar="VALUE", help=help_text)(command)
     return command

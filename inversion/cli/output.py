@@ -10,6 +10,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_PROJECT_ENTRY_
 
 from inversion.config.resolve import Plan
 from inversion.console import Console, make_table, styled
+from inversion.losses.outside import logged_name, metric_names
 from inversion.metrics import METRICS, exact_note
 from inversion.runs.train import RunResult
 from inversion.tracking.connection import Connection
@@ -46,9 +47,10 @@ def show_request(console: Console, title: str, plan: Plan, rows: Mapping[str, st
 
 def show_scores(console: Console, name: str, plan: Plan, result: RunResult, remark: str) -> None:
     """Prints the test scores in one line, and which are absent and why in another."""
-    scores = [f"{metric.label.removesuffix(' (dB)')} {result.metrics[f'test/{key}']:.3f} ± "
-              f"{result.metrics[f'test/{key}_std']:.3f}" for key, metric in METRICS.items()
-              if f"test/{key}" in result.metrics]
+    labels = {key: metric.label.removesuffix(" (dB)") for key, metric in METRICS.items()}
+    labels |= {name: name for name in map(logged_name, metric_names(plan.config.metrics))}
+    scores = [f"{label} {result.metrics[f'test/{key}']:.3f} ± {result.metrics[f'test/{key}_std']:.3f}"
+              for key, label in labels.items() if f"test/{key}" in result.metrics]
     exact = exact_note(round(result.metrics.get("test/exact_images", 0)))
     console.print(styled(name, "bold"), f": {', '.join(scores)} on {plan.photos.name}'s test images "
                   f"({'; '.join(filter(None, [exact, remark]))})", sep="", soft_wrap=True)

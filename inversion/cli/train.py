@@ -43,6 +43,7 @@ def command(tracking_uri: str | None, experiment: str | None, resume: str | None
       inversion train --encoder timm/convnext_tiny:stage1 --decoder frequency_aware --image-size 256
       inversion train --decoder my_decoder.py:MyDecoder --decoder-options width=128
       inversion train --encoder my_encoder.py:MyEncoder:layer2 --decoder wavelet
+      inversion train --loss my_loss.py:MyLoss --loss-weight 0.1 --metric my_metric.py:sharpness
       inversion train --resume 4fbe0d1c
       inversion train --resume 4fbe0d1c --epochs 60
     """
@@ -150,7 +151,10 @@ def _rows(prepared: Prepared) -> dict[str, str]:
         "decoder": _with_options(config.decoder, config.decoder_options),
         "fusion": _with_options(config.fusion, config.fusion_options),
         "data": f"{plan.photos.name}: {counts} ({plan.photos.root})",
-        "loss": f"{config.mse_weight:g}·MSE + {config.lpips_weight:g}·LPIPS (LPIPS: {config.lpips_weights})",
+        "loss": f"{config.mse_weight:g}·MSE + {config.lpips_weight:g}·LPIPS"
+                + (f" + {config.loss_weight:g}·{config.loss}" if config.loss != "none" else "")
+                + f" (LPIPS: {config.lpips_weights})",
+        **({"metrics": config.metrics} if config.metrics != "none" else {}),
         "protocol": config.protocol,
         "training": f"at most {config.epochs} epochs, batch {config.batch_size}, lr {config.lr:g}, seed {config.seed}"
                     + (f", crops {config.crops}" if config.fixed_crops else ""),

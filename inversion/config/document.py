@@ -8,6 +8,8 @@ they have the needed fields, but their configuration cannot be used for computin
 3. With the parameters ``fusion_options`` and ``vgg_weights``.
 4. With the parameters ``schedule`` and ``clip_norm``.
 5. With the parameter ``crops``.
+6. With the parameters ``metrics``, ``loss`` and ``loss_weight``. Of runs with metrics, ``metrics`` says which direction
+   of each is better.
 
 For a new parameter, increment ``VERSION`` and add to ``run_config.ADDED`` the value that corresponds to the earlier
 behaviour.
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,7 +27,7 @@ from inversion.config.resolve import NOT_SCIENTIFIC
 from inversion.config.run_config import ADDED, RunConfig, parse_config
 from inversion.errors import RequestError
 
-VERSION = 5
+VERSION = 6
 
 FIRST: Mapping[str, Any] = {
     "layer": "auto", "fusion": "none", "data_dir": "auto", "lpips_weights": "off", "protocol": "image",
@@ -101,8 +103,13 @@ class _Optimized(_Shape):
     fallbacks: list[_Fallback] = []
 
 
+class _OwnMetric(_Shape):
+    better: Literal["higher", "lower"]
+
+
 class _Trained(_Optimized):
     parameters: _RunParameters
+    metrics: dict[str, _OwnMetric] = {}
 
 
 class _Evaluated(_Shape):

@@ -1,10 +1,11 @@
-"""The parameters that name parts: encoders, fusion and decoder, which can be from outside this package."""
+"""The parameters that name parts which can be from outside this package."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from inversion.losses.outside import metric_names, outside_losses, outside_metrics, pinned_loss, pinned_metrics
 from inversion.models.decoders import decoders
 from inversion.models.encoders._notation import encoders_in, split_request
 from inversion.models.encoders.catalog import outside_encoders
@@ -13,8 +14,12 @@ from inversion.models.open_registry import OutsideParts
 from inversion.models.part_files import short_name
 
 OUTSIDE: Mapping[str, OutsideParts[Any]] = {
-    "encoder": outside_encoders, "fusion": fusions.outside, "decoder": decoders.outside}
+    "encoder": outside_encoders, "fusion": fusions.outside, "decoder": decoders.outside, "metrics": outside_metrics,
+    "loss": outside_losses}
 """The parts from outside that each of the parameters can name."""
+
+MODEL = ("encoder", "fusion", "decoder")
+"""The parameters that name the parts of a model; the others are needed for training and scores only."""
 
 
 def parts_in(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -30,6 +35,10 @@ def pinned(parameter: str, text: str) -> str:
     Raises:
         RequestError: a file cannot be used, or a package is installed in another version.
     """
+    if parameter == "metrics":
+        return pinned_metrics(text)
+    if parameter == "loss":
+        return pinned_loss(text)
     known = OUTSIDE[parameter]
     if parameter != "encoder":
         return known.full_name(text) if text in known else text
@@ -53,4 +62,6 @@ def short_names(text: str) -> str:
 
 
 def _names(parameter: str, text: str) -> list[str]:
+    if parameter == "metrics":
+        return metric_names(text)
     return encoders_in(text) if parameter == "encoder" else [text]

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from inversion.config.parts import short_names
+from inversion.config.parts import pinned, short_names
 from inversion.config.run_config import ADDED, MOST_THREADS, RunConfig, format_options, parse_options
 from inversion.data.datasets import data_folder, find_photo_set, require_data, resolve_auto
 from inversion.data.div2k import in_protocol
@@ -115,11 +115,11 @@ def check(config: RunConfig) -> RunConfig:
     """Checks all names, without PyTorch, and returns the configuration with full names (``vgg16`` → ``vgg16:block1``).
 
     Parts from outside this package are found and not executed: their options, and the layers of an encoder, are checked
-    when they are built (``runs.prepare.check_parts``).
+    when they are built (``runs.prepare.check_parts``), as are metrics and losses.
     ``timm/NAME`` is looked up in timm, whose import takes seconds. A checked configuration is returned unchanged.
 
     Raises:
-        UnknownNameError: unknown encoder, layer, modifier, decoder, fusion or option of the last two.
+        UnknownNameError: unknown encoder, layer, modifier, decoder, fusion, metric, loss or option of a part.
         RequestError: an invalid combination.
     """
     cuts = parse_encoders(config.encoder, "auto" if _layer_is_in_encoder(config) else config.layer)
@@ -145,9 +145,13 @@ def check(config: RunConfig) -> RunConfig:
         fusion = fusions.full_name(fusion)
         if fusion_options and not fusions.is_outside(fusion):
             parse_part_options("fusion", fusion, fusion_options_type(fusion), fusion_options)
+    if config.loss == "none" and config.loss_weight != RunConfig.model_fields["loss_weight"].default:
+        raise RequestError(f"loss_weight={config.loss_weight:g} is the weight of a loss of your own: give loss, as "
+                           "my_loss.py:MyLoss. The weights of MSE and LPIPS are mse_weight and lpips_weight.")
     return config.model_copy(update={
         "encoder": "+".join(map(str, cuts)), "layer": cuts[0].layer if len(cuts) == 1 else "none", "decoder": decoder,
-        "fusion": fusion, "decoder_options": format_options(options), "fusion_options": format_options(fusion_options),
+        "fusion": fusion, "metrics": pinned("metrics", config.metrics), "loss": pinned("loss", config.loss),
+        "decoder_options": format_options(options), "fusion_options": format_options(fusion_options),
     })
 
 

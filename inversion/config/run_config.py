@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from inversion.config.parts import parts_in
+from inversion.config.parts import MODEL, OUTSIDE, parts_in
 from inversion.errors import RequestError, UnknownNameError
 from inversion.synonyms import PARAMETERS, unknown_name
 
@@ -36,6 +36,7 @@ ADDED: Mapping[int, Mapping[str, Any]] = {
     3: {"fusion_options": "auto", "vgg_weights": "off"},
     4: {"schedule": "plateau", "clip_norm": 0.0},
     5: {"crops": "random"},
+    6: {"metrics": "none", "loss": "none", "loss_weight": 1.0},
 }
 """For each version of the configuration document after the first, its new parameters with the values that describe
 earlier runs. At these values they are not part of a digest, so that the digests of earlier runs stay."""
@@ -61,6 +62,8 @@ class RunConfig(BaseModel):
                                "auto: off if unavailable")
     vgg_weights: str = Field("auto", description="VGG16 of the scores LPIPS-VGG and DISTS: imagenet, a file, or off; "
                              "auto: if at hand and soon done")
+    metrics: str = Field("none", description="further scores of the test images, of your own: my_metric.py:NAME, or "
+                         "several with commas")
     protocol: Protocol = Field("image", description="image: loss and scores in [0, 1]; published: against the "
                                "ImageNet-normalised image, to reproduce the published tables")
     image_size: int = Field(224, ge=32, le=1024, multiple_of=32, description="side of the square crops, in pixels")
@@ -81,6 +84,8 @@ class RunConfig(BaseModel):
     patience: Count = Field(15, description="epochs without a better val/loss before training stops")
     mse_weight: NonNegative = Field(0.5, description="weight of the mean squared error in the loss")
     lpips_weight: NonNegative = Field(0.5, description="weight of LPIPS in the loss")
+    loss: str = Field("none", description="a further term of the loss, of your own: my_loss.py:NAME")
+    loss_weight: NonNegative = Field(1.0, description="weight of that term")
     train_limit: Limit = Field(0, description="use only the first N training images; 0: all")
     val_limit: Limit = Field(0, description="use only the first N validation images; 0: all")
     test_limit: Limit = Field(0, description="use only the first N test images; 0: all")
@@ -101,6 +106,12 @@ class RunConfig(BaseModel):
         if isinstance(value, str) and not value.strip():
             return cls.model_fields[info.field_name].default
         return value
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _metrics_may_be_a_list(cls, value: Any) -> Any:
+        """From Python, several metrics are a list."""
+        return ",".join(map(str, value)) or "none" if isinstance(value, list | tuple) else value
 
     @field_validator("device")
     @classmethod
@@ -129,11 +140,16 @@ class RunConfig(BaseModel):
     @property
     def parts(self) -> tuple[str, ...]:
         """The names of the parts that can be from outside this package."""
-        return parts_in({"encoder": self.encoder, "fusion": self.fusion, "decoder": self.decoder})
+        return parts_in({name: getattr(self, name) for name in OUTSIDE})
+
+    @property
+    def model_parts(self) -> tuple[str, ...]:
+        """Those that are needed to use the trained model."""
+        return parts_in({name: getattr(self, name) for name in MODEL})
 
     def objective_is_empty(self) -> bool:
-        """Whether both loss weights are 0."""
-        return self.mse_weight == 0 and self.lpips_weight == 0
+        """Whether all loss weights are 0."""
+        return self.mse_weight == 0 and self.lpips_weight == 0 and (self.loss == "none" or self.loss_weight == 0)
 
 
 def unknown_parameter(name: str, known: Iterable[str] = tuple(RunConfig.model_fields)) -> UnknownNameError:

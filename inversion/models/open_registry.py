@@ -26,10 +26,13 @@ class OutsideParts(Generic[T]):
         kind: ``"decoder"``.
         adapt: makes a part of what is found outside, from its name and the class or function.
         ours: the names of the parts of this package, which entry points cannot have.
+        group: the group of entry points, if the plural of the kind is not ``KINDs``.
     """
 
-    def __init__(self, kind: str, adapt: Callable[[str, Any], T], ours: Callable[[], Collection[str]]) -> None:
+    def __init__(self, kind: str, adapt: Callable[[str, Any], T], ours: Callable[[], Collection[str]],
+                 group: str = "") -> None:
         self.kind = kind
+        self._group = group or f"inversion.{kind}s"
         self.adapt = functools.cache(adapt)
         self._ours = ours
 
@@ -92,7 +95,7 @@ class OutsideParts(Generic[T]):
     def _installed(self) -> dict[str, EntryPoint]:
         """The entry points of the kind, except those that have the name of a part of ours."""
         ours = self._ours()
-        return {found.name: found for found in _entry_points(f"inversion.{self.kind}s") if found.name not in ours}
+        return {found.name: found for found in _entry_points(self._group) if found.name not in ours}
 
 
 class OpenRegistry(Registry[T]):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from inversion.config.document import DocumentError
 from inversion.console import Console, NamedRows
 from inversion.errors import InversionError
-from inversion.metrics import METRICS, count_exact, counted, is_a_mean
+from inversion.metrics import METRICS, count_exact, counted, is_a_mean, own_metrics
 from inversion.report.data.comparable import (
     COMPARABLE,
     Document,
@@ -66,7 +66,9 @@ def leaderboard(runs: Iterable[Run]) -> list[Row]:
         names = distinguished([name_of(document) for document in described], described)
         ranked = sorted(zip(members, names, strict=True),
                         key=lambda pair: (-_order(metrics[pair[0]]["test/psnr"]), pair[1]))
-        rows += [Row(rank, group, _values(rank, group, by_id[run_id], name, metrics[run_id]))
+        rows += [Row(rank, group, _values(rank, group, by_id[run_id], name, metrics[run_id])
+                     | {f"test/{own}": metrics[run_id].get(f"test/{own}", "")
+                        for own in own_metrics(documents[run_id])})
                  for rank, (run_id, name) in enumerate(ranked, start=1)]
     return rows
 
@@ -129,9 +131,11 @@ def show(rows: list[Row], console: Console, most: int = 50) -> None:
 def as_csv(rows: list[Row]) -> str:
     """The board as comma-separated values, which MLflow shows as a table."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    own = dict.fromkeys(name for row in rows for name in row.values if name not in COLUMNS)
+    columns = [*COLUMNS, *own]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: row.values.get(name, "") for name in COLUMNS} for row in rows)
+    writer.writerows({name: row.values.get(name, "") for name in columns} for row in rows)
     return text.getvalue()
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from inversion.data.datasets import DESCRIPTIONS
-from inversion.metrics import METRICS
+from inversion.losses.outside import NONE, logged_name
 from inversion.models.encoders._notation import split_request
 from inversion.models.encoders.catalog import ENCODERS
 from inversion.report.data.board import Board, group_by
@@ -140,9 +140,11 @@ def _training(board: Board, runs: Sequence[ReportRun]) -> Iterable[str]:
 
 def _loss(runs: Sequence[ReportRun]) -> str:
     terms = []
-    for mse, lpips in sorted({(run.parameters["mse_weight"], run.parameters["lpips_weight"]) for run in runs}):
+    weights = ("mse_weight", "lpips_weight", "loss", "loss_weight")
+    for mse, lpips, own, weight in sorted({tuple(run.parameters[name] for name in weights) for run in runs}):
         parts = [f"{mse:g} MSE"] if mse else []
         parts += [f"{lpips:g} LPIPS (AlexNet) [@zhang2018lpips]"] if lpips else []
+        parts += [f"{weight:g} {logged_name(own)} ({own})"] if own != NONE and weight else []
         terms.append(" + ".join(parts))
     target = {"image": "the image in [0, 1]", "published": "the image normalised with ImageNet's statistics"}
     targets = [target[value] for value in map(str, _distinct(runs, "protocol")) if value in target]
@@ -166,7 +168,7 @@ def _selection(board: Board, search: Search | None) -> Iterable[str]:
 
 def _evaluation(board: Board, runs: Sequence[ReportRun]) -> Iterable[str]:
     images = len(board.winner.psnr.table)
-    scores = [f"{metric.label.removesuffix(' (dB)')}{SCORES.get(name, '')}" for name, metric in METRICS.items()
+    scores = [f"{metric.label.removesuffix(' (dB)')}{SCORES.get(name, '')}" for name, metric in board.metrics.items()
               if any(item.pool(name) for item in board.configurations)]
     yield f"Reported are means over {images} test image{'s' if images > 1 else ''} of {_and(scores)}."
     if "published" in _distinct(runs, "protocol"):

@@ -7,11 +7,13 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from inversion.config.parts import parts_in
 from inversion.config.run_config import RunConfig
 from inversion.data.cache import load_cached
 from inversion.data.datasets import cache_folder, data_folder, find_photo_set
@@ -22,16 +24,18 @@ from inversion.data.splits import SPLITS, PhotoSet
 from inversion.errors import DamagedArtifactError, DataError, InterruptedRunError, RequestError
 from inversion.images import from_stored
 from inversion.losses.lpips_weights import TrunkSource
+from inversion.losses.outside import NONE, logged_name, metric_names, outside_metrics, pinned_metrics
 from inversion.losses.reconstruction import ReconstructionLoss
+from inversion.models.part_files import accept, keep
 from inversion.progress import Progress, no_progress
 from inversion.runs.further import further_scores
 from inversion.runs.load import Reconstructor, TrainedRun
-from inversion.runs.train import TEST_PICTURES, convert_out_of_memory
+from inversion.runs.train import TEST_PICTURES, convert_out_of_memory, described_metrics
 from inversion.tracking import results
 from inversion.tracking.artifacts import RESTORE
 from inversion.tracking.connection import Connection
 from inversion.tracking.ownership import create_run
-from inversion.tracking.results import fetch_image_scores
+from inversion.tracking.results import fetch_code, fetch_image_scores
 from inversion.tracking.search import EVALUATES, KIND
 from inversion.tracking.tracked_run import TrackedRun as LoggedRun
 from inversion.tracking.tracked_run import record_outcome
@@ -72,16 +76,16 @@ class Evaluation:
     """Scores that could not be computed, a phrase each."""
 
     def before(self, name: str) -> list[float]:
-        """The logged values of one of ``METRICS``, per image; empty unless all are known."""
-        values: list[float | None] = [row[name] for row in self.logged]
+        """The logged values of a metric, per image; empty unless all are known."""
+        values: list[float | None] = [row.get(name) for row in self.logged]
         return [value for value in values if value is not None] if None not in values else []
 
     def differences(self, name: str) -> list[float]:
-        """This evaluation minus the logged values of one of ``METRICS``, per image; empty unless both are known.
+        """This evaluation minus the logged values of a metric, per image; empty unless both are known.
 
         For PSNR, 0 if both are infinite (exact reconstructions), and infinite if only one of them is.
         """
-        now, before = getattr(self.scores, name), self.before(name)
+        now, before = self.scores.of(name), self.before(name)
         if not now or len(before) != len(now):
             return []
         return [0.0 if one == other else one - other for one, other in zip(now, before, strict=True)]
@@ -135,8 +139,8 @@ def _as_test_split(photos: PhotoSet) -> PhotoSet:
 
 
 def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, load: Callable[[], Reconstructor],
-                 target: Target, lpips: TrunkSource | None, stop: StopRequest, vgg_weights: str | None = None
-                 ) -> Evaluation:
+                 target: Target, lpips: TrunkSource | None, stop: StopRequest, vgg_weights: str | None = None,
+                 metrics: str | None = None) -> Evaluation:
     """Scores a run on images, and logs the evaluation as a child run of it.
 
     Args:
@@ -149,18 +153,20 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, lo
         stop: checked before each batch.
         vgg_weights: VGG16 of LPIPS-VGG and DISTS, as the parameter of that name; by default the run's own, or ``auto``
             for a run of an earlier version, which had none.
+        metrics: metrics of the user's own (``find_metrics``); by default the run's.
 
     Raises:
         InversionError: it failed or was interrupted; the reason is recorded in its MLflow run.
     """
     logged = _logged_scores(run, target)
-    config = evaluation_config(run, target, lpips, vgg_weights)
+    config = evaluation_config(run, target, lpips, vgg_weights, metrics)
     name = f"evaluate {run.name} on {target.name}"
     tags = {"inversion.data": target.scored.photos.name, "inversion.protocol": config.protocol}
     logger = _begin(connection, experiment_id, run.run_id, name, tags)
     with record_outcome(logger), convert_out_of_memory():
         params = config.model_dump() | {"evaluates": run.run_id, "split": target.scored.split}
         logger.describe(name, params, tags, _document(run, config, target))
+        results.log_code(logger, parts_in({"metrics": config.metrics}))
         counts = {target.scored.split: len(target.scored.names)}
         reconstructor = load()
         results.log_data_set(logger, target.scored.photos, target.scored.digest, counts, "evaluation")
@@ -168,6 +174,28 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, lo
         further = further_scores(config, reconstructor.engine, len(target.scored.names))
         scores = _score(logger, reconstructor, target.scored, loss, _interrupter(stop), further)
     return Evaluation(logger.run_id, target, scores, logged, further.absent)
+
+
+def find_metrics(run: TrainedRun, given: str, trust_code: bool) -> str:
+    """The metrics of the user's own to score a run with, as a value of ``metrics``: the run's and further ones.
+
+    Args:
+        run: the run to score.
+        given: the further ones by their full names; one takes the place of the run's metric of the same name.
+        trust_code: whether code that comes with the run may be executed, if it is not on this machine.
+
+    Raises:
+        UntrustedCodeError: it may not.
+        RequestError: the code of a metric fails, or does not give a score.
+    """
+    replaced = set(map(logged_name, metric_names(given)))
+    own = [name for name in metric_names(run.config.metrics) if logged_name(name) not in replaced]
+    accept(own, partial(fetch_code, run.run_id), trust_code, f"run {run.run_id} ({run.name})")
+    metrics = pinned_metrics(",".join([*own, *metric_names(given)]) or NONE)
+    for name in metric_names(metrics):
+        outside_metrics.get(name).try_on(run.config.image_size)
+    keep(metric_names(given))
+    return metrics
 
 
 def _begin(connection: Connection, experiment_id: str, evaluated: str, name: str, tags: Mapping[str, str]
@@ -199,6 +227,7 @@ def _score(logger: LoggedRun, reconstructor: Reconstructor, scored: ScoredPhotos
     memory = PeakMemory(engine.device)
     scores = evaluate(reconstructor.model, scored.crops, loss.to(engine.device), engine, before_batch,
                       further=further)
+    further.leave_out(scores.own, scored.names)
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()}
     floors = floor_scores(scored.crops, largest_map(reconstructor.model.frozen), engine)
     metrics |= floor_metrics(floors)
@@ -225,14 +254,15 @@ def _logged_scores(run: TrainedRun, target: Target) -> list[dict[str, Any]]:
     return rows[:len(names)] if len(rows) >= len(names) else []
 
 
-def evaluation_config(run: TrainedRun, target: Target, lpips: TrunkSource | None, vgg_weights: str | None = None
-                      ) -> RunConfig:
-    """The run's parameters, with the images and the weights of this evaluation; arguments as of ``evaluate_run``."""
+def evaluation_config(run: TrainedRun, target: Target, lpips: TrunkSource | None, vgg_weights: str | None = None,
+                      metrics: str | None = None) -> RunConfig:
+    """The run's parameters, with the images, the weights and the metrics of this evaluation; arguments as of
+    ``evaluate_run``."""
     wanted = vgg_weights or (run.config.vgg_weights if run.config.vgg_weights != "off" else "auto")
     photos = target.scored.photos
     limit = {f"{target.scored.split}_limit": len(target.scored.names)}
     return run.config.model_copy(update={"data": photos.data, "lpips_weights": str(lpips) if lpips else "off",
-                                         "vgg_weights": wanted, **limit})
+                                         "vgg_weights": wanted, "metrics": metrics or run.config.metrics, **limit})
 
 
 def _document(run: TrainedRun, config: RunConfig, target: Target) -> dict[str, Any]:
@@ -243,6 +273,7 @@ def _document(run: TrainedRun, config: RunConfig, target: Target) -> dict[str, A
                  "images": {target.scored.split: len(target.scored.names)},
                  "warnings": [] if target.own else list(target.scored.photos.warnings)},
         "split": target.scored.split,
+        **described_metrics(config.metrics),
     }
 
 

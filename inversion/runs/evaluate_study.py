@@ -11,9 +11,10 @@ from mlflow.entities import Run
 
 from inversion.config.document import DocumentError
 from inversion.errors import InterruptedRunError, RequestError
+from inversion.losses.outside import NONE
 from inversion.metrics import BASIC
 from inversion.progress import Progress, no_progress
-from inversion.runs.evaluate import Target, evaluate_run, evaluation_config, find_target
+from inversion.runs.evaluate import Target, evaluate_run, evaluation_config, find_metrics, find_target
 from inversion.runs.load import TrainedRun, find_lpips, find_trained, load_reconstructor
 from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import describe_failure
@@ -34,6 +35,7 @@ class Asked:
     test_limit: int | None = None
     lpips_weights: str | None = None
     vgg_weights: str | None = None
+    metrics: str = NONE
     device: str | None = None
     data_dir: str | None = None
     trust_code: bool = False
@@ -67,8 +69,8 @@ def evaluate_study(connection: Connection, study: str, asked: Asked, stop: StopR
                    ) -> Iterator[Scored]:
     """Scores every finished run of a study, and yields what became of each.
 
-    A run that has a finished evaluation on the same images with the same networks is not scored again. A run that
-    cannot be scored is yielded with the reason, which its evaluation in MLflow has too.
+    A run that has a finished evaluation on the same images with the same networks and metrics is not scored again. A
+    run that cannot be scored is yielded with the reason, which its evaluation in MLflow has too.
 
     Raises:
         RequestError: there is no such study, it has no finished run, or ``data`` cannot be used. Nothing was scored.
@@ -115,26 +117,27 @@ def _score(connection: Connection, run: TrainedRun, target: Target, asked: Asked
            ) -> tuple[Mapping[str, float], str, bool]:
     """Means of the scores, the id of the evaluation, and whether it is a new one."""
     lpips, _ = find_lpips(run, asked.lpips_weights)
-    wanted = evaluation_config(run, target, lpips, asked.vgg_weights).model_dump()
+    metrics = find_metrics(run, asked.metrics, asked.trust_code)
+    wanted = evaluation_config(run, target, lpips, asked.vgg_weights, metrics).model_dump()
     for other in before:
         if _is_of(other, target, wanted):
             logged = {name: other.data.metrics.get(f"test/{name}") for name in BASIC}
             return {name: value for name, value in logged.items() if value is not None}, other.info.run_id, False
     made = evaluate_run(connection, run.experiment_id, run, lambda: load_reconstructor(run, asked.trust_code), target,
-                        lpips, stop, asked.vgg_weights)
+                        lpips, stop, asked.vgg_weights, metrics)
     return {name: made.scores.mean(name) for name in BASIC if getattr(made.scores, name)}, made.run_id, True
 
 
 def _is_of(evaluation: Run, target: Target, wanted: Mapping[str, Any]) -> bool:
-    """Whether an evaluation is of these images, with the networks of the ``wanted`` parameters."""
+    """Whether an evaluation is of these images, with the networks and metrics of the ``wanted`` parameters."""
     try:
         document = document_of(evaluation)
     except DocumentError:
         return False
-    scored, networks = target.scored, ("lpips_weights", "vgg_weights")
+    scored, scorers = target.scored, ("lpips_weights", "vgg_weights", "metrics")
     return (document["data"].get("digest"), document.get("split"), document["data"].get("images"),
-            *(document["parameters"].get(name) for name in networks)) == (
-        scored.digest, scored.split, {scored.split: len(scored.names)}, *(wanted[name] for name in networks))
+            *(document["parameters"].get(name) for name in scorers)) == (
+        scored.digest, scored.split, {scored.split: len(scored.names)}, *(wanted[name] for name in scorers))
 
 
 def _evaluations(connection: Connection) -> dict[str, list[Run]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from inversion.config.run_config import RunConfig
 from inversion.errors import WeightsError
 from inversion.losses.dists import Dists
 from inversion.losses.lpips_vgg import LpipsVgg
+from inversion.losses.outside import metric_names, outside_metrics
 from inversion.losses.vgg import VggStages
 from inversion.losses.vgg_weights import WHOLE, find_vgg
 from inversion.models.encoders.build import build_encoder
@@ -31,7 +34,17 @@ def further_scores(config: RunConfig, engine: Engine, images: int) -> FurtherSco
         if config.vgg_weights != "auto":
             raise
         vgg, why = None, str(error)
-    return FurtherScores(engine, config.image_size, vgg, why)
+    return FurtherScores(engine, config.image_size, vgg, why, make_metrics(config.metrics))
+
+
+def make_metrics(metrics: str) -> dict[str, nn.Module]:
+    """The metrics of a value of ``metrics``, by the names under which they are logged.
+
+    Raises:
+        RequestError: the code of one fails, or is not at hand.
+    """
+    made = map(outside_metrics.get, metric_names(metrics))
+    return {metric.logged_name: metric.make() for metric in made}
 
 
 def load_vgg(source: WeightsSource) -> VggMetrics:

@@ -19,7 +19,8 @@ from inversion.data.datasets import cache_folder
 from inversion.data.duplicates import across_splits
 from inversion.images import IMAGENET
 from inversion.losses.lpips_weights import TrunkSource
-from inversion.losses.reconstruction import ReconstructionLoss
+from inversion.losses.outside import NONE, metric_names, outside_losses, outside_metrics
+from inversion.losses.reconstruction import OwnTerm, ReconstructionLoss
 from inversion.metrics import counted
 from inversion.models.decoders import decoders
 from inversion.models.encoders.build import Encoder, EncoderRequest, build_several
@@ -80,7 +81,7 @@ def check_parts(plan: Plan) -> None:
     """Executes and tries the parts from outside this package, and keeps their files for later commands.
 
     Raises:
-        RequestError: their code fails, an option is wrong, or they do not give feature maps or images.
+        RequestError: their code fails, an option is wrong, or they do not give feature maps, images or scores.
         WeightsError: a file of weights cannot be read, or does not fit.
     """
     config = plan.config
@@ -97,6 +98,10 @@ def check_parts(plan: Plan) -> None:
             features = fused_shape(config.fusion, plan.fusion_options, shapes)
         if decoders.is_outside(config.decoder):
             try_decoder(config.decoder, tuple(plan.options.items()), features, config.image_size)
+    for name in metric_names(config.metrics):
+        outside_metrics.get(name).try_on(config.image_size)
+    if config.loss != NONE:
+        outside_losses.get(config.loss).try_on(config.image_size)
     keep(config.parts)
 
 
@@ -161,7 +166,15 @@ def build(plan: Plan) -> tuple[InversionModel, ReconstructionLoss]:
     model = build_model(encoders, config.decoder, plan.options, fusion, config.image_size, config.seed,
                         plan.fusion_options)
     lpips = plan.lpips.load() if plan.lpips else None
-    return model, ReconstructionLoss(config.mse_weight, config.lpips_weight, lpips)
+    return model, ReconstructionLoss(config.mse_weight, config.lpips_weight, lpips, own_term(config))
+
+
+def own_term(config: RunConfig) -> OwnTerm | None:
+    """The term of the loss that the configuration names; None if it names none."""
+    if config.loss == NONE:
+        return None
+    loss = outside_losses.get(config.loss)
+    return OwnTerm(loss.logged_name, config.loss_weight, loss.make())
 
 
 def build_encoders(plan: Plan) -> list[Encoder]:

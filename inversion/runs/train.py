@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from inversion.errors import MissingArtifactError, OutOfMemoryError, PrunedRunError
+from inversion.losses.outside import metric_names, outside_metrics
 from inversion.runs.description import describe_run
 from inversion.runs.further import further_scores
 from inversion.runs.jpeg import jpeg_scores
@@ -134,6 +135,7 @@ def finish(run: TrackedRun, prepared: Prepared, trainer: Trainer, further: Furth
     memory = PeakMemory(trainer.engine.device)
     scores, pictures = trainer.evaluator.score_with_pictures(
         crops, names, MOST_PICTURES, trainer.stop_if_requested, further)
+    further.leave_out(scores.own, names)
     metrics = final_metrics(scores) | {"eval_peak_memory_mb": memory.read_mb()} | progress_metrics(trainer)
     floors = floors_of_test_set(prepared, trainer, crops)
     metrics |= floor_metrics(floors)
@@ -160,7 +162,15 @@ def document_of(prepared: Prepared) -> dict[str, Any]:
         "data": {"name": plan.photos.name, "digest": photos.digest, "images": splits},
         "weights": {name: str(source) for name, source in plan.weights.items()},
         "fallbacks": [dataclasses.asdict(fallback) for fallback in plan.fallbacks],
+        **described_metrics(plan.config.metrics),
     }
+
+
+def described_metrics(metrics: str) -> dict[str, Any]:
+    """What a document says of metrics of a user's own, which reports need and is in their code; empty for ``none``."""
+    made = map(outside_metrics.get, metric_names(metrics))
+    described = {metric.logged_name: {"better": metric.better} for metric in made}
+    return {"metrics": described} if described else {}
 
 
 def tags_of(prepared: Prepared) -> dict[str, str]:

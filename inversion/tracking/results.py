@@ -7,7 +7,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -107,10 +107,15 @@ def log_scores(run: TrackedRun, names: Sequence[str], scores: Scores,
     Raises:
         MlflowException, requests.RequestException, OSError, InterruptedRunError: as ``TrackedRun.upload``.
     """
-    computed = vars(scores) | {column: (floors or {}).get(name) for column, name in FLOOR_COLUMNS.items()}
-    columns = {name: names if name == "image" else computed[name] or [None] * len(names)
-               for name in SCORES_SCHEMA.names}
-    _upload_table(run, pa.table(columns, schema=SCORES_SCHEMA), f"metrics/{PER_IMAGE}")
+    computed = vars(scores) | scores.own | {column: (floors or {}).get(name) for column, name in FLOOR_COLUMNS.items()}
+    schema = with_own(scores.own)
+    columns = {name: names if name == "image" else computed[name] or [None] * len(names) for name in schema.names}
+    _upload_table(run, pa.table(columns, schema=schema), f"metrics/{PER_IMAGE}")
+
+
+def with_own(names: Iterable[str]) -> pa.Schema:
+    """``SCORES_SCHEMA`` with a column for each metric of a user's own."""
+    return pa.schema([*SCORES_SCHEMA, *(pa.field(name, pa.float64()) for name in names)])
 
 
 def log_jpeg(run: TrackedRun, rows: Sequence[tuple[str, int, float, float, float]]) -> None:
@@ -193,7 +198,7 @@ def log_model(run: TrackedRun, plan: Plan, model: InversionModel) -> str | None:
                 artifacts={"packed": folder},
                 code_paths=[str(Path(inversion.__file__).parent)],
                 signature=ModelSignature(Schema([tensor]), Schema([tensor])),
-                pip_requirements=requirements(config.parts),
+                pip_requirements=requirements(config.model_parts),
             )
         finally:
             mlflow.end_run("RUNNING")
@@ -239,7 +244,8 @@ def fetch_packed(run_id: str, folder: Path) -> Path:
 
 
 def fetch_image_scores(run_id: str, folder: Path) -> list[dict[str, Any]]:
-    """The logged scores of every test image, in order, with the columns of ``SCORES_SCHEMA`` as keys.
+    """The logged scores of every test image, in order, with the columns of ``SCORES_SCHEMA`` as keys, and those of
+    metrics of the user's own.
 
     Raises:
         MissingArtifactError: the run has none.
@@ -266,8 +272,11 @@ def read_image_scores(file: Path) -> pa.Table:
             if name not in LATER:
                 raise ValueError(f"it has no column {name}")
             table = table.append_column(name, pa.nulls(len(table)))
-    table = table.select(SCORES_SCHEMA.names)
-    for field, column in zip(SCORES_SCHEMA, table.columns, strict=True):
+    own = [field.name for field in table.schema
+           if field.name not in SCORES_SCHEMA.names and pa.types.is_floating(field.type)]
+    schema = with_own(own)
+    table = table.select(schema.names)
+    for field, column in zip(schema, table.columns, strict=True):
         if column.type != field.type and not pa.types.is_null(column.type) and not _widens(column.type, field.type):
             raise ValueError(f"its column {field.name} has the type {column.type}, and not {field.type}")
         if field.name not in MAY_BE_EMPTY and column.null_count:
@@ -276,7 +285,7 @@ def read_image_scores(file: Path) -> pa.Table:
         raise ValueError("it has no rows")
     if len(table.column("image").unique()) != len(table):
         raise ValueError("it has an image twice")
-    return table.cast(SCORES_SCHEMA)
+    return table.cast(schema)
 
 
 def _packed_path(description: Path) -> str:

@@ -151,8 +151,8 @@ def _reason(error: Exception) -> str:
 GROUP = ("params", "lr", "betas", "eps", "weight_decay")
 """Settings of a parameter group for which Adam has no default when it loads a state."""
 
-LATER = {"validation_seconds", "micro_batch"}
-"""Fields of the progress that checkpoints of the first version do not have."""
+LATER = {"validation_seconds", "micro_batch", "own_sum"}
+"""Fields of the progress that checkpoints of earlier versions do not have."""
 
 UNTIL_BEST = ("best_psnr", "best_train_loss")
 """Fields of the progress that are NaN until there is a best epoch."""

@@ -47,23 +47,38 @@ class Scores:
     feature_error: list[float] = field(default_factory=list)
     loss_mse: list[float] = field(default_factory=list)
     loss_lpips: list[float] = field(default_factory=list)
+    loss_own: list[float] = field(default_factory=list)
+    own: dict[str, list[float]] = field(default_factory=dict)
+    """Those of a user's own metrics, by the names under which they are logged."""
     forward_seconds: float = 0.0
     seconds: float = 0.0
     further_seconds: float = 0.0
 
     def add(self, other: Scores) -> None:
         """Appends the scores of more images, and adds their times."""
+        self.add_further(other.own)
         for item in fields(self):
-            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+            if item.name != "own":
+                setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
     def add_further(self, found: Mapping[str, list[float]]) -> None:
-        """Appends values of ``FURTHER`` scores by their names."""
+        """Appends values of ``FURTHER`` scores and of a user's own by their names."""
         for name, values in found.items():
-            getattr(self, name).extend(values)
+            (getattr(self, name) if name in FURTHER else self.own.setdefault(name, [])).extend(values)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of the metrics of which there are values."""
+        return [*(name for name in METRICS if getattr(self, name)), *self.own]
+
+    def of(self, name: str) -> list[float]:
+        """The values of a metric, one per image; empty if it is not computed."""
+        values: list[float] = self.own.get(name, []) if name not in vars(self) else getattr(self, name)
+        return values
 
     def counted(self, name: str) -> Array:
         """One list of scores as it counts in means: PSNR is capped by ``inversion.metrics.counted``."""
-        values = getattr(self, name)
+        values = self.of(name)
         return counted(values) if name == "psnr" else np.asarray(values, np.float64)
 
     def mean(self, name: str) -> float:
@@ -87,6 +102,8 @@ class Scores:
         total = loss.mse_weight * self.mean("loss_mse")
         if self.loss_lpips and loss.lpips_weight:
             total += loss.lpips_weight * self.mean("loss_lpips")
+        if loss.own is not None:
+            total += loss.own.weight * self.mean("loss_own")
         return total
 
 
@@ -156,6 +173,9 @@ def _score(model: InversionModel, stored: Tensor, loss: ReconstructionLoss, engi
     _compare(scores, reconstructions, targets)
     if loss.lpips is not None:
         _compare_perceptually(scores, reconstructions, targets, loss.lpips, engine, cache, crops)
+    if loss.own is not None:
+        with engine.autocast():
+            scores.loss_own = [loss.own(reconstructions, targets.loss).item()] * len(images)
     scores.seconds = synchronised_time(engine.device) - start
     if further is not None:
         scores.add_further(further.score(reconstructions, targets.score, features, model.encode))
@@ -189,6 +209,8 @@ def validation_metrics(scores: Scores, loss: ReconstructionLoss) -> dict[str, fl
               "val/psnr": scores.mean("psnr"), "val/ssim": scores.mean("ssim")}
     if scores.loss_lpips:
         values["val/lpips"] = scores.mean("loss_lpips")
+    if loss.own is not None:
+        values[f"val/{loss.own.name}"] = scores.mean("loss_own")
     return values
 
 
@@ -198,14 +220,13 @@ def final_metrics(scores: Scores) -> dict[str, float]:
     ``test/exact_images`` is the number of exact reconstructions; it is left out if there are none.
     """
     values: dict[str, float] = {}
-    for name in METRICS:
-        if getattr(scores, name):
-            values[f"test/{name}"] = scores.mean(name)
-            values[f"test/{name}_std"] = scores.std(name)
+    for name in scores.metrics:
+        values[f"test/{name}"] = scores.mean(name)
+        values[f"test/{name}_std"] = scores.std(name)
     if exact := count_exact(scores.psnr):
         values["test/exact_images"] = exact
     values["eval_seconds"] = scores.seconds
-    if any(getattr(scores, name) for name in FURTHER):
+    if scores.own or any(getattr(scores, name) for name in FURTHER):
         values["eval_further_seconds"] = scores.further_seconds
     values["inference_ms_per_image"] = 1000 * scores.forward_seconds / max(1, len(scores.psnr))
     return values

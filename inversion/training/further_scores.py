@@ -1,21 +1,28 @@
-"""Scores of the test images besides PSNR, SSIM and LPIPS: MS-SSIM, LPIPS-VGG, DISTS, and the encoders' own view.
+"""Scores of the test images besides PSNR, SSIM and LPIPS: MS-SSIM, LPIPS-VGG, DISTS, the encoders' own view, and
+metrics of the user's own.
 
 They are computed at the end of a run only. Training optimises none of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from inversion.losses.dists import Dists
 from inversion.losses.lpips_vgg import LpipsVgg
 from inversion.metrics import feature_scores
 from inversion.multiscale import SMALLEST_SIDE, ms_ssim
+from inversion.text import reason
 from inversion.training.device import Engine
+from inversion.training.memory import is_out_of_memory
+
+_logger = logging.getLogger(__name__)
 
 
 class VggMetrics(NamedTuple):
@@ -36,10 +43,14 @@ class FurtherScores:
         image_size: the side of the images, in pixels.
         vgg: the metrics in VGG16's features.
         why_no_vgg: why there are none.
+        own: metrics of the user's own by their names, which give a value ``(B,)`` for images and targets.
     """
 
-    def __init__(self, engine: Engine, image_size: int, vgg: VggMetrics | None = None, why_no_vgg: str = "") -> None:
+    def __init__(self, engine: Engine, image_size: int, vgg: VggMetrics | None = None, why_no_vgg: str = "",
+                 own: Mapping[str, nn.Module] | None = None) -> None:
         self.engine = engine
+        self.own = {name: metric.to(engine.device) for name, metric in (own or {}).items()}
+        self._faults: dict[str, str] = {}
         self.has_scales = image_size >= SMALLEST_SIDE
         self.has_features = engine.protocol == "image"
         self.vgg = VggMetrics(vgg.lpips_vgg.to(engine.device), vgg.dists.to(engine.device)) if vgg else None
@@ -76,4 +87,30 @@ class FurtherScores:
                 others = encode(reconstructions.contiguous(memory_format=torch.channels_last))
             cosine, error = feature_scores(features, others)
             found |= {"feature_cosine": cosine.tolist(), "feature_error": error.tolist()}
-        return found
+        return found | {name: self._own(name, reconstructions, targets) for name in self.own}
+
+    def _own(self, name: str, reconstructions: Tensor, targets: Tensor) -> list[float]:
+        """The values of a user's own metric; NaN where its code fails, which must not cost the run its other scores."""
+        try:
+            values: list[float] = self.own[name](reconstructions, targets).tolist()
+        except Exception as error:  # of whatever kind: it is not our code
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise
+            self._faults.setdefault(name, reason(error))
+            return [math.nan] * len(reconstructions)
+        return values
+
+    def leave_out(self, own: dict[str, list[float]], names: Sequence[str]) -> None:
+        """Removes the metrics of the user's own that are not finite for all images, with a warning for each.
+
+        Args:
+            own: the values by the metric's name.
+            names: the names of the images.
+        """
+        for metric, values in list(own.items()):
+            for image, value in zip(names, values, strict=True):
+                if not math.isfinite(value):
+                    _logger.warning("the metric %s is left out: %s", metric,
+                                    self._faults.get(metric) or f"for test image {image} it is {value}")
+                    del own[metric]
+                    break

@@ -17,6 +17,7 @@ class TrainingState:
     loss_sum: float = 0.0
     mse_sum: float = 0.0
     lpips_sum: float = 0.0
+    own_sum: float = 0.0
     seconds_in_epoch: float = 0.0
     train_seconds: float = 0.0
     validation_seconds: float = 0.0
@@ -38,7 +39,7 @@ class TrainingState:
         """Finishes the epoch; returns whether its validation loss is the lowest so far."""
         self.epoch += 1
         self.step = self.images = 0
-        self.loss_sum = self.mse_sum = self.lpips_sum = self.seconds_in_epoch = 0.0
+        self.loss_sum = self.mse_sum = self.lpips_sum = self.own_sum = self.seconds_in_epoch = 0.0
         better = val_loss < self.best_loss
         if better:
             self.best_epoch, self.best_loss, self.best_psnr = self.epoch, val_loss, val_psnr

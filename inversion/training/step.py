@@ -99,8 +99,7 @@ class BatchGradients:
             reconstructions = self._reconstruct(images, features, position=which)
             terms: LossTerms = self.loss(reconstructions, targets.loss, target_features)
         terms.total.backward(torch.full_like(terms.total, share))
-        perceptual = None if terms.lpips is None else terms.lpips.detach()
-        return LossTerms(terms.total.detach(), terms.mse.detach(), perceptual)
+        return LossTerms(terms.total.detach(), terms.mse.detach(), *map(_detached, terms.further))
 
     def _shared(self, name: str, which: tuple[int, ...], compute: Callable[[], list[Tensor]]) -> list[Tensor]:
         epoch, step, *_ = which
@@ -145,9 +144,16 @@ def _weighted_mean(terms: Sequence[LossTerms], shares: Sequence[float]) -> LossT
     def mean(values: Iterable[Tensor]) -> Tensor:
         return torch.stack([share * value for share, value in zip(shares, values, strict=True)]).sum()
 
-    perceptual = [part.lpips for part in terms if part.lpips is not None]
-    return LossTerms(mean(part.total for part in terms), mean(part.mse for part in terms),
-                     mean(perceptual) if perceptual else None)
+    def mean_if_on(values: Sequence[Tensor | None]) -> Tensor | None:
+        known = [value for value in values if value is not None]
+        return mean(known) if known else None
+
+    further = zip(*(part.further for part in terms), strict=True)
+    return LossTerms(mean(part.total for part in terms), mean(part.mse for part in terms), *map(mean_if_on, further))
+
+
+def _detached(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value.detach()
 
 
 @dataclass(frozen=True)
@@ -170,14 +176,16 @@ class FiniteCheck:
         parameters: the trained parameters by name.
         statistics: BatchNorm's buffers.
         device: the device of the run.
+        own: the name of the user's own loss term, if there is one.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter],
-                 statistics: Sequence[Tensor], device: torch.device) -> None:
+                 statistics: Sequence[Tensor], device: torch.device, own: str = "") -> None:
         self._optimizer = optimizer
         self._parameters = parameters
         self._statistics = statistics
-        self._fault = torch.zeros(4, dtype=torch.float64, device=device)
+        self._own = own
+        self._fault = torch.zeros(5, dtype=torch.float64, device=device)
 
     @property
     def failed(self) -> Tensor:
@@ -196,10 +204,9 @@ class FiniteCheck:
         """
         gradients = [parameter.grad for parameter in self._parameters.values() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        perceptual = torch.zeros_like(terms.mse) if terms.lpips is None else terms.lpips
-        values = torch.stack([terms.total, terms.mse, perceptual, norm.to(terms.mse.dtype)]).isfinite().logical_not()
-        found = torch.stack([(values[0] | values[3]).double(), torch.full_like(self._fault[0], step),
-                             values[1].double(), values[2].double()])
+        total, *others = terms.values().isfinite().logical_not()
+        found = torch.stack([(total | norm.isfinite().logical_not()).double(), torch.full_like(self._fault[0], step),
+                             *(other.double() for other in others)])
         self._fault = torch.where(self.failed, self._fault, found)
         failed = self.failed
         for buffer, good in zip(self._statistics, before, strict=True):
@@ -209,10 +216,10 @@ class FiniteCheck:
 
     def read(self) -> Fault | None:
         """The fault, or None; waits for the device. A gradient that it names is one of the latest step."""
-        failed, step, mse, lpips = self._fault.tolist()
+        failed, step, *terms = self._fault.tolist()
         if not failed:
             return None
-        what = [name for name, bad in (("mse", mse), ("lpips", lpips)) if bad]
+        what = [name for name, bad in zip(("mse", "lpips", self._own), terms, strict=True) if bad]
         what = what or [f"gradient of {name}" for name, parameter in self._parameters.items()
                         if parameter.grad is not None and not torch.isfinite(parameter.grad).all()][:1]
         return Fault(int(step), " and ".join(what) or "the gradient norm")

@@ -117,8 +117,9 @@ class Trainer:
         self.gradients = BatchGradients(self.model, self.loss, engine, self.optimizer, self.group,
                                         config.seed)
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        self.finite = FiniteCheck(self.optimizer, trained, self.gradients.statistics, engine.device)
-        self.loss_sums = torch.zeros(3, dtype=torch.float64, device=engine.device)
+        self.finite = FiniteCheck(self.optimizer, trained, self.gradients.statistics, engine.device,
+                                  loss.own.name if loss.own else "")
+        self.loss_sums = torch.zeros(4, dtype=torch.float64, device=engine.device)
         self.subject = f"image_size {config.image_size} with encoder {config.encoder} and decoder {config.decoder}"
         self.evaluator = Evaluator(self.model, self.loss, engine, self.subject)
 
@@ -245,9 +246,7 @@ class Trainer:
 
     def _add_to_sums(self, terms: LossTerms, images: int) -> None:
         """Adds a step's loss terms to the sums of the epoch, on the device, unless they are not finite."""
-        perceptual = torch.zeros_like(terms.mse) if terms.lpips is None else terms.lpips
-        values = torch.stack([terms.total, terms.mse, perceptual]).double() * images
-        self.loss_sums += torch.where(self.finite.failed, 0.0, values)
+        self.loss_sums += torch.where(self.finite.failed, 0.0, terms.values().double() * images)
 
     def _synchronize(self) -> None:
         """Waits for the device, then checks and reads the results of the steps so far."""
@@ -255,7 +254,8 @@ class Trainer:
         self._read_sums()
 
     def _read_sums(self) -> None:
-        self.state.loss_sum, self.state.mse_sum, self.state.lpips_sum = self.loss_sums.tolist()
+        state = self.state
+        state.loss_sum, state.mse_sum, state.lpips_sum, state.own_sum = self.loss_sums.tolist()
 
     def _require_finite(self) -> None:
         """Saves the last finite state and ends the run if a step was not finite.
@@ -284,6 +284,8 @@ class Trainer:
                    "images_per_second": state.images / max(state.seconds_in_epoch, 1e-9)}
         if self.loss.lpips is not None and self.loss.lpips_weight:
             metrics["train/lpips"] = state.lpips_sum / state.images
+        if self.loss.own is not None:
+            metrics[f"train/{self.loss.own.name}"] = state.own_sum / state.images
         return metrics
 
     def _validate(self) -> dict[str, float]:
@@ -368,7 +370,8 @@ class Trainer:
         self.schedule.load_state_dict(content["schedule"])
         self.best_weights = content["best_model"]
         self.state = state = TrainingState(**content["progress"])
-        self.loss_sums.copy_(torch.tensor([state.loss_sum, state.mse_sum, state.lpips_sum], dtype=torch.float64))
+        sums = [state.loss_sum, state.mse_sum, state.lpips_sum, state.own_sum]
+        self.loss_sums.copy_(torch.tensor(sums, dtype=torch.float64))
         if state.micro_batch:
             self.callbacks.on_micro_batch(state.micro_batch)
         if state.epoch:  # the process may have died after it saved this epoch and before it reported it

@@ -1,4 +1,4 @@
-"""An encoder and a fusion in files of the user's own, from training to every command that uses the run."""
+"""Parts in files of the user's own, from training to every command that uses the run."""
 
 from __future__ import annotations
 
@@ -55,16 +55,31 @@ class Stack(nn.Module):
         return self.mix(torch.cat([nn.functional.interpolate(each, size=self.size) for each in maps], 1))
 '''
 
-PARTS = {"encoder": "mine.py:Mine:layer1/bits=4+vgg16:block1", "fusion": "stack.py:Stack", "fusion_options": "width=5",
+MEASURE = """
+def measure(images, targets):
+    return (images - targets).abs().mean((1, 2, 3))
+measure.higher_is_better = False
+"""
+
+TERM = """
+def term(images, targets):
+    return (images - targets).abs().mean()
+"""
+
+PARTS = {"metrics": "measure.py:measure", "loss": "term.py:term", "loss_weight": "0.5",
+         "encoder": "mine.py:Mine:layer1/bits=4+vgg16:block1", "fusion": "stack.py:Stack",
+         "fusion_options": "width=5",
          "vgg_weights": "off"}
 
 
 @pytest.fixture
 def place(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The workplace with ``mine.py`` and ``stack.py``, and an empty data folder."""
+    """The workplace with the files of the parts, and an empty data folder."""
     monkeypatch.setenv("INVERSION_DATA", str(workplace / "data"))
     (workplace / "mine.py").write_text(ENCODER)
     (workplace / "stack.py").write_text(FUSION)
+    (workplace / "measure.py").write_text(MEASURE)
+    (workplace / "term.py").write_text(TERM)
     return workplace
 
 
@@ -80,17 +95,25 @@ def test_a_run_has_the_code_of_its_parts_and_changed_files_are_another_run(
     assert params["network_layer"] == "layer1+block1"
     assert params["fusion"] == f"stack.py:Stack@{part_files.PartFile('stack.py', FUSION.encode()).digest}"
     assert run.info.run_name.startswith(f"Mine@{digest[:8]}:layer1/bits=4+vgg16:block1+Stack@")
-    for name in (encoder, params["fusion"]):
+    for name in (encoder, params["fusion"], params["metrics"], params["loss"]):
         path, _, digest = name.partition(":")[0], *name.rpartition("@")[1:]
         assert MlflowClient().download_artifacts(run.info.run_id, f"code/{digest}/{path}")
-    assert run.data.metrics["feature_channels"] == 8 + 64
+    found = run.data.metrics
+    assert found["feature_channels"] == 8 + 64
+    assert found["test/measure"] > found["test/measure_std"] > 0
+    assert found["val/loss"] == pytest.approx(0.5 * found["val/mse"] + 0.5 * found["val/term"])
+    assert found["train/loss"] == pytest.approx(0.5 * found["train/mse"] + 0.5 * found["train/term"], rel=1e-3)
 
     config = config_of(json.loads(run.data.tags["inversion.config"]), "the run")
     digest = run.data.tags["inversion.digest"]
-    asked = {name: PARTS[name] for name in ("encoder", "fusion")}
+    assert json.loads(run.data.tags["inversion.config"])["metrics"] == {"measure": {"better": "lower"}}
+    asked = {name: PARTS[name] for name in ("encoder", "fusion", "metrics", "loss")}
     assert prepare(config.model_copy(update=asked)).digest == digest
-    (place / "mine.py").write_text(ENCODER + "# changed\n")
-    assert prepare(config.model_copy(update=asked)).digest != digest
+    for file in ("mine.py", "measure.py", "term.py"):
+        text = (place / file).read_text()
+        (place / file).write_text(text + "# changed\n")
+        assert prepare(config.model_copy(update=asked)).digest != digest
+        (place / file).write_text(text)
 
 
 def test_wherever_the_model_is_used_the_code_of_its_parts_comes_with_it(
@@ -99,7 +122,7 @@ def test_wherever_the_model_is_used_the_code_of_its_parts_comes_with_it(
 ) -> None:
     assert train(**PARTS, precision="fp32").code == 0
     run_id = all_runs()[0].info.run_id
-    forget(place, "mine.py", "stack.py")
+    forget(place, "mine.py", "stack.py", "measure.py", "term.py")
     require_trust_everywhere(inversion, run_id, next((photo_folder / "test").iterdir()), "")
 
 
@@ -109,7 +132,7 @@ def test_an_interrupted_run_is_resumed_with_the_parts_that_it_began_with(
     with interruption():
         assert train(**PARTS).code == 130
     run, = all_runs()
-    forget(place, "mine.py", "stack.py")
+    forget(place, "mine.py", "stack.py", "measure.py", "term.py")
     assert "needs the code of " in inversion("train", "--resume", run.info.run_id).refused()
     outcome = inversion("train", "--resume", run.info.run_id, "--trust-code")
     assert outcome.code == 0, outcome.err

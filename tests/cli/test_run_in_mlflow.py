@@ -27,6 +27,7 @@ from inversion.tracking.ownership import machine_tags
 
 PARAMETERS = {
     "encoder", "layer", "decoder", "fusion", "data", "data_dir", "weights", "lpips_weights", "vgg_weights",
+    "metrics", "loss", "loss_weight",
     "protocol", "image_size", "epochs", "batch_size", "crops", "lr", "schedule", "lr_patience", "lr_factor", "min_lr",
     "clip_norm", "patience", "mse_weight", "lpips_weight", "train_limit", "val_limit", "test_limit",
     "decoder_options", "fusion_options", "seed", "device", "precision", "threads", "strict",

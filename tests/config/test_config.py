@@ -49,6 +49,7 @@ WRONG = [
     ("lr", "0", "a number, above 0", None),
     ("lr", "nan", "a number, above 0", None),
     ("lr", "inf", "a number, above 0", None),
+    ("loss_weight", "-1", "a number, 0 or more", None),
     ("schedule", "linear", "plateau, cosine", None),
     ("schedule", "cosin", "plateau, cosine", "cosine"),
     ("clip_norm", "-1", "a number, 0 or more", None),

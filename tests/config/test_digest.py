@@ -29,12 +29,13 @@ OTHERWISE: dict[str, Any] = {
     "clip_norm": 0.5, "lr_patience": 6, "lr_factor": 0.6, "min_lr": 1e-7,
     "patience": 16, "mse_weight": 0.6, "lpips_weight": 0.6, "train_limit": 5, "val_limit": 1, "test_limit": 1,
     "decoder_options": "wavelet=db2", "fusion_options": "design=published", "seed": 1, "precision": "bf16",
+    "metrics": "own.py:metric", "loss": "own.py:other", "loss_weight": 0.1,
 }
 """Another value for each scientific parameter."""
 
 COMPANIONS: dict[str, dict[str, str]] = {
     "layer": {"encoder": "vgg16"}, "fusion": {"encoder": "ensemble"}, "decoder_options": {"decoder": "wavelet"},
-    "fusion_options": {"encoder": "ensemble"},
+    "fusion_options": {"encoder": "ensemble"}, "loss_weight": {"loss": "own.py:other"},
 }
 """What some of them need beside them."""
 
@@ -45,7 +46,9 @@ def test_every_parameter_either_moves_the_digest_or_is_known_not_to_be_scientifi
 
 
 @pytest.mark.parametrize("name", sorted(OTHERWISE))
-def test_each_scientific_parameter_moves_the_digest(name: str, trunk: Path) -> None:
+def test_each_scientific_parameter_moves_the_digest(name: str, trunk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trunk.parent)
+    Path("own.py").write_text("def metric(images, targets): ...\n\ndef other(images, targets): ...\n")
     base = {"lpips_weights": str(trunk), "device": "cpu", "precision": "fp32"} | COMPANIONS.get(name, {})
     assert plan(**base).digest("d") != plan(**(base | {name: OTHERWISE[name]})).digest("d")
 

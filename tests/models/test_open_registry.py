@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from inversion.errors import RequestError, UnknownNameError
+from inversion.losses.outside import outside_losses, outside_metrics, pinned_loss, pinned_metrics
 from inversion.models import FeatureShape, open_registry
 from inversion.models.decoders import decoders
 from inversion.models.encoders import parse_encoders, parse_weights
@@ -31,6 +32,10 @@ def net(pretrained=False):
         nn.init.ones_(module[0].weight)
     return module
 
+def error(images, targets):
+    return (images - targets).abs().mean((1, 2, 3))
+error.higher_is_better = False
+
 class Sum(nn.Module):
     """The first map."""
     def __init__(self, shapes):
@@ -51,10 +56,12 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         "[inversion.decoders]\nfancy = lab_decoders_of_a_test:Fancy\nbroken = lab_decoders_of_a_test:Missing\n"
         "wavelet = lab_decoders_of_a_test:Fancy\n"
         "[inversion.encoders]\nlab_net = lab_decoders_of_a_test:net\nvgg16 = lab_decoders_of_a_test:net\n"
-        "[inversion.fusions]\nsum = lab_decoders_of_a_test:Sum\n")
+        "[inversion.fusions]\nsum = lab_decoders_of_a_test:Sum\n"
+        "[inversion.metrics]\nerror = lab_decoders_of_a_test:error\nssim = lab_decoders_of_a_test:error\n"
+        "[inversion.losses]\nl1 = lab_decoders_of_a_test:error\n")
     monkeypatch.syspath_prepend(tmp_path)
     open_registry._entry_points.cache_clear()
-    for kind in (decoders.outside, fusions.outside, outside_encoders):
+    for kind in (decoders.outside, fusions.outside, outside_encoders, outside_metrics, outside_losses):
         monkeypatch.setattr(kind, "adapt", kind.adapt.__wrapped__)
     yield
     open_registry._entry_points.cache_clear()
@@ -129,3 +136,15 @@ def test_a_fusion_gives_a_map_of_the_shape_that_running_it_shows() -> None:
     assert fusions.full_name("sum") == "sum@1.2.0"
     shapes = [FeatureShape(8, 4, 4), FeatureShape(3, 2, 2)]
     assert build_fusion("sum@1.2.0", {}, shapes)[1] == shapes[0]
+
+
+def test_metrics_and_losses_are_found_under_the_names_of_their_entry_points() -> None:
+    assert (pinned_metrics("error"), pinned_loss("l1")) == ("error@1.2.0", "l1@1.2.0")
+    metric, loss = outside_metrics.get("error@1.2.0"), outside_losses.get("l1@1.2.0")
+    assert (metric.logged_name, loss.logged_name) == ("error", "l1")
+    metric.try_on(32)
+    loss.try_on(32)
+    with pytest.raises(UnknownNameError, match=r"^unknown metric 'eror'\. Known: error, FILE\.py:NAME .*Did you mean"):
+        pinned_metrics("eror")
+    with pytest.raises(RequestError, match="ssim is computed in any case"):
+        pinned_metrics("ssim")

@@ -1,17 +1,19 @@
-"""Encoders and fusions in files of the user's own in a study: its queue has them for every worker."""
+"""Parts in files of the user's own in a study: its queue has them for every worker."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from inversion.cli.app import run_command
 from inversion.cli.report import cli as report
 from inversion.models import part_files
-from tests.cli.test_own_parts import ENCODER, FUSION
+from tests.cli.test_own_parts import ENCODER, FUSION, MEASURE, TERM
 from tests.own_code import forget
 from tests.sweeps.lab import Lab, Outcome
 
@@ -29,20 +31,22 @@ def place(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("INVERSION_DATA", str(lab.folder / "data"))
     (lab.folder / "mine.py").write_text(ENCODER)
     (lab.folder / "stack.py").write_text(FUSION)
+    (lab.folder / "measure.py").write_text(MEASURE)
+    (lab.folder / "term.py").write_text(TERM)
     return lab.folder
 
 
 @pytest.mark.parametrize(("text", "base", "layers"), [
-    (GRID, {}, ["layer1", "layer1+block1", "layer2"]),
+    (GRID, {"metrics": "measure.py:measure", "loss": "term.py:term"}, ["layer1", "layer1+block1", "layer2"]),
     (SHARED, {"encoder": "mine.py:Mine:layer2+vgg16:block1"}, ["layer2+block1"]),
     (SEARCHED, {"encoder": None, "lr": None}, ["layer1"]),
 ])
 def test_the_code_is_in_the_queue_and_is_executed_where_it_is_trusted(
     lab: Lab, place: Path, queued: Callable[..., None], sweep: Callable[..., Outcome], text: str,
-    base: dict[str, str | None], layers: list[str],
+    base: dict[str, Any], layers: list[str],
 ) -> None:
     queued(text, epochs=1, vgg_weights="off", **base)
-    forget(place, "mine.py", "stack.py")
+    forget(place, "mine.py", "stack.py", "measure.py", "term.py")
     refused = sweep("--join", "--study", "tiny")
     assert refused.code == 2
     assert "study tiny needs the code of " in refused.err
@@ -56,6 +60,9 @@ def test_the_code_is_in_the_queue_and_is_executed_where_it_is_trusted(
     part_files._known.clear()
     code = run_command(report, ["tiny", "--output", "report"])
     assert code == 0
+    has_own = [{"test/measure", "val/term"} <= run.data.metrics.keys() for run in runs]
+    assert has_own == ["metrics" in base] * len(runs)
+    assert ("measure" in pd.read_csv("report/tables/leaderboard.csv")) == ("metrics" in base)
     assert not part_files._known  # what was logged is read, and nothing is executed
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from inversion.metrics import FLOORS
+from inversion.metrics import FLOORS, Metric
 from inversion.report.data.comparable import Group, distinguished, groups_of, identity_of, title_of
 from inversion.report.data.configuration import Configuration, plain_name
 from inversion.report.data.study import ReportRun
@@ -58,6 +58,11 @@ class Board:
     def title(self) -> str:
         """What they have in common."""
         return title_of(self.group)
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics that its configurations can have, by name: ours, and those of the user's own."""
+        return {name: metric for item in self.configurations for name, metric in item.metrics.items()}
 
     @cached_property
     def single(self) -> list[Configuration]:

@@ -22,6 +22,7 @@ from mlflow.entities import Run
 from inversion.config.document import DocumentError, NoDocumentError
 from inversion.errors import DamagedArtifactError, MissingArtifactError
 from inversion.metrics import METRICS, counted
+from inversion.report.data.own_metrics import tell_apart
 from inversion.report.data.study import ReportRun, StudyData
 from inversion.tracking.artifacts import RESTORE, download_artifact, require_artifacts
 from inversion.tracking.connection import Connection
@@ -59,7 +60,7 @@ def collect(connection: Connection, name: str) -> StudyData:
     planned, settings = (fetch_list(connection, parent.info.run_id, name) for name in (RUNS_FILE, SETTINGS_FILE))
     there = {None, *(run.info.run_id for run in everything)}
     planned = [item | {"is_deleted": item.get("run_id") not in there} for item in filter(_is_planned, planned)]
-    begun = sorted((run for run in read[:len(runs)] if run), key=lambda run: run.name)
+    begun = tell_apart(sorted((run for run in read[:len(runs)] if run), key=lambda run: run.name))
     said = [text for text in settings if isinstance(text, str)]
     others = [run for run in read[len(runs):len(runs) + len(references)] if run]
     return StudyData(name, parent, begun, planned, others, fetch_specs(connection, parent.info.run_id, said), said,

@@ -12,7 +12,7 @@ import numpy as np
 
 from inversion.config.resolve import run_name
 from inversion.config.run_config import RunConfig, parse_options
-from inversion.metrics import EXACT_DB, count_exact, counted, floor_column
+from inversion.metrics import EXACT_DB, METRICS, Metric, count_exact, counted, floor_column, own_metrics
 from inversion.report.data.study import ReportRun
 from inversion.report.data.tuning import Choice
 from inversion.report.stats.pools import SeedPool, pool_seeds
@@ -21,6 +21,9 @@ from inversion.tracking.study import SIDE_BY_SIDE
 CHOICES = frozenset({"encoder", "layer", "decoder", "fusion", "decoder_options", "fusion_options",
                      "seed"})
 """Parameters that the question tables vary; all others must be equal for two configurations to be compared there."""
+
+ADDED_SCORES = "metrics"
+"""Names further scores, and changes none of the others."""
 
 PRECISION = "precision"
 """Changes the speed and hardly the scores: shown if it differs, but runs are ranked together."""
@@ -74,7 +77,7 @@ class Configuration:
     def settings(self) -> tuple[tuple[str, str], ...]:
         """Everything that determines the scores, except precision, tuned parameters and those in ``CHOICES``."""
         identity = next(iter(self.runs.values())).document["identity"]
-        left_out = CHOICES | {PRECISION} | set(self.choice.names if self.choice else ())
+        left_out = CHOICES | {PRECISION, ADDED_SCORES} | set(self.choice.names if self.choice else ())
         return tuple(sorted((name, str(value)) for name, value in identity["parameters"].items()
                             if name not in left_out))
 
@@ -94,6 +97,12 @@ class Configuration:
         """Whether all runs trained on a GPU and were not co-trained, so that their memory figures are their own."""
         return all(str(run.parameters["device"]).startswith("cuda") and SIDE_BY_SIDE not in run.tags
                    for run in self.runs.values())
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics that its runs can have, by name: ours, and those of the user's own."""
+        return {**METRICS, **{name: metric for run in self.runs.values()
+                              for name, metric in own_metrics(run.document).items()}}
 
     def pool(self, metric: str) -> SeedPool | None:
         """Scores of every test image for each seed; None if the metric was not computed."""

@@ -20,7 +20,7 @@ IN_LOSS = " Training minimises LPIPS with AlexNet, unless lpips_weight=0: it is 
 
 def metrics(board: Board) -> ReportTable:
     """Every metric that several configurations of a board have, beside PSNR."""
-    rows = [row for name in METRICS if name != "psnr" and (row := _row(board, name))]
+    rows = [row for name in board.metrics if name != "psnr" and (row := _row(board, name))]
     shown = [Shown("metric", "{metric}"), Shown("better", "{better}"), Shown("best configuration", "{best}"),
              Shown("its value", "{value:.3f}"), Shown("winner by PSNR", "{winner_value:.3f}"),
              Shown("difference", "{difference:+.3f}", "the same"),
@@ -38,9 +38,10 @@ def _row(board: Board, name: str) -> dict[str, Any] | None:
     winner = board.winner
     if winner.label not in pools or len(pools) < 2:
         return None
-    sign = 1 if METRICS[name].better == "higher" else -1
+    metric = board.metrics[name]
+    sign = 1 if metric.better == "higher" else -1
     best = max(pools, key=lambda label: sign * pools[label].mean)
-    row = {"metric": METRICS[name].label, "better": METRICS[name].better, "best": best, "value": pools[best].mean,
+    row = {"metric": metric.label, "better": metric.better, "best": best, "value": pools[best].mean,
            "winner": winner.label, "winner_value": pools[winner.label].mean, "configurations": len(pools),
            "agreement": rank_correlation([board.by_label[label].psnr.mean for label in pools],
                                          [sign * pool.mean for pool in pools.values()])}

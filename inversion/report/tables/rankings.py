@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inversion.metrics import EXACT_DB, FURTHER, METRICS
+from inversion.metrics import BASIC, EXACT_DB, Metric
 from inversion.report.data.board import Board
 from inversion.report.data.configuration import Configuration
 from inversion.report.data.convergence import RISING_DB
@@ -20,7 +20,6 @@ PSNR = Shown("PSNR (dB)", "{psnr:.2f} ± {psnr_std:.2f}")
 INTERVAL = Shown("95 % interval", "{psnr_low:.2f} to {psnr_high:.2f}")
 LPIPS = Shown("LPIPS", "{lpips:.3f} ± {lpips_std:.3f}", "off")
 SSIM = Shown("SSIM", "{ssim:.3f} ± {ssim_std:.3f}")
-FURTHER_COLUMNS = {name: Shown(METRICS[name].label, f"{{{name}:.{METRICS[name].digits}f}}") for name in FURTHER}
 PARAMETERS = Shown("parameters", "{parameters:,.0f}")
 TRAINING = Shown("training (s)", "{train_seconds:,.0f}")
 EVALUATION = Shown("evaluation (s)", "{eval_seconds:.2f}")
@@ -77,7 +76,7 @@ def row_of(board: Board, item: Configuration) -> dict[str, Any]:
     row: dict[str, Any] = {"configuration": item.label, "encoder": item.encoder, "decoder": item.decoder,
                            "fusion": item.fusion, "precision": item.precision, "seeds": len(item.runs),
                            "seed_spread": item.psnr.spread, "exact_images": item.exact}
-    for metric in METRICS:
+    for metric in board.metrics:
         row |= {metric: item.mean(metric), f"{metric}_std": item.std(metric)}
     return row | {
         "psnr_low": interval and interval.low, "psnr_high": interval and interval.high,
@@ -104,16 +103,17 @@ def _ranked(board: Board, studies: Sequence[PublishedStudy], key: str, title: st
     shown = [Shown("rank", "{rank}"), RUN, PSNR, INTERVAL, SEEDS, *extra, SSIM, *([LPIPS] if has_lpips else []),
              *([PRECISION] if mixed else []), PARAMETERS]
     more = [*([SPREAD] if several else []), *([] if has_lpips else [LPIPS]),
-            *further_columns(rows), TRAINING, EVALUATION, MEMORY, *published_columns(studies, rows)]
+            *further_columns(board.metrics, rows), TRAINING, EVALUATION, MEMORY, *published_columns(studies, rows)]
     note = NOTE.format(seeds=_of_seeds(board.noise)) + (NOT_CONVERGED if rising else "")
     note += f" {board.few_seeds}" if board.few_seeds else ""
     note += _remarks(items, several, mixed)
     return ReportTable(key, title, shown, rows, note, frozenset({0} if rows else ()), more)
 
 
-def further_columns(rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
+def further_columns(metrics: Mapping[str, Metric], rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
     """Columns of the further metrics that some of the rows have."""
-    return [column for name, column in FURTHER_COLUMNS.items() if any(row.get(name) is not None for row in rows)]
+    return [Shown(metric.label, f"{{{name}:.{metric.digits}f}}") for name, metric in metrics.items()
+            if name not in BASIC and any(row.get(name) is not None for row in rows)]
 
 
 def _of_seeds(noise: SeedNoise | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inversion.metrics import METRICS
+from inversion.metrics import Metric
 from inversion.report.data.between import Between
 from inversion.report.data.board import Board
 from inversion.report.data.comparable import title_of
@@ -102,14 +102,16 @@ def compared(key: str, names: tuple[str, str], found: Between) -> ReportTable:
         shown, more = [name, *psnr, *DIFFERENCE, *seeds], rank
     else:
         shown, more = [name, *(column for pair in zip(rank, psnr, strict=True) for column in pair)], []
-    more = [*more, *_further(rows, sides)]
+    metrics = {name: metric for match in found.matches for side in (match.first, match.second)
+               for name, metric in side.item.metrics.items()}
+    more = [*more, *_further(metrics, rows, sides)]
     return ReportTable(key, f"{second} against {first}", shown, rows, _note(names, found), more=more)
 
 
 def _side(item: Configuration, number: int) -> dict[str, Any]:
     """The scores of a configuration in the study of that number."""
     row: dict[str, Any] = {"configuration": item.label, "seeds": len(item.runs)}
-    for metric in METRICS:
+    for metric in item.metrics:
         row |= {metric: item.mean(metric), f"{metric}_std": item.std(metric)}
     row["runs"] = " ".join(run.run_id for run in item.runs.values())
     return {f"{name}_{number}": value for name, value in row.items()}
@@ -119,11 +121,12 @@ def _psnr(title: str, side: int, otherwise: str = NOTHING) -> Shown:
     return Shown(title, f"{{psnr_{side}:.2f}} ± {{psnr_std_{side}:.2f}}", otherwise)
 
 
-def _further(rows: Sequence[Mapping[str, Any]], sides: Sequence[tuple[int, str]]) -> list[Shown]:
+def _further(metrics: Mapping[str, Metric], rows: Sequence[Mapping[str, Any]], sides: Sequence[tuple[int, str]]
+             ) -> list[Shown]:
     """The columns of the other metrics that both studies have."""
-    return [Shown(f"{METRICS[metric].label}, {name}", f"{{{metric}_{number}:.{METRICS[metric].digits}f}}")
-            for metric in METRICS if metric != "psnr"
-            and all(any(row[f"{metric}_{side}"] is not None for row in rows) for side, _ in sides)
+    return [Shown(f"{metric.label}, {name}", f"{{{key}_{number}:.{metric.digits}f}}")
+            for key, metric in metrics.items() if key != "psnr"
+            and all(any(row.get(f"{key}_{side}") is not None for row in rows) for side, _ in sides)
             for number, name in sides]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from inversion.config.parts import pinned
 from inversion.config.resolve import check, run_name
 from inversion.config.run_config import RunConfig, format_options, parse_config, parse_options, parse_value
 from inversion.errors import RequestError
@@ -22,6 +23,8 @@ from inversion.sweeps.spec.source import ErrorCollector, Items, Scalar, Section,
 MAX_RUNS = 10_000
 PRIORITY, MOST_PRIORITY = "priority", 1_000_000
 """The key of a block that is no parameter, and the limit of its value."""
+
+METRICS_IN_BASE = "metrics belongs in base: all runs of a study have the same metrics"
 
 ENSEMBLE_NAME = "+".join(map(str, ENSEMBLE))
 
@@ -98,6 +101,8 @@ def check_value(name: str, text: str) -> None:
         decoders.check(value)
     elif name == "fusion" and value not in ("auto", "none"):
         fusions.check(value)
+    elif name in ("metrics", "loss"):
+        pinned(name, value)
     elif name in ("decoder_options", "fusion_options"):
         parse_options(value, name)
 
@@ -111,12 +116,20 @@ def read_base(value: Value | None, errors: ErrorCollector) -> dict[str, Scalar]:
         return {}
     base = {}
     for name, entry in value.entries.items():
+        if name == "metrics" and isinstance(entry, Items):
+            entry = _joined(entry)
         if not isinstance(entry, Scalar):
             errors.add(value.keys[name], f"{name}: base has one value for each parameter. A list is an axis, and "
                                          "belongs in a block of grid (or in the space of a search).")
         elif is_valid(name, entry, value.keys[name], errors):
             base[name] = entry
     return base
+
+
+def _joined(items: Items) -> Value:
+    """A list of several metrics, which all runs have, as the value of the parameter; as it is if it is malformed."""
+    texts = [item.text for item in items.values if isinstance(item, Scalar)]
+    return Scalar(",".join(texts), items.where) if texts and len(texts) == len(items.values) else items
 
 
 def read_blocks(value: Value, errors: ErrorCollector) -> list[Block]:
@@ -131,7 +144,10 @@ def read_blocks(value: Value, errors: ErrorCollector) -> list[Block]:
             is_empty = isinstance(item, Section) or item == Scalar("", item.where)
             errors.add(where, "an empty block" if is_empty else "a block is a mapping of parameters to values")
             continue
-        axes = {name: _read_axis(name, item, number, errors) for name in item.entries if name != PRIORITY}
+        if "metrics" in item.entries:
+            errors.add(item.keys["metrics"] + f", block {number}", METRICS_IN_BASE)
+        axes = {name: _read_axis(name, item, number, errors) for name in item.entries
+                if name not in (PRIORITY, "metrics")}
         blocks.append(Block(where, axes, _read_priority(item, number, errors)))
     return blocks
 

@@ -32,6 +32,8 @@ def read_sets(texts: Sequence[str], errors: ErrorCollector) -> list[Override]:
         name, value = assignment
         is_list = value.startswith("[")
         listed = _read_list(value, where, errors) if is_list else (Scalar(value, where),)
+        if name == "metrics" and is_list:  # several metrics of every run, and no axis
+            listed, is_list = (Scalar(",".join(scalar.text for scalar in listed), where),) if listed else (), False
         if name in sets:
             errors.add(where, f"{name} is set twice; several values are written as {name}=[A, B]")
             continue

@@ -48,7 +48,7 @@ _NO_EFFECT = "it changes no validation score"
 NOT_SEARCHED = {
     **dict.fromkeys(("protocol", "data", "image_size", "weights", "lpips_weights", "val_limit"), _COMPARABLE),
     "seed": "the best of several seeds is luck; several seeds are an axis of a grid",
-    **dict.fromkeys(("test_limit", "vgg_weights", "data_dir", "device", "threads", "strict"), _NO_EFFECT),
+    **dict.fromkeys(("test_limit", "vgg_weights", "metrics", "data_dir", "device", "threads", "strict"), _NO_EFFECT),
 }
 """Parameters that a search may not vary, each with the reason."""
 
@@ -133,7 +133,7 @@ def _read_metric(section: Section, base: Mapping[str, Scalar], space: Mapping[st
             errors.add(where, "metric: val/lpips is not measured with lpips_weights=off")
         if "lpips_weight" in space:
             errors.add(section.keys["space"], "lpips_weight has no effect with lpips_weights=off")
-    weights = [name for name in ("mse_weight", "lpips_weight") if name in space]
+    weights = [name for name in ("mse_weight", "lpips_weight", "loss", "loss_weight") if name in space]
     if weights and metric in ("best/val_loss", "val/loss"):
         errors.add(where, f"metric: {metric} is not comparable between trials when {' and '.join(weights)} may vary. "
                           "Optimise best/val_psnr, val/ssim, val/mse or val/lpips.")

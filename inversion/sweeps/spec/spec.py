@@ -75,7 +75,7 @@ class Spec:
     @cached_property
     def configs(self) -> list[RunConfig]:
         """The configurations that determine the spec's inputs: all runs of a grid; of a search, one for each encoder
-        and one for each fusion and decoder from outside this package.
+        and one for each fusion, decoder and loss from outside this package.
         """
         search = self.search
         if search is None:
@@ -83,7 +83,8 @@ class Spec:
         example, space = search.example(), search.space
         encoders = space["encoder"].extremes() if "encoder" in space else [None]
         points = [{"encoder": encoder} if encoder else {} for encoder in encoders]
-        points += [{name: choice} for name in ("fusion", "decoder") if isinstance(choices := space.get(name), Choices)
+        points += [{name: choice} for name in ("fusion", "decoder", "loss")
+                   if isinstance(choices := space.get(name), Choices)
                    for choice in choices.choices if choice in OUTSIDE[name]]
         return [search.configure(self.base, example | point) for point in points]
 

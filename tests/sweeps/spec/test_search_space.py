@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import optuna
 import pytest
 
@@ -90,16 +92,20 @@ VALUES = {
     "encoder": "[vgg16, resnet34]", "layer": "[block1, block2]", "decoder": "[wavelet, attention]",
     "fusion": "[none, auto]", "precision": "[fp32, bf16]", "decoder_options": "[auto, wavelet=db2]",
     "fusion_options": "[auto, design=published]", "schedule": "[plateau, cosine]",
-    "crops": "[random, fixed:8]",
+    "crops": "[random, fixed:8]", "loss": "[none, own.py:loss]",
     "lr_factor": "{low: 0.1, high: 0.9}", "min_lr": "{low: 0, high: 1e-5}",
 }
 """What some parameters could be; a range of numbers for the others."""
 
 
 @pytest.mark.parametrize("name", RunConfig.model_fields)
-def test_a_parameter_is_searched_or_refused_with_the_reason(name: str) -> None:
+def test_a_parameter_is_searched_or_refused_with_the_reason(
+        name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text("def loss(images, targets): ...\n")
     space = f"{{{name}: {VALUES.get(name, '{low: 1, high: 2}')}}}"
-    base = {"decoder_options": "{decoder: wavelet}", "fusion_options": "{encoder: ensemble}"}.get(name, "{}")
+    base = {"decoder_options": "{decoder: wavelet}", "fusion_options": "{encoder: ensemble}",
+            "loss_weight": "{loss: 'own.py:loss'}"}.get(name, "{}")
     if name in NOT_SEARCHED:
         assert wrong(space, base) == [f"s.yaml:5: {name} cannot be searched: {NOT_SEARCHED[name]}"]
     else:
@@ -108,7 +114,8 @@ def test_a_parameter_is_searched_or_refused_with_the_reason(name: str) -> None:
 
 def test_what_makes_scores_incomparable_or_changes_none_is_not_searched() -> None:
     assert set(NOT_SEARCHED) == {"protocol", "data", "image_size", "weights", "lpips_weights", "val_limit",
-                                 "test_limit", "vgg_weights", "seed", "data_dir", "device", "threads", "strict"}
+                                 "test_limit", "vgg_weights", "metrics", "seed", "data_dir", "device", "threads",
+                                 "strict"}
 
 
 def test_a_parameter_is_in_the_base_or_in_the_space() -> None:

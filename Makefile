@@ -41,6 +41,7 @@ acceptance-alone: $(VENV)/installed-dev  ## those that cannot, but for LEFT_OUT
 lint: $(VENV)/installed-dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint docs/docker/Dockerfile
 
 wheel: $(VENV)/installed-dev  ## the wheel, installed and used in an empty environment outside this folder
 	PYTHON=$(PYTHON) .ci/wheel

@@ -20,7 +20,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
+from inversion.data.content import opened
 from inversion.data.sample import photo_set
 from inversion.losses.lpips import LPIPS
 from inversion.models import part_files
@@ -28,8 +31,25 @@ from inversion.models.encoders import parse_encoders, parse_weights
 from inversion.models.encoders.build import Encoder, build_encoder
 from inversion.tracking import masking
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.servers", "tests.longest_first"]
 pytest.register_assert_rewrite("tests.own_code", "tests.sweeps", "tests.training", "tests.models.encoders.files")
+
+
+@event.listens_for(Engine, "connect")
+def do_not_sync(connection: Any, record: object) -> None:
+    """SQLite files of tests need not outlast a power cut: MLflow waits several times for the disk in each commit.
+
+    What is locked or damaged is found by whoever uses the connection.
+    """
+    if not isinstance(connection, sqlite3.Connection):
+        return
+    with suppress(sqlite3.Error):
+        (patience,), = connection.execute("PRAGMA busy_timeout")
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            connection.execute("PRAGMA synchronous = OFF")
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {patience}")
 
 
 @pytest.fixture(autouse=True)
@@ -60,11 +80,11 @@ def no_code() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def photograph() -> Callable[[str, int], NDArray[np.uint8]]:
     """``photograph("astronaut", 64)``: a photograph inside scikit-image, as a square ``uint8 (S, S, 3)``."""
-    paths = {photo.path.stem: photo.path for split in photo_set().splits.values() for photo in split}
+    paths = {Path(photo.name).stem: photo.path for split in photo_set().splits.values() for photo in split}
 
     @cache
     def load(name: str, size: int) -> NDArray[np.uint8]:
-        with Image.open(paths[name]) as image:
+        with opened(paths[name]) as file, Image.open(file) as image:
             return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
     return load
@@ -131,8 +151,7 @@ def enter_workplace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path,
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     template, data = tmp_path_factory.mktemp("template"), tmp_path_factory.mktemp("inversion")
-    SqlAlchemyStore(
-        f"sqlite:///{template}/mlflow.db", str(template / "mlruns"))
+    SqlAlchemyStore(f"sqlite:///{template}/mlflow.db", str(template / "mlruns"))
 
     def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
         patch.setenv("MLFLOW_TRACKING_URI", "")  # so that it is unset again afterwards, whoever sets it

@@ -40,6 +40,7 @@ NOT_RUN = {
     "what .ci/run does": r"git clone|make |pip install|python3 -m venv|source ",
     "a server that stays open; real ones are tested in tests/serving, tests/tracking and tests/sweeps":
         r"mlflow ui|mlflow server|mlflow models serve|optuna-dashboard|ray start|createdb",
+    "an image of docs/docker, whose files are tested in tests/project/test_mlproject.py": r"docker (build|run) ",
     "settings of a shell": r"export |echo ",
     "a cluster; tested in tests/sweeps/test_slurm.py": r"inversion-sweep .*--slurm ",
     "an environment of MLflow's, tested in tests/project/test_mlflow_run.py and test_mlproject.py": r"mlflow run ",
@@ -53,6 +54,8 @@ NOT_RUN = {
     "a file of the reader's own; run with the one that the page shows": r"inversion train .*my_\w+\.py:",
     "layers of encoders, run by a test in this file":
         r"inversion train --encoder (vit_small:block6-k|vgg16:block1\+block3) ",
+    "data that a reader has; tested in tests/data/test_shards.py and test_hub.py":
+        r"inversion (data|train --data) ('shards/|hf:NAME)",
     "photographs that are no part of the project": r".*bsds300",
     "weights from the network": r".*--weights imagenet|inversion train --encoder resnet34 --decoder wavelet$",
     "a study that a reader has; tested in tests/sweeps/test_portable.py": r"inversion-study ",

@@ -63,7 +63,8 @@ class RunConfig(BaseModel):
     layer: str = Field("auto", description="layer of a single encoder; auto: its first")
     decoder: str = Field("transposed_conv", description="decoder that rebuilds the image")
     fusion: str = Field("auto", description="how several encoders are fused; auto: weighted for several")
-    data: str = Field("auto", description="div2k, sample, or a folder; auto: DIV2K when on disk, else sample")
+    data: str = Field("auto", description="div2k, sample, a folder, WebDataset shards (shards/*.tar), or hf:NAME; "
+                      "auto: DIV2K when on disk, else sample")
     data_dir: str = Field("auto", description="folder of downloaded data and caches; auto: the user's cache folder")
     weights: str = Field("auto", description="imagenet or pretrained (the same: the encoder's own weights), "
                          "random, random:SEED, a state-dict file, a folder of them, or vgg16=FILE,resnet34=FILE")

@@ -12,7 +12,8 @@ from types import FrameType
 
 import psutil
 
-from inversion.errors import InterruptedRunError, InversionError
+from inversion.durations import show_duration
+from inversion.errors import InterruptedRunError, InversionError, TimeLimitError
 from inversion.progress import Progress
 
 POLL_SECONDS = 1.0
@@ -27,10 +28,12 @@ class StopRequest:
     Args:
         parent: a request that sets this one too. A worker's request stops its runs, while the request of one run does
             not stop the worker.
+        run_time: seconds of training and validation after which the run ends; None for no limit.
     """
 
-    def __init__(self, parent: StopRequest | None = None) -> None:
+    def __init__(self, parent: StopRequest | None = None, run_time: float | None = None) -> None:
         self._parent = parent
+        self.run_time = run_time
         self._reason: str | None = None
         self._error: type[InversionError] = InterruptedRunError
 
@@ -49,6 +52,12 @@ class StopRequest:
         if self._reason is None:
             self._error = error
             self._reason = reason
+
+    def limit_time(self, seconds: float) -> None:
+        """Requests a stop if a run that has trained for so many seconds has reached its limit."""
+        if self.run_time is not None and seconds >= self.run_time:
+            self.set(f"it has trained for {show_duration(seconds)}, and run_time is limited to "
+                     f"{show_duration(self.run_time)}", TimeLimitError)
 
     def raise_before_training(self) -> None:
         """Ends a run that has not started training, if a stop was requested.

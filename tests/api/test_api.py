@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,23 @@ TINY: dict[str, Any] = {"encoder": "vgg16:block1", "weights": "random", "lpips_w
                         "lr": 1e-3, "device": "cpu", "threads": 1, "epochs": 2}
 
 
-@pytest.fixture
-def run(workplace: Path, photo_folder: Path) -> Any:
+@pytest.fixture(scope="module", autouse=True)
+def place(
+    tmp_path_factory: pytest.TempPathFactory, enter_workplace: Callable[[Path, pytest.MonkeyPatch], None]
+) -> Iterator[None]:
+    """One workplace for all of these tests, which leave the run and the study in it as they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        enter_workplace(tmp_path_factory.mktemp("api"), patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(place: None, photo_folder: Path) -> Any:
     return inv.train(decoder="wavelet", data=photo_folder, **TINY)
 
 
-@pytest.fixture
-def study(workplace: Path, photo_folder: Path) -> Any:
+@pytest.fixture(scope="module")
+def study(place: None, photo_folder: Path) -> Any:
     return inv.sweep({"study": "tiny", "base": {**TINY, "data": str(photo_folder)},
                       "grid": [{"decoder": ["wavelet", "transposed_conv"], "seed": [0, 1]}]}, workers=1)
 

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,21 @@ def test_the_exact_python_is_one_that_the_project_takes(root: Path, conda: dict[
     wanted = tomllib.loads((root / "pyproject.toml").read_text())["project"]["requires-python"]
     python, = (package for package in conda["dependencies"] if str(package).startswith("python="))
     assert SpecifierSet(wanted).contains(python.partition("=")[2])
+
+
+def test_the_project_in_a_container_is_the_same(root: Path, project: dict[str, Any]) -> None:
+    folder = root / "docs" / "docker"
+    contained = yaml.safe_load((folder / "MLproject").read_text())
+    assert contained.pop("docker_env") == {"image": "inversion"}
+    assert contained == {key: value for key, value in project.items() if key != "conda_env"}
+    assert load_project(str(folder)).docker_env == {"image": "inversion"}
+
+
+def test_the_image_is_built_from_what_the_package_is_built_from(root: Path) -> None:
+    folder = root / "docs" / "docker"
+    lines = (folder / "Dockerfile").read_text().splitlines()
+    copied = {source for line in lines if line.startswith("COPY ") for source in line.split()[1:-1]}
+    build = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    assert copied == {path.removeprefix("/") for path in build["targets"]["sdist"]["include"]} | {"pyproject.toml"}
+    sent = (folder / "Dockerfile.dockerignore").read_text().split()
+    assert {line.removeprefix("!") for line in sent if line.startswith("!")} == copied

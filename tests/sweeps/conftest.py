@@ -16,12 +16,13 @@ from inversion.cli.app import run_command
 from inversion.cli.sweep import cli
 from inversion.sweeps import actions
 from inversion.sweeps.queue.storage import open_storage
+from inversion.sweeps.workers import driver
 from inversion.sweeps.workers.local import WorkerSpec
 from inversion.sweeps.workers.worker import work
 from inversion.training.stop import StopRequest
 from tests.sweeps.bench import Bench, do_at_once
 from tests.sweeps.lab import GRID, PROGRAM, SHORT, Lab, Outcome, Results, begin
-from tests.sweeps.pool import WorkerPool
+from tests.sweeps.pool import WorkerPool, WorkersHere
 
 RUN_SECONDS = 3.0
 """How long a run trains that something is to happen in the middle of: killing it takes a moment."""
@@ -82,8 +83,18 @@ def lab(workplace: Path, make_lab: Callable[..., Lab]) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def sweep(lab: Lab, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """``sweep("tiny.yaml", ...)``: ``inversion-sweep`` in this process (its workers are processes of their own)."""
+def worker_processes() -> None:
+    """With this, the workers of ``sweep`` are processes of their own."""
+
+
+@pytest.fixture
+def sweep(
+    request: pytest.FixtureRequest, lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """``sweep("tiny.yaml", ...)``: ``inversion-sweep`` in this process, and its worker too (``WorkersHere``)."""
+    if "worker_processes" not in request.fixturenames:
+        monkeypatch.setattr(actions, "Processes", WorkersHere)
+        monkeypatch.setattr(driver, "READ_SECONDS", 0.01)
 
     def run(*words: object) -> Outcome:
         capsys.readouterr()
@@ -166,7 +177,7 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., WorkerPool]:
     def hire(*steps: Callable[[], object]) -> WorkerPool:
         hired = WorkerPool(*steps)
         monkeypatch.setenv("INVERSION_GRACE_SECONDS", "3")
-        monkeypatch.setattr("inversion.sweeps.workers.driver.READ_SECONDS", 0.01)
+        monkeypatch.setattr(driver, "READ_SECONDS", 0.01)
         monkeypatch.setattr(actions, "make_pool", lambda *_: hired)
         return hired
 

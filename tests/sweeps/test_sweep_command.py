@@ -16,7 +16,9 @@ from optuna.trial import TrialState
 from inversion.report.best_run import find_best
 from inversion.report.data.collect import collect
 from inversion.runs.train import train_steps
+from inversion.sweeps import actions
 from inversion.sweeps.workers import worker as worker_module
+from inversion.sweeps.workers.local import Processes
 from inversion.tracking.connection import connect
 from inversion.tracking.store_errors import TrackingLostError
 
@@ -24,6 +26,7 @@ GRID = "grid:\n  - decoder: [transposed_conv, wavelet]"
 Sweep = Callable[..., Any]
 
 
+@pytest.mark.usefixtures("worker_processes")
 def test_a_study_goes_from_its_file_to_its_leaderboard(lab: Any, sweep: Sweep) -> None:
     outcome = sweep(lab.spec(GRID))
     assert (outcome.code, outcome.err) == (0, ""), outcome.out
@@ -85,7 +88,7 @@ def test_a_configuration_s_numbers_do_not_depend_on_order_or_neighbours(
         folder.mkdir()
         enter_workplace(folder, patch)
         alone = make_lab(folder)
-        outcome = sweep(alone.spec("grid:\n  - {decoder: wavelet, seed: 1}"))  # its worker is a process of its own
+        outcome = sweep(alone.spec("grid:\n  - {decoder: wavelet, seed: 1}"))
     assert outcome.code == 0, outcome.err
     (digest, run), = alone.results().by_digest.items()
     other = lab.results().by_digest[digest]
@@ -297,9 +300,13 @@ def test_a_strict_sweep_tells_everything_that_is_out_of_reach_before_anything_is
     assert not (lab.folder / "inversion-queue.db").exists()
 
 
-def test_a_time_limit_stops_a_sweep_in_time_and_the_same_command_resumes_it(lab: Any, sweep: Sweep) -> None:
+def test_a_time_limit_stops_a_sweep_in_time_and_the_same_command_resumes_it(
+    lab: Any, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = lab.spec("grid:\n  - decoder: [transposed_conv, wavelet]")
-    outcome = sweep(spec, "--time-limit", "0.2s")
+    with monkeypatch.context() as patch:
+        patch.setattr(actions, "Processes", Processes)
+        outcome = sweep(spec, "--time-limit", "0.2s")
     assert outcome.code == 130
     assert "the time limit is reached (0:00:00.200000)" in outcome.err
     assert {trial.state for trial in lab.results().trials} <= {TrialState.WAITING, TrialState.FAIL}

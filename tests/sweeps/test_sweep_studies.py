@@ -22,6 +22,7 @@ GRID = "grid:\n  - decoder: [transposed_conv, wavelet]"
 Sweep = Callable[..., Any]
 
 
+@pytest.mark.usefixtures("worker_processes")
 def test_trials_that_a_search_suggests_twice_come_to_one_run_and_have_its_value(lab: Any, sweep: Sweep) -> None:
     """Four trials of two decoders, by workers that may be at the same one at a time."""
     search = ("search:\n  metric: best/val_psnr\n  trials: 4\n  sampler: random\n"

@@ -45,6 +45,7 @@ def test_parts_are_what_the_whole_model_computes(
     spec = encoder_spec(name)
     torch.manual_seed(3)
     whole = timm_models.create(spec.model, image_size, device="cpu").eval()
+    del cast(nn.ModuleList, whole.get_submodule("blocks"))[2:]  # only the first two are looked at
     for module in whole.modules():  # no projection without its bias, no norm that changes nothing
         for key, tensor in module.named_parameters(recurse=False):
             if tensor.ndim == 1 and ("bias" in key or isinstance(module, nn.LayerNorm)):

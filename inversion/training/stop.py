@@ -18,6 +18,9 @@ from inversion.progress import Progress
 
 POLL_SECONDS = 1.0
 
+_of_signals: list[StopRequest] = []
+"""The requests that signals set now, the innermost last."""
+
 
 class StopRequest:
     """A request to stop. Training checks it before every step, saves a checkpoint and ends.
@@ -81,6 +84,11 @@ class StopRequest:
             time.sleep(min(left, 0.1))
 
 
+def is_requested() -> bool:
+    """Whether the whole process was asked to stop, by a signal or by the end of its launcher."""
+    return any(request.reason is not None for request in _of_signals)
+
+
 def interruptible(report: Progress, stop: StopRequest) -> Progress:
     """The same progress report, which raises the request's error once a stop is requested."""
 
@@ -103,6 +111,7 @@ def stop_on_signals(launcher: psutil.Process | None = None, name: str = "the pro
         name: the launcher's name in the reason of the request.
     """
     request = StopRequest()
+    _of_signals.append(request)
 
     def handle(number: int, frame: FrameType | None) -> None:
         if request.reason and number == signal.SIGINT:
@@ -120,6 +129,7 @@ def stop_on_signals(launcher: psutil.Process | None = None, name: str = "the pro
         yield request
     finally:
         finished.set()
+        _of_signals.remove(request)
         for number, handler in previous.items():
             signal.signal(number, handler)
 

@@ -3,13 +3,16 @@
 Studies of configurations that are equal but for chance are made over and over, and judged as a report judges them,
 beside the same judged by images alone, as if training were not random. An error is a study with at least one difference
 that "holds up". Power is the share of comparisons that find one configuration that is truly better.
+
+A second table is of studies where some configurations have fewer seeds than the others, and are noisier or not: once
+with what is allowed for them (``SeedNoise.has_few_seeds``), and once without.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 import numpy as np
@@ -29,7 +32,10 @@ Pools = dict[str, SeedPool]
 
 @dataclass(frozen=True)
 class Setting:
-    """A kind of study: number of configurations and of seeds, and the noise between trainings in dB."""
+    """A kind of study: number of configurations and of seeds, and the noise between trainings in dB.
+
+    The first ``few`` configurations have ``few_seeds`` seeds and ``noisier`` times the noise of the others.
+    """
 
     configurations: int
     seeds: int
@@ -37,17 +43,22 @@ class Setting:
     unequal: bool = False
     images: int = 100
     image_sd: float = 0.3
+    few: int = 0
+    few_seeds: int = 1
+    noisier: float = 1.0
 
     def draw(self, generator: np.random.Generator, gain: float = 0.0) -> Pools:
         """One study; its first configuration is better by ``gain``."""
         count = self.configurations
         noise = generator.uniform(0.5, 1.5, count) * self.seed_sd if self.unequal else np.full(count, self.seed_sd)
+        noise[:self.few] *= self.noisier
         scores = 17 + generator.normal(0, 2, (self.images, 1, 1))
         scores = scores + generator.normal(0, self.image_sd / math.sqrt(2), (self.images, count, 1))
         scores = scores + generator.normal(0, 1, (1, count, self.seeds)) * noise[None, :, None]
         scores[:, 0] += gain
         names = [f"{number:04}" for number in range(self.images)]
-        return {f"c{number}": SeedPool(pd.DataFrame(scores[:, number], names, range(self.seeds)))
+        seeds = [self.few_seeds if number < self.few else self.seeds for number in range(count)]
+        return {f"c{number}": SeedPool(pd.DataFrame(scores[:, number, :seeds[number]], names, range(seeds[number])))
                 for number in range(count)}
 
     def noise(self, pools: Pools) -> SeedNoise:
@@ -85,6 +96,23 @@ def rates(setting: Setting, studies: int, gain: float, seed: int) -> Iterator[fl
     yield from found / studies
 
 
+def rates_with_few_seeds(setting: Setting, studies: int, gain: float) -> Iterator[float]:
+    """Errors and power, planned and chosen each, first without and then with what is allowed for few seeds."""
+    generator = np.random.default_rng([setting.configurations, setting.few, setting.few_seeds, round(setting.noisier)])
+    found = np.zeros((2, 4))
+    for _ in range(studies):
+        equal, better = setting.draw(generator), setting.draw(generator, gain)
+        for row, is_allowed in zip(found, (False, True), strict=True):
+            noises = [setting.noise(pools) for pools in (equal, better)]
+            noise, known = noises if is_allowed else [replace(each, seeds=0) for each in noises]
+            pairs = AllPairs(better, known)
+            row += np.array([
+                any(map(holds_up, planned(equal, noise))), any(map(holds_up, chosen(equal, noise))),
+                np.mean([*map(holds_up, planned(better, known))]),
+                np.mean([holds_up(pairs.get("c0", name)) for name in better if name != "c0"])])
+    yield from found.ravel() / studies
+
+
 @click.command()
 @click.option("--studies", default=200, show_default=True, help="Studies of each kind.")
 @click.option("--seed-sd", default=0.15, show_default=True, help="Standard deviation between trainings in dB.")
@@ -102,6 +130,18 @@ def cli(studies: int, seed_sd: float, gain: float) -> None:
     for number, setting in enumerate(track(settings, console=console, transient=True)):
         shown = [f"{100 * rate:.1f} %" for rate in rates(setting, studies, gain, number)]
         table.add_row(str(setting.configurations - 1), str(setting.seeds), "unequal" if setting.unequal else "equal",
+                      *shown)
+    console.print(table)
+    few = [Setting(13, seeds, seed_sd, few=count, few_seeds=fewer, noisier=noisier)
+           for seeds, fewer, count in ((4, 1, 6), (3, 1, 1), (3, 2, 1), (5, 2, 6)) for noisier in (1.0, 2.0)]
+    table = Table(title="13 configurations, some of them with fewer seeds: without and with what is allowed for these",
+                  box=None, padding=(0, 2, 0, 0))
+    for title in ("fewer seeds", "their noise", "errors: planned", "chosen", f"power at {gain} dB: planned", "chosen",
+                  "allowed for, errors: planned", "chosen", "power: planned", "chosen"):
+        table.add_column(title, justify="right")
+    for setting in track(few, console=console, transient=True):
+        shown = [f"{100 * rate:.1f} %" for rate in rates_with_few_seeds(setting, studies, gain)]
+        table.add_row(f"{setting.few} with {setting.few_seeds}, others {setting.seeds}", f"{setting.noisier:g} times",
                       *shown)
     console.print(table)
 

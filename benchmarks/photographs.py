@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from inversion.data.content import Place, opened
 from inversion.data.sample import photo_set
 
 SIZE = (2040, 1356)
@@ -28,10 +29,10 @@ def make_photographs(folder: Path, splits: dict[str, int]) -> None:
                 _make(sources[number % len(sources)], chance).save(path, compress_level=1)
 
 
-def _make(source: Path, chance: np.random.Generator) -> Image.Image:
+def _make(source: Place, chance: np.random.Generator) -> Image.Image:
     """A random part of a photograph, enlarged, with grain."""
-    with Image.open(source) as opened:
-        photograph = opened.convert("RGB")
+    with opened(source) as file, Image.open(file) as image:
+        photograph = image.convert("RGB")
     width, height = photograph.size
     share = chance.uniform(0.6, 1.0)
     left, top = chance.uniform(0, 1 - share, 2)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 
 from inversion.config.run_config import parse_config
+from inversion.data.content import Place, opened
 from inversion.data.splits import PhotoSet
 from inversion.runs.prepare import make_trainer, prepare, score_test_set
 from inversion.training.callbacks import Callback
@@ -139,7 +140,7 @@ def plain_loop(photos: PhotoSet, setting: Setting, seed: int, start: Sequence[Te
     size = setting.image_size
     crop = v2.Compose([v2.Resize(round(size * 256 / 224)), v2.RandomCrop(size), v2.RandomHorizontalFlip(),
                        v2.PILToTensor()])
-    train = [Image.open(photo.path).convert("RGB") for photo in photos.splits["train"]]
+    train = [Image.open(opened(photo.path)).convert("RGB") for photo in photos.splits["train"]]
     scores = []
     for epoch in range(1, setting.epochs[-1] + 1):
         decoder.train()
@@ -162,13 +163,13 @@ def plain_loop(photos: PhotoSet, setting: Setting, seed: int, start: Sequence[Te
 
 
 @torch.no_grad()
-def test_psnr(encoder: nn.Module, decoder: nn.Module, paths: list[Path], setting: Setting) -> float:
+def test_psnr(encoder: nn.Module, decoder: nn.Module, paths: list[Place], setting: Setting) -> float:
     """PSNR of each centre crop, then the mean."""
     size = setting.image_size
     centre = v2.Compose([v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size), v2.PILToTensor()])
     values = []
     for path in paths:
-        image: Tensor = centre(Image.open(path).convert("RGB"))[None] / 255
+        image: Tensor = centre(Image.open(opened(path)).convert("RGB"))[None] / 255
         normalised = (image - MEAN) / STD
         target = normalised.clamp(0, 1) if setting.protocol == "published" else image
         error = (decoder(encoder(normalised)) - target).square().mean()

@@ -105,6 +105,14 @@ class StoppedRunError(InversionError):
     status = "KILLED"
 
 
+class TimeLimitError(InversionError):
+    """The run has trained for as long as its study allows; its last checkpoint is saved, and a larger limit resumes it.
+    """
+
+    kind = "time_limit"
+    status = "KILLED"
+
+
 class PrunedRunError(InversionError):
     """The pruner of a search stopped the run."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import logging
@@ -188,6 +189,17 @@ def file_sha256(path: Path) -> str:
     """
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_sha256(path: Path) -> str:
+    """As ``file_sha256``, but a process reads a file again only if its size or modification time has changed."""
+    state = path.stat()
+    return _known_sha256(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _known_sha256(path: Path, size: int, modified: int) -> str:
+    return file_sha256(path)
 
 
 def shown(path: Path | str) -> str:

@@ -87,7 +87,8 @@ PARAMETERS = _table((
     ("fuse fusion_type fusion_method aggregation merge", "fusion"),
     ("dataset datasets data_set dataset_name train_data data_path dataset_path data_folder data_root dataroot "
      "dataset_dir dataset_root root root_dir img_dir image_dir images image_folder image_path train_dir "
-     "train_path input_dir", "data", "data is a folder of images, div2k or sample"),
+     "train_path input_dir", "data",
+     "data is a folder of images, shards/*.tar, hf:NAME, div2k or sample"),
     ("cache cache_dir download_dir cache_folder", "data_dir", "data_dir is the folder of downloads and caches"),
     ("img_size size resolution input_size image_resolution imgsz im_size crop crop_size input_resolution img_dim "
      "image_dim res", "image_size"),
@@ -161,6 +162,9 @@ SPEC_KEYS = _table((
     ("labels tag", "tags"),
     ("note notes description summary", "comment"),
     ("excludes excluded exclusions skip", "exclude"),
+    ("limit run_limits per_run_limits stopping stop_criteria", "limits"),
+    ("time time_total_s max_time max_runtime max_run_time timeout time_limit walltime max_duration run_time_limit "
+     "max_total_time_s", "run_time"),
     ("objective target monitor goal_metric score", "metric"),
     ("goal mode optimization_direction", "direction"),
     ("n_trials num_trials max_trials budget count run_cap", "trials"),

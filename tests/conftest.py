@@ -23,6 +23,7 @@ from PIL import Image
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from inversion.data.content import opened
 from inversion.data.sample import photo_set
 from inversion.losses.lpips import LPIPS
 from inversion.models import part_files
@@ -79,11 +80,11 @@ def no_code() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def photograph() -> Callable[[str, int], NDArray[np.uint8]]:
     """``photograph("astronaut", 64)``: a photograph inside scikit-image, as a square ``uint8 (S, S, 3)``."""
-    paths = {photo.path.stem: photo.path for split in photo_set().splits.values() for photo in split}
+    paths = {Path(photo.name).stem: photo.path for split in photo_set().splits.values() for photo in split}
 
     @cache
     def load(name: str, size: int) -> NDArray[np.uint8]:
-        with Image.open(paths[name]) as image:
+        with opened(paths[name]) as file, Image.open(file) as image:
             return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
     return load

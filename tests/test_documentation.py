@@ -54,6 +54,8 @@ NOT_RUN = {
     "a file of the reader's own; run with the one that the page shows": r"inversion train .*my_\w+\.py:",
     "layers of encoders, run by a test in this file":
         r"inversion train --encoder (vit_small:block6-k|vgg16:block1\+block3) ",
+    "data that a reader has; tested in tests/data/test_shards.py and test_hub.py":
+        r"inversion (data|train --data) ('shards/|hf:NAME)",
     "photographs that are no part of the project": r".*bsds300",
     "weights from the network": r".*--weights imagenet|inversion train --encoder resnet34 --decoder wavelet$",
     "a study that a reader has; tested in tests/sweeps/test_portable.py": r"inversion-study ",

@@ -101,8 +101,8 @@ def test_the_modules_of_a_package_form_no_circle(package: str) -> None:
     assert list(TopologicalSorter({module: ours(module) & inside - {module} for module in inside}).static_order())
 
 
-SPEC_PART = {"source", "documents", "grid", "conditions", "overrides", "search", "search_section", "spec", "tuning",
-             "dry_run", "refusals"}
+SPEC_PART = {"source", "documents", "grid", "limits", "conditions", "overrides", "search", "search_section", "spec",
+             "tuning", "dry_run", "refusals"}
 """The modules of ``inversion.sweeps.spec``, that read a spec, which takes well under a second."""
 
 

@@ -28,7 +28,7 @@ OPTIONS = {option.removeprefix("--").replace("-", "_") for command in COMMANDS f
 PLACES: dict[str, tuple[Mapping[str, Meaning], set[str]]] = {
     "parameters": (synonyms.PARAMETERS, {*RunConfig.model_fields, *OptimizeSettings.model_fields, *OPTIONS}),
     "keys": (synonyms.SPEC_KEYS, {*documents.KEYS, *search_section.KEYS, "name", "type", "low", "high", "log", "step",
-                                  "choices"}),
+                                  "choices", "run_time"}),
     "metrics": (synonyms.METRICS, set(OBJECTIVES)), "weights": (synonyms.WEIGHTS, {"imagenet", "random"}),
     "data": (synonyms.DATA, set(NAMES)), "decoder": (synonyms.PARTS["decoder"], set(decoders.names())),
     "fusion": (synonyms.PARTS["fusion"], set(fusions.names())), "sampler": (synonyms.PARTS["sampler"], set(SAMPLERS)),

@@ -15,7 +15,7 @@ from inversion.images import stored_size
 
 
 @click.command("data")
-@click.argument("name", metavar="NAME|FOLDER", callback=no_blank)
+@click.argument("name", metavar="NAME|FOLDER|SHARDS", callback=no_blank)
 @click.option("--data-dir", metavar="FOLDER", callback=blank_is_default,
               help="Where downloads and caches are kept [default: user's cache folder]")
 @click.option("--image-size", type=ParameterType("image_size"), default=224, metavar="SIZE", show_default=True,
@@ -28,6 +28,8 @@ def command(name: str, data_dir: str | None, image_size: int) -> None:
       inversion data sample          the images that come with this package's dependencies
       inversion data div2k           DIV2K: downloads 3.9 GB, resumes an interrupted download
       inversion data ./photos        a folder: with train/val/test inside, or else a fixed 70/15/15 split
+      inversion data 'shards/{000..099}.tar'   WebDataset shards
+      inversion data hf:NAME         a data set of the Hugging Face Hub; needs the package datasets
     """
     if name != "div2k":
         catalog.require_data(name, Path())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,16 +27,19 @@ from inversion.metrics import METRICS
 
 if TYPE_CHECKING:
     from inversion.runs.evaluate import Evaluation
+    from inversion.runs.evaluate_study import Scored
     from inversion.runs.load import TrainedRun
 
 
 @click.command("evaluate")
 @click.argument("run", metavar="RUN", required=False, callback=no_blank)
 @best_of_option
+@click.option("--study", metavar="NAME", callback=no_blank, help="Instead of RUN: all finished runs of this study, "
+              "except those that have these scores already.")
 @click.option("--data", metavar="FOLDER|NAME", callback=blank_is_default,
-              help="Other images: a folder, sample or div2k [default: the run's]")
-@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True,
-              help="The split to score; a folder is split as in training.")
+              help="Other images: a folder, shards, hf:NAME, sample or div2k [default: the run's]")
+@click.option("--split", type=click.Choice(["train", "val", "test", "all"]), default="test", show_default=True,
+              help="The split to score; a folder is split as in training. all: every image of --data.")
 @click.option("--test-limit", type=ParameterType("test_limit"), metavar="N", help="Only the first N images; 0: all "
               "[default: as in the run, all of another data set]")
 @click.option("--lpips-weights", metavar="FILE", callback=blank_is_default,
@@ -49,15 +53,16 @@ if TYPE_CHECKING:
               help="Where downloads and caches are kept [default: as in the run]")
 @trust_code_option
 @tracking_options
-def command(run: str | None, best_of: str | None, data: str | None, split: str, test_limit: int | None,
-            lpips_weights: str | None, vgg_weights: str | None, metrics: str | None, device: str | None,
-            data_dir: str | None,
-            trust_code: bool, tracking_uri: str | None, experiment: str | None) -> None:
+def command(run: str | None, best_of: str | None, study: str | None, data: str | None, split: str,
+            test_limit: int | None, lpips_weights: str | None, vgg_weights: str | None, metrics: str | None,
+            device: str | None, data_dir: str | None, trust_code: bool, tracking_uri: str | None,
+            experiment: str | None) -> int:
     """Score a finished run again, on its own test images or on others, and log the evaluation as a child run.
 
     RUN is a run's id, the beginning of one, a run's name, or STUDY/NAME. On its own images, on the same kind of machine
     and with the same number of threads, the scores are bit-identical to the logged ones. The evaluation is logged to
-    the run's experiment, unless another one is given.
+    the run's experiment, unless another one is given. With --study, a run that fails does not stop the others; the
+    report of the study then has a table of each set of images.
 
     \b
     Examples:
@@ -65,11 +70,14 @@ def command(run: str | None, best_of: str | None, data: str | None, split: str, 
       inversion evaluate 4fbe0d1c --data ./holiday --lpips-weights alexnet-owt-7be5be79.pth
       inversion evaluate smoke/vgg16:block1+wavelet --data sample --device cpu
       inversion evaluate --best-of smoke --split val
+      inversion evaluate --study smoke --data ./holiday --split all
       inversion evaluate 4fbe0d1c --metric my_metric.py:sharpness
     """
-    if (run is None) == (best_of is None):
-        raise click.UsageError("Missing argument 'RUN'. Give one, or --best-of STUDY." if run is None
-                               else "give a RUN or --best-of, not both")
+    if sum(each is not None for each in (run, best_of, study)) != 1:
+        raise click.UsageError("give one of a RUN, --best-of and --study" if run or (best_of and study) else
+                               "Missing argument 'RUN'. Give one, or --best-of STUDY, or --study NAME.")
+    if split == "all" and not data:
+        raise click.UsageError("--split all is for other images: give --data too")
     device = parse_value("device", device) if device else None
     if data:
         require_data(data, data_folder(data_dir or "auto"))
@@ -78,6 +86,11 @@ def command(run: str | None, best_of: str | None, data: str | None, split: str, 
     if vgg_weights:
         require_vgg(vgg_weights)
     given = pinned_metrics(metrics or NONE)
+    if study:
+        return _evaluate_study(study, tracking_uri, experiment, {
+            "data": data, "split": split, "test_limit": test_limit, "lpips_weights": lpips_weights,
+            "vgg_weights": vgg_weights, "metrics": given, "device": device, "data_dir": data_dir,
+            "trust_code": trust_code})
     with slow_imports():
         from inversion.report.best_run import find_best
         from inversion.runs.evaluate import evaluate_run, find_metrics, find_target
@@ -98,13 +111,61 @@ def command(run: str | None, best_of: str | None, data: str | None, split: str, 
         reconstructor = load_reconstructor(trained, trust_code)
         connection = with_retries(connect(tracking_uri, experiment) if experiment else connection, stop)
         log_to = connection.experiment_id if experiment else trained.experiment_id
-        evaluation = evaluate_run(connection, log_to, trained, reconstructor, target, lpips, stop,
+        evaluation = evaluate_run(connection, log_to, trained, lambda: reconstructor, target, lpips, stop,
                                   vgg_weights, own)
     _show(console, trained, evaluation)
     notes = ["; ".join(evaluation.absent), note, _other_device_note(trained)]
     for line in (*target.scored.photos.lines(), *filter(None, notes)):
         console.note(line)
     console.print(f"logged as run {evaluation.run_id}, below run {trained.run_id}", soft_wrap=True)
+    return 0
+
+
+def _evaluate_study(study: str, tracking_uri: str | None, experiment: str | None, asked: Mapping[str, Any]) -> int:
+    """Scores the finished runs of a study, and prints a line for each; 1 if some could not be scored."""
+    with slow_imports():
+        from inversion.runs.evaluate_study import Asked, evaluate_study
+        from inversion.tracking.connection import connect
+        from inversion.tracking.mlflow_run import stop_with_mlflow_run
+        from inversion.tracking.retry import with_retries
+        from inversion.tracking.study import in_experiment_of
+        from inversion.training.stop import interruptible
+
+    console = make_console()
+    done: list[Scored] = []
+    with stop_with_mlflow_run() as stop:
+        connection = in_experiment_of(connect(tracking_uri, experiment, create=False), study)
+        with progress_bars() as report:
+            for each in evaluate_study(with_retries(connection, stop), study, Asked(**asked), stop,
+                                       interruptible(report, stop)):
+                done.append(each)
+                console.print(_line(each), soft_wrap=True)
+    for line in dict.fromkeys(line for each in done if each.target for line in each.target.scored.photos.lines()):
+        console.note(line)
+    failed = sum(bool(each.failure) for each in done)
+    new = sum(each.is_new for each in done) - failed
+    if any(len(each.target.scored.names) < sum(map(len, each.target.scored.photos.splits.values()))
+           for each in done if each.target):
+        console.note(f"only the split {asked['split']} of the images is scored; --split all scores every one")
+    sets = ", ".join(dict.fromkeys(f"{each.target.name}, {len(each.target.scored.names)} images"
+                                   for each in done if each.target))
+    console.print(f"study {study}{f' on {sets}' if sets else ''}: {new} scored, {len(done) - new - failed} had been "
+                  f"scored before, {failed} failed. inversion-report {study} has a table of each set of images.",
+                  soft_wrap=True)
+    return 1 if failed else 0
+
+
+def _line(scored: Scored) -> str:
+    """``[3/44] vgg16:block1+wavelet: PSNR (dB) 23.41, SSIM 0.712 (run 4fbe0d1c)``."""
+    from inversion.tracking.search import ID_DIGITS
+
+    head = f"[{scored.number}/{scored.total}] {scored.name}: "
+    if scored.failure:
+        return f"{head}failed: {scored.failure}"
+    values = ", ".join(f"{(about := METRICS[name]).label} {value:.{about.digits}f}"
+                       for name, value in scored.scores.items())
+    before = "" if scored.is_new else ", scored before"
+    return f"{head}{values} (run {(scored.run_id or '')[:ID_DIGITS]}{before})"
 
 
 def _show(console: Console, run: TrainedRun, evaluation: Evaluation) -> None:

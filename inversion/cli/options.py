@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -12,7 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from inversion.config.labels import check_comment, parse_tag
-from inversion.config.run_config import MOST, RunConfig, allowed_values, parse_value
+from inversion.config.run_config import RunConfig, allowed_values, parse_value
+from inversion.durations import parse_duration
 from inversion.errors import RequestError
 from inversion.models.decoders import decoders
 from inversion.models.fusion import fusions
@@ -22,7 +22,6 @@ from inversion.tracking.address import read_store
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 REGISTRIES: dict[str, Registry[Any]] = {"decoder": decoders, "fusion": fusions}
 
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,17 +55,10 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in new ver
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = str(value).strip()
-        if found := re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])", text):
-            duration = float(found[1]) * SECONDS[found[2]]
-        elif found := re.fullmatch(r"(\d{1,4}):([0-5]\d):([0-5]\d)", text):
-            duration = 3600.0 * int(found[1]) + 60 * int(found[2]) + int(found[3])
-        else:
-            duration = 0.0
-        if not 0 < duration <= MOST:
-            self.fail(f"{text!r} is not a duration. Allowed: a number above 0 with s, m, h or d, such as 30m or 8h; or "
-                      "hours, minutes and seconds, such as 8:00:00.", param, ctx)
-        return duration
+        try:
+            return parse_duration(str(value))
+        except RequestError as error:
+            self.fail(str(error), param, ctx)
 
 
 def blank_is_default(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

@@ -215,7 +215,7 @@ def resolve(
     engine = _resolve_engine(config)
     photos = in_protocol(find(data, data_dir, progress), config.protocol)
     config = config.model_copy(update={
-        "data": data if data in ("sample", "div2k") else str(Path(os.path.expanduser(data)).resolve()),
+        "data": photos.data,
         "data_dir": str(data_dir), "weights": _with_absolute_paths(weights, sources),
         "lpips_weights": str(lpips) if lpips else "off",
         "lpips_weight": config.lpips_weight if lpips else 0.0, "vgg_weights": absolute_vgg(config.vgg_weights),

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from inversion.config.parts import MODEL, OUTSIDE, parts_in
 from inversion.errors import RequestError, UnknownNameError
@@ -20,13 +21,23 @@ from inversion.synonyms import PARAMETERS, unknown_name
 Protocol = Literal["image", "published"]
 Precision = Literal["auto", "fp32", "bf16"]
 
-MOST, LARGEST = 1_000_000_000, 1e30
+MOST, LARGEST, LEAST = 1_000_000_000, 1e30, 1e-30
 """Upper limits of counts (images, epochs, steps), so that they fit all libraries' integers, and of rates and weights,
-so that they fit single precision.
+so that they fit single precision; LEAST is the lower limit of those above 0, because their products with gradients
+would be 0 in single precision.
 
 Messages mention them only when a value exceeds them."""
-Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
+
+
+def _is_not_tiny(value: float) -> float:
+    if 0 < value < LEAST:
+        raise PydanticCustomError(TOO_SMALL, "too small for single precision")
+    return value
+
+
+TOO_SMALL = "too_small"
+Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False), AfterValidator(_is_not_tiny)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False), AfterValidator(_is_not_tiny)]
 MOST_THREADS = 1024
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Limit = Annotated[int, Field(ge=0, le=MOST)]
@@ -53,7 +64,8 @@ class RunConfig(BaseModel):
     layer: str = Field("auto", description="layer of a single encoder; auto: its first")
     decoder: str = Field("transposed_conv", description="decoder that rebuilds the image")
     fusion: str = Field("auto", description="how several encoders are fused; auto: weighted for several")
-    data: str = Field("auto", description="div2k, sample, or a folder; auto: DIV2K when on disk, else sample")
+    data: str = Field("auto", description="div2k, sample, a folder, WebDataset shards (shards/*.tar), or hf:NAME; "
+                      "auto: DIV2K when on disk, else sample")
     data_dir: str = Field("auto", description="folder of downloaded data and caches; auto: the user's cache folder")
     weights: str = Field("auto", description="imagenet or pretrained (the same: the encoder's own weights), "
                          "random, random:SEED, a state-dict file, a folder of them, or vgg16=FILE,resnet34=FILE")
@@ -225,6 +237,10 @@ def format_options(options: Mapping[str, str]) -> str:
     return ",".join(f"{name}={value}" for name, value in sorted(options.items())) or "auto"
 
 
+def _admits_zero(field: FieldInfo) -> bool:
+    return any(getattr(constraint, "ge", None) == 0 for constraint in field.metadata)
+
+
 def _validate(values: Mapping[str, Any]) -> RunConfig:
     for name in values:
         if name not in RunConfig.model_fields:
@@ -243,6 +259,8 @@ def explain(detail: Mapping[str, Any], model: type[BaseModel]) -> str:
     field = model.model_fields[name]
     limit = detail["ctx"]["le"] if detail["type"] == "less_than_equal" else None
     beyond = f", at most {limit}" if limit in (MOST, LARGEST) else ""
+    if detail["type"] == TOO_SMALL:  # single precision would turn it into 0
+        beyond = f", and {LEAST:g} or more" + (" unless it is 0" if _admits_zero(field) else "")
     message = f"{name}: {str(given)!r} is not allowed. Allowed: {allowed_in(field)}{beyond}."
     choices = get_args(field.annotation)
     if choices and isinstance(given, str):

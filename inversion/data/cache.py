@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import logging
+import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,12 +17,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from inversion.data import arrowfile, decode, formats
+from inversion.data import arrowfile, content, decode, formats
 from inversion.data.arrowfile import Row
+from inversion.data.content import Place
 from inversion.data.hashing import forget, hash_files
 from inversion.data.splits import SPLITS, PhotoSet
 from inversion.errors import DataError
-from inversion.files import alone_in, file_sha256, replacing, shown
+from inversion.files import alone_in
 from inversion.images import stored_size
 from inversion.parallel import in_order
 from inversion.progress import Progress, no_progress
@@ -27,6 +32,10 @@ T = TypeVar("T")
 
 NAMED_AT_MOST = 10
 """Unusable photographs that the error names; the others are only counted."""
+
+UNFINISHED = ".partial"
+KEPT_SECONDS = 7 * 24 * 3600
+"""Extension of an unfinished cache file, and how long it is kept for a process that continues it."""
 
 _logger = logging.getLogger(__name__)
 
@@ -95,11 +104,11 @@ def load_cached(
 
 def hash_photos(
     photo_set: PhotoSet, cache_dir: Path, progress: Progress, limits: Mapping[str, int]
-) -> tuple[list[tuple[Row, Path]], list[str]]:
+) -> tuple[list[tuple[Row, Place]], list[str]]:
     """Hashes the files of a set, up to the limits of ``load_cached``.
 
     Returns:
-        Row and path of each readable photograph, in the order of the splits; and one line for each unreadable file.
+        Row and place of each readable photograph, in the order of the splits; and one line for each unreadable file.
     """
     used = [(split, photo) for split in SPLITS for photo in photo_set.splits[split][:limits.get(split) or None]]
     hashes, problems = hash_files([photo.path for _, photo in used], photo_set.root, cache_dir, progress)
@@ -113,11 +122,11 @@ def content_digest(rows: Iterable[Row]) -> str:
     return hashlib.sha256("".join(f"{row.split} {row.sha256}\n" for row in rows).encode()).hexdigest()
 
 
-def _metadata(size: int, paths: Iterable[Path]) -> dict[str, str]:
+def _metadata(size: int, paths: Iterable[Place]) -> dict[str, str]:
     """What the pixels depend on besides the files. Pillow's version is included: its codecs and filters decide them."""
     metadata = {"format": str(arrowfile.FORMAT_VERSION), "decode": str(decode.DECODE_VERSION),
                 "pillow": importlib.metadata.version("pillow"), "shorter_side": str(size)}
-    if any(path.suffix.lower() in formats.HEIF_EXTENSIONS for path in paths):
+    if any(content.suffix(path) in formats.HEIF_EXTENSIONS for path in paths):
         metadata["pillow_heif"] = importlib.metadata.version("pillow_heif")
     return metadata
 
@@ -145,12 +154,12 @@ def _build(
     path: Path,
     root: Path,
     metadata: dict[str, str],
-    photos: Sequence[tuple[Row, Path]],
+    photos: Sequence[tuple[Row, Place]],
     size: int,
     problems: list[str],
     progress: Progress,
 ) -> list[NDArray[np.uint8]]:
-    """Decodes all photographs into the cache file.
+    """Decodes all photographs into the cache file, from where a killed or interrupted process stopped.
 
     Raises:
         DataError: a photograph is unusable, in which case no file is written, or the folder cannot be written.
@@ -161,9 +170,10 @@ def _build(
             # If several workers start together, the first decodes and the others find its file.
             if not problems and (pixels := _read(path, metadata, rows, logging.DEBUG)) is not None:
                 return pixels
-            with replacing(path) as temporary:
-                changed: list[Path] = []
-                arrowfile.write(temporary, metadata, _decoded(photos, size, problems, changed, progress))
+            with _continued(path) as partial:
+                done, after = arrowfile.unfinished(partial, metadata, rows)
+                changed: list[Place] = []
+                arrowfile.write(partial, metadata, _decoded(photos, done, size, problems, changed, progress), after)
                 if changed:
                     forget(changed, root, path.parent)
                 if problems:
@@ -174,27 +184,54 @@ def _build(
                         "or choose another folder with data_dir=FOLDER.") from error
 
 
+@contextmanager
+def _continued(path: Path) -> Iterator[Path]:
+    """The unfinished file of a cache file, which takes its place at the end of the block.
+
+    It stays if the process is killed or interrupted, and is removed if it cannot be written or a photograph is
+    unusable. Those of other caches that nobody has continued for long are removed as well.
+    """
+    partial = path.with_name(f".{path.name}{UNFINISHED}")
+    for other in path.parent.glob(f".*{UNFINISHED}"):
+        with contextlib.suppress(OSError):  # somebody else removed it
+            if other != partial and time.time() - other.stat().st_mtime > KEPT_SECONDS:
+                other.unlink()
+    try:
+        yield partial
+        os.replace(partial, path)
+    except (OSError, DataError):
+        partial.unlink(missing_ok=True)
+        raise
+
+
 def _decoded(
-    photos: Sequence[tuple[Row, Path]], size: int, problems: list[str], changed: list[Path], progress: Progress
+    photos: Sequence[tuple[Row, Place]],
+    start: int,
+    size: int,
+    problems: list[str],
+    changed: list[Place],
+    progress: Progress,
 ) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
-    """Yields decoded photographs in order; errors of the others are appended to ``problems``.
+    """Yields decoded photographs in order from ``start`` on; errors of the others are appended to ``problems``.
 
     Each file is hashed again after decoding, since the cache would otherwise keep wrong pixels under its digest. A file
     that changed is also appended to ``changed``.
     """
 
-    def attempt(item: tuple[Row, Path]) -> tuple[Row, NDArray[np.uint8] | DataError]:
+    def attempt(item: tuple[Row, Place]) -> tuple[Row, NDArray[np.uint8] | DataError]:
         row, path = item
         try:
             pixels = decode.decode_photo(path, size)
-            return row, pixels if file_sha256(path) == row.sha256 else _ChangedError(
-                f"{shown(path)}: it changed while it was being read: try again")
+            return row, pixels if content.sha256(path) == row.sha256 else _ChangedError(
+                f"{content.described(path)}: it changed while it was being read: try again")
         except DataError as error:
             return row, error
         except OSError as error:
-            return row, DataError(f"{shown(path)}: {error.strerror or error}")
+            return row, DataError(f"{content.described(path)}: {error.strerror or error}")
 
-    for done, ((row, result), (_, path)) in enumerate(zip(in_order(attempt, photos), photos, strict=True), start=1):
+    rest = photos[start:]
+    results = zip(in_order(attempt, rest), rest, strict=True)
+    for done, ((row, result), (_, path)) in enumerate(results, start=start + 1):
         if isinstance(result, DataError):
             problems.append(str(result))
             changed += [path] if isinstance(result, _ChangedError) else []

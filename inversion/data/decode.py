@@ -9,16 +9,15 @@ from __future__ import annotations
 import importlib
 import threading
 import warnings
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from inversion.data import formats
+from inversion.data import content, formats
+from inversion.data.content import Place
 from inversion.errors import DataError
-from inversion.files import open_regular, shown
 from inversion.images import RESIZE_RATIO
 
 DECODE_VERSION = 1
@@ -36,7 +35,7 @@ class _RefusedError(Exception):
     """Pillow can read the file, but it is not used; the message says why."""
 
 
-def decode_photo(path: Path, shorter_side: int) -> NDArray[np.uint8]:
+def decode_photo(path: Place, shorter_side: int) -> NDArray[np.uint8]:
     """Decodes a photograph and scales its shorter side to ``shorter_side`` pixels.
 
     EXIF orientation is applied, transparency is composited on white, 16-bit greyscale is scaled to 8 bits, and colour
@@ -53,18 +52,18 @@ def decode_photo(path: Path, shorter_side: int) -> NDArray[np.uint8]:
     return scaled_pixels(decode_whole(path, round(shorter_side / RESIZE_RATIO)), shorter_side)
 
 
-def decode_whole(path: Path, smallest: int) -> NDArray[np.uint8]:
+def decode_whole(path: Place, smallest: int) -> NDArray[np.uint8]:
     """Decodes a photograph at its own size: ``uint8 (H, W, 3)``, with EXIF orientation applied.
 
     Raises:
         DataError: as ``decode_photo``; the shorter side must have at least ``smallest`` pixels.
     """
     try:
-        with open_regular(path) as file, _open(file, path.suffix) as image:
+        with content.opened(path) as file, _open(file, content.suffix(path)) as image:
             _check(image, smallest)
             return np.asarray(_to_rgb(image))
     except Exception as error:  # Pillow raises almost anything for damaged files: OSError, SyntaxError, struct.error…
-        raise DataError(f"{shown(path)}: {_reason(error)}") from error
+        raise DataError(f"{content.described(path)}: {_reason(error)}") from error
 
 
 def scaled_pixels(pixels: NDArray[np.uint8], shorter_side: int) -> NDArray[np.uint8]:

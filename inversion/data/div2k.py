@@ -91,7 +91,7 @@ def photo_set(data_dir: Path, archives: Archives = ARCHIVES) -> PhotoSet:
     photos, test = ([Photo(f"{archive.folder}/{name}", data_dir / FOLDER / archive.folder / name)
                      for name in archive.names()] for archive in archives)
     train, val = hold_out(photos)
-    return PhotoSet("div2k", data_dir / FOLDER, {"train": train, "val": val, "test": test})
+    return PhotoSet("div2k", data_dir / FOLDER, "div2k", {"train": train, "val": val, "test": test})
 
 
 def in_protocol(photos: PhotoSet, protocol: str) -> PhotoSet:

@@ -1,4 +1,8 @@
-"""A folder of photographs as a dataset: with its own splits, or split at random with a fixed seed."""
+"""A folder of photographs as a dataset: with its own splits, or split at random with a fixed seed.
+
+The same rules hold for what is packed in shards and tables (``in_splits``): there, the names of splits are those of
+shards, of folders in them, or of the dataset itself.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 
 from inversion.data import formats
+from inversion.data.content import Place
 from inversion.data.hashing import hash_files
 from inversion.data.layouts import Layout, find_layout, names_of, refuse_missing
 from inversion.data.scan import Scan, scan
@@ -38,10 +43,24 @@ def photo_set(root: Path, index_folder: Path, progress: Progress = no_progress) 
     Raises:
         DataError: the folder cannot be read, a split is missing or empty, or fewer than 3 photographs are different.
     """
-    found = scan(root)
+    return in_splits(scan(root), shown(root.resolve().name), str(root.resolve()), index_folder, progress)
+
+
+def in_splits(found: Scan, name: str, data: str, index_folder: Path, progress: Progress = no_progress) -> PhotoSet:
+    """The photographs that were found, in splits by the rules of ``photo_set``.
+
+    Args:
+        found: the photographs and their folders.
+        name: the name of the set.
+        data: the value of the parameter ``data`` that finds the set from any folder.
+        index_folder: the folder of the hash index.
+        progress: called with the number of photographs read.
+
+    Raises:
+        DataError: as ``photo_set``.
+    """
     layout, remarks = find_layout(found)
-    hashes, _ = hash_files([photo.path for photo in found.photos], root, index_folder, progress)
-    name = shown(root.resolve().name)
+    hashes, _ = hash_files([photo.path for photo in found.photos], found.root, index_folder, progress)
     if layout is None or list(layout.folders) == ["train"]:
         photos, warnings = _used_once(found.photos, hashes)
         splits = _seeded_splits(found, photos)
@@ -55,11 +74,11 @@ def photo_set(root: Path, index_folder: Path, progress: Progress = no_progress) 
         warnings += _outside(found.photos, layout.photos(found)) + _overlaps(splits, hashes)
         remarks += _explained(layout)
     used = sum(map(len, splits.values()))
-    return PhotoSet(name, root, splits, ignored=found.ignored, warnings=warnings,
+    return PhotoSet(name, found.root, data, splits, ignored=found.ignored, warnings=warnings,
                     remarks=[*remarks, *found.left_out(used)])
 
 
-def _own_splits(found: Scan, layout: Layout, hashes: dict[Path, str]) -> tuple[dict[str, list[Photo]], list[str]]:
+def _own_splits(found: Scan, layout: Layout, hashes: dict[Place, str]) -> tuple[dict[str, list[Photo]], list[str]]:
     """Train, val and test from the two or three splits of a folder, and a line on files that are not used."""
     photos = layout.photos(found)
     if empty := [split for split in SPLITS if split in photos and not photos[split]]:
@@ -97,10 +116,12 @@ def _seeded_splits(found: Scan, photos: list[Photo]) -> dict[str, list[Photo]]:
 
 def _why(found: Scan) -> str:
     """Explains too few photographs: the files that are not used, and the supported extensions."""
+    if any(name.lower().endswith(".tar") for name in found.ignored):
+        return "(shards are given as a pattern: 'FOLDER/{000..099}.tar', or 'FOLDER/*.tar')"
     return f"({'; '.join([*found.left_out(0), f'known extensions: {formats.known_extensions()}'])})"
 
 
-def _used_once(photos: list[Photo], hashes: dict[Path, str]) -> tuple[list[Photo], list[str]]:
+def _used_once(photos: list[Photo], hashes: dict[Place, str]) -> tuple[list[Photo], list[str]]:
     """The photographs without identical copies, which could end up in both train and test."""
     first: dict[str, Photo] = {}
     unique, repeats = [], []
@@ -122,7 +143,7 @@ def _outside(photos: list[Photo], splits: dict[str, list[Photo]]) -> list[str]:
     return [f"{_count(outside)} outside train, val and test and not used ({first_of(outside)})"] if outside else []
 
 
-def _overlaps(splits: dict[str, list[Photo]], hashes: dict[Path, str]) -> list[str]:
+def _overlaps(splits: dict[str, list[Photo]], hashes: dict[Place, str]) -> list[str]:
     """A warning for each pair of splits with identical photographs."""
     warnings = []
     for one, other in combinations(SPLITS, 2):

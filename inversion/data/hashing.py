@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from inversion.files import file_sha256, replacing, require_regular, shown
+from inversion.data import content
+from inversion.data.content import Place
+from inversion.files import replacing
 from inversion.parallel import in_order
 from inversion.progress import Progress, no_progress
 
@@ -24,6 +26,9 @@ MOST_BYTES = 2**31
 TOO_YOUNG_NS = 2_000_000_000
 """Files modified this recently are not indexed: they could change again within the resolution of their timestamp."""
 
+SAVED_EVERY_SECONDS = 60.0
+"""The index is written so often, so that a killed process does not have to begin anew."""
+
 Index = dict[str, list[Any]]
 """Path to size in bytes, modification time in nanoseconds, SHA-256."""
 
@@ -31,9 +36,9 @@ _logger = logging.getLogger(__name__)
 
 
 def hash_files(
-    paths: Sequence[Path], root: Path, index_folder: Path, progress: Progress = no_progress
-) -> tuple[dict[Path, str], dict[Path, str]]:
-    """SHA-256 of each file; a file is read only if its size or modification time differs from the index.
+    paths: Sequence[Place], root: Path, index_folder: Path, progress: Progress = no_progress
+) -> tuple[dict[Place, str], dict[Place, str]]:
+    """SHA-256 of each photograph; one is read only if its size or modification time differs from the index.
 
     The index is only a cache: if it is damaged, a new one is started; if it cannot be written, that is logged.
 
@@ -41,41 +46,49 @@ def hash_files(
         The hashes in hexadecimal by path; and, by path, an error line for each unreadable file.
     """
     index_path = _index_path(root, index_folder)
-    began = time.time_ns()
+    began, save_at = time.time_ns(), time.monotonic() + SAVED_EVERY_SECONDS
     index = _read_index(index_path)
-    hashes: dict[Path, str] = {}
-    unreadable: dict[Path, str] = {}
+    hashes: dict[Place, str] = {}
+    unreadable: dict[Place, str] = {}
     fresh: Index = {}
     entries = in_order(lambda path: _entry(path, index), paths)
     for done, (path, entry) in enumerate(zip(paths, entries, strict=True), start=1):
         if isinstance(entry, OSError):
-            unreadable[path] = f"{shown(path)}: {entry.strerror or entry}"
+            unreadable[path] = f"{content.described(path)}: {entry.strerror or entry}"
         else:
             hashes[path] = entry[2]
-            fresh[_key(path)] = entry
+            fresh[content.key(path)] = entry
+        if time.monotonic() > save_at:
+            _write_new(index_path, index, fresh, began)
+            save_at = time.monotonic() + SAVED_EVERY_SECONDS
         progress("reading photographs", done, len(paths))
-    keep = {path: entry for path, entry in fresh.items() if began - entry[1] > TOO_YOUNG_NS}
-    if any(index.get(path) != entry for path, entry in keep.items()):
-        _write_index(index_path, index | keep)
+    _write_new(index_path, index, fresh, began)
     return hashes, unreadable
 
 
-def forget(paths: Sequence[Path], root: Path, index_folder: Path) -> None:
+def _write_new(index_path: Path, index: Index, fresh: Index, began: int) -> None:
+    """Adds new entries to the index, but those of files that have just changed."""
+    keep = {path: entry for path, entry in fresh.items() if began - entry[1] > TOO_YOUNG_NS}
+    if any(index.get(path) != entry for path, entry in keep.items()):
+        _write_index(index_path, index | keep)
+
+
+def forget(paths: Sequence[Place], root: Path, index_folder: Path) -> None:
     """Removes files from the index, because their content does not match it."""
     index_path = _index_path(root, index_folder)
-    gone = {_key(path) for path in paths}
+    gone = {content.key(path) for path in paths}
     _write_index(index_path, {path: entry for path, entry in _read_index(index_path).items() if path not in gone})
 
 
-def _entry(path: Path, index: Index) -> list[Any] | OSError:
+def _entry(path: Place, index: Index) -> list[Any] | OSError:
     try:
-        status = require_regular(path)
-        known = index.get(_key(path))
-        if known is not None and known[:2] == [status.st_size, status.st_mtime_ns]:
+        size, changed = content.stamp(path)
+        known = index.get(content.key(path))
+        if known is not None and known[:2] == [size, changed]:
             return known
-        if status.st_size > MOST_BYTES:
-            return OSError(errno.EFBIG, f"{status.st_size:,} bytes are more than any photograph has")
-        return [status.st_size, status.st_mtime_ns, file_sha256(path)]
+        if size > MOST_BYTES:
+            return OSError(errno.EFBIG, f"{size:,} bytes are more than any photograph has")
+        return [size, changed, content.sha256(path)]
     except OSError as error:
         return error
 
@@ -84,18 +97,14 @@ def _index_path(root: Path, index_folder: Path) -> Path:
     return index_folder / f"hashes-{_text_sha256(str(root.resolve()))[:16]}.json"
 
 
-def _key(path: Path) -> str:
-    return os.path.abspath(path)
-
-
 def _text_sha256(text: str) -> str:
     return hashlib.sha256(os.fsencode(text)).hexdigest()
 
 
 def _read_index(path: Path) -> Index:
     try:
-        content = json.loads(path.read_text("ascii"))
-        files = content["files"] if content["version"] == INDEX_VERSION else {}
+        stored = json.loads(path.read_text("ascii"))
+        files = stored["files"] if stored["version"] == INDEX_VERSION else {}
         return {name: [int(size), int(changed), str(sha)] for name, (size, changed, sha) in files.items()}
     except FileNotFoundError:
         return {}

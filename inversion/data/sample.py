@@ -46,7 +46,7 @@ def photo_set() -> PhotoSet:
         DataError: a package or one of its files is missing.
     """
     splits = {split: [_photo(package, file) for package, file in files] for split, files in _FILES.items()}
-    return PhotoSet("sample", _package_folder("skimage").parent, splits, CROPS_PER_IMAGE, NOTE)
+    return PhotoSet("sample", _package_folder("skimage").parent, "sample", splits, CROPS_PER_IMAGE, NOTE)
 
 
 def _photo(package: str, file: str) -> Photo:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inversion.data import formats
+from inversion.data.content import Packed
 from inversion.data.splits import Photo
 from inversion.errors import DataError
 from inversion.files import shown
@@ -17,7 +18,7 @@ from inversion.text import first_of
 
 @dataclass
 class Scan:
-    """The files below ``root``, sorted by name.
+    """The files below ``root``, or packed into files there, sorted by name.
 
     Attributes:
         root: the folder.
@@ -35,7 +36,8 @@ class Scan:
 
     def parts(self, photo: Photo) -> tuple[str, ...]:
         """The folders between the root and a photograph."""
-        return photo.path.relative_to(self.root).parts[:-1]
+        place = photo.path
+        return place.folder if isinstance(place, Packed) else place.relative_to(self.root).parts[:-1]
 
     def left_out(self, used: int) -> list[str]:
         """One line for each kind of file that is not used; ``used`` is the number of photographs that are."""
@@ -60,7 +62,7 @@ def scan(root: Path) -> Scan:
     files = sorted(_walk(found, root, set()), key=lambda path: path.relative_to(root).as_posix())
     names: set[str] = set()
     for path in files:
-        name = _name(path.relative_to(root), names)
+        name = unique_name(path.relative_to(root).as_posix(), names)
         if path.suffix.lower() not in formats.extensions():
             found.ignored.append(name)
         elif _is_something_else(path):
@@ -97,10 +99,10 @@ def _is_something_else(path: Path) -> bool:
         return False
 
 
-def _name(path: Path, names: set[str]) -> str:
-    """A path as text. If another path has the same text, bytes that are not UTF-8 are shown as escapes."""
-    name = shown(path.as_posix())
+def unique_name(path: str, names: set[str]) -> str:
+    """A path as text, which is added to ``names``. If it is there, bytes that are not UTF-8 are shown as escapes."""
+    name = shown(path)
     if name in names:
-        name = os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+        name = os.fsencode(path).decode("utf-8", "backslashreplace")
     names.add(name)
     return name

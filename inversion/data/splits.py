@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from inversion.data.content import Place
 from inversion.seeds import derive_seed
 
 T = TypeVar("T")
@@ -18,10 +19,10 @@ SPLIT_SEED = 42
 
 
 class Photo(NamedTuple):
-    """One photograph: its name within the set (with ``/`` between folders) and its path."""
+    """One photograph: its name within the set (with ``/`` between folders) and where its bytes are."""
 
     name: str
-    path: Path
+    path: Place
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ class PhotoSet:
     """Photographs for training, validation and test, not decoded yet.
 
     Attributes:
-        name: ``sample``, ``div2k``, or the folder's name.
-        root: the folder that contains the photographs.
+        name: ``sample``, ``div2k``, or the name of a folder, of shards or of a Hugging Face dataset.
+        root: the folder that contains the photographs, or the files that they are packed into.
+        data: the value of the parameter ``data`` that finds the set from any folder.
         splits: the photographs of ``train``, ``val`` and ``test``; a limit takes the first ones.
         crops_per_image: random crops of each training photograph per epoch.
         note: a caveat about scores on this set; empty if there is none.
@@ -41,6 +43,7 @@ class PhotoSet:
 
     name: str
     root: Path
+    data: str
     splits: dict[str, list[Photo]]
     crops_per_image: int = 1
     note: str = ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from inversion.errors import WeightsError
 from inversion.files import ABSENT, file_sha256, why_not_there
-from inversion.models.encoders.pretrained_files import Location, cached_file, damaged_download, fetch, location_status
+from inversion.models.encoders.pretrained_files import Location, cached_file, location_status, usable_file
 from inversion.models.encoders.weights import find_file, with_part
 
 if TYPE_CHECKING:
@@ -47,11 +47,8 @@ class TrunkSource:
         if self.path is not None:
             what = f"lpips_weights {self} do not fit AlexNet (needed for LPIPS)"
             return LPIPS(fit(_convolutions(), read_state_dict(self.path, self.part), what), str(self))
-        path = fetch(ALEXNET)
-        try:
+        with usable_file(ALEXNET, "ImageNet weights of AlexNet, for LPIPS,") as path:
             trunk = fit(_convolutions(), read_state_dict(path), f"{path.name} does not fit")
-        except WeightsError as error:
-            raise damaged_download("ImageNet weights of AlexNet, for LPIPS,", path, str(error)) from error
         return LPIPS(trunk, "imagenet")
 
     def check(self) -> None:

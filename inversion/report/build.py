@@ -31,6 +31,7 @@ from inversion.report.tables.rates import rates
 from inversion.report.tables.references import references
 from inversion.report.tables.search import trials
 from inversion.report.tables.table import ReportTable
+from inversion.report.tables.test_sets import test_sets
 from inversion.report.tables.tuning import tuning
 from inversion.report.tables.values import answers, resolution_or_values
 from inversion.tracking.connection import Connection
@@ -61,7 +62,7 @@ def make_report(connection: Connection, data: StudyData, memory_budget_mb: float
     next_step = [_next_step(plan, data.name, seed_sd)] if plan else []
     return Report(
         data, boards,
-        [*conclusions.headline(board), *conclusions.fairness(board, rising, len(curves)), *answers(values.rows),
+        [*conclusions.headline(board), *conclusions.fairness(board, curves), *answers(values.rows),
          *beside_thumbnails(bounds.rows), *standing(data, boards), *next_step], numbers,
         conclusions.recommendations(board, memory_budget_mb), studies,
         {study.key: judge_findings(study.findings, BoardEvidence(study.view(board)))
@@ -103,8 +104,8 @@ def _search_report(connection: Connection, data: StudyData, search: Search) -> R
     if board is not None:
         curves = _curves(connection, board)
         line, bounds = jpeg_line(connection, board), floors(board, optimised)
-        said += conclusions.fairness(board, still_rising(curves), 1)
-        tables += [bounds, capacity.generalisation(board), rates(board, line)]
+        said += conclusions.fairness(board, curves)
+        tables += [bounds, capacity.generalisation(board), *test_sets(data, board), rates(board, line)]
         figures |= {"rate": charts.rate(board, line), "curves": charts.curves(board, curves)}
         figures |= {"floors": charts.floors(board, bounds)} if bounds.rows else {}
     return Report(
@@ -137,7 +138,8 @@ def _tables(data: StudyData, boards: Sequence[Board], studies: Sequence[Publishe
     board = boards[0]
     tables = [rankings.leaderboard(board, studies, rising=rising), tuning(board), rankings.top_single(board, studies),
               rankings.ensembles(board, studies), *questions(board, studies), *more, capacity.equal_size(board),
-              capacity.generalisation(board), metrics(board), costs(board, studies), differences(board)]
+              capacity.generalisation(board), *test_sets(data, board), metrics(board), costs(board, studies),
+              differences(board)]
     for study in studies:
         tables.append(published_table(study, board))
         if study.figures:

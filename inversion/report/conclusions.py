@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 
 from inversion.report.data.board import Board, best_of, group_by
 from inversion.report.data.configuration import Configuration
+from inversion.report.data.convergence import FEWEST, RISING_DB, History, still_rising, too_short
+from inversion.report.data.learning_rates import at_one_rate, rate_caveat
 from inversion.report.render.report import Advice
 from inversion.report.stats.comparisons import (
     FEWEST_IMAGES,
     Comparison,
-    compare_pools,
     holds_up,
     trainings_differ,
 )
@@ -33,14 +34,16 @@ def headline(board: Board) -> list[str]:
     """Which configuration won, by how much, and whether the lead holds up; a sentence each. One alone has not won."""
     winner = board.winner
     alone = len(board.configurations) == 1
-    sentences = [f"{winner.label} {'has' if alone else 'won with'} {score_text(board, winner)}."]
+    sentences = [f"{winner.label} {'has' if alone else 'is first with'} {score_text(board, winner)}."]
     if len(board.configurations) > 1:
         second = board.configurations[1]
         sentences.append(f"It is {_beside(board.against_winner[second.label])} ahead of the second, {second.label}.")
         sentences += [_of_images(board, second), _of_seeds(board, second)]
         tied = [item.label for item in tied_with_winner(board) if item is not second]
         if board.noise is not None and tied:
-            sentences.append(f"Nor is the winner's lead over {first_of(tied, 4)} established.")
+            lead = f"the winner's lead over {first_of(tied, 4)}"
+            sentences.append(f"But {lead} is not established." if holds_up(board.against_winner[second.label]) else
+                             f"Nor is {lead} established.")
         if (chosen := best_of(board.configurations)) is not winner:
             sentences.append(f"By PSNR on the validation images, on which to choose, {chosen.label} is first.")
     if winner.is_ensemble and board.single and board.single[0] is not board.configurations[1]:
@@ -54,7 +57,7 @@ def _of_images(board: Board, other: Configuration) -> str:
     """On how many test images the winner is ahead, and whether that tells the trained networks apart."""
     winner = board.winner
     ahead = int((winner.psnr.scores - other.psnr.scores > 0).sum())
-    alone = compare_pools(winner.psnr, other.psnr)  # without the noise between trainings
+    alone = board.compare_trainings(winner, other)
     count = "all" if ahead == alone.images else f"{ahead} of"
     images = f"{alone.images} test image{'s' if alone.images > 1 else ''}"
     if alone.images < FEWEST_IMAGES:
@@ -73,9 +76,9 @@ def _of_seeds(board: Board, other: Configuration) -> str:
     first, second = found.seeds
     seeds = f"{first} seed{'s' if first > 1 else ''} each" if first == second else f"{first} and {second} seeds"
     noise = f"trainings of one configuration differ by {found.noise.sd:.2f} dB (standard deviation)"
-    if holds_up(found):
-        return f"Seeds: {noise}; with {seeds}, the lead holds up ({_test(found)})."
-    return f"Seeds: {noise}; with {seeds}, images and seeds together leave the lead open ({_test(found)})."
+    verdict = "the lead holds up" if holds_up(found) else "images and seeds together leave the lead open"
+    few = f" {board.few_seeds}" if any(found.noise.has_few_seeds(item.psnr) for item in (board.winner, other)) else ""
+    return f"Seeds: {noise}; with {seeds}, {verdict} ({_test(found)}).{few}"
 
 
 def _test(found: Comparison) -> str:
@@ -83,22 +86,13 @@ def _test(found: Comparison) -> str:
     return f"p = {found.p:.2g}" + (f", corrected for all {found.family:,} pairs" if found.family > 1 else "")
 
 
-def fairness(board: Board, rising: Mapping[str, float], looked_at: int) -> list[str]:
+def fairness(board: Board, curves: Mapping[str, History]) -> list[str]:
     """What makes the comparison less than fair: training that had not converged, tuning at a border or none.
 
-    ``rising`` are those of the best ``looked_at`` configurations that had not converged.
+    ``curves`` has the validation PSNR of every epoch, of the best configurations by label.
     """
-    sentences = []
+    sentences = _convergence(board, curves)
     count = len(board.configurations)
-    if rising and count == 1:
-        label, rate = next(iter(rising.items()))
-        sentences.append(f"{label} had not converged when training ended (it still rose by {rate:.2f} dB per epoch): "
-                         "with more epochs it would probably score higher.")
-    elif rising:
-        most = max(rising, key=lambda label: rising[label])
-        of = f"the best {looked_at}" if looked_at < count else f"{count}"
-        sentences.append(f"{len(rising)} of {of} configurations had not converged when training ended ({most} still "
-                         f"rose by {rising[most]:.2f} dB per epoch): with more epochs their order may change.")
     if annealed := [item for item in board.configurations if item.parameters.get("schedule") == "cosine"]:
         of = "all" if len(annealed) == count else f"{len(annealed)} of {count}"
         sentences.append(f"In {of} configurations the learning rate fell to its minimum along a cosine "
@@ -107,11 +101,29 @@ def fairness(board: Board, rising: Mapping[str, float], looked_at: int) -> list[
     if border := [item.label for item in board.configurations if item.choice and item.choice.at_border]:
         sentences.append(f"The tuned value of {first_of(border, 4)} is at the border of what was tried: a better one "
                          "may be beyond it.")
-    if count > 1 and not any(item.choice for item in board.configurations):
-        rates = {float(item.parameters["lr"]) for item in board.configurations}
-        if len(rates) == 1:
-            sentences.append(f"All configurations were trained with lr={rates.pop():g}. Another learning rate may "
-                             "change their order: a spec with tune finds the best for each.")
+    return [*sentences, *filter(None, [rate_caveat(board)])]
+
+
+def _convergence(board: Board, curves: Mapping[str, History]) -> list[str]:
+    """Whether the training of the best configurations had converged: some still rose, none did, or it is not known."""
+    rising, short, count = still_rising(curves), too_short(curves), len(board.configurations)
+    sentences = []
+    of = f"the best {len(curves)}" if len(curves) < count else f"{count}"
+    if rising and count == 1:
+        label, rate = next(iter(rising.items()))
+        sentences.append(f"{label} had not converged when training ended (it still rose by {rate:.2f} dB per epoch): "
+                         "with more epochs it would probably score higher.")
+    elif rising:
+        most = max(rising, key=lambda label: rising[label])
+        sentences.append(f"{len(rising)} of {of} configurations had not converged when training ended ({most} still "
+                         f"rose by {rising[most]:.2f} dB per epoch): with more epochs their order may change.")
+    elif len(curves) > short:
+        which = board.winner.label if count == 1 else f"{len(curves) - short} of {of} configurations"
+        sentences.append(f"Training had levelled off in {which}: over the last fifth of the epochs, and at least the "
+                         f"last {FEWEST}, validation PSNR rose by at most {RISING_DB} dB.")
+    if short:
+        which = f" for {short} of {of} configurations" if count > 1 else ""
+        sentences.append(f"Whether training had converged is not known{which}: there were fewer than {FEWEST} epochs.")
     return sentences
 
 
@@ -137,7 +149,8 @@ def _best_among(board: Board, items: Sequence[Configuration]) -> str:
     """The best of some configurations, and how many of the others are not known to be worse."""
     best, *others = items
     tied = sum(not holds_up(board.compare(best, other)) for other in others)
-    behind = f"{tied} of the {len(others)} others" if len(others) > 1 else "the other one"
+    of = "all" if tied == len(others) else f"{tied} of the"
+    behind = f"{of} {len(others)} others" if len(others) > 1 else "the other one"
     return f"{best.label}: {score_text(board, best)}.{f' Its lead over {behind} is not established.' if tied else ''}"
 
 
@@ -175,10 +188,8 @@ def _beaten_decoders(board: Board) -> list[str]:
     by_decoder = group_by([item for items in groups for item in items], lambda item: item.decoder)
     for decoder, mine in sorted(by_decoder.items()):
         if len({item.encoder for item in mine}) > 1 and all(item.label in beaten for item in mine):
-            rates = sorted({float(item.parameters["lr"]) for item in mine})
-            tuned = any(item.choice and "lr" in item.choice.names for item in mine)
-            at = f" with lr={rates[0]:g}, which was not tuned" if len(rates) == 1 and not tuned else ""
-            sentences.append(f"The {decoder} decoder{at}: at every layer another one is better, and that holds up.")
+            sentences.append(f"The {decoder} decoder{at_one_rate(mine)}: at every layer another one is better, and "
+                             "that holds up.")
     return sentences
 
 
@@ -189,7 +200,8 @@ def _far_layers(board: Board) -> list[str]:
     far = sorted((found.difference, item.encoder) for item, found in behind.items()
                  if found.difference > FAR_DB and holds_up(found))
     listed = ", ".join(f"{encoder} ({difference:.1f} dB)" for difference, encoder in far)
-    return [f"Layers whose best decoder is more than {FAR_DB:g} dB below the winner: {listed}."] if far else []
+    at = at_one_rate([*behind, board.winner])
+    return [f"Layers whose best decoder{at} is more than {FAR_DB:g} dB below the winner: {listed}."] if far else []
 
 
 def _small_gains(board: Board) -> list[str]:
@@ -202,8 +214,8 @@ def _small_gains(board: Board) -> list[str]:
     sure = gain.simultaneous
     if sure is None or not gain.is_decidable or sure.high >= NOTABLE_DB:
         return []
-    return [f"Ensembles: the best gains {number(gain.difference, '+.2f')} dB over the best single model "
-            f"({number(sure.low, '+.2f')} to {number(sure.high, '+.2f')}), for "
+    return [f"Ensembles{at_one_rate([ensemble, single])}: the best gains {number(gain.difference, '+.2f')} dB over the "
+            f"best single model ({number(sure.low, '+.2f')} to {number(sure.high, '+.2f')}), for "
             f"{ensemble.cost('encoder_passes') or 0:.0f} encoder passes."]
 
 

@@ -191,6 +191,7 @@ def _statistics(board: Board) -> Iterable[str]:
     else:
         yield ("The standard error of a difference includes the variance between trainings, pooled over configurations "
                f"({describe_noise(board.noise)}).")
+        yield board.few_seeds
 
 
 def _software(data: StudyData, runs: Sequence[ReportRun]) -> Iterable[str]:

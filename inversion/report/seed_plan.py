@@ -6,9 +6,8 @@ and the standard errors shrink. A plan is therefore an expectation, not a promis
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from inversion.report.data.board import Board
@@ -81,7 +80,8 @@ def describe_plan(plan: SeedPlan) -> str:
     """What is undecided, and what would decide it."""
     open_questions = f"{plan.undecided} question{'s are' if plan.undecided > 1 else ' is'} undecided"
     if not plan.seeds:
-        return f"{open_questions}: up to {MOST_SEEDS} seeds are not expected to decide any; more test images may"
+        return (f"{open_questions}: up to {MOST_SEEDS} seeds are not expected to decide any; still more, or more test "
+                "images, may")
     count = len(plan.configurations)
     noise = "measured" if plan.noise.configurations else "given" if plan.is_given else "assumed"
     return (f"{open_questions}. {plan.seeds} seeds for {count} configuration{'s' if count > 1 else ''} are expected to "
@@ -98,8 +98,7 @@ def _with_seeds(board: Board, pools: Pools, labels: Collection[str], seeds: int,
     """The pools as if these configurations had so many seeds, with the seed noise of such a study."""
     planned = {label: pool.as_if(max(seeds, pool.n)) if label in labels else pool for label, pool in pools.items()}
     measured = board.noise is None or noise.configurations > 0
-    freedom = float(sum(pool.n - 1 for pool in planned.values())) if measured else math.inf
-    return planned, replace(noise, freedom=freedom)
+    return planned, noise.planned([*planned.values()]) if measured else noise
 
 
 def _lead(board: Board) -> list[_Question]:

@@ -20,6 +20,7 @@ from inversion.data.datasets import cache_folder, data_folder, find_photo_set
 from inversion.data.div2k import in_protocol
 from inversion.data.duplicates import load_prints, with_training
 from inversion.data.scored import ScoredPhotos, load_scored, set_digest
+from inversion.data.splits import SPLITS, PhotoSet
 from inversion.errors import DamagedArtifactError, DataError, InterruptedRunError, RequestError
 from inversion.images import from_stored
 from inversion.losses.lpips_weights import TrunkSource
@@ -44,6 +45,9 @@ from inversion.training.floors import floor_metrics, floor_scores, largest_map
 from inversion.training.further_scores import FurtherScores
 from inversion.training.measure import PeakMemory
 from inversion.training.stop import StopRequest
+
+ALL = "all"
+"""In place of a split: every image of another data set."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None
     Args:
         run: the run.
         data: another data set; by default the run's own, at the location that the run has logged.
-        split: the split to score.
+        split: the split to score; ``all`` for every image of ``data``.
         limit: the number of images, 0 for all; by default the run's limit on its own data set, and all of another one.
         data_dir: the folder of downloads and caches.
         progress: reports progress.
@@ -110,6 +114,8 @@ def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None
             raise
         raise RequestError(f"the photographs of run {run.name} are no longer at {run.config.data!r} ({error}) "
                            "Give their folder with --data FOLDER.") from error
+    if split == ALL:
+        photos, split = _as_test_split(photos), "test"
     limits = {name: getattr(run.config, f"{name}_limit") for name in ("train", "val", "test")}
     wanted, digest = run.document["data"]["digest"], set_digest(photos, limits, folder, progress)
     own = digest == wanted
@@ -126,7 +132,13 @@ def find_target(run: TrainedRun, data: str | None, split: str, limit: int | None
     return Target(dataclasses.replace(scored, photos=dataclasses.replace(photos, warnings=warnings)), own)
 
 
-def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, reconstructor: Reconstructor,
+def _as_test_split(photos: PhotoSet) -> PhotoSet:
+    """The same photographs, all to be scored."""
+    every = [photo for name in SPLITS for photo in photos.splits[name]]
+    return dataclasses.replace(photos, splits={**{name: [] for name in SPLITS}, "test": every})
+
+
+def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, load: Callable[[], Reconstructor],
                  target: Target, lpips: TrunkSource | None, stop: StopRequest, vgg_weights: str | None = None,
                  metrics: str | None = None) -> Evaluation:
     """Scores a run on images, and logs the evaluation as a child run of it.
@@ -135,7 +147,7 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
         connection: the tracking store.
         experiment_id: the experiment to log to.
         run: the run to evaluate.
-        reconstructor: its model.
+        load: returns its model; if it fails, the evaluation does.
         target: the images.
         lpips: the weights of LPIPS; None if it is off.
         stop: checked before each batch.
@@ -147,9 +159,7 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
         InversionError: it failed or was interrupted; the reason is recorded in its MLflow run.
     """
     logged = _logged_scores(run, target)
-    config = _config(run, target, lpips)
-    vgg_weights = vgg_weights or (config.vgg_weights if config.vgg_weights != "off" else "auto")
-    config = config.model_copy(update={"vgg_weights": vgg_weights, "metrics": metrics or config.metrics})
+    config = evaluation_config(run, target, lpips, vgg_weights, metrics)
     name = f"evaluate {run.name} on {target.name}"
     tags = {"inversion.data": target.scored.photos.name, "inversion.protocol": config.protocol}
     logger = _begin(connection, experiment_id, run.run_id, name, tags)
@@ -158,6 +168,7 @@ def evaluate_run(connection: Connection, experiment_id: str, run: TrainedRun, re
         logger.describe(name, params, tags, _document(run, config, target))
         results.log_code(logger, parts_in({"metrics": config.metrics}))
         counts = {target.scored.split: len(target.scored.names)}
+        reconstructor = load()
         results.log_data_set(logger, target.scored.photos, target.scored.digest, counts, "evaluation")
         loss = ReconstructionLoss(config.mse_weight, config.lpips_weight, lpips.load() if lpips else None)
         further = further_scores(config, reconstructor.engine, len(target.scored.names))
@@ -243,12 +254,15 @@ def _logged_scores(run: TrainedRun, target: Target) -> list[dict[str, Any]]:
     return rows[:len(names)] if len(rows) >= len(names) else []
 
 
-def _config(run: TrainedRun, target: Target, lpips: TrunkSource | None) -> RunConfig:
-    """The run's parameters, with the images and the LPIPS weights of this evaluation."""
+def evaluation_config(run: TrainedRun, target: Target, lpips: TrunkSource | None, vgg_weights: str | None = None,
+                      metrics: str | None = None) -> RunConfig:
+    """The run's parameters, with the images, the weights and the metrics of this evaluation; arguments as of
+    ``evaluate_run``."""
+    wanted = vgg_weights or (run.config.vgg_weights if run.config.vgg_weights != "off" else "auto")
     photos = target.scored.photos
-    data = photos.name if photos.name in ("sample", "div2k") else str(photos.root.resolve())
     limit = {f"{target.scored.split}_limit": len(target.scored.names)}
-    return run.config.model_copy(update={"data": data, "lpips_weights": str(lpips) if lpips else "off", **limit})
+    return run.config.model_copy(update={"data": photos.data, "lpips_weights": str(lpips) if lpips else "off",
+                                         "vgg_weights": wanted, "metrics": metrics or run.config.metrics, **limit})
 
 
 def _document(run: TrainedRun, config: RunConfig, target: Target) -> dict[str, Any]:
@@ -256,7 +270,8 @@ def _document(run: TrainedRun, config: RunConfig, target: Target) -> dict[str, A
         "evaluates": run.run_id,
         "parameters": config.model_dump(),
         "data": {"name": target.scored.photos.name, "digest": target.scored.digest, "own": target.own,
-                 "images": {target.scored.split: len(target.scored.names)}},
+                 "images": {target.scored.split: len(target.scored.names)},
+                 "warnings": [] if target.own else list(target.scored.photos.warnings)},
         "split": target.scored.split,
         **described_metrics(config.metrics),
     }

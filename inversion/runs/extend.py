@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from mlflow.entities import Metric, Run
 
 from inversion.config.run_config import RunConfig
 from inversion.errors import MissingArtifactError, RequestError
-from inversion.runs.prepare import Prepared
+from inversion.runs.prepare import Prepared, make_trainer
 from inversion.runs.train import tags_of
 from inversion.tracking.artifacts import download_artifact
 from inversion.tracking.connection import Connection
@@ -73,7 +75,7 @@ def begin_extension(connection: Connection, prepared: Prepared, run: Run, epochs
 
     Raises:
         RequestError: the images, the weights or the version have changed, or the run has no checkpoint.
-        CheckpointError: its checkpoint cannot be read.
+        CheckpointError: its checkpoint cannot be read, or the longer run cannot go on from it. Nothing is created then.
     """
     plan, run_id = prepared.plan, run.info.run_id
     config = plan.config.model_copy(update={"epochs": epochs_before})
@@ -83,6 +85,8 @@ def begin_extension(connection: Connection, prepared: Prepared, run: Run, epochs
                            f"trained (digest {run.data.tags.get(DIGEST)}, now {digest})")
     with tempfile.TemporaryDirectory() as folder:
         files = [_checkpoint(run_id, name, Path(folder), prepared.digest) for name in (BEST, LAST)]
+        with _named_as_artifact(run_id, files[-1]):
+            make_trainer(prepared, Path(folder)).load_resumable(files[-1])
         beside = dataclasses.replace(connection, experiment_id=run.info.experiment_id)
         tags = tags_of(prepared) | {EXTENDS: run_id}
         extension = TrackedRun(beside, create_run(beside, plan.name, tags, "inversion train"))
@@ -98,13 +102,24 @@ def _checkpoint(run_id: str, name: str, folder: Path, digest: str) -> Path:
         path = download_artifact(run_id, f"checkpoints/{name}", folder)
     except MissingArtifactError as error:
         raise MissingArtifactError(f"{error}, from which it could be extended") from error
-    try:
+    with _named_as_artifact(run_id, path):
         content: dict[str, Any] = load_checkpoint(path)
-    except CheckpointError as error:
-        text = str(error).replace(str(path), f"checkpoints/{name}")
-        raise CheckpointError(f"run {run_id} cannot be extended: {text}") from error
     save_checkpoint(path, content | {"digest": digest})
     return path
+
+
+@contextmanager
+def _named_as_artifact(run_id: str, path: Path) -> Iterator[None]:
+    """Names an unusable checkpoint as the finished run's artifact, not by its temporary copy.
+
+    Raises:
+        CheckpointError: that of the block, with that name.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        text = str(error).replace(str(path), f"checkpoints/{path.name}")
+        raise CheckpointError(f"run {run_id} cannot be extended: {text}") from error
 
 
 def _copy_history(run: Run, extension: TrackedRun) -> None:

@@ -16,7 +16,7 @@ from inversion.progress import no_progress
 from inversion.report import search_leaderboard
 from inversion.sweeps.opening import Options, connect_to_study, join, open_existing, service_errors
 from inversion.sweeps.queue.allowance import Allowance
-from inversion.sweeps.queue.entry import Entry, Snapshot
+from inversion.sweeps.queue.entry import UNFINISHED, Entry, Snapshot
 from inversion.sweeps.queue.storage import require_queue
 from inversion.sweeps.spec.spec import Spec
 from inversion.sweeps.study.commands import join_command
@@ -66,7 +66,7 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         options: of the command, by parameter name.
 
     Returns:
-        The exit code: 0, or 1 if runs failed or were deleted in MLflow.
+        The exit code: 0, or 1 if runs failed, timed out or were deleted in MLflow.
 
     Raises:
         RequestError: the request does not fit the study, or an input is out of reach; nothing was queued.
@@ -122,7 +122,7 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
         _print_links(study, connection, best_run(summed, measures_of(study)), console)
     if stop.reason is not None and not summed.is_done:
         raise InterruptedRunError(f"{stop.reason}: {_not_done(summed, name)}; the same command resumes the study")
-    return 1 if summed.having("failed", "deleted") else 0
+    return 1 if summed.having(*UNFINISHED) else 0
 
 
 def _not_done(snapshot: Snapshot, study: str) -> str:
@@ -196,11 +196,16 @@ def _set_up(spec: Spec, connection: Connection, url: str, threads: int, stop: St
     """The study with the new runs of the spec, and its runs deleted in MLflow that the spec does not ask for."""
     console.print(f"spec {spec.origin}", soft_wrap=True)
     with progress_bars() as report:
-        study, added, again, deleted = set_up(spec, connection, url, threads, interruptible(report, stop), stop,
+        study, added, again, longer, deleted = set_up(spec, connection, url, threads, interruptible(report, stop), stop,
                                               console.note)
     console.print(f"study {spec.study}: {len(study.queue.entries())} runs, {added} of them new; queue "
                   f"{without_password(url)}, tracking store {without_password(connection.uri)}",
                   soft_wrap=True)
+    if spec.limits.run_time is not None:
+        console.print(f"limits: {spec.limits}")
+    if longer:
+        console.print(f"{longer} run{'' if longer == 1 else 's'} that had reached a smaller limit "
+                      f"{'is' if longer == 1 else 'are'} queued again")
     if again:
         console.print(f"{again} finished run{' was' if again == 1 else 's were'} deleted in MLflow and "
                       f"{'is' if again == 1 else 'are'} queued again")

@@ -111,7 +111,7 @@ def _print(lines: list[str], console: Console) -> None:
 def _why_none(entry: Entry) -> str:
     """Why a run has no log, and where else its worker's log is."""
     begun = "has no log: it was trained by another version" if entry.run_id else "has no log yet: it has not begun"
-    why = f" ({entry.failure})" if entry.state in ("failed", "stopped") else ""
+    why = f" ({entry.failure})" if entry.state in ("failed", "stopped", "timed out") else ""
     host = entry.owner.get("inversion.host")
     place = f". The logs of the workers on {host} are in sweeps/ in its data folder" if host else ""
     return f"run {entry.name} {begun}{why}{place}"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from inversion.console import make_console
+from inversion.durations import show_duration
+from inversion.errors import RequestError
 from inversion.sweeps.opening import Options, open_existing, service_errors
 from inversion.sweeps.queue.entry import WAITING, Entry, Snapshot, State
 from inversion.sweeps.queue.removal import REMOVAL, remove_waiting
@@ -18,6 +20,7 @@ from inversion.sweeps.study.commands import join_command
 from inversion.sweeps.study.reconcile import record_change
 from inversion.sweeps.study.study import Study
 from inversion.sweeps.workers.driver import read_snapshot
+from inversion.text import first_of
 from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import find_active
 from inversion.tracking.search import KIND
@@ -29,10 +32,12 @@ WAITS: Mapping[State, str] = {"queued": "it is waiting, and has not begun",
                               "interrupted": "it is waiting to be resumed"}
 
 STOP = Change("stop", ("running", *WAITING), "running or waiting", "stopped", {
-    "finished": "it is finished", "failed": "it has failed", "stopped": "it is stopped already"})
-RESUME = Change("resume", ("stopped", "failed"), "stopped or failed", "resumed", {
+    "finished": "it is finished", "failed": "it has failed", "stopped": "it is stopped already",
+    "timed out": "it has reached its limit"})
+RESUME = Change("resume", ("stopped", "timed out", "failed"), "stopped, timed out or failed", "resumed", {
     **WAITS, "running": "it is running", "finished": "it is finished: --rerun starts it from the beginning"})
-RERUN = Change("rerun", ("finished", "failed", "stopped", "pruned"), "finished, failed or stopped", "rerun", {
+RERUN = Change("rerun", ("finished", "failed", "stopped", "timed out", "pruned"),
+               "finished, failed or stopped", "rerun", {
     **WAITS, "running": "it is running: --stop it first",
     "not chosen": "another value was chosen for its configuration"})
 
@@ -104,6 +109,16 @@ def _stop(study: Study, connection: Connection, entries: Sequence[Entry]) -> lis
 
 
 def _resume(study: Study, connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
+    """Queues runs from their checkpoints.
+
+    Raises:
+        RequestError: one has reached the limit of the study, and would end at once.
+    """
+    limit = study.run_time
+    if at_limit := [entry for entry in entries if entry.state == "timed out" and not entry.may_go_on(limit)]:
+        names = first_of([f"{entry.root} {entry.name}" for entry in at_limit])
+        raise RequestError(f"--resume: {names} reached the study's limit, run_time {show_duration(limit or 0)}. The "
+                           "spec with a larger one continues what reached it.")
     return study.queue.resume(entries)
 
 

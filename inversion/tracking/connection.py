@@ -27,6 +27,7 @@ from inversion.tracking.address import absolute, install_hint, read_store, sqlit
 from inversion.tracking.artifacts import find_moved_artifacts
 from inversion.tracking.locks import exclusive_lock
 from inversion.tracking.masking import first_line, without_password
+from inversion.tracking.silence import end_silent_waits
 from inversion.tracking.store_errors import NoStoreError, NoTrackingError, http_status, is_lost, reason
 
 TRACKING_TABLES = {"experiments", "runs", "latest_metrics"}
@@ -83,6 +84,7 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None, *, c
         os.environ.setdefault(name, value)
     logging.getLogger(STACKS).setLevel(logging.CRITICAL)
     is_given = bool(tracking_uri) or mlflow.is_tracking_uri_set()
+    end_silent_waits()
     uri = find_store(tracking_uri)
     if uri != mlflow.get_tracking_uri():
         mlflow.set_tracking_uri(uri)

@@ -12,10 +12,14 @@ from types import FrameType
 
 import psutil
 
-from inversion.errors import InterruptedRunError, InversionError
+from inversion.durations import show_duration
+from inversion.errors import InterruptedRunError, InversionError, TimeLimitError
 from inversion.progress import Progress
 
 POLL_SECONDS = 1.0
+
+_of_signals: list[StopRequest] = []
+"""The requests that signals set now, the innermost last."""
 
 
 class StopRequest:
@@ -24,10 +28,12 @@ class StopRequest:
     Args:
         parent: a request that sets this one too. A worker's request stops its runs, while the request of one run does
             not stop the worker.
+        run_time: seconds of training and validation after which the run ends; None for no limit.
     """
 
-    def __init__(self, parent: StopRequest | None = None) -> None:
+    def __init__(self, parent: StopRequest | None = None, run_time: float | None = None) -> None:
         self._parent = parent
+        self.run_time = run_time
         self._reason: str | None = None
         self._error: type[InversionError] = InterruptedRunError
 
@@ -46,6 +52,12 @@ class StopRequest:
         if self._reason is None:
             self._error = error
             self._reason = reason
+
+    def limit_time(self, seconds: float) -> None:
+        """Requests a stop if a run that has trained for so many seconds has reached its limit."""
+        if self.run_time is not None and seconds >= self.run_time:
+            self.set(f"it has trained for {show_duration(seconds)}, and run_time is limited to "
+                     f"{show_duration(self.run_time)}", TimeLimitError)
 
     def raise_before_training(self) -> None:
         """Ends a run that has not started training, if a stop was requested.
@@ -72,6 +84,11 @@ class StopRequest:
             time.sleep(min(left, 0.1))
 
 
+def is_requested() -> bool:
+    """Whether the whole process was asked to stop, by a signal or by the end of its launcher."""
+    return any(request.reason is not None for request in _of_signals)
+
+
 def interruptible(report: Progress, stop: StopRequest) -> Progress:
     """The same progress report, which raises the request's error once a stop is requested."""
 
@@ -94,6 +111,7 @@ def stop_on_signals(launcher: psutil.Process | None = None, name: str = "the pro
         name: the launcher's name in the reason of the request.
     """
     request = StopRequest()
+    _of_signals.append(request)
 
     def handle(number: int, frame: FrameType | None) -> None:
         if request.reason and number == signal.SIGINT:
@@ -111,6 +129,7 @@ def stop_on_signals(launcher: psutil.Process | None = None, name: str = "the pro
         yield request
     finally:
         finished.set()
+        _of_signals.remove(request)
         for number, handler in previous.items():
             signal.signal(number, handler)
 

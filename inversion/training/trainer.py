@@ -136,6 +136,7 @@ class Trainer:
         Raises:
             NonFiniteError: a loss term or gradient is not finite; the last finite state is saved.
             InterruptedRunError: a stop was requested; the current state is saved.
+            TimeLimitError: the run has trained for as long as ``stop`` allows; the current state is saved.
             PrunedRunError: a callback pruned the run; the current state is saved.
             AbandonedRunError: another process has taken over the run; nothing is saved.
             OutOfMemoryError: not even one image fits into the device's memory.
@@ -198,6 +199,7 @@ class Trainer:
         self.model.train()
         for stored in self.data.batches.epoch(state.epoch + 1, start=state.step):
             yield state.epoch + 1, state.step
+            self.stop.limit_time(state.train_seconds + state.seconds_in_epoch)
             self.stop_if_requested()  # before a step, not after it: of several runs, each stops before its next step
             self._train_step(stored)
         started = time.perf_counter()

@@ -19,6 +19,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 from torchvision.transforms.v2 import CenterCrop, Resize  # type: ignore[import-untyped]
 
+from inversion.data.content import opened
 from inversion.data.folder import photo_set
 from inversion.training.evaluate import evaluate
 
@@ -110,7 +111,7 @@ def test_other_photographs_are_scored_on_their_test_split(
     outcome = inversion("evaluate", trained.info.run_id, "--data", str(folder))
     assert outcome.code == 0, outcome.err
     photo, = photo_set(folder, tmp_path / "index").splits["test"]
-    with Image.open(photo.path) as image:
+    with opened(photo.path) as file, Image.open(file) as image:
         crop = np.asarray(CenterCrop(32)(Resize(37, antialias=True)(image)), np.float32) / 255
     model = mlflow.pyfunc.load_model(f"runs:/{trained.info.run_id}/model")
     reconstruction = model.predict(crop.transpose(2, 0, 1)[None])[0].transpose(1, 2, 0)
@@ -213,3 +214,28 @@ def test_an_interrupted_evaluation_is_killed(trained: Run, inversion: Command, e
     assert inversion("evaluate", trained.info.run_id).code == 130
     assert evaluated().info.status == "KILLED"
     assert evaluated().data.tags["inversion.failure"] == "interrupted"
+
+
+def test_all_runs_of_a_study_are_scored_once_and_one_that_fails_does_not_stop_the_others(
+        trained: Run, inversion: Command, all_runs: Runs, tmp_path: Path) -> None:
+    client, place = MlflowClient(), trained.info.experiment_id
+    client.create_run(place, tags={"inversion.kind": "study", "inversion.study": "made"})
+    client.set_tag(trained.info.run_id, "inversion.study", "made")
+    names = ("inversion.kind", "inversion.config", "inversion.digest")
+    empty = client.create_run(place, run_name="a run without a model", tags={
+        "inversion.study": "made", **{name: trained.data.tags[name] for name in names}})
+    client.set_terminated(empty.info.run_id)
+    words = ("evaluate", "--study", "made", "--data", str(flat_folder(tmp_path / "holiday")), "--split", "all")
+    outcome = inversion(*words)
+    assert outcome.code == 1, outcome.err
+    first, second, *_, last = outcome.out.splitlines()
+    assert first.startswith(f"[1/2] a run without a model: failed: artifact_missing: run {empty.info.run_id} has no")
+    assert second.startswith(f"[2/2] {trained.info.run_name}: PSNR (dB) ")
+    assert last.startswith("study made on holiday, 7 images: 1 scored, 0 had been scored before, 1 failed.")
+    again = inversion(*words)
+    assert f"{second[:-1]}, scored before)" in again.out
+    of: dict[str, list[tuple[str, str | None]]] = {run.info.run_id: [] for run in (trained, empty)}
+    for run in all_runs():
+        if run.data.tags.get("inversion.kind") == "evaluation":
+            of[run.data.tags["inversion.evaluates"]].append((run.info.status, run.data.tags.get("inversion.failure")))
+    assert of == {trained.info.run_id: [("FINISHED", None)], empty.info.run_id: [("FAILED", "artifact_missing")] * 2}

@@ -279,12 +279,15 @@ def test_a_damaged_checkpoint_is_not_extended_and_named_as_the_runs(
         train: Command, inversion: Command, all_runs: Runs) -> None:
     assert train(epochs=1).code == 0
     run, = all_runs()
-    truncate(Path(run.info.artifact_uri, "checkpoints", "last.pt"))
-    outcome = inversion("train", "--resume", run.info.run_id, "--epochs", "2")
-    assert outcome.code == 1
-    assert (f"run {run.info.run_id} cannot be extended: cannot read the checkpoint checkpoints/last.pt: it is damaged"
-            in outcome.err)
-    assert len(all_runs()) == 1
+    last = Path(run.info.artifact_uri, "checkpoints", "last.pt")
+    for damage, says in ((forget_schedule, "the checkpoint checkpoints/last.pt is damaged, or was made by another "
+                                           "version: schedule is missing"),
+                         (truncate, "cannot read the checkpoint checkpoints/last.pt: it is damaged")):
+        damage(last)
+        outcome = inversion("train", "--resume", run.info.run_id, "--epochs", "2")
+        assert outcome.code == 1
+        assert f"run {run.info.run_id} cannot be extended: {says}" in outcome.err
+        assert len(all_runs()) == 1
 
 
 def test_a_run_whose_longer_form_it_does_not_begin_is_not_extended(

@@ -80,7 +80,7 @@ WRONG = [
     ("strict", "perhaps", "true or false", None),
     ("encoder", 5, "vgg16:block1", None),
     ("decoder", None, "decoder", None),
-    ("data", ["a"], "div2k, sample, or a folder", None),
+    ("data", ["a"], "div2k, sample, a folder", None),
     ("protocol", "image\nx", "image, published", "image"),
 ]
 

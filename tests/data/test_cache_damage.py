@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from inversion import files
-from inversion.data import arrowfile, decode
+from inversion.data import arrowfile, cache, decode
 from inversion.data.cache import load_cached
 from inversion.data.folder import photo_set
 from inversion.errors import DataError
@@ -55,21 +55,21 @@ def put_text(path: Path) -> None:
 
 
 def make_old(path: Path) -> None:
-    table = pa.ipc.open_file(path.read_bytes()).read_all()
+    table = pa.ipc.open_stream(path.read_bytes()).read_all()
     metadata = {**table.schema.metadata, b"format": b"0"}
-    with pa.ipc.new_file(str(path), table.schema.with_metadata(metadata)) as writer:
+    with pa.ipc.new_stream(str(path), table.schema.with_metadata(metadata)) as writer:
         writer.write_table(table.replace_schema_metadata(metadata))
 
 
 def swap_rows(path: Path) -> None:
-    table = pa.ipc.open_file(path.read_bytes()).read_all()
-    with pa.ipc.new_file(str(path), table.schema) as writer:
+    table = pa.ipc.open_stream(path.read_bytes()).read_all()
+    with pa.ipc.new_stream(str(path), table.schema) as writer:
         writer.write_table(table.take([1, 0, *range(2, len(table))]))
 
 
 def drop_a_column(path: Path) -> None:
-    table = pa.ipc.open_file(path.read_bytes()).read_all().drop(["crc32"])
-    with pa.ipc.new_file(str(path), table.schema) as writer:
+    table = pa.ipc.open_stream(path.read_bytes()).read_all().drop(["crc32"])
+    with pa.ipc.new_stream(str(path), table.schema) as writer:
         writer.write_table(table)
 
 
@@ -159,16 +159,17 @@ def test_a_good_cache_in_a_folder_that_cannot_be_written_is_used(
     assert load(root, folder).digest == before.digest
 
 
-def test_a_killed_process_leaves_no_file_of_the_name(root: Path, folder: Path) -> None:
+def test_after_a_killed_process_the_next_one_continues_with_the_same_pixels(root: Path, folder: Path) -> None:
     code = f"""
 import os, pathlib, signal
 from inversion.data import arrowfile, cache, folder
+arrowfile.BATCH_ROWS = 2
 write = arrowfile.pa.record_batch
 count = 0
 def dying(*args, **kwargs):
     global count
     count += 1
-    if count == 4:
+    if count == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return write(*args, **kwargs)
 arrowfile.pa.record_batch = dying
@@ -177,10 +178,21 @@ cache.load_cached(folder.photo_set(root, index), 32, index)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
     assert not list(folder.glob("*.arrow"))
-    (leftover,) = folder.glob(".*.tmp")
-    os.utime(leftover, (time.time(), time.time() - files.ABANDONED_AFTER_SECONDS - 60))
-    load(root, folder)
+    (partial,) = leftovers(folder)
+    abandoned = folder / f".photos-0{cache.UNFINISHED}"
+    abandoned.touch()
+    os.utime(abandoned, (time.time(), time.time() - cache.KEPT_SECONDS - 60))
+    with (folder / partial).open("ab") as file:
+        file.write(b"half a batch")
+    counted: list[int] = []
+    continued = load_cached(photo_set(root, folder), 32, folder, lambda what, done, _: counted.append(done)
+                            if what == "decoding photographs" else None)
+    assert counted == list(range(5, len(NAMES) + 1))  # four had been written
     assert not leftovers(folder)
+    continued.path.unlink()
+    whole = load(root, folder)
+    assert all(np.array_equal(one, other) for split in ("train", "val", "test")
+               for one, other in zip(continued.pixels(split), whole.pixels(split), strict=True))
 
 
 def test_of_processes_that_begin_together_one_decodes(root: Path, folder: Path, tmp_path: Path) -> None:
@@ -202,7 +214,7 @@ print(cache.load_cached(folder.photo_set(root, index), 32, index).digest)
     assert (tmp_path / "decoded").read_text() == "x" * len(NAMES)
 
 
-def test_an_interrupt_leaves_nothing(root: Path, folder: Path) -> None:
+def test_an_interrupt_leaves_no_file_of_the_name_and_can_be_continued(root: Path, folder: Path) -> None:
     def interrupt(what: str, done: int, total: int) -> None:
         if what == "decoding photographs" and done == 3:
             raise KeyboardInterrupt
@@ -211,6 +223,7 @@ def test_an_interrupt_leaves_nothing(root: Path, folder: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         load_cached(photos, 32, folder, interrupt)
     assert not list(folder.glob("*.arrow"))
+    assert load(root, folder).names("train")
     assert not leftovers(folder)
 
 

@@ -122,7 +122,7 @@ def test_the_split_depends_on_nothing_but_the_numbers(tmp_path: Path, archives: 
 def test_the_published_protocol_has_the_splits_of_the_released_code() -> None:
     photos = [Photo(f"DIV2K_train_HR/{name}", Path(name)) for name in div2k.ARCHIVES[0].names()]
     test = [Photo("DIV2K_valid_HR/0801.png", Path("0801.png"))]
-    drawn = PhotoSet("div2k", Path(), {"train": photos[::2], "val": photos[1::2], "test": test})
+    drawn = PhotoSet("div2k", Path(), "div2k", {"train": photos[::2], "val": photos[1::2], "test": test})
     state = np.random.get_state()
     np.random.seed(42)  # as it is done there
     order = np.random.permutation(800)
@@ -130,7 +130,8 @@ def test_the_published_protocol_has_the_splits_of_the_released_code() -> None:
     assert div2k.in_protocol(drawn, "image") is drawn
     train, val = [photos[index] for index in order[:640]], [photos[index] for index in order[640:]]
     assert div2k.in_protocol(drawn, "published").splits == {"train": train, "val": val, "test": test}
-    own = PhotoSet("div2k", Path(), {split: [Photo("a.png", Path("a.png"))] for split in ("train", "val", "test")})
+    splits = {split: [Photo("a.png", Path("a.png"))] for split in ("train", "val", "test")}
+    own = PhotoSet("div2k", Path(), "div2k", splits)
     assert div2k.in_protocol(own, "published") is own
 
 

@@ -21,7 +21,7 @@ from inversion.config.resolve import NOT_SCIENTIFIC, RECIPE, check, run_name
 from inversion.config.run_config import RunConfig
 from inversion.metrics import counted
 from inversion.models.encoders.catalog import parse_encoders
-from inversion.tracking.search import KIND
+from inversion.tracking.search import EVALUATES, KIND
 from inversion.tracking.study import DIGEST, STUDY
 
 IMAGES = [f"test/{number}.png" for number in range(12)]
@@ -98,6 +98,16 @@ class MadeStudy:
         self.client.set_terminated(run_id, status)
         self.planned.append({"run": run_name(config, []), "digest": digest, "config": values})
         return run_id
+
+    def evaluate(self, run_id: str, scores: Sequence[float], data: str = "holiday", **about: Any) -> None:
+        """An evaluation of a run on other images; ``about`` is what the document says of them."""
+        document = {"evaluates": run_id, "split": "test", "parameters": {"lpips_weights": "off"},
+                    "data": {"name": data, "digest": data * 8, "own": False, "images": {"test": len(scores)}, **about}}
+        run = self.client.create_run(self.experiment_id, tags={
+            KIND: "evaluation", EVALUATES: run_id, "inversion.config": json.dumps(document)})
+        names = [f"{data}/{number}.png" for number in range(len(scores))]
+        self._score(run.info.run_id, np.asarray(scores, np.float64), names, {}, False, {})
+        self.client.set_terminated(run.info.run_id)
 
     def plan(self, name: str) -> None:
         """A run that is queued and has not begun."""

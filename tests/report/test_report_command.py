@@ -53,7 +53,7 @@ def test_it_writes_the_page_and_every_table_and_logs_them(
     folder = tmp_path / "the report"
     outcome = report("made", "--output", folder)
     assert outcome.code == 0, outcome.err
-    assert "ensemble+weighted+transposed_conv won with 25.50 dB" in outcome.out
+    assert "ensemble+weighted+transposed_conv is first with 25.50 dB" in outcome.out
     assert outcome.out.splitlines()[-1] == f"report: {folder}/index.html"
     keys = {path.stem for path in (folder / "tables").iterdir()}
     assert {"leaderboard", "top-single", "ensembles", "decoders", "depth", "ensembles-against-best-single",

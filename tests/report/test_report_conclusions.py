@@ -32,7 +32,7 @@ def test_the_headline_says_who_won_and_whether_it_is_real(
     made.add(scores(24), decoder="attention")
     _, (board,) = read(made)
     text = " ".join(headline(board))
-    assert text.startswith("vgg16:block1+wavelet won with 25.00 dB")
+    assert text.startswith("vgg16:block1+wavelet is first with 25.00 dB")
     assert "1.00 dB" in text
     assert "Images: it is better on all 12 test images: the trained networks differ on such images." in text
     assert re.search(r"with 1 seed each, the lead holds up \(p = [^,]+\)", text)
@@ -111,7 +111,7 @@ def test_every_sentence_on_the_winner_is_corrected_for_all_pairs(
     assert "leave the lead open (p = 0.19, corrected for all 6 pairs)" in sentences[3]
     assert len(tied_with_winner(board)) == 3
     assert "holds up" not in " ".join([*sentences, *(advice.text for advice in recommendations(board, None))])
-    assert "Ensembles: the best gains +0.04 dB over the best single model (" in recommendations(board, None)[-1].text
+    assert ": the best gains +0.04 dB over the best single model (" in recommendations(board, None)[-1].text
 
 
 def test_one_seed_of_each_is_said_to_decide_nothing_between_configurations(
@@ -159,7 +159,8 @@ def test_advice_against_a_decoder_needs_differences_that_hold_up_among_all_of_th
     beaten = "The attention decoder with lr=0.0001, which was not tuned: at every layer another one is better"
     assert beaten in avoid(0.1)
     assert "attention decoder" not in avoid(3.0)
-    assert "Ensembles: the best gains +0.20 dB over the best single model (+0." in avoid(0.2)
+    assert ("Ensembles with lr=0.0001, which was not tuned: the best gains +0.20 dB over the best single model (+0."
+            in avoid(0.2))
 
 
 def test_advice_against_ensembles_needs_a_gain_that_is_known_to_be_small(
@@ -172,7 +173,7 @@ def test_advice_against_ensembles_needs_a_gain_that_is_known_to_be_small(
         _, (board,) = read(made, seed_sd=seed_sd)
         return recommendations(board, None)[-1].text
 
-    assert "Ensembles: the best gains +0.2" in avoid("known", 0.01)
+    assert "Ensembles with lr=0.0001, which was not tuned: the best gains +0.2" in avoid("known", 0.01)
     nothing = "Nothing stands out on these test images."
     assert avoid("wide", 1.0) == nothing  # the interval reaches beyond half a decibel
     assert avoid("few", 0.01, images=2) == nothing
@@ -201,10 +202,13 @@ def test_the_summary_counts_what_failed_by_cause_and_what_never_began(
     made.add(None, status="FAILED", decoder="attention", tags={"inversion.failure": "oom"})
     made.add(None, status="FAILED", decoder="attention", seed=1, tags={"inversion.failure": "oom"})
     made.add(None, status="KILLED", decoder="transposed_conv", tags={"inversion.failure": "interrupted"})
+    made.add(None, status="KILLED", decoder="linear", tags={"inversion.failure": "time_limit"})
     made.plan("vgg16:block1+frequency_aware")
     data, boards = read(made)
     numbers = summary(data, boards)
-    assert numbers["attempted"] == "4 of 5 runs"
+    assert numbers["attempted"] == "5 of 6 runs"
+    assert numbers["reached their time limit"] == "1"
+    assert standing(data, boards) == ["1 of 6 runs are finished; 2 failed; 1 reached their time limit."]
     assert (numbers["finished"], numbers["failed"], numbers["interrupted or running"]) == ("1", "2 oom", "1")
     assert numbers["rescued from out-of-memory"] == "vgg16:block1+wavelet"
     assert data.missing == ["vgg16:block1+frequency_aware"]
@@ -237,11 +241,14 @@ def test_training_that_had_not_converged_is_named_with_its_slope(
     made.add(scores(25), decoder="wavelet")
     made.add(scores(24), decoder="attention")
     _, (board,) = read(made)
-    rising = {"vgg16:block1+attention": 0.25, "vgg16:block1+wavelet": 0.125}
-    first = fairness(board, rising, 2)[0]
+    steep, gentle = ([(epoch, rate * epoch) for epoch in (1, 2, 3)] for rate in (0.25, 0.125))
+    first = fairness(board, {"vgg16:block1+attention": steep, "vgg16:block1+wavelet": gentle})[0]
     assert first.startswith("2 of 2 configurations had not converged when training ended (vgg16:block1+attention still "
                             "rose by 0.25 dB per epoch)")
-    assert not any("converged" in sentence for sentence in fairness(board, {}, 2))
+    flat = [(epoch, 20.0) for epoch in (1, 2, 3)]
+    level, short, *_ = fairness(board, {"vgg16:block1+attention": flat, "vgg16:block1+wavelet": flat[:2]})
+    assert level.startswith("Training had levelled off in 1 of 2 configurations: ")
+    assert short.startswith("Whether training had converged is not known for 1 of 2 configurations: ")
 
 
 def test_a_rate_that_ends_at_its_minimum_is_not_taken_for_convergence(
@@ -251,7 +258,7 @@ def test_a_rate_that_ends_at_its_minimum_is_not_taken_for_convergence(
     made.add(scores(25), decoder="wavelet", schedule="cosine")
     made.add(scores(24), decoder="attention")
     _, (board,) = read(made)
-    told, = (sentence for sentence in fairness(board, {}, 2) if "cosine" in sentence)
+    told, = (sentence for sentence in fairness(board, {}) if "cosine" in sentence)
     assert told.startswith("In 1 of 2 configurations the learning rate fell")
     assert "does not show that more epochs would not help" in told
 

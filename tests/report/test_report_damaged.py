@@ -115,5 +115,5 @@ def test_the_page_of_a_study_with_much_that_is_damaged(damaged: Callable[..., St
     damaged("settings.json", damage, of_parent=True)
     assert run_command(cli, ["made", "--output", str(tmp_path / "report")]) == 0
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "vgg16:block1+attention won with 30.00 dB" in text
+    assert "vgg16:block1+attention is first with 30.00 dB" in text
     assert "study: " in text

@@ -32,7 +32,7 @@ def moved_folder(make_study: Callable[..., Any], scores: Callable[..., Any], wor
 def test_it_has_the_scores_and_is_logged_where_the_folder_is_now(
         moved_folder: Path, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(cli, ["made", "--output", "report"]) == 0, capsys.readouterr().err
-    assert "vgg16:block1+wavelet won with 25.00 dB" in capsys.readouterr().out
+    assert "vgg16:block1+wavelet is first with 25.00 dB" in capsys.readouterr().out
     board = pd.read_csv(moved_folder / "report" / "tables" / "leaderboard.csv")
     assert list(board["psnr"].round(6)) == [25, 20]
     assert len(list((moved_folder / "mlruns").rglob("report/index.html"))) == 1

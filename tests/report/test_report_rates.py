@@ -169,7 +169,7 @@ def test_with_one_seed_and_no_known_noise_all_is_undecided(make_study: Make, sco
     table = resolution_or_values(board_of(made, seed_sd=None))
     assert {row["holds"] for row in table.rows} == {"one seed"}
     assert [sentence.partition("one layer, ")[2] for sentence in answers(table.rows)] == [
-        "and worse in 0; 1 are undecided.", "and worse in 0; 2 are undecided."]
+        "and worse in 0; 1 is undecided.", "and worse in 0; 2 are undecided."]
 
 
 def test_seeds_decide_it_and_the_rows_are_one_family(make_study: Make, scores: Make) -> None:

@@ -70,7 +70,7 @@ def test_what_seeds_cannot_decide_is_said(images: int, make_study: Callable[...,
     assert plan is not None
     assert (plan.seeds, plan.configurations, plan.undecided) == (0, (), 1)
     assert describe_plan(plan) == (
-        "1 question is undecided: up to 5 seeds are not expected to decide any; more test images may")
+        "1 question is undecided: up to 5 seeds are not expected to decide any; still more, or more test images, may")
 
 
 def test_one_configuration_leaves_nothing_open(make_study: Callable[..., Any], scores: Callable[..., Any]) -> None:

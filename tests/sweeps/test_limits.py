@@ -1,4 +1,4 @@
-"""Limits of a sweep: which runs go first, and after how many it stops."""
+"""Limits of a sweep: which runs go first, after how many it stops, and how long each may train."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from inversion.sweeps.queue.allowance import Allowance
+from inversion.sweeps.queue.entry import latest
 from inversion.sweeps.queue.queue import Queue, Queued
+from inversion.tracking.lifecycle import FAILURE
 from inversion.tracking.study import SIDE_BY_SIDE
 
 RANKED = """grid:
@@ -112,3 +114,28 @@ def test_a_limit_is_for_workers(words: tuple[object, ...], sweep: Sweep) -> None
     outcome = sweep("smoke.yaml", "--max-runs", 3, *words)
     assert outcome.code == 2
     assert "--max-runs is for workers" in outcome.err
+
+
+def test_a_run_at_its_limit_has_no_result_and_a_larger_limit_goes_on_with_it(
+    lab: Any, sweep: Sweep, queued: Callable[..., None], work_here: Callable[..., None]
+) -> None:
+    text = "grid: [{decoder: linear}]\nlimits: {run_time: %s}"
+    queued(text % "0.001s")
+    work_here()
+    run, = lab.results().runs
+    assert (run.info.status, run.data.tags[FAILURE]) == ("KILLED", "time_limit")
+    shown = sweep("--status", "--study", "tiny").out
+    assert "study tiny: 1 timed out" in shown
+    assert "timed out vgg16:block1+linear: stopped after step 0 of epoch 2: it has trained for 0:00:0" in shown
+    joined = sweep("--join", "--study", "tiny", "--workers", 1)
+    assert joined.code == 1, joined.err
+    assert "1 run without a result, at the limit run_time: 0 vgg16:block1+linear." in joined.out
+    assert lab.results().parent.info.status == "FAILED"
+    refused = sweep("--study", "tiny", "--resume", 0)
+    assert (refused.code, "0 vgg16:block1+linear reached the study's limit" in refused.err) == (2, True)
+    queued(text % "0.001s")
+    assert [entry.state for entry in latest(lab.results().trials)] == ["timed out"]
+    queued(text % "1h")
+    work_here()
+    now, = lab.results().runs
+    assert (now.info.run_id, now.info.status) == (run.info.run_id, "FINISHED")

@@ -5,7 +5,6 @@ Models are built on PyTorch's meta device, where tensors have shapes but no memo
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 import re
@@ -25,6 +24,7 @@ from inversion.errors import RequestError, UnknownNameError
 from inversion.images import Normalisation
 from inversion.models import FeatureShape
 from inversion.models.encoders._attention import projected_channels
+from inversion.models.encoders._timm_names import UnknownTimmModelError
 from inversion.models.encoders.specs import TIMM_PREFIX, EncoderSpec, LayerSpec, with_parts, without_norm
 from inversion.text import reason
 
@@ -32,15 +32,6 @@ SIZES = 32
 """Every image size is a multiple of this."""
 
 _COUNTED = re.compile(r"(block|stage)s[._](\d+)")
-
-
-class UnknownTimmModelError(UnknownNameError):
-    """timm does not have this model; only the nearest of its more than a thousand names are listed."""
-
-    def __init__(self, name: str, names: list[str]) -> None:
-        nearest = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
-        message = f"timm has no model {name!r} among its {len(names):,}."
-        RequestError.__init__(self, f"{message} Nearest: {', '.join(nearest)}." if nearest else message)
 
 
 def describe(name: str) -> EncoderSpec:

@@ -1,7 +1,7 @@
 """The encoders by name, their layers, and the parsing of the parameters ``encoder`` and ``layer``.
 
-This module does not import PyTorch. It imports timm only for ``timm/NAME``, whose layers only timm knows. The package's
-docstring says how to add an encoder to ``_SPECS``.
+This module does not import PyTorch. It imports timm only for a ``timm/NAME`` that exists, whose layers only timm knows.
+The package's docstring says how to add an encoder to ``_SPECS``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from inversion.errors import RequestError
 from inversion.images import IMAGENET, Normalisation
 from inversion.models import FeatureShape, part_files
+from inversion.models.encoders import _timm_names
 from inversion.models.encoders._forms import is_foreign, require_written, unknown_encoder
 from inversion.models.encoders._notation import split_request
 from inversion.models.encoders.specs import (
@@ -104,6 +105,7 @@ def encoder_spec(name: str) -> EncoderSpec:
         name = TIMM_PREFIX + SHORT_NAMES[name]
     if name.startswith(TIMM_PREFIX):
         require_written(name)
+        _timm_names.require_possible_model(name.removeprefix(TIMM_PREFIX))
         from inversion.models.encoders import _timm_models
 
         return _timm_models.describe(name.removeprefix(TIMM_PREFIX))

@@ -15,12 +15,10 @@ from inversion.models.encoders.pretrained_files import (
     HUB_FILES,
     Location,
     Status,
-    damaged_download,
-    fetch,
     location_status,
+    usable_file,
 )
 from inversion.models.encoders.specs import TIMM_PREFIX
-from inversion.text import reason
 
 
 def imagenet_name(encoder: str) -> str:
@@ -92,10 +90,6 @@ def cached_imagenet(cut: EncoderCut) -> Iterator[Path]:
     Raises:
         WeightsError: the weights cannot be downloaded or loaded.
     """
-    path = fetch(imagenet_location(cut.encoder))
-    try:
+    of_timm = f" (timm's {cut.spec.weights})" if cut.spec.source == "timm" else ""
+    with usable_file(imagenet_location(cut.encoder), f"{_called(cut.encoder)} of {cut.encoder}{of_timm}") as path:
         yield path
-    except Exception as error:  # files, unpicklers and models raise too many kinds of errors to list
-        why = str(error) if isinstance(error, WeightsError) else reason(error)
-        of_timm = f" (timm's {cut.spec.weights})" if cut.spec.source == "timm" else ""
-        raise damaged_download(f"{_called(cut.encoder)} of {cut.encoder}{of_timm}", path, why) from error

@@ -11,6 +11,8 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from inversion.errors import WeightsError
+from inversion.files import known_sha256
 from inversion.text import reason
 
 if TYPE_CHECKING:
@@ -104,10 +107,41 @@ def fetch(location: Location) -> Path:
                            f"or give {location.option}=FILE") from error
 
 
-def damaged_download(name: str, path: Path, why: str) -> WeightsError:
-    """The error for an unusable file in a cache; it names the target of a link, since that must be deleted."""
-    return WeightsError(f"{name} cannot be loaded from {path.parent}: {why.removesuffix('.')}. If the download was cut "
-                        f"short, delete {path.resolve()}, and it is downloaded again")
+@contextmanager
+def usable_file(location: Location, name: str) -> Iterator[Path]:
+    """Yields the path of the weights, downloaded if they are not cached, and with the SHA-256 that their name begins.
+
+    Any exception in the block becomes a WeightsError with the path. It names the target of a link, since that must be
+    deleted.
+
+    Args:
+        location: where the weights are.
+        name: what they are called in messages.
+
+    Raises:
+        WeightsError: the weights cannot be downloaded, are not those of their name, or cannot be loaded.
+    """
+    path = fetch(location)
+    try:
+        _require_named_content(path, _hash_in_name(location))
+        yield path
+    except Exception as error:  # files, unpicklers and models raise too many kinds of errors to list
+        why = str(error) if isinstance(error, WeightsError) else reason(error)
+        raise WeightsError(f"{name} cannot be loaded from {path.parent}: {why.removesuffix('.')}. If the download was "
+                           f"cut short, delete {path.resolve()}, and it is downloaded again") from error
+
+
+def _require_named_content(path: Path, beginning: str) -> None:
+    """Raises a WeightsError if a file's SHA-256 does not begin so: digests of runs rely on the name."""
+    if beginning and not (found := known_sha256(path)).startswith(beginning):
+        raise WeightsError(f"{path.name} has other content than its name says: its SHA-256 begins with "
+                           f"{found[:len(beginning)]} (weights of your own are given as a file)")
+
+
+def _hash_in_name(location: Location) -> str:
+    """The beginning of the SHA-256 in torchvision's file names, as in ``vgg16-397923af.pth``; else empty."""
+    found = None if location.repo else re.search(r"-([0-9a-f]{8,})\.", _file_name(location))
+    return found[1] if found else ""
 
 
 def _file_name(location: Location) -> str:
@@ -138,12 +172,11 @@ def _from_url(location: Location) -> Path:
     size = int(_request_first(location, _files_to_request(location))[1].headers.get("Content-Length", 0))
     if not size:
         raise WeightsError(f"{location.url}: the server does not report the size of the file: save it as {target}")
-    beginning = re.search(r"-([0-9a-f]{8,})\.", target.name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # other processes may download the same file
         with filelock.FileLock(f"{target}.lock"), _progress_bar(target.name, size) as bar:
-            download(location.url, target, size, beginning[1] if beginning else "",
+            download(location.url, target, size, _hash_in_name(location),
                      lambda _, done, __: bar.update(done - bar.n), WeightsError, "with TORCH_HOME")
     except OSError as error:
         raise WeightsError(f"{target.parent} cannot be written ({error.strerror or error}): choose another folder with "

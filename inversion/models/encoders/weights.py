@@ -6,7 +6,6 @@ This module does not import PyTorch.
 from __future__ import annotations
 
 import difflib
-import functools
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from inversion.errors import WeightsError
-from inversion.files import file_sha256, why_not_there
+from inversion.files import known_sha256, why_not_there
 from inversion.models.encoders.catalog import ENCODERS, EncoderCut, encoder_spec, outside_encoders
 from inversion.models.encoders.file_content import ForeignFileError, format_of
 from inversion.models.encoders.imagenet import imagenet_name
@@ -74,8 +73,7 @@ class WeightsSource:
         if self.path is None:
             return f"random:{self.seed}:{self._recipe()}"
         try:
-            state = self.path.stat()
-            return with_part(f"sha256:{_sha256(self.path, state.st_size, state.st_mtime_ns)}", self.part)
+            return with_part(f"sha256:{known_sha256(self.path)}", self.part)
         except OSError as error:
             raise WeightsError(f"weights {self.path} cannot be read: {error.strerror}") from error
 
@@ -208,9 +206,3 @@ def _find(folder: Path, encoder: str) -> Path:
     listing = ", ".join(file.name for file in files) or "no weights at all"
     raise WeightsError(f"weights {folder} has no file {stem}*.pth ({', '.join(SUFFIXES)}) for {encoder}; it "
                        f"has {listing}")
-
-
-@functools.lru_cache(maxsize=64)
-def _sha256(path: Path, size: int, modified: int) -> str:
-    """Size and modification time are part of the cache's key, so that a rewritten file is read again."""
-    return file_sha256(path)

@@ -14,7 +14,7 @@ from inversion.report.data.study import ReportRun
 from inversion.report.data.tuning import Choice, Tuned, choose
 from inversion.report.stats.comparisons import AllPairs, Comparison, compare_pools, correct
 from inversion.report.stats.intervals import Interval, pool_interval
-from inversion.report.stats.seed_noise import SeedNoise, measure_seed_noise
+from inversion.report.stats.seed_noise import FEW_SEEDS, SeedNoise, measure_seed_noise
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
@@ -39,6 +39,12 @@ class Board:
         """The seed noise of these configurations: given, or measured on those with several seeds; else None."""
         measured = measure_seed_noise(item.psnr for item in self.configurations)
         return measured if self.seed_sd is None else SeedNoise(self.seed_sd)
+
+    @property
+    def few_seeds(self) -> str:
+        """How configurations with fewer seeds than most are judged; empty without such."""
+        is_any = self.noise is not None and any(self.noise.has_few_seeds(item.psnr) for item in self.configurations)
+        return FEW_SEEDS if is_any else ""
 
     def interval(self, item: Configuration) -> Interval | None:
         """The 95 % interval of a configuration's mean PSNR; None for a single image."""
@@ -135,6 +141,14 @@ class Board:
         corrected for all that could have been chosen.
         """
         return self._pairs.get(a.label, b.label)
+
+    @cached_property
+    def _trainings(self) -> AllPairs:
+        return AllPairs({item.label: item.psnr for item in self.configurations})
+
+    def compare_trainings(self, a: Configuration, b: Configuration) -> Comparison:
+        """The same for the trained networks alone, by the images; corrected for all pairs of the board, too."""
+        return self._trainings.get(a.label, b.label)
 
     def compare_alone(self, a: Configuration, b: Configuration) -> Comparison:
         """The same, not corrected: for pairs that were fixed before the scores were seen."""

@@ -10,7 +10,7 @@ import logging
 import math
 import shlex
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from inversion.tracking.artifacts import RESTORE, download_artifact, require_art
 from inversion.tracking.connection import Connection
 from inversion.tracking.masking import first_line
 from inversion.tracking.results import ALL_PICTURES, PER_IMAGE, fetch_image_scores
-from inversion.tracking.search import KIND, document_of, search, tagged
+from inversion.tracking.search import EVALUATES, KIND, document_of, search, tagged
 from inversion.tracking.study import DIGEST, RUNS_FILE, SETTINGS_FILE, STUDY, children, require_study
 
 THREADS = 8
@@ -54,15 +54,23 @@ def collect(connection: Connection, name: str) -> StudyData:
     everything = list(children(connection, name))
     runs = _once_each(everything)
     references = list(search(connection, f"{tagged(KIND, 'optimize')} and {tagged(STUDY, name)}"))
+    evaluations = _evaluations(connection, {run.info.run_id for run in runs})
     with ThreadPoolExecutor(THREADS) as pool:
-        read = list(pool.map(lambda run: _read(connection, run), [*runs, *references]))
+        read = list(pool.map(lambda run: _read(connection, run), [*runs, *references, *evaluations]))
     planned, settings = (fetch_list(connection, parent.info.run_id, name) for name in (RUNS_FILE, SETTINGS_FILE))
     there = {None, *(run.info.run_id for run in everything)}
     planned = [item | {"is_deleted": item.get("run_id") not in there} for item in filter(_is_planned, planned)]
     begun = tell_apart(sorted((run for run in read[:len(runs)] if run), key=lambda run: run.name))
     said = [text for text in settings if isinstance(text, str)]
-    return StudyData(name, parent, begun, planned, [run for run in read[len(runs):] if run],
-                     fetch_specs(connection, parent.info.run_id, said), said)
+    others = [run for run in read[len(runs):len(runs) + len(references)] if run]
+    return StudyData(name, parent, begun, planned, others, fetch_specs(connection, parent.info.run_id, said), said,
+                     [run for run in read[len(runs) + len(references):] if run])
+
+
+def _evaluations(connection: Connection, run_ids: Collection[str]) -> list[Run]:
+    """The finished evaluations of some runs, newest first."""
+    found = search(connection, f"{tagged(KIND, 'evaluation')} and attributes.status = 'FINISHED'")
+    return [run for run in found if run.data.tags.get(EVALUATES) in run_ids]
 
 
 def _is_planned(item: object) -> bool:

@@ -21,6 +21,11 @@ def still_rising(histories: Mapping[str, History]) -> dict[str, float]:
     return {label: rate for label, history in histories.items() if (rate := _rise(history)) is not None}
 
 
+def too_short(histories: Mapping[str, History]) -> int:
+    """Number of configurations with too few epochs to tell."""
+    return sum(len(history) < FEWEST for history in histories.values())
+
+
 def _rise(history: History) -> float | None:
     """dB per epoch over the last epochs, by least squares.
 

@@ -94,10 +94,10 @@ def _numbers(data: StudyData) -> dict[str, int]:
 
 
 def _state(run: ReportRun) -> str:
-    """``finished``, ``pruned``, ``stopped``, ``failed: oom``, ``interrupted`` or ``running``."""
+    """``finished``, ``pruned``, ``stopped``, ``timed out``, ``failed: oom``, ``interrupted`` or ``running``."""
     cause = run.tags.get("inversion.failure", "")
     if run.status == "FINISHED":
         return FINISHED
     if run.status == "KILLED":
-        return cause if cause in ("pruned", "stopped") else "interrupted"
+        return {"time_limit": "timed out", "pruned": "pruned", "stopped": "stopped"}.get(cause, "interrupted")
     return f"failed: {cause}" if run.status == "FAILED" and cause else run.status.lower()

@@ -102,6 +102,7 @@ class StudyData:
         runs: The runs that have started.
         planned: The queued runs, as listed in the parent run.
         references: Runs of ``inversion optimize`` that belong to the study.
+        evaluations: The finished evaluations of its runs, the newest first.
         spec: The spec files, text by name.
         settings: The options that each request was queued with.
     """
@@ -113,6 +114,7 @@ class StudyData:
     references: Sequence[ReportRun] = ()
     spec: Mapping[str, str] = field(default_factory=dict)
     settings: Sequence[str] = ()
+    evaluations: Sequence[ReportRun] = ()
 
     @property
     def tags(self) -> dict[str, str]:
@@ -157,6 +159,11 @@ class StudyData:
     def pruned(self) -> list[ReportRun]:
         """Runs that the pruner of a search stopped."""
         return [run for run in self.having("KILLED") if run.tags.get("inversion.failure") == "pruned"]
+
+    @property
+    def timed_out(self) -> list[ReportRun]:
+        """Runs that have trained for as long as the study allows."""
+        return [run for run in self.having("KILLED") if run.tags.get("inversion.failure") == "time_limit"]
 
     @property
     def hours(self) -> float:

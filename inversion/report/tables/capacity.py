@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from inversion.report.data.board import Board, group_by
 from inversion.report.data.configuration import Configuration
-from inversion.report.tables.questions import difference_columns, difference_fields
+from inversion.report.tables.questions import NOT_TUNED, difference_columns, difference_fields
 from inversion.report.tables.rankings import PSNR, RUN
 from inversion.report.tables.table import ReportTable, Shown
 
@@ -30,7 +30,8 @@ def equal_size(board: Board) -> ReportTable:
             for metric, title in SIZES.items() for a, b in _pairs(board, metric)]
     shown = [Shown("equal", "{size}"), Shown("first", "{a}"), Shown("second", "{b}"),
              Shown("first's", "{size_a:,.6g}"), Shown("second's", "{size_b:,.6g}"), *difference_columns(rows)]
-    return ReportTable("equal-size", "Is it the design, or the size?", shown, rows, EQUAL_SIZE)
+    note = EQUAL_SIZE + ("" if board.is_tuned("lr") else NOT_TUNED)
+    return ReportTable("equal-size", "Is it the design, or the size?", shown, rows, note)
 
 
 def generalisation(board: Board) -> ReportTable:

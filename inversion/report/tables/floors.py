@@ -9,7 +9,7 @@ from inversion.metrics import FLOORS
 from inversion.report.data.board import Board, best_of, group_by
 from inversion.report.data.configuration import Configuration
 from inversion.report.stats.comparisons import Comparison
-from inversion.report.tables.questions import difference_fields
+from inversion.report.tables.questions import ONE_SEED, difference_fields
 from inversion.report.tables.table import ReportTable, Shown
 from inversion.text import first_of
 
@@ -19,8 +19,8 @@ LINEAR = "linear"
 NOTE = ("PSNR in dB on the same test images. One colour for all images: the mean of the training images. Bicubic: "
         "each image reduced to as many pixels as the features have locations, and enlarged again; features have more "
         "channels than a thumbnail. Linear: the decoder of that name, trained like the others. Best decoder: the best "
-        "of the others by validation PSNR. Its differences are paired by image and include the seed noise; p is "
-        "corrected (Holm), over bicubic for all configurations with each of their floors, over linear for all pairs of "
+        "of the others by validation PSNR. Its differences are paired by image; p is corrected "
+        "(Holm), over bicubic for all configurations with each of their floors, over linear for all pairs of "
         "the leaderboard. Optimised: inversion without training, one lower bound on what the features allow; "
         "the best run of each number of steps, if it covers all test images.")
 
@@ -38,7 +38,8 @@ def floors(board: Board, references: ReportTable) -> ReportTable:
              Shown("over bicubic", "{over_bicubic:+.2f}"), Shown("holds up", "{over_bicubic_holds}"),
              Shown("over linear", "{over_linear:+.2f}"), Shown("holds up", "{over_linear_holds}"),
              *(Shown(f"optimised, {count:,} steps", f"{{optimised_{count}:.2f}}") for count in steps)]
-    return ReportTable("floors", "Floors and ceilings", shown, rows, NOTE)
+    note = f"{NOTE} {'Differences include the seed noise.' if board.noise else ONE_SEED}"
+    return ReportTable("floors", "Floors and ceilings", shown, rows, note)
 
 
 def beside_thumbnails(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -52,8 +53,9 @@ def beside_thumbnails(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         side = "better" if row["over_bicubic"] > 0 else "worse"
         sides[side if held else "not known to be better or worse"].append(str(row["features"]))
     found = ", ".join(f"{side} for {first_of(names, 4)}" for side, names in sides.items() if names)
+    why = " (one seed each)" if any(row["over_bicubic_holds"] == "one seed" for row in tested) else ""
     return ["Beside a bicubic thumbnail with as many pixels as the features have locations, the best decoder is "
-            f"{found}."]
+            f"{found}{why}."]
 
 
 def features_of(item: Configuration) -> str:

@@ -13,8 +13,8 @@ from inversion.report.tables.table import ReportTable, Shown
 
 NOTE = ("The configurations with each metric, ranked by it. Rank correlation: Spearman's, of this ranking with that "
         "by PSNR; 1 if they agree. Difference: the winner by PSNR minus the best by this metric, paired by test "
-        "image, with p corrected for all pairs (Holm) and the seed noise of this metric. Feature scores of different "
-        "encoders or layers are those of different features: compare them at one layer.")
+        "image, with p corrected for all pairs (Holm){noise}. Feature scores of different encoders or "
+        "layers are those of different features: compare them at one layer.")
 IN_LOSS = " Training minimises LPIPS with AlexNet, unless lpips_weight=0: it is no independent judge."
 
 
@@ -27,8 +27,9 @@ def metrics(board: Board) -> ReportTable:
              Shown("95 % interval", "{low:+.3f} to {high:+.3f}"), Shown("p (Holm)", "{p:.2g}"),
              Shown("holds up", "{holds}"), Shown("rank correlation", "{agreement:+.2f}"),
              Shown("configurations", "{configurations}")]
-    return ReportTable("metrics", "Do other metrics agree?", shown, rows,
-                       NOTE + (IN_LOSS if any(row["metric"] == METRICS["lpips"].label for row in rows) else ""))
+    noise = " and the seed noise of this metric" if any(len(item.runs) > 1 for item in board.configurations) else ""
+    note = NOTE.format(noise=noise) + (IN_LOSS if any(row["metric"] == METRICS["lpips"].label for row in rows) else "")
+    return ReportTable("metrics", "Do other metrics agree?", shown, rows, note)
 
 
 def _row(board: Board, name: str) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ RUN_ID = Shown("MLflow run", "{run_id}")
 
 def summary(data: StudyData, boards: Sequence[Board]) -> dict[str, str]:
     """The study in numbers."""
-    finished, failed, pruned = data.having("FINISHED"), data.having("FAILED"), data.pruned
+    finished, failed, pruned, timed_out = data.having("FINISHED"), data.having("FAILED"), data.pruned, data.timed_out
     causes = Counter(run.tags.get("inversion.failure", "error") for run in failed)
     rescued = [run.name for run in finished if "inversion.micro_batch" in run.tags]
     attempted = len(data.runs)
@@ -26,10 +26,12 @@ def summary(data: StudyData, boards: Sequence[Board]) -> dict[str, str]:
         "attempted": f"{attempted} of {attempted + len(data.missing)} runs",
         "finished": str(len(finished)),
         "failed": ", ".join(f"{count} {cause}" for cause, count in sorted(causes.items())) or "none",
-        "interrupted or running": str(attempted - len(finished) - len(failed) - len(pruned)),
+        "interrupted or running": str(attempted - len(finished) - len(failed) - len(pruned) - len(timed_out)),
         "rescued from out-of-memory": ", ".join(rescued) or "none",
         "total time": _time(data.runs),
     }
+    if timed_out:
+        numbers["reached their time limit"] = str(len(timed_out))
     if pruned:
         numbers["pruned"] = str(len(pruned))
     if data.deleted:
@@ -70,6 +72,7 @@ def standing(data: StudyData, boards: Sequence[Board]) -> list[str]:
     if len(finished) + len(pruned) < total:
         parts.append(f"{len(finished)} of {total} runs are finished")
     parts += [f"{len(failed)} failed"] if failed else []
+    parts += [f"{len(data.timed_out)} reached their time limit"] if data.timed_out else []
     parts += [f"{len(data.deleted)} were deleted in MLflow"] if data.deleted else []
     parts += [f"{len(unscored)} finished without scores"] if unscored else []
     newer = sum(is_newer(run.document) for run in data.runs)

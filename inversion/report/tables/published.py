@@ -12,6 +12,7 @@ from typing import Any
 
 from inversion.report.data.board import Board
 from inversion.report.data.configuration import Configuration
+from inversion.report.data.learning_rates import rate_caveat
 from inversion.report.data.study import StudyData
 from inversion.report.tables.findings import Finding
 from inversion.report.tables.table import ReportTable, Shown
@@ -116,12 +117,15 @@ class PublishedStudy:
                 if name in self.configurations and not self.has_design_of(item)]
 
     def about_findings(self, board: Board) -> str:
-        """The paper, its protocol, and which runs stand for its configurations, for the section of its findings."""
+        """For the section of its findings: the paper, its protocol, which runs stand for its configurations.
+
+        If these were not tuned, that another learning rate may change their order, too.
+        """
         sentences = [f"{capitalized(self.key)} ({self.citation}): {self.caveats.findings or self.caveats.scores}."]
         if others := self.other_designs(board):
             sentences.append("Judged on decoders or fusions of this project, which differ from the paper's of the same "
                              f"name (design=published): {first_of(others)}.")
-        return " ".join([*sentences, self.view(board).choice]).strip()
+        return " ".join(filter(None, [*sentences, self.view(board).choice, rate_caveat(board)]))
 
 
 def reference_of(studies: Sequence[PublishedStudy], board: Board) -> tuple[str, str]:

@@ -30,8 +30,8 @@ DIFFERENCE = [Shown("difference (dB)", "{difference:+.2f}", "(reference)"),
 SEEDS = Shown("seeds", "{seeds_a} and {seeds_b}")
 LOCATIONS = Shown("feature locations", "{locations:,.0f}")
 
-PAIRED = ("Differences are paired by test image, with their 95 % interval and the p of a paired t test that includes "
-          "the seed noise, corrected for all pairs of the leaderboard (Holm).")
+PAIRED = ("Differences are paired by test image, with their 95 % interval and the p of a paired t test{noise}, "
+          "corrected for all pairs of the leaderboard (Holm).")
 ONE_SEED = ("Every configuration has one seed: the intervals and p hold for the trained networks, \"one seed\" marks "
             "those that differ, and nothing is known of other trainings of the same configurations.")
 EQUAL = "All other parameters are equal on both sides."
@@ -159,13 +159,20 @@ def differences(board: Board) -> ReportTable:
     rows = [{"a": a, "b": b, "images": found.images, **difference_fields(found)}
             for (a, b), found in board.comparisons.items()]
     holding = sum(row["holds"] == "yes" for row in rows)
-    note = (f"{holding} of {len(rows)} differences hold up: p, corrected for all pairs (Holm), is below 0.05. "
-            f"{PAIRED} {'' if board.noise else ONE_SEED + ' '}Effect is the rank-biserial correlation: 1 if the first "
-            "is better on every image.")
+    why = "p, corrected for all pairs (Holm), is below 0.05" if board.noise else "without seeds, none can"
+    note = (f"{holding} of {len(rows)} differences hold up: {why}. {paired(board)} Effect is the rank-biserial "
+            "correlation: 1 if the first is better on every image.")
     if len(board.configurations) > COMPARED:
         note += f" Only the differences of the best {COMPARED} configurations are listed."
     shown = [Shown("first", "{a}"), Shown("second", "{b}"), *difference_columns(rows), Shown("effect", "{effect:+.2f}")]
     return ReportTable("differences", "Which differences hold up?", shown, rows, note)
+
+
+def paired(board: Board) -> str:
+    """How the differences of a board are tested, and what is not known of other trainings."""
+    if board.noise is None:
+        return f"{PAIRED.format(noise='')} {ONE_SEED}"
+    return PAIRED.format(noise=" that includes the seed noise")
 
 
 def difference_fields(comparison: Comparison) -> dict[str, Any]:
@@ -184,7 +191,7 @@ def difference_columns(rows: Iterable[Mapping[str, Any]]) -> list[Shown]:
 
 def _how(board: Board) -> str:
     """How the differences of a table are judged."""
-    return f"{PAIRED} {'' if board.noise else ONE_SEED + ' '}{EQUAL}{'' if board.is_tuned('lr') else NOT_TUNED}"
+    return f"{paired(board)} {EQUAL}{'' if board.is_tuned('lr') else NOT_TUNED}"
 
 
 def _beside_first(items: Sequence[Configuration]) -> Pairs:

@@ -98,12 +98,14 @@ def _ranked(board: Board, studies: Sequence[PublishedStudy], key: str, title: st
     mixed = len(board.precisions) > 1
     extra = [EXACT] if any(item.exact for item in items) else []
     extra += [TUNED] if any(item.choice for item in items) else []
+    extra += [RISING] if rising else []
     has_lpips = any(row["lpips"] is not None for row in rows)
     shown = [Shown("rank", "{rank}"), RUN, PSNR, INTERVAL, SEEDS, *extra, SSIM, *([LPIPS] if has_lpips else []),
              *([PRECISION] if mixed else []), PARAMETERS]
-    more = [*([SPREAD] if several else []), *([RISING] if rising else []), *([] if has_lpips else [LPIPS]),
+    more = [*([SPREAD] if several else []), *([] if has_lpips else [LPIPS]),
             *further_columns(board.metrics, rows), TRAINING, EVALUATION, MEMORY, *published_columns(studies, rows)]
     note = NOTE.format(seeds=_of_seeds(board.noise)) + (NOT_CONVERGED if rising else "")
+    note += f" {board.few_seeds}" if board.few_seeds else ""
     note += _remarks(items, several, mixed)
     return ReportTable(key, title, shown, rows, note, frozenset({0} if rows else ()), more)
 

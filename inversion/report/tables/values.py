@@ -12,7 +12,7 @@ from inversion.models.encoders.catalog import EncoderCut, parse_encoders
 from inversion.report.data.board import Board, group_by
 from inversion.report.data.configuration import Configuration
 from inversion.report.stats.comparisons import correct
-from inversion.report.tables.questions import ONE_SEED, difference_columns, difference_fields
+from inversion.report.tables.questions import NOT_TUNED, ONE_SEED, difference_columns, difference_fields
 from inversion.report.tables.table import ReportTable, Shown
 
 RESHAPING = frozenset({"pool", "channels"})
@@ -82,8 +82,9 @@ def resolution_or_values(board: Board) -> ReportTable:
              Shown("PSNR (dB)", "{first_psnr:.2f}"), Shown("coarser, or fewer values", "{second} ({second_shape})"),
              Shown("PSNR (dB)", "{second_psnr:.2f}"), Shown("layer", "{layer}"), *difference_columns(rows)]
     seeds = "" if board.noise else f" {ONE_SEED}"
+    tuned = "" if board.is_tuned("lr") else NOT_TUNED
     return ReportTable("resolution-or-values", "Resolution or number of values?", shown, rows,
-                       f"{' '.join(answers(rows))} {NOTE}{seeds}".strip())
+                       f"{' '.join(answers(rows))} {NOTE}{seeds}{tuned}".strip())
 
 
 def compared_labels(board: Board) -> dict[tuple[str, str], bool]:
@@ -99,9 +100,10 @@ def answers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         mine = [row for row in rows if row["kind"] == kind and row["layer"] == "same"]
         better, worse = (sum(row["holds"] == "yes" and sign * row["difference"] > 0 for row in mine)
                          for sign in (1, -1))
+        open_ = len(mine) - better - worse
         if mine:
             sentences.append(f"{what} better in {better} of {len(mine)} comparisons within one layer, and worse in "
-                             f"{worse}; {len(mine) - better - worse} are undecided.")
+                             f"{worse}; {open_} {'is' if open_ == 1 else 'are'} undecided.")
     return sentences
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from optuna.trial import FrozenTrial, TrialState
 
 from inversion.config.distinguish import with_differences
+from inversion.errors import TimeLimitError
 
 NAME, CONFIG, DIGEST, FALLBACKS, DOCUMENT = "run", "config", "digest", "fallbacks", "document_version"
 """User attributes of a queued run: its name, its parameters and the version of their document
@@ -37,11 +38,22 @@ STOP = "stop"
 STOPPED = "stopped"
 """Value of ``FAILURE`` for a run that was stopped by request: it is not taken up again until that is asked for."""
 
+TIME_LIMIT = TimeLimitError.kind
+"""Value of ``FAILURE`` for a run that has trained for as long as its study allowed."""
+
+REACHED = "run_time"
+"""User attribute of such a run: the limit in seconds."""
+
 FIRST, HISTORY = "failed_trial", "retry_history"
 """System attributes by which Optuna links a retry to the trials before it (``RetryHeartbeatStaleTrialCallback``)."""
 
-State = Literal["queued", "interrupted", "running", "finished", "pruned", "not chosen", "stopped", "failed", "deleted"]
+State = Literal["queued", "interrupted", "running", "finished", "pruned", "not chosen", "stopped", "timed out",
+                "failed", "deleted"]
 STATES: tuple[State, ...] = get_args(State)
+ENDED_EARLY: Mapping[str, State] = {STOPPED: "stopped", TIME_LIMIT: "timed out"}
+"""The states of runs that ended without a result and did not fail, by ``FAILURE``."""
+UNFINISHED: tuple[State, ...] = ("timed out", "failed", "deleted")
+"""States in which a study lacks results that nobody gave up on purpose: exit code 1."""
 WAITING: tuple[State, ...] = ("queued", "interrupted")
 
 
@@ -127,7 +139,11 @@ class Entry:
                 return "not chosen" if NOT_CHOSEN in self.trial.user_attrs else "pruned"
         if FAILURE not in self.trial.user_attrs:
             return "interrupted"
-        return "stopped" if self.trial.user_attrs[FAILURE] == STOPPED else "failed"
+        return ENDED_EARLY.get(self.trial.user_attrs[FAILURE], "failed")
+
+    def may_go_on(self, run_time: float | None) -> bool:
+        """Whether it has reached a limit that is smaller than this one, in seconds; None is no limit."""
+        return self.state == "timed out" and (run_time is None or self.trial.user_attrs[REACHED] < run_time)
 
     @property
     def failure(self) -> str:

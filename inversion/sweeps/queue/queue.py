@@ -36,11 +36,13 @@ from inversion.sweeps.queue.entry import (
     NOT_CHOSEN,
     OWNER,
     PRIORITY,
+    REACHED,
     RELEASED,
     RUN_ID,
     SCORES,
     STOP,
     STOPPED,
+    TIME_LIMIT,
     Entry,
     latest,
 )
@@ -251,7 +253,8 @@ class Queue:
         return failed
 
     def resume(self, ended: Sequence[Entry]) -> list[Entry]:
-        """Queues stopped or failed runs again, from their last checkpoints; returns those that still were that."""
+        """Queues stopped, timed out or failed runs again, from their last checkpoints; returns those that still were.
+        """
         with self.locked():
             left = self._unchanged(ended)
             self._retry(left)
@@ -372,6 +375,11 @@ class Queue:
         self.storage.set_trial_user_attr(trial_id, MESSAGE, safe(message))
         self.storage.set_trial_user_attr(trial_id, FAILURE, kind)
         self._finish(trial_id, TrialState.FAIL)
+
+    def time_out(self, trial_id: int, run_time: float, message: str) -> None:
+        """Records that the run has reached its limit of so many seconds: a larger limit resumes it."""
+        self.storage.set_trial_user_attr(trial_id, REACHED, run_time)
+        self.fail(trial_id, TIME_LIMIT, message)
 
     def release(self, trial_id: int, why: str) -> None:
         """Requeues a run that was interrupted, to be resumed later."""

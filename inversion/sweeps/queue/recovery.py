@@ -28,6 +28,7 @@ from inversion.sweeps.queue.entry import (
     NAME,
     OWNER,
     PRIORITY,
+    REACHED,
     RELEASED,
     STOP,
     STOPPED,
@@ -90,7 +91,7 @@ def enqueue_retry(study: optuna.Study, entry: Entry, given_up: tuple[str, str] |
     Like ``optuna.storages.RetryHeartbeatStaleTrialCallback``, but without the failed trial's reasons.
     """
     old = entry.trial
-    own = {RELEASED, FAILURE, MESSAGE, OWNER, HOLDS, STOP, COMMAND}
+    own = {RELEASED, FAILURE, MESSAGE, OWNER, HOLDS, STOP, COMMAND, REACHED}
     attributes = {key: value for key, value in old.user_attrs.items() if key not in own}
     study.add_trial(optuna.create_trial(
         state=TrialState.FAIL if given_up else TrialState.WAITING,

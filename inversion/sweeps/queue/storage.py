@@ -29,6 +29,7 @@ from inversion.tracking.address import install_hint, is_same_database, is_server
 from inversion.tracking.connection import is_tracking_store
 from inversion.tracking.locks import exclusive_lock
 from inversion.tracking.masking import without_password
+from inversion.tracking.silence import end_silent_waits
 from inversion.tracking.store_errors import is_lost, is_refused, reason
 from inversion.training.stop import StopRequest
 
@@ -143,6 +144,7 @@ def require_queue(url: str) -> None:
     file = sqlite_file(url)
     if file is not None and not is_there(file):
         return
+    end_silent_waits()
     with _request_errors(url), create_engine(
             url, poolclass=NullPool, connect_args=_limits(url)).connect() as database:
         if is_tracking_store(database):

@@ -26,7 +26,7 @@ _FOLDERS = (Path(inversion.__file__).parents[1] / "sweeps", Path(__file__).paren
 SHIPPED = next((folder for folder in _FOLDERS if (folder / "grid.yaml").is_file()), _FOLDERS[1])
 """The study files that come with the project: ``sweeps/`` of a clone, ``inversion/sweeps/studies`` of a wheel."""
 
-KEYS = ("study", "extends", "base", "grid", "exclude", "tune", "search", "tags", "comment")
+KEYS = ("study", "extends", "base", "grid", "exclude", "tune", "search", "limits", "tags", "comment")
 NOT_INHERITED = ("study", "extends", "comment")
 MERGED = ("base", "tags")
 REPLACED_WITH = {"grid": ("search", "exclude"), "search": ("grid", "exclude", "tune")}

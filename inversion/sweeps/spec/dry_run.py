@@ -22,6 +22,8 @@ def show(spec: Spec, console: Console) -> None:
     """Prints the study, its file, and a row for each run of the grid; or the search with its space."""
     for key, text in spec.labels.items():
         console.print(f"{'comment' if key == COMMENT else f'tag {key}'}: {text}", soft_wrap=True)
+    if spec.limits.run_time is not None:
+        console.print(f"limits: {spec.limits}")
     if spec.search is not None:
         console.print(f"study {spec.study} from {spec.origin}: a search of {spec.search.trials:,} trials")
         _show_search(spec.search, console)

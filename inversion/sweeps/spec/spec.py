@@ -17,6 +17,7 @@ from inversion.errors import DataError, FallbackRefusedError, SeveralErrors, Wei
 from inversion.sweeps.spec.conditions import exclude, read_exclude
 from inversion.sweeps.spec.documents import Document, read_document
 from inversion.sweeps.spec.grid import Block, Configuration, expand, read_base, read_blocks, require_valid
+from inversion.sweeps.spec.limits import Limits, read_limits
 from inversion.sweeps.spec.overrides import (
     Override,
     check_sets,
@@ -50,6 +51,7 @@ class Spec:
         extended: the files that it extends, the nearest first.
         labels: tags for the study and its runs, with those of the command (``config.labels``).
         tuned: the parameters that are tuned for each configuration of a grid; every value is among the configurations.
+        limits: what each run may use.
     """
 
     study: str
@@ -63,6 +65,7 @@ class Spec:
     tuned: tuple[str, ...] = ()
     extended: tuple[Path, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def origin(self) -> str:
@@ -113,6 +116,7 @@ def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), s
     top = document.top
     title = _read_study(document, study, errors)
     set_overrides, where_overrides = read_sets(sets, errors), read_wheres(wheres, errors)
+    limits = read_limits(top.entries.get("limits"), errors)
     all_labels = {**_read_labels(top, errors), **(labels or {})}
     base = {"strict": Scalar("true", "default")} | read_base(top.entries.get("base"), errors)
     configurations: list[Configuration] = []
@@ -138,7 +142,7 @@ def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), s
     errors.raise_if_any()
     texts = {parameter: scalar.text for parameter, scalar in base.items()}
     return Spec(title, document.path, document.text, texts, tuple(configurations), search, tuple(sets), tuple(wheres),
-                tuning.names if tuning else (), document.extended, all_labels)
+                tuning.names if tuning else (), document.extended, all_labels, limits)
 
 
 def _require_effect(later: AbstractSet[str], base: Mapping[str, Scalar], blocks: Sequence[Block], errors: ErrorCollector

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from inversion.sweeps.queue.entry import STOPPED, Entry, Snapshot
+from inversion.sweeps.queue.entry import STOPPED, UNFINISHED, Entry, Snapshot
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.study.parent import log_runs, put_below
 from inversion.sweeps.study.study import Study
@@ -134,7 +134,7 @@ def end_parent(connection: Connection, parent_id: str, snapshot: Snapshot) -> No
     if not snapshot.is_done:
         if not snapshot.having("running"):
             end_run(connection.client, parent_id, "KILLED", "interrupted", counts)
-    elif snapshot.having("failed", "deleted"):
+    elif snapshot.having(*UNFINISHED):
         end_run(connection.client, parent_id, "FAILED", "runs", counts)
     elif snapshot.having("stopped"):
         end_run(connection.client, parent_id, "KILLED", STOPPED, counts)

@@ -30,6 +30,7 @@ from inversion.sweeps.study.study import (
     BASE,
     LABELS,
     PARENT,
+    RUN_TIME,
     Study,
     add_code,
     as_study,
@@ -55,12 +56,14 @@ class SetUp(NamedTuple):
         study: The open study.
         added: Number of new runs.
         again: Number of runs that were queued again because they were deleted in MLflow.
+        longer: Number of runs that were queued again because they had reached a smaller limit.
         deleted: Runs that were deleted in MLflow and that the spec does not ask for.
     """
 
     study: Study
     added: int
     again: int
+    longer: int
     deleted: Sequence[Entry]
 
 
@@ -111,6 +114,8 @@ def set_up(spec: Spec, connection: Connection, url: str, threads: int, progress:
         locate_queue(url, connection, spec.study)  # another machine may have created the study meanwhile
         if spec.labels:  # before the runs can be claimed
             optuna_study.set_user_attr(LABELS, {**optuna_study.user_attrs.get(LABELS, {}), **spec.labels})
+        if optuna_study.user_attrs.get(RUN_TIME) != spec.limits.run_time:
+            optuna_study.set_user_attr(RUN_TIME, spec.limits.run_time)
         parent = begin_study(connection, spec.study, {**storage_tags(url), **spec.labels},
                              optuna_study.user_attrs.get(PARENT))
         if base:
@@ -126,13 +131,15 @@ def set_up(spec: Spec, connection: Connection, url: str, threads: int, progress:
     deleted, asked = reconcile_members(study, connection), {run.digest for run in runs}
     again = len(study.queue.redo([entry for entry in deleted if spec.search or entry.digest in asked]))
     others = [entry for entry in deleted if not spec.search and entry.digest not in asked]
+    longer = study.queue.resume([entry for entry in study.queue.entries() if entry.may_go_on(spec.limits.run_time)
+                                 and (spec.search or entry.digest in asked)])
     label_members(connection, spec.study, spec.labels)
     log_spec(connection, parent.run_id, spec)
     log_code(connection, parent.run_id, spec.parts)
     entries = study.queue.entries()
     log_runs(connection, parent.run_id, entries, study.queue.tuning(entries))
     describe_study(study, connection, Snapshot(entries, datetime.now()))
-    return SetUp(study, added, again, others)
+    return SetUp(study, added, again, len(longer), others)
 
 
 def _additions(study: Study, runs: Sequence[Queued]) -> str | None:

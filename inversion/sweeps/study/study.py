@@ -35,10 +35,11 @@ from inversion.tracking.search import find_run
 from inversion.tracking.study import StudyRun
 from inversion.training.stop import StopRequest
 
-TRACKING, EXPERIMENT, PARENT, SEARCH, BASE, GRACE, CODE, LABELS = (
-    "tracking_uri", "experiment", "parent_run", "search", "base", "grace_seconds", "code", "labels")
+TRACKING, EXPERIMENT, PARENT, SEARCH, BASE, GRACE, CODE, LABELS, RUN_TIME = (
+    "tracking_uri", "experiment", "parent_run", "search", "base", "grace_seconds", "code", "labels", "run_time")
 """User attributes of the Optuna study; ``base`` has the resolved parameters that a search's trials share, ``code`` name
-and content of each file of a user's own, by digest, ``labels`` tags that users have given."""
+and content of each file of a user's own, by digest, ``labels`` tags that users have given, ``run_time`` the
+limit of each run in seconds."""
 
 PLACES = {"data", "data_dir", "device", "threads", "strict"}
 """Parameters that may differ when a search is extended: the images are compared by their digest."""
@@ -61,6 +62,12 @@ class Study:
         """Its parent run in MLflow. Read from the queue each time, because a deleted parent run is replaced."""
         attributes = self.queue.study.user_attrs
         return StudyRun(attributes[PARENT], self.name, attributes.get(LABELS, {}))
+
+    @property
+    def run_time(self) -> float | None:
+        """Seconds that each run may train; None for no limit. Read each time: a later request may change it."""
+        limit: float | None = self.queue.study.user_attrs.get(RUN_TIME)
+        return limit
 
     @property
     def metric(self) -> str:

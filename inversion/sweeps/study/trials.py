@@ -26,7 +26,7 @@ def _trial(entry: Entry, names: Sequence[str]) -> Trial:
     values = {name: entry.config.get(name, entry.trial.params.get(name)) for name in names}
     known = {name: value for name, value in values.items() if value is not None}
     state, why = str(entry.state), ""
-    if entry.state in ("failed", "stopped", "pruned"):
+    if entry.state in ("failed", "stopped", "timed out", "pruned"):
         why = str(entry.trial.user_attrs.get("failure_message", ""))
     if entry.state == "failed":
         state = f"failed: {entry.trial.user_attrs.get('failure', 'error')}"

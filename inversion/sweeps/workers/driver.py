@@ -219,6 +219,7 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
     finally:  # the queue has the reasons of failed runs, also if the tracking store rejects the requests
         show_failures(snapshot, console)
         show_stopped(snapshot, console)
+        show_timed_out(snapshot, console)
         show_deleted(snapshot, console)
     end(connection, study.parent.run_id, snapshot)
     return snapshot
@@ -255,6 +256,15 @@ def show_stopped(snapshot: Snapshot, console: Console) -> None:
         names = first_of([f"{entry.root} {snapshot.label(entry)}" for entry in stopped], MOST_NAMED)
         console.print(f"{len(stopped)} run{'s were' if len(stopped) > 1 else ' was'} stopped: {names}. --resume RUN "
                       "continues a run, --rerun RUN starts it from the beginning.", soft_wrap=True)
+
+
+def show_timed_out(snapshot: Snapshot, console: Console) -> None:
+    """Prints which runs have reached their limit, and how to go on with them."""
+    if ended := snapshot.having("timed out"):
+        names = first_of([f"{entry.root} {snapshot.label(entry)}" for entry in ended], MOST_NAMED)
+        runs = "runs" if len(ended) > 1 else "run"
+        console.print(f"{len(ended)} {runs} without a result, at the limit run_time: {names}. The spec with a larger "
+                      "limit continues from the checkpoints.", soft_wrap=True)
 
 
 def show_failures(snapshot: Snapshot, console: Console) -> None:

@@ -27,8 +27,8 @@ SHOWN_FAILED = 8
 SHOWN_QUEUED = 8
 
 STYLES: dict[State, str] = {"queued": "dim", "interrupted": "yellow", "running": "cyan", "finished": "green",
-                            "pruned": "dim", "not chosen": "dim", "stopped": "yellow", "failed": "red",
-                            "deleted": "red"}
+                            "pruned": "dim", "not chosen": "dim", "stopped": "yellow",
+                            "timed out": "yellow", "failed": "red", "deleted": "red"}
 COMPARABLE = ("protocol", "data", "weights", "image_size", "test_limit", "lpips_weights")
 """Parameters in which the runs of a grid must agree for one of them to be called the best."""
 TEST_PSNR = "test/psnr"
@@ -138,7 +138,7 @@ def render(snapshot: Snapshot, title: str, measures: Measures, when: str) -> Gro
         parts.append(styled(when))
     if running := snapshot.having("running"):
         parts += ["", _running_table(running, snapshot, measures)]
-    if failed := snapshot.having("stopped", "failed", "deleted"):
+    if failed := snapshot.having("stopped", "timed out", "failed", "deleted"):
         parts.append("")
         for entry in failed[-SHOWN_FAILED:]:
             parts.append(styled("").join([styled(f"{entry.state} ", STYLES[entry.state]), styled(snapshot.label(entry)),
@@ -221,7 +221,7 @@ def describe(entry: Entry, measures: Measures) -> str:
             return f"{measures.label} {shown} in {_seconds(entry)}{where}" if shown else "finished"
         case "failed":
             return entry.failure
-        case "pruned" | "not chosen" | "stopped":
+        case "pruned" | "not chosen" | "stopped" | "timed out":
             return str(entry.trial.user_attrs.get("failure_message", entry.state))
         case "deleted":
             return "its run was deleted in MLflow"

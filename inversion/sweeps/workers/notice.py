@@ -10,7 +10,7 @@ from typing import Literal
 
 from inversion.errors import InterruptedRunError, RequestError
 from inversion.notify import Target, send
-from inversion.sweeps.queue.entry import Snapshot
+from inversion.sweeps.queue.entry import UNFINISHED, Snapshot
 from inversion.sweeps.study.study import Study
 from inversion.sweeps.workers.live import best_of, measures_of
 from inversion.tracking.connection import Connection
@@ -61,7 +61,7 @@ class Notice:
         if interrupted is not None and not snapshot.is_done:
             self._state, self._why = "interrupted", interrupted
         else:
-            self._state = "failed" if snapshot.having("failed", "deleted") else "done"
+            self._state = "failed" if snapshot.having(*UNFINISHED) else "done"
             self._why = snapshot.counts_text
 
     def stuck(self, study: Study, connection: Connection, snapshot: Snapshot, why: str) -> None:

@@ -22,6 +22,7 @@ from inversion.errors import (
     PrunedRunError,
     RequestError,
     StoppedRunError,
+    TimeLimitError,
 )
 from inversion.models.part_files import allow
 from inversion.progress import no_progress
@@ -171,15 +172,16 @@ class Worker(Callback):
 
     def _train_all(self, entries: Sequence[Entry]) -> None:
         """Trains claimed runs together, each with its own outcome; errors that end the worker are raised at the end."""
+        run_time = patiently(lambda: self.study.run_time, "reading the study's limits", self.stop)
         with contextlib.ExitStack() as stack:  # heartbeats of all runs, also of those that wait for their turn
-            leases = [stack.enter_context(self._lease(entry)) for entry in entries]
+            leases = [stack.enter_context(self._lease(entry, run_time)) for entry in entries]
             futures = train_together([partial(self._do, entry, lease)
                                       for entry, lease in zip(entries, leases, strict=True)])
         for future in futures:
             future.result()
 
-    def _lease(self, entry: Entry) -> Lease:
-        return Lease(self.queue, entry.trial._trial_id, self.study.metric, StopRequest(self.stop),
+    def _lease(self, entry: Entry, run_time: float | None) -> Lease:
+        return Lease(self.queue, entry.trial._trial_id, self.study.metric, StopRequest(self.stop, run_time),
                      prunes=self.study.search is not None)
 
     def _do(self, entry: Entry, lease: Lease, group: CoTrainingGroup) -> Steps[None]:
@@ -189,7 +191,7 @@ class Worker(Callback):
         """
         trial_id = lease.trial_id
         try:
-            with self._recorded(trial_id):
+            with self._recorded(lease):
                 self.stop.raise_before_training()  # a run that was claimed with this one may have ended the worker
                 with RunLog(self.connection, self.study.name, trial_id, entry.name) as log:
                     prepared = self._prepare(entry)
@@ -269,12 +271,13 @@ class Worker(Callback):
         patiently(lambda: self.queue.complete(trial_id, value, run.info.run_id, scores), "storing a result", self.stop)
 
     @contextlib.contextmanager
-    def _recorded(self, trial_id: int) -> Iterator[None]:
-        """Records in the queue how the run ended: failed, pruned or interrupted.
+    def _recorded(self, lease: Lease) -> Iterator[None]:
+        """Records in the queue how the run ended: failed, pruned, timed out or interrupted.
 
         Raises:
             Exception: an error that ends the worker too.
         """
+        trial_id = lease.trial_id
         try:
             yield
         except (AbandonedRunError, UpdateFinishedTrialError):
@@ -284,6 +287,9 @@ class Worker(Callback):
         except PrunedRunError as error:
             why = str(error)
             self._record(lambda: self.queue.prune(trial_id, why))
+        except TimeLimitError as error:
+            limit, why = lease.stop.run_time or 0.0, str(error)
+            self._record(lambda: self.queue.time_out(trial_id, limit, why))
         except StoppedRunError as error:
             kind, why = error.kind, str(error)
             self._record(lambda: self.queue.fail(trial_id, kind, why))

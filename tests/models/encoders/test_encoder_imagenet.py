@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torchvision import models  # type: ignore[import-untyped]
 
 from inversion.errors import WeightsError
-from inversion.models.encoders import ENCODERS, EncoderCut, WeightsSource, imagenet, imagenet_status, pretrained_files
+from inversion.files import file_sha256
+from inversion.models.encoders import ENCODERS, EncoderCut, WeightsSource, imagenet_status, pretrained_files
 from inversion.models.encoders.build import build_encoder
 
 VGG = EncoderCut("vgg16", "block1")
@@ -165,7 +166,9 @@ def test_weights_in_torchvisions_cache_are_found_and_loaded(
         monkeypatch: pytest.MonkeyPatch) -> None:
     point_to("http://127.0.0.1:9", monkeypatch)
     whole = original(cut.encoder)
-    (no_caches / imagenet.imagenet_name(cut.encoder)).symlink_to(whole.pth)
+    name = f"{cut.encoder}-{file_sha256(whole.pth)[:8]}.pth"
+    monkeypatch.setitem(ENCODERS, cut.encoder, replace(cut.spec, weights_url=f"http://127.0.0.1:9/{name}"))
+    (no_caches / name).symlink_to(whole.pth)
     assert imagenet_status(cut) == "cached"
     encoder = build_encoder(cut, WeightsSource(cut.encoder, "imagenet"), 64)
     assert torch.equal(encoder(whole.images), whole.features[cut.layer])
@@ -175,6 +178,16 @@ def test_weights_in_torchvisions_cache_are_found_and_loaded(
 def test_a_broken_file_in_torchvisions_cache_is_named(content: bytes, no_caches: Path) -> None:
     (no_caches / "vgg16-397923af.pth").write_bytes(content)
     with pytest.raises(WeightsError, match=f"vgg16 cannot be loaded from {no_caches}"):
+        build_encoder(VGG, WeightsSource("vgg16", "imagenet"), 64)
+
+
+def test_a_file_of_other_weights_in_torchvisions_cache_is_refused(
+        no_caches: Path, original: Callable[[str], Any]) -> None:
+    whole = original("vgg16").pth
+    (no_caches / "vgg16-397923af.pth").symlink_to(whole)
+    beginning = file_sha256(whole)[:8]
+    with pytest.raises(WeightsError, match=rf"vgg16-397923af.pth has other content .* begins with {beginning} .*"
+                                           rf"delete {whole}"):
         build_encoder(VGG, WeightsSource("vgg16", "imagenet"), 64)
 
 

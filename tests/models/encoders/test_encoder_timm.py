@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from timm.models._registry import _deprecated_models
 
 from inversion.errors import RequestError, UnknownNameError, WeightsError
 from inversion.images import normalise
-from inversion.models.encoders import ENCODERS, encoder_spec, parse_encoders
+from inversion.models.encoders import ENCODERS, _timm_names, encoder_spec, parse_encoders
 from inversion.models.encoders import _timm_models as timm_models
 from inversion.models.encoders.build import Encoder
 from inversion.models.encoders.catalog import EncoderCut
@@ -71,6 +73,15 @@ def test_layers_are_counted_from_one_where_timm_counts_blocks_and_stages(node: s
 def test_unknown_names_of_timm_are_refused_with_the_nearest(text: str, message: str) -> None:
     with pytest.raises(UnknownNameError, match=message):
         parse_encoders(text)
+
+
+def test_names_of_timm_are_read_from_its_source_without_importing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(_timm_names.model_names()) == set(timm.list_models())
+    monkeypatch.delitem(sys.modules, "timm")
+    with pytest.raises(UnknownNameError, match=r"timm has no model 'resnet344' among its [\d,]+\. Nearest: resnet34, "):
+        _timm_names.require_possible_model("resnet344")
+    for name in (*timm.list_models()[::100], *list(_deprecated_models)[::20], "resnet18.any_tag"):
+        _timm_names.require_possible_model(name)
 
 
 @pytest.mark.parametrize("name", ["vit_small", "pvt_v2_b2"])

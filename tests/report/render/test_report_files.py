@@ -129,7 +129,7 @@ def test_scores_that_cannot_be_read_are_told_of_their_run_alone(
     folder = tmp_path / "report"
     assert report("made", "--output", folder) == 0
     text = (folder / "report.md").read_text()
-    assert "vgg16:block1+transposed_conv won with 25.00 dB" in text
+    assert "vgg16:block1+transposed_conv is first with 25.00 dB" in text
     assert f"is missing or cannot be read | {broken} |" in text
     assert "1 finished without scores" in text
 

@@ -66,7 +66,7 @@ def test_it_opens_without_an_error_or_a_request_and_every_picture_loads(opened: 
 
 def test_the_answer_stands_at_the_top(opened: Any) -> None:
     text = opened.locator("#answer").inner_text()
-    assert "ensemble+weighted+wavelet won with 26.00 dB" in text
+    assert "ensemble+weighted+wavelet is first with 26.00 dB" in text
     assert opened.locator("#answer").bounding_box()["y"] < 300
 
 

@@ -63,15 +63,38 @@ def test_the_noise_of_a_mean_is_pooled_or_the_configurations_own_if_that_is_larg
     assert noise.variance_of_mean(pool_of(images + np.array([[0.0, 1.0]]))) == pytest.approx(0.5 / 2)
 
 
-def test_a_configuration_with_one_seed_is_taken_to_be_as_noisy_as_the_noisiest(pool_of: PoolOf) -> None:
+def test_a_configuration_with_few_seeds_is_taken_to_be_noisier_than_the_others(pool_of: PoolOf) -> None:
+    """As if one more training of it had shown twice the pooled standard deviation."""
     images = np.random.default_rng(0).normal(17, 1, (20, 1))
-    quiet, noisy = pool_of(images + np.array([[0.0, 0.1]])), pool_of(images + np.array([[0.0, 0.4]]))
-    noise = measure_seed_noise([quiet, noisy, pool_of(images)])
+    one, two = pool_of(images), pool_of(images + np.array([[0.0, 0.4]]))
+    many = [pool_of(images + spread * np.array([[-1.0, 0.0, 1.0]])) for spread in (0.1, 0.2)]
+    noise = measure_seed_noise([*many, two, one])
     assert noise is not None
-    assert noise.variance_of_training(pool_of(images)) == pytest.approx(0.08)
-    assert noise.variance_of_training(quiet) == pytest.approx((0.005 + 0.08) / 2)
-    assert noise.variance_of_training(pool_of(images).as_if(3)) == pytest.approx((0.005 + 0.08) / 2)
-    assert SeedNoise(0.2).variance_of_training(pool_of(images)) == pytest.approx(0.04)
+    pooled = (2 * 0.01 + 2 * 0.04 + 0.08) / 5
+    assert noise.sd**2 == pytest.approx(pooled)
+    assert noise.seeds == 3
+    assert noise.variance_of_training(one) == pytest.approx(4 * pooled)
+    assert noise.variance_of_training(two) == pytest.approx((0.08 + 4 * pooled) / 2)
+    assert noise.variance_of_training(one.as_if(2)) == pytest.approx((pooled + 4 * pooled) / 2)
+    assert noise.variance_of_training(one.as_if(3)) == pytest.approx(pooled)
+    assert noise.variance_of_training(many[0]) == pytest.approx(pooled)
+    assert SeedNoise(0.2).variance_of_training(one) == pytest.approx(0.04)
+    loudest = replace(noise, largest=1.0)
+    assert loudest.variance_of_training(one) == 1
+    assert loudest.variance_of_training(two) == pytest.approx((0.08 + 4 * pooled) / 2)
+
+
+@pytest.mark.parametrize(("counts", "few"), [
+    ((2, 2, 2, 2, 3), ()), ((2, 2, 3, 3), (2,)), ((1, 1, 1, 2), (1,)), ((1, 3, 5), (1, 3)), ((3, 3, 5, 5, 5), (3,))])
+def test_few_seeds_are_fewer_than_those_that_the_noise_was_measured_on(
+        counts: tuple[int, ...], few: tuple[int, ...], pool_of: PoolOf) -> None:
+    chance = np.random.default_rng(0)
+    pools = [pool_of(chance.normal(17, 1, (20, count))) for count in counts]
+    noise = measure_seed_noise(pools)
+    assert noise is not None
+    assert {pool.n for pool in pools if noise.has_few_seeds(pool)} == set(few)
+    planned = noise.planned([pool.as_if(5) for pool in pools])
+    assert (planned.sd, planned.freedom, planned.seeds) == (noise.sd, 4.0 * len(counts), 5)
 
 
 def test_what_is_not_trained_has_no_seed_noise(pool_of: PoolOf) -> None:

@@ -15,7 +15,7 @@ from inversion.sweeps.spec import grid
 from inversion.sweeps.spec.spec import Spec, load_spec
 
 STUDY = "study: s\n"
-KEYS = "study, extends, base, grid, exclude, tune, search, tags, comment"
+KEYS = "study, extends, base, grid, exclude, tune, search, limits, tags, comment"
 
 
 def load(text: str, study: str | None = None) -> Spec:
@@ -162,6 +162,11 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "section twice": ("study: s\nstudy: t\ngrid: [{seed: 1}]", ["s.yaml:2: duplicate key study, first at s.yaml:1"]),
     "unknown section": ("study: s\ngrdi: []\ngrid: [{seed: 1}]",
                         [f"s.yaml:2: a spec has no 'grdi'. Known: {KEYS}. Did you mean 'grid'?"]),
+    "an unknown limit": ("study: s\ngrid: [{seed: 1}]\nlimits: {time_total_s: 60}",
+                         ["s.yaml:3: limits has no 'time_total_s'. Known: run_time. Did you mean 'run_time'?"]),
+    "a limit without a unit": ("study: s\ngrid: [{seed: 1}]\nlimits: {run_time: 60}",
+                               ["s.yaml:3: run_time: '60' is not a duration. Allowed: a number above 0 with s, m, h"]),
+    "limits that are none": ("study: s\ngrid: [{seed: 1}]\nlimits: 2h", ["s.yaml:3: limits is a mapping"]),
     "neither": ("\nstudy: s", ["s.yaml:2: a spec needs a grid or a search"]),
     "no study": ("grid: [{seed: 1}]", ["s.yaml:1: a spec needs a study"]),
     "empty study": ("study:\ngrid: [{seed: 1}]", ["s.yaml:1: study: expected a single value, got nothing"]),

@@ -119,6 +119,6 @@ def test_runs_of_every_version_are_one_report(
         run_id = made.add(scores(30)[:1], seed=seed, images=["test/0.png"])
         MlflowClient().set_tag(run_id, "inversion.config", file.read_text())
     data = collect(connect(), made.finish())
-    assert len(data.runs) == len(files) == 6
+    assert len(data.runs) == len(files) == 7
     assert not failures(data).rows
     assert {board.group[-1] for board in make_boards(data.runs)} == {"1", "2"}  # the recipe

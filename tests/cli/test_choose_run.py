@@ -254,8 +254,8 @@ def test_the_commands_take_the_best_run_of_a_study(inversion: Any, finished: Any
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (["evaluate"], "Missing argument 'RUN'. Give one, or --best-of STUDY."),
-    (["evaluate", "abcd", "--best-of", "tiny"], "not both"),
+    (["evaluate"], "Missing argument 'RUN'. Give one, or --best-of STUDY"),
+    (["evaluate", "abcd", "--best-of", "tiny"], "give one of a RUN, --best-of and --study"),
     (["evaluate", "--best-of", "tiny"], "has no study"),
     (["reconstruct", "abcd", "--output", "out"], "give a PICTURE after the run 'abcd'"),
 ])

@@ -83,7 +83,7 @@ NUMBERS = "is not allowed. Allowed: a whole number, 0 or more"
     (["optimize", "--threads", "99999999999"], f"threads: '99999999999' {NUMBERS}, at most 1024."),
     (["optimize", "--steps", "9" * 20], f"steps: '{'9' * 20}' is not allowed. Allowed: a whole number, 1 or more, at "),
     (["optimize", "--tv-weight", "1e999"], "tv_weight: '1e999' is not allowed. Allowed: a number, 0 or more."),
-    (["data"], "Missing argument 'NAME|FOLDER'"),
+    (["data"], "Missing argument 'NAME|FOLDER|SHARDS'"),
 ], ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "")
 def test_a_wrong_command_line_is_refused_in_one_line(
         words: list[str], beginning: str, inversion: Command, workplace: Path) -> None:

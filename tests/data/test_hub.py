@@ -101,8 +101,9 @@ def test_a_set_that_cannot_be_used_is_refused_in_one_line(library: Any, make_pho
     (file,) = make_photos("a.png")
     library.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "words")
     features = library.Features({"left": library.Image(), "right": library.Image()})
-    pair = {"left": [Image.open(file)], "right": [Image.open(file)]}
-    library.Dataset.from_dict(pair, features=features).save_to_disk(tmp_path / "pairs")
+    with Image.open(file) as image:
+        pair = {"left": [image], "right": [image]}
+        library.Dataset.from_dict(pair, features=features).save_to_disk(tmp_path / "pairs")
     for name, message in ((f"{tmp_path}/words", r"no column of images \(text\)"),
                           (f"{tmp_path}/pairs", r"several columns of images .*\(left, right\)"),
                           ("nobody/of-that-name", "'hf:nobody/of-that-name' cannot be loaded .HF_HUB_OFFLINE is set")):

@@ -200,7 +200,7 @@ def test_a_followed_log_ends_with_the_run(
     (("--stop", "0", "--rerun", "0"), "--stop and --rerun are two requests: give one"),
     (("--stop", "0", "--time-limit", "8h"), "--stop is a request of its own: leave out --time-limit"),
     (("--rerun", "0"), "is not rerun, as it is waiting, and has not begun"),
-    (("--resume", "*"), "none of the 2 runs that match is stopped or failed (2 queued)"),
+    (("--resume", "*"), "none of the 2 runs that match is stopped, timed out or failed (2 queued)"),
 ])
 def test_what_cannot_be_done_is_told(words: tuple[str, ...], said: str, lab: Any, queued: Callable[..., None],
                                      sweep: Sweep) -> None:

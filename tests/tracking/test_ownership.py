@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -154,5 +156,7 @@ def test_an_mlflow_run_at_work_is_seen_among_the_processes() -> None:
     def run_begun_at(seconds: float) -> Any:
         return SimpleNamespace(info=SimpleNamespace(start_time=int(seconds * 1000)))
 
-    assert _creator_may_be_alive(run_begun_at(time.time() + 1))
+    with subprocess.Popen([sys.executable, "-c", "input()", "mlflow", "run"], stdin=subprocess.PIPE) as creator:
+        assert _creator_may_be_alive(run_begun_at(time.time() + 1))
+        creator.communicate(b"\n")
     assert not _creator_may_be_alive(run_begun_at(1e9)), "a run that is older than the process was not made by it"

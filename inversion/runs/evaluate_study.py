@@ -18,7 +18,7 @@ from inversion.runs.evaluate import Target, evaluate_run, evaluation_config, fin
 from inversion.runs.load import TrainedRun, find_lpips, find_trained, load_reconstructor
 from inversion.tracking.connection import Connection
 from inversion.tracking.lifecycle import describe_failure
-from inversion.tracking.search import EVALUATES, KIND, document_of, search, tagged
+from inversion.tracking.search import EVALUATES, document_of, finished_evaluations
 from inversion.tracking.store_errors import TrackingLostError, is_lost
 from inversion.tracking.study import children, require_study
 from inversion.training.stop import StopRequest
@@ -143,6 +143,6 @@ def _is_of(evaluation: Run, target: Target, wanted: Mapping[str, Any]) -> bool:
 def _evaluations(connection: Connection) -> dict[str, list[Run]]:
     """The finished evaluations of the experiment, by the id of the run that they score, the newest first."""
     found: dict[str, list[Run]] = {}
-    for run in search(connection, f"{tagged(KIND, 'evaluation')} and attributes.status = 'FINISHED'"):
+    for run in finished_evaluations(connection):
         found.setdefault(run.data.tags.get(EVALUATES, ""), []).append(run)
     return found

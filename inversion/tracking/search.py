@@ -117,6 +117,11 @@ def search(connection: Connection, condition: str) -> Iterator[Run]:
     yield from search_in(connection, [connection.experiment_id], condition)
 
 
+def finished_evaluations(connection: Connection) -> Iterator[Run]:
+    """The finished evaluations of the experiment, newest first; the tag ``EVALUATES`` has the run that each scores."""
+    yield from search(connection, f"{tagged(KIND, 'evaluation')} and attributes.status = 'FINISHED'")
+
+
 def search_in(connection: Connection, experiments: Sequence[str], condition: str,
               view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
     """Runs of several experiments that match a filter of MLflow; empty ids stand for missing experiments."""

@@ -28,7 +28,7 @@ from inversion.tracking.artifacts import RESTORE, download_artifact, require_art
 from inversion.tracking.connection import Connection
 from inversion.tracking.masking import first_line
 from inversion.tracking.results import ALL_PICTURES, PER_IMAGE, fetch_image_scores
-from inversion.tracking.search import EVALUATES, KIND, document_of, search, tagged
+from inversion.tracking.search import EVALUATES, KIND, document_of, finished_evaluations, search, tagged
 from inversion.tracking.study import DIGEST, RUNS_FILE, SETTINGS_FILE, STUDY, children, require_study
 
 THREADS = 8
@@ -69,8 +69,7 @@ def collect(connection: Connection, name: str) -> StudyData:
 
 def _evaluations(connection: Connection, run_ids: Collection[str]) -> list[Run]:
     """The finished evaluations of some runs, newest first."""
-    found = search(connection, f"{tagged(KIND, 'evaluation')} and attributes.status = 'FINISHED'")
-    return [run for run in found if run.data.tags.get(EVALUATES) in run_ids]
+    return [run for run in finished_evaluations(connection) if run.data.tags.get(EVALUATES) in run_ids]
 
 
 def _is_planned(item: object) -> bool:

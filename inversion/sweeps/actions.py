@@ -196,8 +196,8 @@ def _set_up(spec: Spec, connection: Connection, url: str, threads: int, stop: St
     """The study with the new runs of the spec, and its runs deleted in MLflow that the spec does not ask for."""
     console.print(f"spec {spec.origin}", soft_wrap=True)
     with progress_bars() as report:
-        study, added, again, longer, deleted = set_up(spec, connection, url, threads, interruptible(report, stop), stop,
-                                              console.note)
+        study, added, again, longer, spared, deleted = set_up(
+            spec, connection, url, threads, interruptible(report, stop), stop, console.note)
     console.print(f"study {spec.study}: {len(study.queue.entries())} runs, {added} of them new; queue "
                   f"{without_password(url)}, tracking store {without_password(connection.uri)}",
                   soft_wrap=True)
@@ -206,6 +206,11 @@ def _set_up(spec: Spec, connection: Connection, url: str, threads: int, stop: St
     if longer:
         console.print(f"{longer} run{'' if longer == 1 else 's'} that had reached a smaller limit "
                       f"{'is' if longer == 1 else 'are'} queued again")
+    if spec.pruner:
+        console.print(f"pruner: {spec.pruner}")
+    if spared:
+        console.print(f"{spared} pruned run{'' if spared == 1 else 's'} {'is' if spared == 1 else 'are'} queued again, "
+                      "as the spec has no pruner")
     if again:
         console.print(f"{again} finished run{' was' if again == 1 else 's were'} deleted in MLflow and "
                       f"{'is' if again == 1 else 'are'} queued again")

@@ -17,61 +17,52 @@ from inversion.tracking.connection import connect
 
 Sweep = Callable[..., Any]
 
-GRID = "grid:\n  - decoder: [transposed_conv, linear]\n    lr: [1e-3, 1e-9]\n    seed: [0, 1]\n"
+GRID = "grid:\n  - decoder: [linear]\n    lr: [1e-3, 1e-9]\n    seed: [0, 1]\n"
 MEDIAN = "pruner: {name: median, n_startup_trials: 1}"
 
 
-def states(lab: Any) -> dict[tuple[str, float, int], Entry]:
-    """The runs of the queue by decoder, learning rate and seed."""
-    return {(entry.config["decoder"], entry.config["lr"], entry.config["seed"]): entry
-            for entry in latest(lab.results().trials)}
+def states(lab: Any) -> dict[tuple[float, int], Entry]:
+    """The runs of the queue by learning rate and seed."""
+    return {(entry.config["lr"], entry.config["seed"]): entry for entry in latest(lab.results().trials)}
 
 
-def test_hopeless_configurations_are_stopped_and_ranked_nowhere(lab: Any, sweep: Sweep) -> None:
-    spec = lab.spec(GRID + MEDIAN, lr=None, min_lr="1e-12", epochs=4)
+def test_a_hopeless_configuration_is_stopped_and_ranked_nowhere(lab: Any, sweep: Sweep) -> None:
+    spec = lab.spec(GRID + MEDIAN, lr=None, min_lr="1e-12", epochs=3)
     outcome = sweep(spec, "--side-by-side", 1)
     assert (outcome.code, outcome.err) == (0, ""), outcome.out
     assert "pruner: median (n_startup_trials=1)" in outcome.out
     entries = states(lab)
-    pruned = {key for key, entry in entries.items() if entry.state == "pruned"}
-    assert {key for key in pruned if key[2] == 0} == {key for key, entry in entries.items() if entry.epoch in (1, 2, 3)}
-    assert ("transposed_conv", 1e-9, 0) in pruned
-    assert {(decoder, lr) for decoder, lr, _ in pruned} == {key[:2] for key in pruned if key[2] == 1}, "with its seeds"
-    assert {entry.state for key, entry in entries.items() if key not in pruned} == {"finished"}
+    assert {key: entry.state for key, entry in entries.items()} == {
+        (1e-3, 0): "finished", (1e-3, 1): "finished", (1e-9, 0): "pruned", (1e-9, 1): "pruned"}
 
-    left = lab.results()
-    first = entries["transposed_conv", 1e-9, 0]
+    left, first, second = lab.results(), entries[1e-9, 0], entries[1e-9, 1]
+    assert (first.epoch, second.epoch, second.run_id) == (1, 0, None), "of its other seed, nothing is trained"
     run = left.client.get_run(first.run_id)
-    assert (run.info.status, run.data.tags["inversion.failure"]) == ("KILLED", "pruned")
-    assert run.data.tags["inversion.failure_message"] == (
-        f"pruned after epoch {first.epoch}: not promising compared to the others")
+    assert (run.info.status, run.data.tags["inversion.failure"], run.data.tags["inversion.failure_message"]) == (
+        "KILLED", "pruned", "pruned after epoch 1: not promising compared to the others")
     assert not any(name.startswith("test/") for name in run.data.metrics)
-    second = entries["transposed_conv", 1e-9, 1]
-    assert (second.run_id, second.epoch) == (None, 0)
-    assert second.trial.user_attrs["failure_message"] == (
-        f"not trained: run {first.root}, another seed of its configuration, was pruned")
     listed = json.loads(Path(left.client.download_artifacts(left.parent.info.run_id, "runs.json")).read_text())
-    by_trial = {item["trial"]: item for item in listed}
-    assert (by_trial[first.root]["pruned_by"], by_trial[first.root]["epoch"]) == ("median", first.epoch)
-    assert (by_trial[second.root]["pruned_by"], by_trial[second.root]["epoch"]) == ("median", 0)
+    assert {item["trial"]: (item["pruned_by"], item["epoch"]) for item in listed if "pruned_by" in item} == {
+        first.root: ("median", 1), second.root: ("median", 0)}
     board = pd.read_csv(left.client.download_artifacts(left.parent.info.run_id, "leaderboard.csv"))
-    assert len(board) == 8 - len(pruned)
+    assert set(board["run_id"]) == {entries[1e-3, seed].run_id for seed in (0, 1)}
+    assert left.parent.data.tags["inversion.runs"] == "2 finished, 2 pruned"
 
-    said = f"{first.root} vgg16:block1+transposed_conv lr=1e-09 (epoch {first.epoch})"
-    assert said in outcome.out
-    assert "stopped early by the median pruner" in outcome.out
+    assert (f"1 configuration was stopped early by the median pruner: {first.root} vgg16:block1+linear lr=1e-09 "
+            "(epoch 1) (and 1 run with other seeds not trained). --rerun RUN trains a run to the end") in outcome.out
     shown = sweep("--status", "--study", "tiny")
-    assert shown.code == 0, shown.out
-    assert f"study tiny: {8 - len(pruned)} finished, {len(pruned)} pruned" in shown.out
+    assert (shown.code, "study tiny: 2 finished, 2 pruned" in shown.out) == (0, True)
 
     data = collect(connect(), "tiny")
     assert data.missing == []
     report = make_report(connect(), data)
     assert report.board is not None
-    assert not {(item.parameters["decoder"], float(item.parameters["lr"])) for item in report.board.configurations} & {
-        key[:2] for key in pruned}
-    assert any("stopped early by the median pruner at epoch" in sentence
-               and "vgg16:block1+transposed_conv lr=1e-09" in sentence for sentence in report.headline)
+    assert [float(item.parameters["lr"]) for item in report.board.configurations] == [1e-3]
+    assert [sentence for sentence in report.headline if "stopped early" in sentence] == [
+        "1 configuration was stopped early by the median pruner at epoch 1: vgg16:block1+linear lr=1e-09 (and 1 run "
+        "with other seeds not trained)."]
+    methods = " ".join(paragraph.text for paragraph in report.methods)
+    assert "Training was stopped early for 1 configuration by the median pruner of Optuna [@akiba2019optuna]" in methods
 
 
 def test_a_pruned_run_is_trained_to_the_end_on_request(lab: Any, sweep: Sweep) -> None:
@@ -80,27 +71,27 @@ def test_a_pruned_run_is_trained_to_the_end_on_request(lab: Any, sweep: Sweep) -
     outcome = sweep(lab.spec(grid + MEDIAN, lr=None, min_lr="1e-12", epochs=3), *words)
     assert outcome.code == 0, outcome.err
     entries = states(lab)
-    assert [entries["linear", lr, 0].state for lr in (1e-3, 1e-9, 1e-10)] == ["finished", "pruned", "pruned"]
-    before = {lr: entries["linear", lr, 0].run_id for lr in (1e-9, 1e-10)}
+    assert [entries[lr, 0].state for lr in (1e-3, 1e-9, 1e-10)] == ["finished", "pruned", "pruned"]
+    before = {lr: entries[lr, 0].run_id for lr in (1e-9, 1e-10)}
 
     again = sweep(lab.folder / "tiny.yaml", *words)  # the same request changes nothing
     assert again.code == 0, again.err
     assert "3 runs, 0 of them new" in again.out
-    assert states(lab)["linear", 1e-9, 0].state == "pruned"
+    assert states(lab)[1e-9, 0].state == "pruned"
 
     assert sweep("--study", "tiny", "--rerun", "*lr=1e-09").code == 0
     assert sweep("--join", "--study", "tiny").code == 0
     now = states(lab)
-    assert [now["linear", lr, 0].state for lr in (1e-3, 1e-9, 1e-10)] == ["finished", "finished", "pruned"]
-    assert now["linear", 1e-9, 0].epoch == 3
-    assert now["linear", 1e-9, 0].run_id != before[1e-9]
+    assert [now[lr, 0].state for lr in (1e-3, 1e-9, 1e-10)] == ["finished", "finished", "pruned"]
+    assert now[1e-9, 0].epoch == 3
+    assert now[1e-9, 0].run_id != before[1e-9]
 
     without = sweep(lab.spec(grid, lr=None, min_lr="1e-12", epochs=3), *words)
     assert without.code == 0, without.err
     assert "1 pruned run is queued again, as the spec has no pruner" in without.out
     now = states(lab)
-    assert [now["linear", lr, 0].state for lr in (1e-3, 1e-9, 1e-10)] == ["finished"] * 3
-    assert now["linear", 1e-10, 0].run_id == before[1e-10], "it goes on from its checkpoint"
+    assert [now[lr, 0].state for lr in (1e-3, 1e-9, 1e-10)] == ["finished"] * 3
+    assert now[1e-10, 0].run_id == before[1e-10], "it goes on from its checkpoint"
     steps = [step for step, _ in lab.results().history(lab.results().client.get_run(before[1e-10]), "val/psnr")]
     assert steps == [1, 2, 3]
 

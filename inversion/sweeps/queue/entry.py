@@ -32,6 +32,9 @@ NOT_CHOSEN = "not_chosen"
 PRUNED_BY = "pruned_by"
 """User attribute of a trial of a grid that was pruned: the name of the pruner."""
 
+COMPETITOR = "competitor"
+"""User attribute of a run of a grid: what a pruner has to know of it, if the study has one (``pruning.Competitor``)."""
+
 TO_THE_END = "to_the_end"
 """User attribute of a trial that no pruner may stop, because a user asked for the run again."""
 

@@ -7,60 +7,66 @@ lucky ones, whose mean is too high.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from inversion.config.document import added_since
-from inversion.objectives import COMPARABLE
-from inversion.sweeps.queue.entry import DOCUMENT, TO_THE_END, Entry
+from inversion.sweeps.queue.entry import COMPETITOR, TO_THE_END, Entry
 
 PRUNER = "pruner"
 """Attribute of the Optuna study of a grid: name and options of its pruner; None after a request without one. That of a
 search is stored with the search."""
 
-ALIKE = (*COMPARABLE, "epochs")
-"""Parameters that must be equal for two runs to compete."""
-
-NO_CONFIGURATION = ("seed", "data_dir", "device", "threads", "strict")
-"""Parameters that seeds and machines may change in one configuration."""
-
-Key = tuple[tuple[str, str], ...]
 Stage = Literal["free", "held", "lost"]
 
 
+@dataclass(frozen=True)
+class Competitor:
+    """A run of a grid, as one that competes.
+
+    Attributes:
+        group: Equal for runs whose validation scores can be compared.
+        configuration: Equal for the seeds of one configuration.
+    """
+
+    group: str
+    configuration: str
+
+
 class Contest:
-    """The runs of a grid whose pruner is on.
+    """The runs of a grid whose pruner is on. Runs that earlier versions have queued take no part.
 
     Args:
         entries: The runs of the study.
-        tuned: The digests of its tuned runs, which do not take part: a choice is between whole runs.
+        tuned: The digests of its tuned runs, which take no part either: a choice is between whole runs.
     """
 
     def __init__(self, entries: Iterable[Entry], tuned: Collection[str] = ()) -> None:
-        self._seeds: dict[Key, list[Entry]] = {}
-        self._keys: dict[int, Key] = {}
+        self._seeds: dict[str, list[Entry]] = {}
+        self._competitors: dict[int, Competitor] = {}
         for entry in sorted(entries, key=lambda entry: entry.root):
-            if entry.digest not in tuned:
-                self._keys[entry.root] = key = _key(entry)
-                self._seeds.setdefault(key, []).append(entry)
+            if entry.digest not in tuned and (known := entry.trial.user_attrs.get(COMPETITOR)):
+                self._competitors[entry.root] = competitor = Competitor(**known)
+                self._seeds.setdefault(competitor.configuration, []).append(entry)
 
     def first(self, entry: Entry) -> Entry:
         """The run that decides on the configuration of this one; the run itself if it takes no part."""
-        key = self._keys.get(entry.root)
-        return self._seeds[key][0] if key is not None else entry
+        competitor = self._competitors.get(entry.root)
+        return self._seeds[competitor.configuration][0] if competitor else entry
 
     def competes(self, entry: Entry) -> bool:
         """Whether the pruner may stop a run. Not if another seed of its configuration has begun: the mean over seeds
         would lack the worst.
         """
-        key = self._keys.get(entry.root)
-        if key is None or TO_THE_END in entry.trial.user_attrs:
+        competitor = self._competitors.get(entry.root)
+        if competitor is None or TO_THE_END in entry.trial.user_attrs:
             return False
-        first, *others = self._seeds[key]
+        first, *others = self._seeds[competitor.configuration]
         return first.root == entry.root and all(other.state in ("queued", "pruned") for other in others)
 
     def stage(self, entry: Entry) -> Stage:
@@ -74,7 +80,8 @@ class Contest:
 
     def rivals(self, entry: Entry) -> list[Entry]:
         """The deciding runs that can be compared with this one, itself included."""
-        return [seeds[0] for seeds in self._seeds.values() if _alike(seeds[0]) == _alike(entry)]
+        group = self._competitors[entry.root].group
+        return [first for first, *_ in self._seeds.values() if self._competitors[first.root].group == group]
 
 
 def should_prune(pruner: BasePruner, study: optuna.Study, rivals: Sequence[Entry], entry: Entry
@@ -96,6 +103,7 @@ def should_prune(pruner: BasePruner, study: optuna.Study, rivals: Sequence[Entry
     trials = {rival.root: _seen(rival.trial) for rival in rivals if rival.trial.intermediate_values}
     if entry.root not in trials:
         return False, {}
+    trials[entry.root] = _seen(_undecided(entry.trial))
     view = optuna.create_study(study_name=study.study_name, direction=study.direction)
     absent = optuna.create_trial(state=TrialState.FAIL)
     view.add_trials([trials.get(number, absent) for number in range(max(trials) + 1)])
@@ -104,17 +112,16 @@ def should_prune(pruner: BasePruner, study: optuna.Study, rivals: Sequence[Entry
     return stops, {key: value for key, value in marks.items() if key not in entry.trial.system_attrs}
 
 
+def _undecided(trial: FrozenTrial) -> FrozenTrial:
+    """A trial without the marks of its last epoch: a worker may have been killed after its pruner had decided."""
+    last = trial.intermediate_values[trial.last_step or 0]
+    undecided = copy.copy(trial)
+    undecided.system_attrs = {key: value for key, value in trial.system_attrs.items()
+                              if not (isinstance(value, float) and value == last)}
+    return undecided
+
+
 def _seen(trial: FrozenTrial) -> FrozenTrial:
     """What a pruner looks at."""
     return optuna.create_trial(state=trial.state, value=trial.value, intermediate_values=trial.intermediate_values,
                                system_attrs=trial.system_attrs)
-
-
-def _key(entry: Entry) -> Key:
-    """Equal for the seeds of one configuration."""
-    config = added_since(entry.trial.user_attrs.get(DOCUMENT, 1), entry.config)
-    return tuple(sorted((name, str(value)) for name, value in config.items() if name not in NO_CONFIGURATION))
-
-
-def _alike(entry: Entry) -> tuple[str, ...]:
-    return tuple(str(entry.config.get(name)) for name in ALIKE)

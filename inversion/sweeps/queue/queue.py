@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
@@ -26,6 +26,7 @@ from inversion.config.document import VERSION
 from inversion.progress import Progress, no_progress
 from inversion.sweeps.queue.allowance import COMMAND, Allowance
 from inversion.sweeps.queue.entry import (
+    COMPETITOR,
     CONFIG,
     DIGEST,
     DOCUMENT,
@@ -49,7 +50,7 @@ from inversion.sweeps.queue.entry import (
     Entry,
     latest,
 )
-from inversion.sweeps.queue.pruning import PRUNER, Contest, should_prune
+from inversion.sweeps.queue.pruning import PRUNER, Competitor, Contest, should_prune
 from inversion.sweeps.queue.reader import TrialReader
 from inversion.sweeps.queue.recovery import (
     deaths,
@@ -80,6 +81,7 @@ class Queued:
     fallbacks: list[dict[str, str]] | None = None
     tuned: TunedRun | None = None
     priority: int = 0
+    competitor: Competitor | None = None
 
 
 class Queue:
@@ -477,5 +479,6 @@ def _waiting_trial(run: Queued) -> FrozenTrial:
 
 def _attributes(run: Queued) -> dict[str, Any]:
     attributes = {NAME: run.name, CONFIG: run.config, DIGEST: run.digest, FALLBACKS: run.fallbacks,
-                  DOCUMENT: VERSION if run.config is not None else None, PRIORITY: run.priority or None}
+                  DOCUMENT: VERSION if run.config is not None else None, PRIORITY: run.priority or None,
+                  COMPETITOR: asdict(run.competitor) if run.competitor else None}
     return {key: value for key, value in attributes.items() if value is not None}

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from inversion.sweeps.queue.allowance import COMMAND
 from inversion.sweeps.queue.entry import (
+    COMPETITOR,
     CONFIG,
     DIGEST,
     DOCUMENT,
@@ -110,7 +111,8 @@ def enqueue_from_scratch(study: optuna.Study, entry: Entry, to_the_end: bool = F
     """
     old = entry.trial
     kept = {key: value for key, value in old.user_attrs.items()
-            if key in (NAME, CONFIG, DOCUMENT, DIGEST, FALLBACKS, PRIORITY, TO_THE_END)}
+            if key in (NAME, CONFIG, DOCUMENT, DIGEST, FALLBACKS, PRIORITY, COMPETITOR,
+                       TO_THE_END)}
     study.add_trial(optuna.create_trial(
         state=TrialState.WAITING,
         params=old.params,

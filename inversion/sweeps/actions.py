@@ -33,7 +33,15 @@ from inversion.sweeps.study.set_up import locate_queue, set_up
 from inversion.sweeps.study.standing import standings
 from inversion.sweeps.study.study import Study, in_its_experiment
 from inversion.sweeps.study.trials import search_in
-from inversion.sweeps.workers.driver import MOST_NAMED, Driver, WorkerPool, read_snapshot, show_deleted, sum_up
+from inversion.sweeps.workers.driver import (
+    MOST_NAMED,
+    Driver,
+    WorkerPool,
+    read_snapshot,
+    show_deleted,
+    show_pruned,
+    sum_up,
+)
 from inversion.sweeps.workers.live import best_run, measures_of, outlook, render
 from inversion.sweeps.workers.local import Processes, visible_gpus
 from inversion.sweeps.workers.notice import Notice
@@ -184,6 +192,7 @@ def status(name: str, options: Options) -> int:
     console.print(render(snapshot, f"study {name}", measures_of(study), when))
     if study.search is not None:
         search_leaderboard.show(search_in(study.search, snapshot.entries), console)
+    show_pruned(snapshot, console)
     show_deleted(snapshot, console)
     if not has_parent:
         console.print(f"the parent run of study {name} was deleted in MLflow: the next sweep makes a new one",

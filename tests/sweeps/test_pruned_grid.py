@@ -12,6 +12,7 @@ import pytest
 
 from inversion.report.build import make_report
 from inversion.report.data.collect import collect
+from inversion.report.data.study import StoppedEarly
 from inversion.sweeps.queue.entry import Entry, latest
 from inversion.tracking.connection import connect
 
@@ -48,10 +49,12 @@ def test_a_hopeless_configuration_is_stopped_and_ranked_nowhere(lab: Any, sweep:
     assert set(board["run_id"]) == {entries[1e-3, seed].run_id for seed in (0, 1)}
     assert left.parent.data.tags["inversion.runs"] == "2 finished, 2 pruned"
 
-    assert (f"1 configuration was stopped early by the median pruner: {first.root} vgg16:block1+linear lr=1e-09 "
-            "(epoch 1) (and 1 run with other seeds not trained). --rerun RUN trains a run to the end") in outcome.out
     shown = sweep("--status", "--study", "tiny")
     assert (shown.code, "study tiny: 2 finished, 2 pruned" in shown.out) == (0, True)
+    assert shown.out.count("pruned  0:") == 1, "what was not trained has no row"
+    for out in (outcome.out, shown.out):
+        assert (f"1 configuration was stopped early by the median pruner: {first.root} vgg16:block1+linear lr=1e-09 "
+                "(epoch 1) (and 1 run with other seeds not trained). --rerun RUN trains a run to the end") in out
 
     data = collect(connect(), "tiny")
     assert data.missing == []
@@ -63,6 +66,13 @@ def test_a_hopeless_configuration_is_stopped_and_ranked_nowhere(lab: Any, sweep:
         "with other seeds not trained)."]
     methods = " ".join(paragraph.text for paragraph in report.methods)
     assert "Training was stopped early for 1 configuration by the median pruner of Optuna [@akiba2019optuna]" in methods
+
+
+def test_the_report_says_after_which_epoch_each_was_stopped() -> None:
+    stopped = StoppedEarly(("hyperband", "median"), {"a": 3, "b": 9}, 2)
+    assert str(stopped) == ("2 configurations were stopped early by the hyperband and median pruner at epochs 3 to 9: "
+                            "a (3), b (9) (and 2 runs with other seeds not trained)")
+    assert not StoppedEarly((), {}, 0)
 
 
 def test_a_pruned_run_is_trained_to_the_end_on_request(lab: Any, sweep: Sweep) -> None:

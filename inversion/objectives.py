@@ -1,4 +1,4 @@
-"""What a search may optimise: validation metrics, each with its direction."""
+"""What a search may optimise: validation metrics, each with its direction; and when they can be compared."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ OBJECTIVES: Mapping[str, Direction] = {
     "val/lpips": "minimize", "val/psnr": "maximize", "val/ssim": "maximize",
 }
 """A metric logged by epoch counts at the best epoch. The direction of each follows from what it measures."""
+
+GRID_METRIC = "val/psnr"
+"""The metric that the runs of a grid report after every epoch, and by which a pruner compares them."""
+
+COMPARABLE = ("protocol", "data", "image_size", "weights", "lpips_weights", "val_limit")
+"""Parameters that must be equal for validation scores of two runs to be compared."""
 
 
 @dataclass(frozen=True)

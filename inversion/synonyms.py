@@ -227,8 +227,9 @@ PARTS = {
         ("grid grid_search grid_sampler brute_force", "", "a spec with grid instead of search runs every combination"),
     )),
     "pruner": _table((
-        ("asha sha successive_halving hyperband_pruner bohb", "hyperband"),
-        ("median_stopping median_pruner medianstoppingrule", "median"),
+        ("hyperband_pruner bohb hyperband_scheduler", "hyperband"),
+        ("asha sha halving successive_halving_pruner asha_scheduler async_hyperband", "successive_halving"),
+        ("median_stopping median_pruner median_stopping_rule", "median"),
         ("off no nop nop_pruner never", "none"),
     )),
 }

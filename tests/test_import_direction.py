@@ -102,7 +102,7 @@ def test_the_modules_of_a_package_form_no_circle(package: str) -> None:
 
 
 SPEC_PART = {"source", "documents", "grid", "limits", "conditions", "overrides", "search", "search_section", "spec",
-             "tuning", "dry_run", "refusals"}
+             "tuning", "pruning", "dry_run", "refusals"}
 """The modules of ``inversion.sweeps.spec``, that read a spec, which takes well under a second."""
 
 

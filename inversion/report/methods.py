@@ -16,7 +16,7 @@ from inversion.models.encoders.catalog import ENCODERS
 from inversion.report.data.board import Board, group_by
 from inversion.report.data.configuration import Configuration
 from inversion.report.data.searching import Search
-from inversion.report.data.study import ReportRun, StudyData
+from inversion.report.data.study import ReportRun, StoppedEarly, StudyData
 from inversion.report.render.report import Paragraph
 from inversion.report.stats.seed_noise import describe_noise
 from inversion.report.tables.overview import versions_of
@@ -41,7 +41,8 @@ def methods(data: StudyData, boards: Sequence[Board], search: Search | None = No
     parts: list[tuple[str, Callable[[], Iterable[str]]]] = [
         ("Data", lambda: _data(board, runs)), ("Encoders", lambda: _encoders(runs)),
         ("Decoders", lambda: _decoders(board.configurations, runs)), ("Training", lambda: _training(board, runs)),
-        ("Selection", lambda: _selection(board, search)), ("Evaluation", lambda: _evaluation(board, runs)),
+        ("Selection", lambda: _selection(board, search, data.stopped_early)),
+        ("Evaluation", lambda: _evaluation(board, runs)),
         ("Statistics", lambda: _statistics(board)), ("Software and hardware", lambda: _software(data, runs)),
         ("Scope", lambda: _scope(others))]
     paragraphs = [Paragraph(title, " ".join(filter(None, write()))) for title, write in parts]
@@ -151,10 +152,13 @@ def _loss(runs: Sequence[ReportRun]) -> str:
     return f"The loss was {' or '.join(terms)}" + (f", against {_and(targets)}." if targets else ".")
 
 
-def _selection(board: Board, search: Search | None) -> Iterable[str]:
+def _selection(board: Board, search: Search | None, stopped: StoppedEarly) -> Iterable[str]:
     if search is not None:
         yield (f"The configuration is the best of {len(search.ranked)} finished trials of a search with Optuna "
                f"[@akiba2019optuna] over {_and(list(search.names))}, {search.title}; test scores were not looked at.")
+    if stopped:
+        yield (f"Training was stopped early for {stopped.count} by {stopped.by} of Optuna [@akiba2019optuna], which "
+               "compares validation PSNR; these are not reported.")
     tuned = [item.choice for item in board.configurations if item.choice]
     for names in dict.fromkeys(choice.names for choice in tuned):
         trials = [trial for choice in tuned if choice.names == names for trial in choice.trials]

@@ -33,7 +33,15 @@ from inversion.sweeps.study.set_up import locate_queue, set_up
 from inversion.sweeps.study.standing import standings
 from inversion.sweeps.study.study import Study, in_its_experiment
 from inversion.sweeps.study.trials import search_in
-from inversion.sweeps.workers.driver import MOST_NAMED, Driver, WorkerPool, read_snapshot, show_deleted, sum_up
+from inversion.sweeps.workers.driver import (
+    MOST_NAMED,
+    Driver,
+    WorkerPool,
+    read_snapshot,
+    show_deleted,
+    show_pruned,
+    sum_up,
+)
 from inversion.sweeps.workers.live import best_run, measures_of, outlook, render
 from inversion.sweeps.workers.local import Processes, visible_gpus
 from inversion.sweeps.workers.notice import Notice
@@ -184,6 +192,7 @@ def status(name: str, options: Options) -> int:
     console.print(render(snapshot, f"study {name}", measures_of(study), when))
     if study.search is not None:
         search_leaderboard.show(search_in(study.search, snapshot.entries), console)
+    show_pruned(snapshot, console)
     show_deleted(snapshot, console)
     if not has_parent:
         console.print(f"the parent run of study {name} was deleted in MLflow: the next sweep makes a new one",
@@ -196,8 +205,8 @@ def _set_up(spec: Spec, connection: Connection, url: str, threads: int, stop: St
     """The study with the new runs of the spec, and its runs deleted in MLflow that the spec does not ask for."""
     console.print(f"spec {spec.origin}", soft_wrap=True)
     with progress_bars() as report:
-        study, added, again, longer, deleted = set_up(spec, connection, url, threads, interruptible(report, stop), stop,
-                                              console.note)
+        study, added, again, longer, spared, deleted = set_up(
+            spec, connection, url, threads, interruptible(report, stop), stop, console.note)
     console.print(f"study {spec.study}: {len(study.queue.entries())} runs, {added} of them new; queue "
                   f"{without_password(url)}, tracking store {without_password(connection.uri)}",
                   soft_wrap=True)
@@ -206,6 +215,11 @@ def _set_up(spec: Spec, connection: Connection, url: str, threads: int, stop: St
     if longer:
         console.print(f"{longer} run{'' if longer == 1 else 's'} that had reached a smaller limit "
                       f"{'is' if longer == 1 else 'are'} queued again")
+    if spec.pruner:
+        console.print(f"pruner: {spec.pruner}")
+    if spared:
+        console.print(f"{spared} pruned run{'' if spared == 1 else 's'} {'is' if spared == 1 else 'are'} queued again, "
+                      "as the spec has no pruner")
     if again:
         console.print(f"{again} finished run{' was' if again == 1 else 's were'} deleted in MLflow and "
                       f"{'is' if again == 1 else 'are'} queued again")

@@ -37,7 +37,7 @@ STOP = Change("stop", ("running", *WAITING), "running or waiting", "stopped", {
 RESUME = Change("resume", ("stopped", "timed out", "failed"), "stopped, timed out or failed", "resumed", {
     **WAITS, "running": "it is running", "finished": "it is finished: --rerun starts it from the beginning"})
 RERUN = Change("rerun", ("finished", "failed", "stopped", "timed out", "pruned"),
-               "finished, failed or stopped", "rerun", {
+               "finished, failed, stopped, timed out or pruned", "rerun", {
     **WAITS, "running": "it is running: --stop it first",
     "not chosen": "another value was chosen for its configuration"})
 
@@ -123,7 +123,8 @@ def _resume(study: Study, connection: Connection, entries: Sequence[Entry]) -> l
 
 
 def _rerun(study: Study, connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
-    """Queues runs from the beginning. Their runs in MLflow stay, as runs of another kind, which nothing ranks.
+    """Queues runs from the beginning; no pruner stops them. Their former runs stay in MLflow, as runs
+    of another kind, which nothing ranks.
 
     A worker takes the result of a run with the same digest, so they are marked before the queue has the new ones; and
     once more, as a driver restores the tags of finished runs. Trials of a search may share a run: all of them do it
@@ -133,7 +134,7 @@ def _rerun(study: Study, connection: Connection, entries: Sequence[Entry]) -> li
     together = [entry for entry in study.queue.entries() if entry.run_id in shared and not entry.is_open]
     every = list({entry.root: entry for entry in [*entries, *together]}.values())
     _supersede(connection, shared)
-    again = study.queue.redo(every)
+    again = study.queue.redo(every, to_the_end=True)
     _supersede(connection, {entry.run_id for entry in again if entry.run_id})
     return again
 

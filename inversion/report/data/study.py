@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 
+from inversion.config.distinguish import with_differences
 from inversion.config.labels import COMMENT, given_tags
 from inversion.report.data.comparable import name_of
 from inversion.tracking.study import DIGEST
@@ -93,6 +94,46 @@ class ReportRun:
 
 
 @dataclass(frozen=True)
+class StoppedEarly:
+    """The configurations of a grid that were stopped early.
+
+    Attributes:
+        pruners: What stopped them.
+        epochs: The epoch after which each was stopped, by label.
+        untrained: Number of runs with other seeds of theirs, which were not trained.
+    """
+
+    pruners: tuple[str, ...]
+    epochs: Mapping[str, int]
+    untrained: int
+
+    def __bool__(self) -> bool:
+        return bool(self.epochs)
+
+    @property
+    def count(self) -> str:
+        """``3 configurations``."""
+        return f"{len(self.epochs)} configuration{'' if len(self.epochs) == 1 else 's'}"
+
+    @property
+    def by(self) -> str:
+        """``the median pruner``."""
+        return f"the {' and '.join(self.pruners)} pruner"
+
+    def __str__(self) -> str:
+        """``2 configurations were stopped early by the median pruner at epoch 4: a, b``."""
+        were, epochs = "was" if len(self.epochs) == 1 else "were", sorted(set(self.epochs.values()))
+        if len(epochs) == 1:
+            when, names = f"epoch {epochs[0]}", list(self.epochs)
+        else:
+            when = f"epochs {epochs[0]} to {epochs[-1]}"
+            names = [f"{label} ({epoch})" for label, epoch in self.epochs.items()]
+        text = f"{self.count} {were} stopped early by {self.by} at {when}: {', '.join(names)}"
+        runs = f"{self.untrained} run{'' if self.untrained == 1 else 's'}"
+        return text + (f" (and {runs} with other seeds not trained)" if self.untrained else "")
+
+
+@dataclass(frozen=True)
 class StudyData:
     """Everything the tracking server has on a study.
 
@@ -144,7 +185,8 @@ class StudyData:
         these entries have started as there are runs that the list does not contain.
         """
         started = {run.digest for run in self.runs}
-        waiting = [item for item in self.planned if item["digest"] not in started and not item.get("not_chosen")]
+        waiting = [item for item in self.planned if item["digest"] not in started and not item.get("not_chosen")
+                   and not item.get("pruned_by")]
         unknown = len(started - {item["digest"] for item in self.planned})
         started_since = [item for item in waiting if item["digest"] is None][:unknown]
         return [item for item in waiting if not any(item is other for other in started_since)]
@@ -157,8 +199,18 @@ class StudyData:
 
     @property
     def pruned(self) -> list[ReportRun]:
-        """Runs that the pruner of a search stopped."""
+        """Runs that a pruner stopped."""
         return [run for run in self.having("KILLED") if run.tags.get("inversion.failure") == "pruned"]
+
+    @property
+    def stopped_early(self) -> StoppedEarly:
+        """What the pruner of a grid stopped."""
+        configs = [item["config"] if isinstance(item.get("config"), dict) else {} for item in self.planned]
+        labels = with_differences([str(item["run"]) for item in self.planned], configs)
+        pruned = [(label, item) for label, item in zip(labels, self.planned, strict=True) if item.get("pruned_by")]
+        return StoppedEarly(tuple(sorted({str(item["pruned_by"]) for _, item in pruned})),
+                            {label: int(item["epoch"]) for label, item in pruned if item.get("epoch")},
+                            sum(not item.get("epoch") for _, item in pruned))
 
     @property
     def timed_out(self) -> list[ReportRun]:

@@ -73,6 +73,7 @@ def standing(data: StudyData, boards: Sequence[Board]) -> list[str]:
         parts.append(f"{len(finished)} of {total} runs are finished")
     parts += [f"{len(failed)} failed"] if failed else []
     parts += [f"{len(data.timed_out)} reached their time limit"] if data.timed_out else []
+    parts += [str(data.stopped_early)] if data.stopped_early else []
     parts += [f"{len(data.deleted)} were deleted in MLflow"] if data.deleted else []
     parts += [f"{len(unscored)} finished without scores"] if unscored else []
     newer = sum(is_newer(run.document) for run in data.runs)

@@ -29,6 +29,15 @@ run was requeued before it was finished."""
 NOT_CHOSEN = "not_chosen"
 """User attribute of a trial that was pruned because another value of a tuned parameter was chosen."""
 
+PRUNED_BY = "pruned_by"
+"""User attribute of a trial of a grid that was pruned: the name of the pruner."""
+
+COMPETITOR = "competitor"
+"""User attribute of a run of a grid: what a pruner has to know of it, if the study has one (``pruning.Competitor``)."""
+
+TO_THE_END = "to_the_end"
+"""User attribute of a trial that no pruner may stop, because a user asked for the run again."""
+
 REMOVED = "removed"
 """User attribute of a trial that a user removed from the queue before it was done; its run is none of the study's."""
 
@@ -150,6 +159,11 @@ class Entry:
         """Why it failed, as ``kind: message``."""
         attributes = self.trial.user_attrs
         return f"{attributes.get(FAILURE)}: {attributes.get(MESSAGE, '')}"
+
+    @property
+    def pruned_by(self) -> str | None:
+        """The name of the pruner that stopped it, or another seed of its configuration; None for runs of a search."""
+        return self.trial.user_attrs.get(PRUNED_BY) if self.state == "pruned" else None
 
     @property
     def epoch(self) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from optuna.exceptions import OptunaError, UpdateFinishedTrialError
+from optuna.pruners import BasePruner
 from sqlalchemy.exc import SQLAlchemyError
 
 from inversion.errors import AbandonedRunError, PrunedRunError, StoppedRunError
@@ -36,17 +37,17 @@ class Lease(Callback):
         trial_id: The claimed trial.
         metric: The metric that is reported after every epoch.
         stop: Set when the lease is lost, or the run was asked to stop.
-        prunes: Whether the study's pruner may stop the run after an epoch.
+        pruner: The study's pruner, if one may stop the run after an epoch.
         clock: Seconds since the epoch. A monotonic clock would stand still while a machine is suspended.
     """
 
-    def __init__(self, queue: Queue, trial_id: int, metric: str, stop: StopRequest, prunes: bool = False,
-                 clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, queue: Queue, trial_id: int, metric: str, stop: StopRequest,
+                 pruner: BasePruner | None = None, clock: Callable[[], float] = time.time) -> None:
         self.queue = queue
         self.trial_id = trial_id
         self.metric = metric
         self.stop = stop
-        self.prunes = prunes
+        self.pruner = pruner
         self.clock = clock
         self._confirmed_at = clock()
         self._finished = threading.Event()
@@ -70,8 +71,15 @@ class Lease(Callback):
 
     def on_next_epoch(self, epoch: int) -> None:
         """Asks the pruner, except after the last epoch, when pruning would save nothing."""
-        if self.prunes and patiently(lambda: self.queue.should_prune(self.trial_id), "asking the pruner", self.stop):
-            raise PrunedRunError(f"pruned after epoch {epoch - 1}: not promising compared to the other trials")
+        pruner = self.pruner
+        if pruner is None:
+            return
+        try:
+            stops = patiently(lambda: self.queue.should_prune(self.trial_id, pruner), "asking the pruner", self.stop)
+        except UpdateFinishedTrialError as error:
+            raise AbandonedRunError(LOST) from error
+        if stops:
+            raise PrunedRunError(f"pruned after epoch {epoch - 1}: not promising compared to the others")
 
     def on_pictures(self, epoch: int, pictures: Sequence[Picture]) -> None:
         self._confirm_if_paused()

@@ -10,11 +10,12 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.pruners import BasePruner
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
@@ -25,6 +26,7 @@ from inversion.config.document import VERSION
 from inversion.progress import Progress, no_progress
 from inversion.sweeps.queue.allowance import COMMAND, Allowance
 from inversion.sweeps.queue.entry import (
+    COMPETITOR,
     CONFIG,
     DIGEST,
     DOCUMENT,
@@ -36,6 +38,7 @@ from inversion.sweeps.queue.entry import (
     NOT_CHOSEN,
     OWNER,
     PRIORITY,
+    PRUNED_BY,
     REACHED,
     RELEASED,
     RUN_ID,
@@ -43,9 +46,11 @@ from inversion.sweeps.queue.entry import (
     STOP,
     STOPPED,
     TIME_LIMIT,
+    TO_THE_END,
     Entry,
     latest,
 )
+from inversion.sweeps.queue.pruning import PRUNER, Competitor, Contest, should_prune
 from inversion.sweeps.queue.reader import TrialReader
 from inversion.sweeps.queue.recovery import (
     deaths,
@@ -76,6 +81,7 @@ class Queued:
     fallbacks: list[dict[str, str]] | None = None
     tuned: TunedRun | None = None
     priority: int = 0
+    competitor: Competitor | None = None
 
 
 class Queue:
@@ -253,29 +259,31 @@ class Queue:
         return failed
 
     def resume(self, ended: Sequence[Entry]) -> list[Entry]:
-        """Queues stopped, timed out or failed runs again, from their last checkpoints; returns those that still were.
+        """Queues stopped, timed out, failed or pruned runs again, from their last checkpoints; returns those that still
+        were.
         """
         with self.locked():
             left = self._unchanged(ended)
             self._retry(left)
         return left
 
-    def _retry(self, failed: Iterable[Entry]) -> None:
-        for entry in failed:
-            if entry.trial.user_attrs[FAILURE] == DELETED:  # with its checkpoints
+    def _retry(self, ended: Iterable[Entry]) -> None:
+        for entry in ended:
+            never_begun = entry.state == "pruned" and entry.run_id is None
+            if never_begun or entry.trial.user_attrs.get(FAILURE) == DELETED:  # with its checkpoints
                 enqueue_from_scratch(self.study, entry)
             else:
                 enqueue_retry(self.study, entry)
 
-    def redo(self, ended: Sequence[Entry]) -> list[Entry]:
+    def redo(self, ended: Sequence[Entry], to_the_end: bool = False) -> list[Entry]:
         """Queues runs that have ended again from scratch, as their results do not count; returns those that were.
 
-        Their old trials stay in Optuna, with their values.
+        Their old trials stay in Optuna, with their values. With ``to_the_end``, no pruner stops the new ones.
         """
         with self.locked():
             left = self._unchanged(ended)
             for entry in left:
-                enqueue_from_scratch(self.study, entry)
+                enqueue_from_scratch(self.study, entry, to_the_end)
         return left
 
     def _unchanged(self, entries: Sequence[Entry]) -> list[Entry]:
@@ -351,9 +359,27 @@ class Queue:
         """
         self.storage.set_trial_intermediate_value(trial_id, epoch, value)
 
-    def should_prune(self, trial_id: int) -> bool:
-        """Whether the study's pruner would stop the run, given the reported values."""
-        return bool(self.study.pruner.prune(self.study, self.storage.get_trial(trial_id)))
+    def should_prune(self, trial_id: int, pruner: BasePruner) -> bool:
+        """Whether a pruner would stop the run, given the reported values.
+
+        In a search, all runs compete; in a grid, those that ``Contest`` names.
+
+        Raises:
+            UpdateFinishedTrialError: the trial is no longer this process's.
+        """
+        attributes, entries = self.storage.get_study_user_attrs(self.study_id), self.entries()
+        entry = next((entry for entry in entries if entry.trial._trial_id == trial_id), None)
+        if entry is None or TO_THE_END in entry.trial.user_attrs:
+            return False
+        if PRUNER in attributes:
+            contest = self._contest(entries)
+            if attributes[PRUNER] is None or not contest.competes(entry):
+                return False
+            entries = contest.rivals(entry)
+        stops, marks = should_prune(pruner, self.study, entries, entry)
+        for key, value in marks.items():
+            self.storage.set_trial_system_attr(trial_id, key, value)
+        return stops
 
     def complete(self, trial_id: int, value: float, run_id: str, scores: dict[str, float]) -> None:
         """Completes a trial whose run is FINISHED in MLflow with these scores; ``value`` is the search's objective.
@@ -368,6 +394,8 @@ class Queue:
     def prune(self, trial_id: int, why: str) -> None:
         """Ends a trial that the pruner stopped."""
         self.storage.set_trial_user_attr(trial_id, MESSAGE, why)
+        if pruner := self.storage.get_study_user_attrs(self.study_id).get(PRUNER):
+            self.storage.set_trial_user_attr(trial_id, PRUNED_BY, pruner["name"])
         self._finish(trial_id, TrialState.PRUNED)
 
     def fail(self, trial_id: int, kind: str, message: str) -> None:
@@ -393,8 +421,10 @@ class Queue:
         return exclusive_lock(self.storage.url, self.stop)
 
     def _read_waiting(self) -> None:
-        is_tuned = TUNING in self.storage.get_study_user_attrs(self.study_id)
-        waiting = self._settle_choices() if is_tuned else self._having(TrialState.WAITING)
+        attributes = self.storage.get_study_user_attrs(self.study_id)
+        waiting = self._settle_choices() if TUNING in attributes else self._having(TrialState.WAITING)
+        if attributes.get(PRUNER):
+            waiting = self._settle_contest(waiting)
         self._waiting = sorted(waiting, key=lambda entry: entry.turn)
         self._read_at = self.clock()
 
@@ -416,6 +446,19 @@ class Queue:
                 self.prune(trial_id, "another value was chosen by validation")
         return [entry for entry in waiting if tuning.stage(entry) == "free"]
 
+    def _contest(self, entries: Sequence[Entry]) -> Contest:
+        return Contest(entries, self.tuning(entries).runs)
+
+    def _settle_contest(self, waiting: Sequence[Entry]) -> list[Entry]:
+        """The waiting runs that can be done now; the other seeds of configurations that were pruned are pruned too."""
+        contest = self._contest(self.entries())
+        for entry in waiting:
+            if contest.stage(entry) == "lost" and (taken := self.try_to_claim(entry)) is not None:
+                first = contest.first(entry)
+                self.prune(taken.trial._trial_id, f"not trained: run {first.root}, another seed of its configuration, "
+                                                  "was pruned")
+        return [entry for entry in waiting if contest.stage(entry) == "free"]
+
     def _finish(self, trial_id: int, state: TrialState, value: float | None = None) -> None:
         number = self.storage.get_trial(trial_id).number
         try:
@@ -436,5 +479,6 @@ def _waiting_trial(run: Queued) -> FrozenTrial:
 
 def _attributes(run: Queued) -> dict[str, Any]:
     attributes = {NAME: run.name, CONFIG: run.config, DIGEST: run.digest, FALLBACKS: run.fallbacks,
-                  DOCUMENT: VERSION if run.config is not None else None, PRIORITY: run.priority or None}
+                  DOCUMENT: VERSION if run.config is not None else None, PRIORITY: run.priority or None,
+                  COMPETITOR: asdict(run.competitor) if run.competitor else None}
     return {key: value for key, value in attributes.items() if value is not None}

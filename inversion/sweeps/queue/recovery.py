@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from inversion.sweeps.queue.allowance import COMMAND
 from inversion.sweeps.queue.entry import (
+    COMPETITOR,
     CONFIG,
     DIGEST,
     DOCUMENT,
@@ -28,10 +29,12 @@ from inversion.sweeps.queue.entry import (
     NAME,
     OWNER,
     PRIORITY,
+    PRUNED_BY,
     REACHED,
     RELEASED,
     STOP,
     STOPPED,
+    TO_THE_END,
     Entry,
     latest,
 )
@@ -91,7 +94,7 @@ def enqueue_retry(study: optuna.Study, entry: Entry, given_up: tuple[str, str] |
     Like ``optuna.storages.RetryHeartbeatStaleTrialCallback``, but without the failed trial's reasons.
     """
     old = entry.trial
-    own = {RELEASED, FAILURE, MESSAGE, OWNER, HOLDS, STOP, COMMAND, REACHED}
+    own = {RELEASED, FAILURE, MESSAGE, OWNER, HOLDS, STOP, COMMAND, REACHED, PRUNED_BY}
     attributes = {key: value for key, value in old.user_attrs.items() if key not in own}
     study.add_trial(optuna.create_trial(
         state=TrialState.FAIL if given_up else TrialState.WAITING,
@@ -103,15 +106,18 @@ def enqueue_retry(study: optuna.Study, entry: Entry, given_up: tuple[str, str] |
     ))
 
 
-def enqueue_from_scratch(study: optuna.Study, entry: Entry) -> None:
-    """Enqueues a new trial for a run whose checkpoints and results are gone."""
+def enqueue_from_scratch(study: optuna.Study, entry: Entry, to_the_end: bool = False) -> None:
+    """Enqueues a new trial for a run whose checkpoints and results are gone; with ``to_the_end``, no pruner stops it.
+    """
     old = entry.trial
+    kept = {key: value for key, value in old.user_attrs.items()
+            if key in (NAME, CONFIG, DOCUMENT, DIGEST, FALLBACKS, PRIORITY, COMPETITOR,
+                       TO_THE_END)}
     study.add_trial(optuna.create_trial(
         state=TrialState.WAITING,
         params=old.params,
         distributions=old.distributions,
-        user_attrs={key: value for key, value in old.user_attrs.items()
-                    if key in (NAME, CONFIG, DOCUMENT, DIGEST, FALLBACKS, PRIORITY)},
+        user_attrs=kept | ({TO_THE_END: True} if to_the_end else {}),
         system_attrs={FIRST: entry.root},
     ))
 

@@ -26,10 +26,10 @@ _FOLDERS = (Path(inversion.__file__).parents[1] / "sweeps", Path(__file__).paren
 SHIPPED = next((folder for folder in _FOLDERS if (folder / "grid.yaml").is_file()), _FOLDERS[1])
 """The study files that come with the project: ``sweeps/`` of a clone, ``inversion/sweeps/studies`` of a wheel."""
 
-KEYS = ("study", "extends", "base", "grid", "exclude", "tune", "search", "limits", "tags", "comment")
+KEYS = ("study", "extends", "base", "grid", "exclude", "tune", "pruner", "search", "limits", "tags", "comment")
 NOT_INHERITED = ("study", "extends", "comment")
 MERGED = ("base", "tags")
-REPLACED_WITH = {"grid": ("search", "exclude"), "search": ("grid", "exclude", "tune")}
+REPLACED_WITH = {"grid": ("search", "exclude"), "search": ("grid", "exclude", "tune", "pruner")}
 """What a section that replaces an inherited one removes beside it."""
 
 MAX_BYTES = 1_000_000
@@ -191,6 +191,9 @@ def _read_top(text: str, shown: str, errors: ErrorCollector) -> Section:
         for name in ("tune", "exclude"):
             if name in top.entries:
                 errors.add(top.keys[name], f"{name} is for a grid, and this is a search (at {top.keys['search']})")
+        if "pruner" in top.entries:
+            errors.add(top.keys["pruner"], "a pruner here is for a grid; that of a search belongs in it (at "
+                                           f"{top.keys['search']})")
     return top
 
 

@@ -10,6 +10,7 @@ from rich import box
 from inversion.config.labels import COMMENT
 from inversion.config.resolve import run_name
 from inversion.console import Console, make_table
+from inversion.objectives import GRID_METRIC
 from inversion.sweeps.spec.grid import PRIORITY, Configuration, checked_config, format_value
 from inversion.sweeps.spec.search import Search
 from inversion.sweeps.spec.spec import Spec
@@ -33,6 +34,9 @@ def show(spec: Spec, console: Console) -> None:
         console.print(f"study {spec.study} from {spec.origin}: {count:,} {'run' if count == 1 else 'runs'}")
         if spec.tuned:
             console.print(_stages(spec), soft_wrap=True)
+        if spec.pruner:
+            console.print(f"pruner {spec.pruner} on {GRID_METRIC}: the first seed of each configuration competes",
+                          soft_wrap=True)
         _show_grid(spec.configurations, console)
 
 

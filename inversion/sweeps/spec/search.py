@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import optuna
 
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "gp": "GPSampler", "cmaes": "CmaEsSampler"}
-PRUNERS = {"none": "NopPruner", "median": "MedianPruner", "hyperband": "HyperbandPruner"}
+PRUNERS = {"none": "NopPruner", "median": "MedianPruner", "successive_halving": "SuccessiveHalvingPruner",
+           "hyperband": "HyperbandPruner"}
 """The names in a spec of classes in ``optuna.samplers`` and ``optuna.pruners``; their options are Optuna's own."""
 
 
@@ -118,10 +119,7 @@ class Search(_Plain):
 
     def make_pruner(self) -> optuna.pruners.BasePruner:
         """The pruner, to which ``reported_metric`` is to be reported at each epoch."""
-        from optuna import pruners
-
-        pruner: optuna.pruners.BasePruner = getattr(pruners, PRUNERS[self.pruner.name])(**self.pruner.options)
-        return pruner
+        return make_pruner(self.pruner)
 
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
         """The space for Optuna."""
@@ -148,6 +146,17 @@ class Search(_Plain):
     def reported_metric(self) -> str:
         """The metric by epoch that belongs to the optimised one, so that pruner and study have the same direction."""
         return self.metric.replace("best/val_", "val/")
+
+
+def make_pruner(algorithm: Algorithm, epochs: int | None = None) -> optuna.pruners.BasePruner:
+    """One of Optuna's pruners, for runs of at most so many epochs: Hyperband has to know, unless its options say it."""
+    from optuna import pruners
+
+    options = dict(algorithm.options)
+    if algorithm.name == "hyperband" and epochs is not None:
+        options = {"max_resource": epochs} | options
+    pruner: optuna.pruners.BasePruner = getattr(pruners, PRUNERS[algorithm.name])(**options)
+    return pruner
 
 
 def optuna_distributions(space: Mapping[str, Distribution]) -> dict[str, optuna.distributions.BaseDistribution]:

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, create_model, model_validator
 from inversion.config.parts import OUTSIDE, pinned
 from inversion.config.run_config import MOST, RunConfig, parse_value, unknown_parameter
 from inversion.errors import RequestError
-from inversion.objectives import BEST_PSNR, OBJECTIVES
+from inversion.objectives import BEST_PSNR, COMPARABLE, OBJECTIVES
 from inversion.sweeps.spec.grid import checked_config, expand_value, is_valid
 from inversion.sweeps.spec.search import (
     PRUNERS,
@@ -46,7 +46,7 @@ KEYS = ("metric", "direction", "trials", "seed", "sampler", "pruner", "space")
 _COMPARABLE = "validation scores of runs that differ in it cannot be compared"
 _NO_EFFECT = "it changes no validation score"
 NOT_SEARCHED = {
-    **dict.fromkeys(("protocol", "data", "image_size", "weights", "lpips_weights", "val_limit"), _COMPARABLE),
+    **dict.fromkeys(COMPARABLE, _COMPARABLE),
     "seed": "the best of several seeds is luck; several seeds are an axis of a grid",
     **dict.fromkeys(("test_limit", "vgg_weights", "metrics", "data_dir", "device", "threads", "strict"), _NO_EFFECT),
 }
@@ -96,8 +96,8 @@ def read_search(value: Value, base: Mapping[str, Scalar], errors: ErrorCollector
     check_keys(value, KEYS, "search has no", errors)
     counts = {name: entry for name, entry in value.entries.items() if name in _Counts.model_fields}
     numbers = read_settings(_Counts, Section(counts, value.keys, value.where), "search", errors)
-    sampler = _read_algorithm("sampler", SAMPLERS, "tpe", value, errors)
-    pruner = _read_algorithm("pruner", PRUNERS, "none", value, errors)
+    sampler = read_algorithm("sampler", SAMPLERS, "tpe", value, errors)
+    pruner = read_algorithm("pruner", PRUNERS, "none", value, errors)
     space_value = value.entries.get("space", Scalar("", value.where))
     space = read_space(space_value, base, errors)
     if isinstance(space_value, Section) and len(space) == len(space_value.entries) > 0:
@@ -152,9 +152,9 @@ def _reason_against(metric: str) -> str:
 
 # sampler and pruner
 
-def _read_algorithm(kind: str, known: Mapping[str, str], default: str, section: Section, errors: ErrorCollector
-                    ) -> Algorithm | None:
-    """A sampler or pruner, written as a name or as a mapping with the name and options."""
+def read_algorithm(kind: str, known: Mapping[str, str], default: str, section: Section, errors: ErrorCollector
+                   ) -> Algorithm | None:
+    """The sampler or pruner of a section, written as a name or as a mapping with the name and options."""
     value = section.entries.get(kind, Scalar(default, section.where))
     entries = dict(value.entries) if isinstance(value, Section) else {"name": value}
     if "name" not in entries:

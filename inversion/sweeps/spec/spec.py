@@ -27,7 +27,8 @@ from inversion.sweeps.spec.overrides import (
     set_in_base,
     set_in_blocks,
 )
-from inversion.sweeps.spec.search import Choices, Search
+from inversion.sweeps.spec.pruning import read_pruner
+from inversion.sweeps.spec.search import Algorithm, Choices, Search
 from inversion.sweeps.spec.search_section import read_search
 from inversion.sweeps.spec.source import ErrorCollector, Scalar, Section, Value, read_text
 from inversion.sweeps.spec.tuning import read_tuning
@@ -52,6 +53,7 @@ class Spec:
         labels: tags for the study and its runs, with those of the command (``config.labels``).
         tuned: the parameters that are tuned for each configuration of a grid; every value is among the configurations.
         limits: what each run may use.
+        pruner: stops runs of a grid early; None if nothing does. A search has its own.
     """
 
     study: str
@@ -66,6 +68,7 @@ class Spec:
     extended: tuple[Path, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    pruner: Algorithm | None = None
 
     @property
     def origin(self) -> str:
@@ -120,7 +123,7 @@ def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), s
     all_labels = {**_read_labels(top, errors), **(labels or {})}
     base = {"strict": Scalar("true", "default")} | read_base(top.entries.get("base"), errors)
     configurations: list[Configuration] = []
-    search = tuning = None
+    search = tuning = pruner = None
     if "search" in top.entries:
         base = set_in_base(base, set_overrides)
         search = _read_search(top.entries["search"], base, set_overrides, where_overrides, errors)
@@ -137,12 +140,13 @@ def load_spec(name: str, sets: Sequence[str] = (), wheres: Sequence[str] = (), s
         if conditions and not errors.lines:
             configurations = exclude(configurations, conditions, top.keys["exclude"], errors)
         require_valid(configurations, errors)
+        pruner = read_pruner(top, configurations, errors)
     errors.raise_if_any()  # runs are selected from a valid grid only
     configurations = select(configurations, where_overrides, errors)
     errors.raise_if_any()
     texts = {parameter: scalar.text for parameter, scalar in base.items()}
     return Spec(title, document.path, document.text, texts, tuple(configurations), search, tuple(sets), tuple(wheres),
-                tuning.names if tuning else (), document.extended, all_labels, limits)
+                tuning.names if tuning else (), document.extended, all_labels, limits, pruner)
 
 
 def _require_effect(later: AbstractSet[str], base: Mapping[str, Scalar], blocks: Sequence[Block], errors: ErrorCollector

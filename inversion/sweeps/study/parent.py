@@ -99,16 +99,22 @@ def log_runs(connection: Connection, run_id: str, entries: Sequence[Entry], tuni
 
     A run with a ``run_id`` has started: if MLflow has none with this id, it was deleted. ``trial`` is its number in
     Optuna. Of a tuned configuration, ``group`` is equal for all values and seeds, and ``value`` for all seeds of one
-    value.
+    value. A run that a grid's pruner stopped has the name of the pruner as ``pruned_by``, and the ``epoch`` after which
+    it was stopped: 0 if another seed of its configuration was, and it did not begin.
     """
     runs = [{"run": entry.name, "digest": entry.digest, "config": entry.trial.user_attrs.get("config"),
-             "run_id": entry.run_id, "trial": entry.root, **_tuned(entry, tuning)} for entry in entries]
+             "run_id": entry.run_id, "trial": entry.root, **_tuned(entry, tuning), **_pruned(entry)}
+            for entry in entries]
     connection.client.log_text(run_id, json.dumps(runs, indent=1), RUNS_FILE)
 
 
 def _tuned(entry: Entry, tuning: Tuning) -> dict[str, Any]:
     run = tuning.runs.get(entry.digest or "")
     return {"group": run.group, "value": run.value, "not_chosen": entry.state == "not chosen"} if run else {}
+
+
+def _pruned(entry: Entry) -> dict[str, Any]:
+    return {"pruned_by": entry.pruned_by, "epoch": entry.epoch} if entry.pruned_by else {}
 
 
 def copy_files(connection: Connection, from_id: str, to_id: str) -> None:

@@ -23,8 +23,10 @@ from inversion.errors import RequestError
 from inversion.losses.lpips_weights import find_trunk
 from inversion.models.encoders.catalog import parse_encoders
 from inversion.models.encoders.imagenet import require_imagenet
+from inversion.objectives import COMPARABLE
 from inversion.progress import Progress
 from inversion.runs.prepare import check_parts, check_weights
+from inversion.sweeps.queue.pruning import Competitor
 from inversion.sweeps.queue.queue import Queued
 from inversion.sweeps.queue.tuning import TunedRun
 from inversion.sweeps.spec.grid import Configuration
@@ -63,7 +65,7 @@ class Resolver:
         identity = plan.identity(self.photographs(plan).digest)
         return Queued(plan.name, portable(plan.config, config), digest_of(identity),
                       [dataclasses.asdict(fallback) for fallback in plan.fallbacks],
-                      _tuned_run(identity, tuned) if tuned else None)
+                      _tuned_run(identity, tuned) if tuned else None, competitor=_competitor(plan.config, identity))
 
     def plan(self, config: RunConfig) -> Plan:
         """A resolved run, with its weights checked. The number of threads is fixed here for all workers.
@@ -130,11 +132,22 @@ class Resolver:
 
 def _tuned_run(identity: Mapping[str, Any], tuned: Sequence[str]) -> TunedRun:
     """The place of a run in the tuning of its configuration, from all that decides its numbers."""
-    def without(*names: str) -> str:
-        left = {name: value for name, value in identity["parameters"].items() if name not in names}
-        return digest_of({**identity, "parameters": left})
+    return TunedRun(_digest_without(identity, "seed", *tuned), _digest_without(identity, "seed"),
+                    identity["parameters"]["seed"])
 
-    return TunedRun(without("seed", *tuned), without("seed"), identity["parameters"]["seed"])
+
+def _competitor(config: RunConfig, identity: Mapping[str, Any]) -> Competitor:
+    """The place of a run among those of its grid. Images are compared by content, and weights by what was asked for, as
+    encoders have weights of their own.
+    """
+    asked = config.model_dump(include={*COMPARABLE, "epochs"} - {"data"})
+    return Competitor(digest_of({"parameters": asked, "data": identity["data"]}), _digest_without(identity, "seed"))
+
+
+def _digest_without(identity: Mapping[str, Any], *names: str) -> str:
+    """The digest of a run without some of its parameters."""
+    left = {name: value for name, value in identity["parameters"].items() if name not in names}
+    return digest_of({**identity, "parameters": left})
 
 
 def portable(resolved: RunConfig, asked: RunConfig) -> dict[str, Any]:

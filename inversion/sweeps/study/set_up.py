@@ -37,6 +37,7 @@ from inversion.sweeps.study.study import (
     in_its_experiment,
     make_study,
     require_same_base,
+    set_pruner,
 )
 from inversion.sweeps.study.summary import describe_study
 from inversion.tracking.address import is_server, sqlite_file
@@ -57,6 +58,7 @@ class SetUp(NamedTuple):
         added: Number of new runs.
         again: Number of runs that were queued again because they were deleted in MLflow.
         longer: Number of runs that were queued again because they had reached a smaller limit.
+        spared: Number of runs that were queued again because they were pruned, and the spec has no pruner.
         deleted: Runs that were deleted in MLflow and that the spec does not ask for.
     """
 
@@ -64,6 +66,7 @@ class SetUp(NamedTuple):
     added: int
     again: int
     longer: int
+    spared: int
     deleted: Sequence[Entry]
 
 
@@ -116,6 +119,8 @@ def set_up(spec: Spec, connection: Connection, url: str, threads: int, progress:
             optuna_study.set_user_attr(LABELS, {**optuna_study.user_attrs.get(LABELS, {}), **spec.labels})
         if optuna_study.user_attrs.get(RUN_TIME) != spec.limits.run_time:
             optuna_study.set_user_attr(RUN_TIME, spec.limits.run_time)
+        if not spec.search:
+            set_pruner(optuna_study, spec.pruner)
         parent = begin_study(connection, spec.study, {**storage_tags(url), **spec.labels},
                              optuna_study.user_attrs.get(PARENT))
         if base:
@@ -133,13 +138,15 @@ def set_up(spec: Spec, connection: Connection, url: str, threads: int, progress:
     others = [entry for entry in deleted if not spec.search and entry.digest not in asked]
     longer = study.queue.resume([entry for entry in study.queue.entries() if entry.may_go_on(spec.limits.run_time)
                                  and (spec.search or entry.digest in asked)])
+    spared = [] if spec.search or spec.pruner else study.queue.resume(
+        [entry for entry in study.queue.entries() if entry.state == "pruned" and entry.digest in asked])
     label_members(connection, spec.study, spec.labels)
     log_spec(connection, parent.run_id, spec)
     log_code(connection, parent.run_id, spec.parts)
     entries = study.queue.entries()
     log_runs(connection, parent.run_id, entries, study.queue.tuning(entries))
     describe_study(study, connection, Snapshot(entries, datetime.now()))
-    return SetUp(study, added, again, len(longer), others)
+    return SetUp(study, added, again, len(longer), len(spared), others)
 
 
 def _additions(study: Study, runs: Sequence[Queued]) -> str | None:

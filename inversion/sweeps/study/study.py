@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner
 from optuna.storages import RDBStorage
 from optuna.trial import Trial
 from pydantic import ValidationError
@@ -17,8 +18,9 @@ from inversion.config.parts import parts_in
 from inversion.errors import DataError, RequestError, UnknownNameError
 from inversion.files import is_there
 from inversion.models.part_files import PartFile, Reference, accept, find_all
-from inversion.objectives import BEST_PSNR
+from inversion.objectives import BEST_PSNR, GRID_METRIC
 from inversion.sweeps.queue.entry import CONFIG, DOCUMENT, FALLBACKS, Entry
+from inversion.sweeps.queue.pruning import PRUNER
 from inversion.sweeps.queue.queue import Queue
 from inversion.sweeps.queue.storage import (
     grace_from_environment,
@@ -27,7 +29,7 @@ from inversion.sweeps.queue.storage import (
     open_storage,
     set_grace,
 )
-from inversion.sweeps.spec.search import Search
+from inversion.sweeps.spec.search import PRUNERS, Algorithm, Search, make_pruner
 from inversion.tracking.address import absolute, sqlite_file
 from inversion.tracking.connection import Connection, connect
 from inversion.tracking.masking import without_password
@@ -44,8 +46,8 @@ limit of each run in seconds."""
 PLACES = {"data", "data_dir", "device", "threads", "strict"}
 """Parameters that may differ when a search is extended: the images are compared by their digest."""
 
-GRID_METRIC, GRID_VALUE = "val/psnr", BEST_PSNR
-"""The metric that a grid's runs report after every epoch, and the one that is their value in Optuna."""
+GRID_VALUE = BEST_PSNR
+"""The metric that is the value of a grid's runs in Optuna; after every epoch they report ``GRID_METRIC``."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,22 @@ class Study:
         """Seconds that each run may train; None for no limit. Read each time: a later request may change it."""
         limit: float | None = self.queue.study.user_attrs.get(RUN_TIME)
         return limit
+
+    def pruner_for(self, entry: Entry) -> BasePruner | None:
+        """The pruner that may stop a run; None for none. Of a grid, read each time: a later request may change it.
+
+        Raises:
+            RequestError: the study was set up by another version, with a pruner unknown to this one.
+        """
+        if self.search:
+            return self.queue.study.pruner if self.search.pruner.name != "none" else None
+        stored = self.queue.study.user_attrs.get(PRUNER)
+        if stored is None:
+            return None
+        if stored["name"] not in PRUNERS:
+            raise RequestError(f"study {self.name} was set up by another version of inversion: its pruner "
+                               f"{stored['name']} is unknown here. Use that version.")
+        return make_pruner(Algorithm(**stored), entry.epochs)
 
     @property
     def metric(self) -> str:
@@ -196,6 +214,13 @@ def make_study(storage: RDBStorage, name: str, connection: Connection, search: S
     with knowingly_experimental():
         study.set_metric_names([search.metric if search else GRID_VALUE])  # for optuna-dashboard
     return study
+
+
+def set_pruner(study: optuna.Study, pruner: Algorithm | None) -> None:
+    """Stores the pruner of a grid, which replaces that of an earlier request."""
+    now = pruner.model_dump() if pruner else None
+    if study.user_attrs.get(PRUNER) != now:
+        study.set_user_attr(PRUNER, now)
 
 
 def add_code(study: optuna.Study, names: Iterable[str]) -> None:

@@ -220,6 +220,7 @@ def sum_up(study: Study, connection: Connection, console: Console, stop: StopReq
         show_failures(snapshot, console)
         show_stopped(snapshot, console)
         show_timed_out(snapshot, console)
+        show_pruned(snapshot, console)
         show_deleted(snapshot, console)
     end(connection, study.parent.run_id, snapshot)
     return snapshot
@@ -265,6 +266,21 @@ def show_timed_out(snapshot: Snapshot, console: Console) -> None:
         runs = "runs" if len(ended) > 1 else "run"
         console.print(f"{len(ended)} {runs} without a result, at the limit run_time: {names}. The spec with a larger "
                       "limit continues from the checkpoints.", soft_wrap=True)
+
+
+def show_pruned(snapshot: Snapshot, console: Console) -> None:
+    """Prints which configurations of a grid its pruner stopped, and how to train them to the end."""
+    if not (pruned := [entry for entry in snapshot.entries if entry.pruned_by]):
+        return
+    begun = [entry for entry in pruned if entry.epoch]
+    names = first_of([f"{entry.root} {snapshot.label(entry)} (epoch {entry.epoch})" for entry in begun], MOST_NAMED)
+    by = " and ".join(sorted({str(entry.pruned_by) for entry in pruned}))
+    others = len(pruned) - len(begun)
+    were, more = "s were" if len(begun) != 1 else " was", ""
+    if others:
+        more = f" (and {others} run{'s' if others > 1 else ''} with other seeds not trained)"
+    console.print(f"{len(begun)} configuration{were} stopped early by the {by} pruner: {names}{more}. --rerun RUN "
+                  "trains a run to the end; the spec without pruner continues all.", soft_wrap=True)
 
 
 def show_failures(snapshot: Snapshot, console: Console) -> None:

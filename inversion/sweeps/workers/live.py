@@ -144,7 +144,8 @@ def render(snapshot: Snapshot, title: str, measures: Measures, when: str) -> Gro
             parts.append(styled("").join([styled(f"{entry.state} ", STYLES[entry.state]), styled(snapshot.label(entry)),
                                           styled(f": {describe(entry, measures)}")]))
         parts += _hidden(failed, SHOWN_FAILED)
-    if finished := snapshot.having("finished", "pruned"):
+    finished = [entry for entry in snapshot.having("finished", "pruned") if entry.state == "finished" or entry.epoch]
+    if finished:  # without seeds that were not trained, because another one was pruned
         parts += ["", *_finished_table(finished, snapshot, measures)]
     if waiting := sorted(snapshot.having(*WAITING), key=lambda entry: entry.turn):
         rows = [(f"{entry.root:>4}  {snapshot.label(entry)}", _progress(entry) if entry.epoch else "")

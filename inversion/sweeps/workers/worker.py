@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.pruners import BasePruner
 
 from inversion.config.parts import parts_in
 from inversion.config.resolve import Fallback
@@ -173,16 +174,18 @@ class Worker(Callback):
     def _train_all(self, entries: Sequence[Entry]) -> None:
         """Trains claimed runs together, each with its own outcome; errors that end the worker are raised at the end."""
         run_time = patiently(lambda: self.study.run_time, "reading the study's limits", self.stop)
+        pruners = patiently(lambda: [self.study.pruner_for(entry) for entry in entries], "reading the study's pruner",
+                            self.stop)
         with contextlib.ExitStack() as stack:  # heartbeats of all runs, also of those that wait for their turn
-            leases = [stack.enter_context(self._lease(entry, run_time)) for entry in entries]
+            leases = [stack.enter_context(self._lease(entry, run_time, pruner))
+                      for entry, pruner in zip(entries, pruners, strict=True)]
             futures = train_together([partial(self._do, entry, lease)
                                       for entry, lease in zip(entries, leases, strict=True)])
         for future in futures:
             future.result()
 
-    def _lease(self, entry: Entry, run_time: float | None) -> Lease:
-        return Lease(self.queue, entry.trial._trial_id, self.study.metric, StopRequest(self.stop, run_time),
-                     prunes=self.study.search is not None)
+    def _lease(self, entry: Entry, run_time: float | None, pruner: BasePruner | None) -> Lease:
+        return Lease(self.queue, entry.trial._trial_id, self.study.metric, StopRequest(self.stop, run_time), pruner)
 
     def _do(self, entry: Entry, lease: Lease, group: CoTrainingGroup) -> Steps[None]:
         """Does one claimed run: prepares it, trains it unless it has a result, records the outcome in the queue.

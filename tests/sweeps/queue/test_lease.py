@@ -250,13 +250,13 @@ def test_moments_that_are_always_asked_about_are_asked_about_without_a_silence(
 
 def test_a_search_gives_a_run_up_before_its_next_epoch_and_at_no_other_moment(queue: Asked) -> None:
     """At the last epoch it is trained: nothing would be saved, so there the pruner is not asked."""
-    queue.study.pruner = MedianPruner(n_startup_trials=1, n_warmup_steps=0)
-    good = claimed(queue, prunes=True)
+    pruner = MedianPruner(n_startup_trials=1, n_warmup_steps=0)
+    good = claimed(queue, pruner=pruner)
     for epoch in (1, 2, 3):
         good.on_epoch(epoch, {"val/psnr": 30.0})
         good.on_next_epoch(epoch + 1)
     queue.complete(good.trial_id, 30.0, "id", {})
-    better, bad = claimed(queue, prunes=True), claimed(queue, prunes=True)
+    better, bad = claimed(queue, pruner=pruner), claimed(queue, pruner=pruner)
     better.on_epoch(1, {"val/psnr": 31.0})
     better.on_next_epoch(2)
     bad.on_epoch(1, {"val/psnr": 29.0})
@@ -267,8 +267,8 @@ def test_a_search_gives_a_run_up_before_its_next_epoch_and_at_no_other_moment(qu
         bad.on_next_epoch(2)
 
 
-def test_a_grid_prunes_nothing(queue: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "should_prune", lambda trial_id: pytest.fail("nobody asked for that"))
+def test_without_a_pruner_nothing_is_pruned(queue: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "should_prune", lambda *_: pytest.fail("nobody asked for that"))
     lease = claimed(queue)
     lease.on_epoch(1, {"val/psnr": 1.0})
     lease.on_next_epoch(2)

@@ -15,7 +15,7 @@ from inversion.sweeps.spec import grid
 from inversion.sweeps.spec.spec import Spec, load_spec
 
 STUDY = "study: s\n"
-KEYS = "study, extends, base, grid, exclude, tune, search, limits, tags, comment"
+KEYS = "study, extends, base, grid, exclude, tune, pruner, search, limits, tags, comment"
 
 
 def load(text: str, study: str | None = None) -> Spec:

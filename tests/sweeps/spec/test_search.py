@@ -102,7 +102,8 @@ def test_a_loss_whose_weights_vary_cannot_be_optimised(metric: str) -> None:
     ({"sampler": "{name: tpe, multivariate: perhaps}"}, "s.yaml:7: multivariate: 'perhaps' is not allowed."),
     ({"sampler": "{name: tpe, multivariate: [yes]}"}, "s.yaml:7: multivariate: expected a single value, got a list"),
     ({"sampler": "{name: tpe, group: yes}"}, "s.yaml:7: sampler tpe: group: true needs multivariate: true"),
-    ({"pruner": "hyperbnd"}, "s.yaml:7: unknown pruner 'hyperbnd'. Known: none, median, hyperband. Did you mean"),
+    ({"pruner": "hyperbnd"}, "s.yaml:7: unknown pruner 'hyperbnd'. Known: none, median, successive_halving, "
+     "hyperband. Did you mean"),
     ({"pruner": "{name: median, n_warmup: 3}"}, "s.yaml:7: pruner median has no option 'n_warmup'. Known: "),
     ({"pruner": "{name: hyperband, reduction_factor: 1}"}, "s.yaml:7: reduction_factor: '1' is not allowed."),
     ({"pruner": "{name: hyperband, min_resource: 31}"}, "s.yaml:7: min_resource 31 is above max_resource 30 (epochs)"),

@@ -14,10 +14,9 @@ from inversion.errors import InterruptedRunError, InversionError
 from inversion.parallel import usable_cores
 from inversion.progress import no_progress
 from inversion.report import search_leaderboard
-from inversion.sweeps.opening import Options, connect_to_study, join, open_existing, service_errors
+from inversion.sweeps.opening import Options, connect_to_study, find_place, join, open_existing, service_errors
 from inversion.sweeps.queue.allowance import Allowance
 from inversion.sweeps.queue.entry import UNFINISHED, Entry, Snapshot
-from inversion.sweeps.queue.storage import require_queue
 from inversion.sweeps.spec.spec import Spec
 from inversion.sweeps.study.commands import join_command
 from inversion.sweeps.study.reconcile import (
@@ -47,7 +46,7 @@ from inversion.sweeps.workers.local import Processes, visible_gpus
 from inversion.sweeps.workers.notice import Notice
 from inversion.text import first_of
 from inversion.tracking.address import absolute
-from inversion.tracking.connection import Connection, require_answer
+from inversion.tracking.connection import Connection, connect, find_store, require_answer
 from inversion.tracking.masking import without_password
 from inversion.tracking.mlflow_run import stop_with_mlflow_run
 from inversion.tracking.registration import RegisteredName, register_model
@@ -84,17 +83,20 @@ def sweep(name: str, spec: Spec | None, options: Options) -> int:
     console = make_console()
     with (Notice(options["notify"], name) as notice, stop_with_mlflow_run() as stop, service_errors(stop),
           time_limit(stop, options["time_limit"])):
-        connection = connect_to_study(name, options, make=spec is not None)
-        url = locate_queue(options["storage"], connection, name)
-        require_queue(url)
         deleted: Sequence[Entry] = ()
         if spec is None:  # before the folder of the workers' logs is made
+            connection = connect_to_study(name, options)
+            url = locate_queue(options["storage"], connection, name)
             study = join(name, connection, url, stop)
-        slurm = make_slurm(url, absolute(connection.uri), options) if options["slurm"] else None
+        else:
+            url = find_place(name, options)
+        tracking = absolute(find_store(options["tracking_uri"]))
+        slurm = make_slurm(url, tracking, options) if options["slurm"] else None
         is_queueing = slurm is not None or options["workers"] == 0
-        pool = None if is_queueing else make_pool(name, url, absolute(connection.uri), options)
+        pool = None if is_queueing else make_pool(name, url, tracking, options)
         threads = slurm.threads(options["workers"]) if slurm else default_threads(pool.per_machine if pool else 1)
-        if spec is not None:
+        if spec is not None:  # only now may the tracking store and the experiment be created
+            connection = connect(options["tracking_uri"], options["experiment"])
             study, deleted = _set_up(spec, connection, url, threads, stop, console)
         every = options["seeds_for"] or options["retry_failed"]
         asked = [entry for entry in study.queue.entries() if every or entry.is_open]

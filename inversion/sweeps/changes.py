@@ -18,7 +18,7 @@ def preview(spec: Spec, options: Options) -> list[str]:
     """
     try:
         with service_errors():
-            connection = connect_to_study(spec.study, options, make=False)
+            connection = connect_to_study(spec.study, options)
             study = find_queued(spec.study, locate_queue(options["storage"], connection, spec.study))
             if study is None:
                 return []

@@ -11,25 +11,50 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from inversion.errors import InterruptedRunError, InversionError, RequestError, UnknownNameError
 from inversion.files import is_there
-from inversion.sweeps.queue.storage import QueueLostError, QueueRefusedError, has_queue, open_storage, require_apart
+from inversion.sweeps.queue.storage import (
+    QueueLostError,
+    QueueRefusedError,
+    has_queue,
+    open_storage,
+    require_apart,
+    require_place,
+    require_queue,
+)
 from inversion.sweeps.study.set_up import locate_queue
 from inversion.sweeps.study.study import Study, follow_store, in_its_experiment, open_study, require_same_store
 from inversion.tracking.address import sqlite_file
 from inversion.tracking.connection import Connection, connect, find_store
 from inversion.tracking.masking import without_password
-from inversion.tracking.store_errors import TrackingLostError, is_refused, reason, to_inversion_error
+from inversion.tracking.store_errors import NoStoreError, TrackingLostError, is_refused, reason, to_inversion_error
 from inversion.tracking.study import in_experiment_of, require_study
 from inversion.training.stop import StopRequest
 
 Options = Mapping[str, Any]
 
 
-def connect_to_study(name: str, options: Options, make: bool) -> Connection:
-    """Connects to the given experiment or the default one; to join a study, to the one that has it."""
+def connect_to_study(name: str, options: Options) -> Connection:
+    """Connects to the experiment that has a study, or to the given one or the default; creates nothing."""
     require_apart(options["storage"], find_store(options["tracking_uri"]))
     # not required: if the default experiment does not exist, the study may be in another one, which its queue knows
-    connection = connect(options["tracking_uri"], options["experiment"], create=make, required=False)
-    return connection if make else in_experiment_of(connection, name)
+    connection = connect(options["tracking_uri"], options["experiment"], create=False, required=False)
+    return in_experiment_of(connection, name)
+
+
+def find_place(name: str, options: Options) -> str:
+    """The address of the queue in which a study is to be set up. Creates nothing, as the request may be refused yet.
+
+    Raises:
+        RequestError: as ``locate_queue``; or it is the database of a tracking store, or cannot be opened.
+    """
+    uri = find_store(options["tracking_uri"])
+    require_apart(options["storage"], uri)
+    try:
+        connection = connect(options["tracking_uri"], options["experiment"], create=False, required=False)
+    except NoStoreError:  # it is created when the study is set up
+        return require_place(options["storage"], uri)
+    url = locate_queue(options["storage"], connection, name)
+    require_queue(url)
+    return url
 
 
 @contextmanager
@@ -84,7 +109,7 @@ def open_existing(name: str, options: Options) -> tuple[Study, Connection]:
     Raises:
         RequestError: there is no such study; as ``connect_to_study`` and ``join``.
     """
-    connection = connect_to_study(name, options, make=False)
+    connection = connect_to_study(name, options)
     study = join(name, connection, locate_queue(options["storage"], connection, name))
     connection = in_its_experiment(study.queue.study, connection)
     study.queue.recover_stale_trials()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -63,11 +64,17 @@ def warn_about_old_store(uri: str, client: MlflowClient, is_given: bool) -> None
         return
     command = migration(old, database_for(old))
     if folder_of(uri) == old:
-        _logger.warning("tracking store %s: using the old file store in this folder. Migrate it to a database with: %s",
-                        uri, command)
+        _warn_once(f"tracking store {uri}: using the old file store in this folder. Migrate it to a database with: "
+                   f"{command}")
         return
     try:
         client.get_run(run_id)
     except MlflowException:
-        _logger.warning("tracking store %s does not have the runs of the old file store %s. Migrate them to a database "
-                        "of their own with: %s", uri, old, command)
+        _warn_once(f"tracking store {uri} does not have the runs of the old file store {old}. Migrate them to a "
+                   f"database of their own with: {command}")
+
+
+@cache
+def _warn_once(line: str) -> None:
+    """Logs a warning once, as a command may connect twice."""
+    _logger.warning("%s", line)

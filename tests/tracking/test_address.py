@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from inversion.cli.app import cli, run_command
+from inversion.cli.study import cli as study_cli
 from inversion.cli.sweep import cli as sweep_cli
 from inversion.tracking.address import is_same_database, read_queue, read_store
 from inversion.tracking.connection import connect
@@ -208,12 +209,66 @@ def test_a_queue_in_the_tracking_stores_own_file_is_refused(
     assert (workplace / "mlflow.db").read_bytes() == before
 
 
-def test_a_queue_in_another_tracking_stores_file_is_refused(
-        workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+ABOUT_A_STUDY = {name: [f"--{name}", *words, "--study", "tiny"] for name, words in {
+    "join": (), "status": (), "stop": ("1",), "resume": ("1",), "rerun": ("1",), "remove": ("1",), "logs": ("1",),
+    "seeds-for": ("undecided",)}.items()}
+
+
+@pytest.mark.parametrize("words", [["smoke.yaml"], ["smoke.yaml", "--workers", "0"], *ABOUT_A_STUDY.values()],
+                         ids=["sweep", "queue", *ABOUT_A_STUDY])
+@pytest.mark.parametrize("has_store", [True, False])
+def test_a_queue_in_another_tracking_stores_file_is_refused_and_nothing_is_made(
+        words: list[str], has_store: bool, workplace: Path, tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """No experiment, and in a fresh folder no store either."""
     other = tmp_path / "other.db"
-    other.write_bytes((workplace / "mlflow.db").read_bytes())
-    assert run_command(sweep_cli, ["smoke.yaml", "--storage", str(other)]) == 2
-    assert f"queue sqlite:///{other} is the database of an MLflow tracking store" in capsys.readouterr().err
+    before = other.write_bytes((workplace / "mlflow.db").read_bytes()) and other.read_bytes()
+    if not has_store:
+        (workplace / "mlflow.db").unlink()
+    assert run_command(sweep_cli, [*words, "--storage", str(other)]) == 2
+    told = (f"queue sqlite:///{other} is the database of an MLflow tracking store" if has_store or "smoke.yaml" in words
+            else f"tracking store sqlite:///{workplace}/mlflow.db does not exist")
+    assert told in capsys.readouterr().err
+    assert other.read_bytes() == before
+    assert [path.name for path in workplace.iterdir()] == ["mlflow.db"] * has_store
+    assert not has_store or (workplace / "mlflow.db").read_bytes() == before
+
+
+def test_a_dry_run_tells_that_the_queue_would_be_refused(
+        workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (workplace / "mlflow.db").read_bytes()
+    (tmp_path / "other.db").write_bytes(before)
+    assert run_command(sweep_cli, ["smoke.yaml", "--dry-run", "--storage", str(tmp_path / "other.db")]) == 0
+    out, err = capsys.readouterr()
+    assert "the real run would refuse: queue sqlite:///" in " ".join((out + err).split())
+    assert (workplace / "mlflow.db").read_bytes() == before
+
+
+def test_an_import_into_such_a_queue_is_refused_and_nothing_is_made(
+        workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (workplace / "mlflow.db").read_bytes()
+    (tmp_path / "other.db").write_bytes(before)
+    (tmp_path / "study.tar.zst").touch()
+    assert run_command(study_cli, ["import", str(tmp_path / "study.tar.zst"), "--storage",
+                                   str(tmp_path / "other.db")]) == 2
+    assert "is the database of an MLflow tracking store" in capsys.readouterr().err
+    assert (workplace / "mlflow.db").read_bytes() == before
+
+
+def test_a_tracking_store_that_is_called_like_the_default_queue_is_refused_before_it_is_made(
+        here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(sweep_cli, ["smoke.yaml", "--tracking-uri", "sqlite:///inversion-queue.db"]) == 2
+    assert "the default queue sqlite:///" in capsys.readouterr().err
+    assert not (here / "inversion-queue.db").exists()
+
+
+@pytest.mark.parametrize("words", [["--ray", "nosuch.invalid:1"], ["--slurm", "nosuch=1"]], ids=["ray", "slurm"])
+def test_workers_that_cannot_be_had_are_refused_before_anything_is_made(
+        words: list[str], workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (workplace / "mlflow.db").read_bytes()
+    assert run_command(sweep_cli, ["smoke.yaml", *words]) == 2
+    assert (workplace / "mlflow.db").read_bytes() == before
+    assert [path.name for path in workplace.iterdir()] == ["mlflow.db"]
 
 
 def test_a_queue_in_the_tracking_stores_postgresql_database_is_refused_before_anything_is_made(

@@ -22,7 +22,7 @@ from inversion.errors import RequestError
 from inversion.progress import Progress, no_progress
 from inversion.sweeps.portable.archive import ARTIFACTS, QUEUE_FILE, RUN_FILE, extract
 from inversion.sweeps.queue.entry import CONFIG
-from inversion.sweeps.queue.storage import open_storage, require_apart, storage_url
+from inversion.sweeps.queue.storage import open_storage, require_place
 from inversion.sweeps.study.parent import storage_tags
 from inversion.sweeps.study.study import BASE, EXPERIMENT, PARENT, TRACKING, address_in_queue
 from inversion.tracking.connection import Connection, connect, find_store
@@ -59,13 +59,12 @@ def import_study(path: Path, name: str | None, places: Mapping[str, str], storag
         RequestError: the file is not an exported study, the store has a study of this name, or a place is not allowed.
     """
     check_places(places)
-    require_apart(storage, find_store(tracking_uri))
+    url = require_place(storage, find_store(tracking_uri))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         study = extract(path, folder)
         new_name = name or str(study["study"])
         connection = connect(tracking_uri, experiment or str(study["experiment"]))
-        url = storage_url(storage, connection.uri)
         opened = open_storage(url)
         with exclusive_lock(url):
             _require_new(connection, opened, new_name)

@@ -152,9 +152,23 @@ def require_queue(url: str) -> None:
 
 
 def require_apart(given: str | None, tracking_uri: str) -> None:
-    """Raises a RequestError if ``--storage`` is the tracking store's own database; creates nothing."""
-    if given and is_same_database(read_queue(given), tracking_uri):
-        raise RequestError(f"--storage {without_password(given)} is the tracking store's own database. {APART}")
+    """Raises a RequestError if the queue would be the tracking store's own database; creates nothing."""
+    url = storage_url(given, tracking_uri)
+    if is_same_database(url, tracking_uri):
+        name = f"--storage {without_password(given)}" if given else f"the default queue {url}"
+        raise RequestError(f"{name} is the tracking store's own database. {APART}")
+
+
+def require_place(given: str | None, tracking_uri: str) -> str:
+    """The address of a queue that is there or can be made, apart from the tracking store; creates neither.
+
+    Raises:
+        RequestError: it is the tracking store's own database, that of another one, or cannot be opened.
+    """
+    require_apart(given, tracking_uri)
+    url = storage_url(given, tracking_uri)
+    require_queue(url)
+    return url
 
 
 def has_studies(url: str) -> bool:
@@ -166,8 +180,13 @@ def has_studies(url: str) -> bool:
 
 
 def has_queue(url: str) -> bool:
-    """Whether a queue's database exists and has its tables; creates neither, as opening a storage would."""
+    """Whether a queue's database exists and has its tables; creates neither, as opening a storage would.
+
+    Raises:
+        RequestError: it cannot be opened, or is that of a tracking store.
+    """
     file = sqlite_file(url)
+    require_queue(url)
     return (file is None or is_there(file)) and has_studies(url)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from inversion.losses.outside import metric_names, outside_losses, outside_metrics, pinned_loss, pinned_metrics
 from inversion.models.decoders import decoders
 from inversion.models.encoders._notation import encoders_in, split_request
+from inversion.models.encoders._timm_hub import short_commits
 from inversion.models.encoders.catalog import outside_encoders
 from inversion.models.fusion import fusions
 from inversion.models.open_registry import OutsideParts
@@ -55,10 +56,12 @@ def packages_of(names: Iterable[str]) -> set[str]:
 
 
 def short_names(text: str) -> str:
-    """A value of one of the parameters with short names of files, as in the names of runs: ``Mine@3f2a9c1b:layer1``."""
+    """A value of one of the parameters with short names of files and commits, as in the names of runs:
+    ``Mine@3f2a9c1b:layer1``.
+    """
     for name in encoders_in(text):
         text = text.replace(name, short_name(name))
-    return text
+    return short_commits(text)
 
 
 def _names(parameter: str, text: str) -> list[str]:

@@ -59,8 +59,8 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
     encoder: str = Field("vgg16", description="vgg16, vgg16:block1, vgg16:block1+block3, vgg16+resnet34, ensemble, "
-                         "timm/NAME:LAYER, or my_encoder.py:NAME:LAYER, each also with modifiers, as "
-                         "vgg16:block1/pool=2/bits=4")
+                         "timm/NAME:LAYER, hf-hub:USER/REPO:LAYER, or my_encoder.py:NAME:LAYER, each also with "
+                         "modifiers, as vgg16:block1/pool=2/bits=4")
     layer: str = Field("auto", description="layer of a single encoder; auto: its first")
     decoder: str = Field("transposed_conv", description="decoder that rebuilds the image")
     fusion: str = Field("auto", description="how several encoders are fused; auto: weighted for several")

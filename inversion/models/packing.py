@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from inversion.errors import DamagedArtifactError, InversionError, WeightsError
 from inversion.images import Normalisation
 from inversion.models import part_files
+from inversion.models.encoders import _timm_hub
 from inversion.models.encoders.build import EncoderRequest, build_several
 from inversion.models.encoders.catalog import EncoderCut
+from inversion.models.encoders.specs import TIMM_PREFIX
 from inversion.models.encoders.weights import WeightsSource
 from inversion.models.model import InversionModel, build_model
 from inversion.models.modifiers import parse_modifiers
@@ -71,6 +73,7 @@ def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fus
         file = files.setdefault(encoder.trunk, f"encoder{index}.safetensors")
         if file == f"encoder{index}.safetensors":
             save_file(_separate(encoder.trunk_state()), folder / file)
+            _write_hub_config(encoder.cut, folder / file)
         encoders.append({"encoder": encoder.cut.encoder, "layer": encoder.cut.layer,
                          "modifiers": list(map(str, encoder.cut.modifiers)), "file": file,
                          "normalisation": encoder.normalisation})
@@ -82,6 +85,25 @@ def pack_model(model: InversionModel, decoder: str, options: dict[str, str], fus
     for code in part_files.find_all(parts):
         (folder / code.artifact).parent.mkdir(parents=True)
         (folder / code.artifact).write_bytes(code.content)
+
+
+def _write_hub_config(cut: EncoderCut, weights: Path) -> None:
+    """Writes the ``config.json`` of a model of Hugging Face's hub beside its weights: the hub may be out of reach."""
+    if _timm_hub.is_on_hub(cut.spec.model):
+        config = _timm_hub.folder_of(cut.spec.model) / _timm_hub.CONFIG
+        weights.with_suffix(".json").write_bytes(config.read_bytes())
+
+
+def _read_hub_configs(description: _Description, folder: Path) -> None:
+    for item in description.encoders:
+        model = item.encoder.removeprefix(TIMM_PREFIX)
+        if _timm_hub.is_on_hub(model):
+            file = (folder / item.file).with_suffix(".json")
+            try:
+                _timm_hub.use_packed(model, file.read_bytes())
+            except OSError as error:
+                raise DamagedArtifactError(f"{file.name} is missing or cannot be read: {error.strerror or error}"
+                                           ) from error
 
 
 def _separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -108,6 +130,7 @@ def load_packed(folder: Path, trust_code: bool = False, whose: str = "the model"
             the file's name.
     """
     description = _read_description(folder / DESCRIPTION)
+    _read_hub_configs(description, folder)
     part_files.accept(description.parts, lambda part: _read_code(folder, part), trust_code, whose)
     try:
         model = _build(description, folder)

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from inversion.errors import UnknownNameError
+from inversion.models.encoders._timm_hub import is_on_hub
 from inversion.models.encoders.specs import TIMM_PREFIX
 from inversion.synonyms import ENCODERS, meaning_of, plain
 
@@ -26,7 +27,7 @@ _TIMM = re.compile(r"timm(?:://|[:.]|[-_](?=[a-z]))([^:]+)(?::.*)?", re.I)
 _OTHERS = re.compile(r"(keras(?:\.applications)?|tensorflow|tf|torch\.hub|torchhub|open_clip|openclip|transformers|"
                      r"mmpretrain|mmcls|monai|flax|jax)[./:]+(.+)", re.I)
 
-_ON_HUB = "models are not read from Hugging Face's hub by address"
+_ON_HUB = "models of Hugging Face's hub in timm's format are written as hf-hub:USER/REPO"
 _TIMM_HAS_IT = "timm, which takes its weights from there, has this one"
 _SOURCES = "from timm, and vgg16 and resnet34 from torchvision"
 
@@ -37,7 +38,7 @@ def is_foreign(text: str, own: Iterable[str]) -> bool:
     ``own`` are our short names. A slash is no sign of it: ours separate modifiers (``vgg16:block1/pool=2``).
     """
     head = re.split(r"[:/]", text, maxsplit=1)[0]
-    if text.startswith(TIMM_PREFIX) or head in own:
+    if text.startswith(TIMM_PREFIX) or is_on_hub(text) or head in own:
         return False
     return any(form.fullmatch(text) for form in (_HUB, _TORCHVISION, _TIMM, _OTHERS)) or (
         "/" in text and plain(_name(text)) in ENCODERS)
@@ -76,8 +77,8 @@ def _explain(text: str, own: list[str]) -> tuple[str, str]:
     if found := _HUB.fullmatch(text):
         meant, note = _find(found[1].partition("@")[0].rpartition("/")[2], own)
         if meant.startswith(TIMM_PREFIX):
-            return meant, f"{_ON_HUB}; {_TIMM_HAS_IT}"
-        return meant, f"{_ON_HUB}, but {_SOURCES}" if meant or not note else f"{_ON_HUB}, and {note}"
+            return meant, _TIMM_HAS_IT
+        return meant, f"{_ON_HUB}; {note}" if note and not meant else _ON_HUB
     if found := _TORCHVISION.fullmatch(text):
         meant, note = _find(found[1], own)
         if meant.startswith(TIMM_PREFIX) and "." in text:

@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 _FILE = r".*?\.py:[^\W\d]\w*(?:@[0-9a-f]{12})?(?=[:/]|$)|.*\.py(?=[:/]|$)"
-_ENCODER = re.compile(rf"timm/hf-hub:[^/:]*/[^/:]*|timm/[^/:]*|{_FILE}|[^/:]*")
+_ENCODER = re.compile(rf"(?:timm/)?hf-hub:[^/:]*(?:/[^/:]*)?|timm/[^/:]*|{_FILE}|[^/:]*")
 """Names of timm's models and paths of files have slashes; modifiers are separated by them."""
 
 

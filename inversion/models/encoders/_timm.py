@@ -139,7 +139,7 @@ def _pretrained(cuts: Sequence[EncoderCut], image_size: int) -> nn.Module:
     with cached_imagenet(cut) as path:
         read_state_dict(path)  # for an invalid file, our errors are clearer than timm's
         # Files on the hub are state dicts, also for models whose original files need a custom loader.
-        overlay = {"file": str(path), "custom_load": False}
+        overlay = {"file": str(path), "custom_load": False, "source": ""}
         # Built with its classifier, so that timm requires every tensor of the file.
         with random_state_of_its_own(seed=0):
             model = _timm_models.create(cut.spec.model, image_size, device="cpu", pretrained=True,

@@ -5,6 +5,7 @@ Models are built on PyTorch's meta device, where tensors have shapes but no memo
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import re
@@ -23,6 +24,7 @@ from torch import nn
 from inversion.errors import RequestError, UnknownNameError
 from inversion.images import Normalisation
 from inversion.models import FeatureShape
+from inversion.models.encoders import _timm_hub
 from inversion.models.encoders._attention import projected_channels
 from inversion.models.encoders._timm_names import UnknownTimmModelError
 from inversion.models.encoders.specs import TIMM_PREFIX, EncoderSpec, LayerSpec, with_parts, without_norm
@@ -37,11 +39,12 @@ _COUNTED = re.compile(r"(block|stage)s[._](\d+)")
 def describe(name: str) -> EncoderSpec:
     """The timm model ``name`` as the encoder ``timm/NAME``, with an explicit weights tag if timm has one.
 
-    The tag decides both normalisation and weights, and timm's default tags change between versions.
+    The tag decides both normalisation and weights, and timm's default tags change between versions. A model on the hub
+    has the commit instead.
 
     Raises:
         UnknownNameError: timm does not have this model, or the model does not have this tag.
-        RequestError: the model does not take RGB images, or cannot be cut.
+        RequestError: the model does not take RGB images, or cannot be cut; or it is on the hub, and cannot be had.
     """
     return _describe(_full_name(name))
 
@@ -61,8 +64,14 @@ def _describe(name: str) -> EncoderSpec:
         layers = with_parts(layers, _channels_of_parts(model))
     return EncoderSpec(
         TIMM_PREFIX + name, "timm", name, name, layers, Normalisation(tuple(mean), tuple(std)),
-        f"{type(model).__name__} from timm", config.paper_name or "", f"https://huggingface.co/timm/{name}",
+        f"{type(model).__name__} from timm", config.paper_name or "", _page(name),
     )
+
+
+def _page(name: str) -> str:
+    """The page of the weights."""
+    repository, _, revision = _timm_hub.repository_of(name).partition("@")
+    return f"https://huggingface.co/{repository}/tree/{revision}" if revision else f"https://huggingface.co/timm/{name}"
 
 
 def _channels_of_parts(model: Any) -> dict[str, int]:
@@ -122,22 +131,37 @@ def create(name: str, image_size: int | None = None, device: str = "meta", **opt
     if image_size and pretrained_config(name).fixed_input_size:
         options["img_size"] = image_size
     with torch.device(device):
-        return timm.create_model(name, **options)
+        if not _timm_hub.is_on_hub(name):
+            return timm.create_model(name, **options)
+        folder = _timm_hub.folder_of(name)
+        try:
+            return timm.create_model(f"local-dir:{folder}", **options)
+        except Exception as error:  # config.json may hold anything, and be of another library's model
+            raise RequestError(f"{TIMM_PREFIX}{name} is no model in timm's format, by its {_timm_hub.CONFIG}: "
+                               f"{reason(error)}") from error
 
 
 def pretrained_config(name: str) -> Any:
     """timm's ``PretrainedCfg``: normalisation, input size and location of the weights."""
+    if _timm_hub.is_on_hub(name):
+        known = {field.name for field in dataclasses.fields(timm.models.PretrainedCfg)}
+        found: Any = create(name)
+        return timm.models.PretrainedCfg(**{key: value for key, value in found.pretrained_cfg.items() if key in known})
     return get_pretrained_cfg(name, allow_unregistered=True) or timm.models.PretrainedCfg()
 
 
 def weights_location(name: str) -> tuple[str, str, tuple[str, ...]]:
     """URL, Hugging Face repository (which timm prefers) and file names; each is empty if timm has none."""
+    if _timm_hub.is_on_hub(name):
+        return "", _timm_hub.repository_of(name), ()
     config = pretrained_config(name)
     url = config.url if isinstance(config.url, str) else (config.url or ("",))[0]
     return url, config.hf_hub_id or "", (config.hf_hub_filename,) if config.hf_hub_filename else ()
 
 
 def _full_name(name: str) -> str:
+    if _timm_hub.is_on_hub(name):
+        return _timm_hub.full_name(name)
     architecture, _, tag = name.partition(".")
     if not is_model(architecture):
         raise UnknownTimmModelError(name, list_models())

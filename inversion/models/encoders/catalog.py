@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from inversion.errors import RequestError
 from inversion.images import IMAGENET, Normalisation
 from inversion.models import FeatureShape, part_files
-from inversion.models.encoders import _timm_names
+from inversion.models.encoders import _timm_hub, _timm_names
 from inversion.models.encoders._forms import is_foreign, require_written, unknown_encoder
 from inversion.models.encoders._notation import split_request
 from inversion.models.encoders.specs import (
@@ -90,8 +90,9 @@ outside_encoders: OutsideParts[OutsideEncoder] = OutsideParts(
 
 
 def encoder_spec(name: str) -> EncoderSpec:
-    """The description of an encoder: one of ``ENCODERS``, ``timm/NAME`` with or without a weights tag, a short name, or
-    one from outside, which is not executed. The file of a full name may be on another machine.
+    """The description of an encoder: one of ``ENCODERS``, ``timm/NAME`` with or without a weights tag, a short name, a
+    timm model on Hugging Face's hub, or one from outside, which is not executed. The file of a full name may be on
+    another machine.
 
     Raises:
         UnknownNameError: there is no such encoder.
@@ -103,9 +104,12 @@ def encoder_spec(name: str) -> EncoderSpec:
         return ENCODERS[name]
     if name in SHORT_NAMES:
         name = TIMM_PREFIX + SHORT_NAMES[name]
+    if _timm_hub.is_on_hub(name):
+        name = TIMM_PREFIX + name
     if name.startswith(TIMM_PREFIX):
-        require_written(name)
-        _timm_names.require_possible_model(name.removeprefix(TIMM_PREFIX))
+        if not _timm_hub.is_on_hub(name.removeprefix(TIMM_PREFIX)):
+            require_written(name)
+            _timm_names.require_possible_model(name.removeprefix(TIMM_PREFIX))
         from inversion.models.encoders import _timm_models
 
         return _timm_models.describe(name.removeprefix(TIMM_PREFIX))
@@ -200,11 +204,11 @@ def parse_encoders(encoder: str, layer: str = "auto") -> tuple[EncoderCut, ...]:
     """Parses the parameters ``encoder`` and ``layer`` to cuts with full names, in the given order.
 
     ``encoder`` is ``vgg16``, ``vgg16:block1``, ``ensemble``, ``timm/NAME``, ``timm/NAME:LAYER``, a short name of these
-    (``dinov2_s:block6``), or one from outside (``FILE.py:NAME:LAYER``), each optionally with modifiers
-    (``vgg16:block1/pool=2``), or several of them joined by ``+``. After one with a layer, other layers of the encoder
-    need not repeat its name: ``vgg16:block1+block3``. The default layer is the encoder's first one, and of one from
-    outside its output. Modifiers of ``ensemble`` apply to each of its members. ``layer`` can have modifiers, too, and
-    be several layers joined by ``+``.
+    (``dinov2_s:block6``), a timm model of Hugging Face's hub (``hf-hub:USER/REPO:block6``), or one from outside
+    (``FILE.py:NAME:LAYER``), each optionally with modifiers (``vgg16:block1/pool=2``), or several of them joined by
+    ``+``. After one with a layer, other layers of the encoder need not repeat its name: ``vgg16:block1+block3``. The
+    default layer is the encoder's first one, and of one from outside its output. Modifiers of ``ensemble`` apply to
+    each of its members. ``layer`` can have modifiers, too, and be several layers joined by ``+``.
 
     Raises:
         UnknownNameError: the encoder, the layer or a modifier does not exist.

@@ -46,7 +46,12 @@ class Location:
     repo: str = ""
     files: tuple[str, ...] = HUB_FILES
     option: str = "weights"
-    """The parameter that accepts a file instead, for error messages."""
+    """The parameter that accepts a file instead, for error messages; empty if none does."""
+
+    @property
+    def or_file(self) -> str:
+        """The end of a message that says what to do."""
+        return f", or give {self.option}=FILE" if self.option else ""
 
     @property
     def repository(self) -> str:
@@ -103,8 +108,8 @@ def fetch(location: Location) -> Path:
     try:
         return cached_file(location) or (_from_hub(location) if location.repo else _from_url(location))
     except _UnreachableError as error:
-        raise WeightsError(f"{location.repo or location.url} is not cached, and its server is unreachable: connect, "
-                           f"or give {location.option}=FILE") from error
+        raise WeightsError(f"{location.repo or location.url} is not cached, and its server is unreachable: connect"
+                           f"{location.or_file}") from error
 
 
 @contextmanager
@@ -200,7 +205,7 @@ def _from_hub(location: Location) -> Path:
         return retrying(partial(_download_from_hub, location, name))
     except TransientError as error:
         raise WeightsError(f"{location.repo}: {name} cannot be downloaded from Hugging Face ({error}): try again "
-                           f"later, or give {location.option}=FILE") from error
+                           f"later{location.or_file}") from error
 
 
 def _download_from_hub(location: Location, name: str) -> Path:
@@ -273,12 +278,13 @@ def _request_first(location: Location, files: Files) -> tuple[str, requests.Resp
         try:
             answer = retrying(partial(_head, url, _headers(location)))
         except TransientError as error:
-            raise WeightsError(f"{url} {error}: try again later, put the file into the cache by hand, or give "
-                               f"{location.option}=FILE") from error
+            raise WeightsError(f"{url} {error}: try again later, put the file into the cache by hand"
+                               f"{location.or_file}") from error
         if answer.status_code < 400:
             return name, answer
-        refusal = WeightsError(f"{url} answered with HTTP status {_status(answer.status_code)} where ImageNet weights "
-                               f"should be: {_remedy(answer, location)}")
+        refusal = WeightsError(f"{url} answered with HTTP status {_status(answer.status_code)} where "
+                               f"{'ImageNet weights' if location.option else name} should be: "
+                               f"{_remedy(answer, location)}")
         if answer.status_code != 404:
             break
     raise refusal or _UnreachableError
@@ -337,7 +343,7 @@ def _status(code: int) -> str:
 
 def _remedy(answer: requests.Response, location: Location) -> str:
     """The meaning of a final HTTP status, and what the user can do."""
-    by_hand = f"put the file into the cache by hand, or give {location.option}=FILE"
+    by_hand = f"put the file into the cache by hand{location.or_file}"
     said = answer.headers.get("X-Error-Message", "")
     if answer.status_code in (401, 403) and location.repo:
         return (f"{said or 'the repository is private or gated, or does not exist'}. Accept its terms at "

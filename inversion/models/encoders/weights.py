@@ -191,7 +191,7 @@ def with_part(text: str | Path, part: str) -> str:
 
 def _find(folder: Path, encoder: str) -> Path:
     """The only file in ``folder`` named after ``encoder``; an exact name is preferred to a longer one."""
-    stem = short_name(encoder).removeprefix(TIMM_PREFIX).partition("@")[0]
+    stem = short_name(encoder).removeprefix(TIMM_PREFIX).partition("@")[0].rpartition("/")[2]
     try:
         files = sorted(file for file in folder.iterdir() if file.name.endswith(SUFFIXES) and os.path.isfile(file))
     except OSError as error:

@@ -105,7 +105,7 @@ def test_other_spellings_are_answered_with_ours(text: str, ours: str) -> None:
 
 @pytest.mark.parametrize(("text", "said"), [
     ("alexnet", "there is none here; only timm's models can be encoders"),
-    ("hf://some/thing", "models are not read from Hugging Face's hub by address, but from timm"),
+    ("hf://some/thing", "models of Hugging Face's hub in timm's format are written as hf-hub:USER/REPO"),
     ("torchvision.models.squeezenet1_0", "timm has none of that name"),
     ("timm:resnet500", "timm has no model of that name"), ("vqgan", "timm has no such autoencoder"),
 ])

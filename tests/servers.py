@@ -160,7 +160,7 @@ class StandIn:
     """A proxy before MLflow's server that answers some requests itself.
 
     ``refuse(413, "PUT", "last.pt")`` answers requests of this method with this text in their path so, ``times`` of
-    them; ``down`` closes connections without an answer.
+    them; ``down`` closes connections without an answer, and ``hang`` leaves requests without one.
     """
 
     def __init__(self, port: int, context: ssl.SSLContext | None = None) -> None:
@@ -168,6 +168,8 @@ class StandIn:
         self.answered: list[int] = []
         self.headers: list[Message] = []
         self.down = False
+        self.answers = threading.Event()
+        self.answers.set()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Forwarding, self, port))
         if context is not None:
             self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
@@ -178,9 +180,14 @@ class StandIn:
     def refuse(self, status: int, method: str = "", path: str = "", times: int = -1, body: str = "") -> None:
         self.rules.append({"status": status, "method": method, "path": path, "times": times, "body": body})
 
+    def hang(self) -> None:
+        """Requests are accepted, and wait until the server is healed."""
+        self.answers.clear()
+
     def heal(self) -> None:
         """Every request reaches MLflow again."""
         self.down = False
+        self.answers.set()
         self.rules.clear()
 
     def answer(self, method: str, path: str) -> tuple[int, str] | None:
@@ -192,6 +199,7 @@ class StandIn:
         return None
 
     def close(self) -> None:
+        self.answers.set()
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
@@ -206,6 +214,7 @@ class _Forwarding(BaseHTTPRequestHandler):
 
     def forward(self) -> None:
         content = self.read_content()
+        self.proxy.answers.wait()
         if self.proxy.down:
             self.close_connection = True
             return

@@ -93,7 +93,7 @@ def command(tracking_uri: str | None, experiment: str | None, study: str | None,
 
     console = make_console()
     with stop_with_mlflow_run() as stop:
-        connection = connect(tracking_uri, experiment)
+        connection = connect(tracking_uri, experiment, create=study is None)
         connection = in_experiment_of(connection, study) if study else connection
         parent = StudyRun(require_study(connection, study).info.run_id, study) if study else None
         if parent and every_layer:

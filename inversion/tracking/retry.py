@@ -12,7 +12,9 @@ from typing import Any, cast
 
 from mlflow.tracking import MlflowClient
 
+from inversion.errors import InversionError
 from inversion.tracking.connection import Connection
+from inversion.tracking.silence import answer_of
 from inversion.tracking.store_errors import is_lost, reason
 from inversion.training.stop import StopRequest
 
@@ -31,15 +33,23 @@ def with_retries(connection: Connection, stop: StopRequest) -> Connection:
     if isinstance(connection.client, RetryingClient):
         return connection
     os.environ.setdefault(*RETRIES)
-    return dataclasses.replace(connection, client=cast(MlflowClient, RetryingClient(connection.client, stop)))
+    client = RetryingClient(connection.client, stop, is_remote=connection.uri.startswith("http"))
+    return dataclasses.replace(connection, client=cast(MlflowClient, client))
 
 
 class RetryingClient:
-    """MLflow's client, with every method retried while the store is unreachable."""
+    """MLflow's client, with every method retried while the store is unreachable.
 
-    def __init__(self, client: MlflowClient, stop: StopRequest) -> None:
+    Args:
+        client: MLflow's client.
+        stop: ends the wait for an answer.
+        is_remote: whether the client sends requests over HTTP, which cannot be interrupted.
+    """
+
+    def __init__(self, client: MlflowClient, stop: StopRequest, is_remote: bool) -> None:
         self._client = client
         self._stop = stop
+        self._is_remote = is_remote
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._client, name)
@@ -49,12 +59,15 @@ class RetryingClient:
         """Calls the method, and again while the store is unreachable.
 
         Raises:
-            InterruptedRunError: a stop was requested while the store was unreachable.
+            InterruptedRunError: a stop was requested while the store was unreachable or silent.
         """
+        request = partial(method, *arguments, **options)
         deadline, pause = time.monotonic() + RETRY_SECONDS, 1.0
         while True:
             try:
-                return method(*arguments, **options)
+                return answer_of(request, self._stop) if self._is_remote else request()
+            except InversionError:
+                raise
             except Exception as error:
                 if not is_lost(error) or time.monotonic() + pause > deadline:
                     raise

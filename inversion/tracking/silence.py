@@ -1,23 +1,30 @@
-"""Connections to PostgreSQL whose statements end soon after a stop is requested, also if the server is silent.
+"""Waits for a server's answer that end soon after a stop is requested, also if the server is silent.
 
 A server that is paused, or behind a proxy that lost it, accepts what it is sent and answers nothing. No time limit of
-libpq covers that: the connection is alive, and a statement waits for ever.
+PostgreSQL's libpq covers that: the connection is alive, and a statement waits for ever. MLflow's client waits for
+minutes.
 """
 
 from __future__ import annotations
 
+import contextvars
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, wait
 from functools import cache
+from threading import Thread
 from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.engine import Dialect, Engine
 
 from inversion.training import stop
+from inversion.training.stop import StopRequest
 
 STOP_GRACE_SECONDS = 5.0
-"""How long a statement may still wait for its answer after a stop was requested, or if it begins after that."""
+"""How long a statement or request may still wait for its answer after a stop was requested, or if it begins then."""
+
+POLL_SECONDS = 0.1
 
 STOP_CONNECT_SECONDS = 3
 """Limit on connecting after a stop was requested."""
@@ -25,6 +32,33 @@ STOP_CONNECT_SECONDS = 3
 DRIVER = "psycopg"
 
 T = TypeVar("T")
+
+
+def answer_of(request: Callable[[], T], stop_request: StopRequest) -> T:
+    """The result of an HTTP request, or its exception.
+
+    It is made in a thread of its own, since nothing can interrupt it; a stop leaves the thread behind.
+
+    Raises:
+        InterruptedRunError: a stop was requested, and there is no answer.
+    """
+    answer: Future[T] = Future()
+    arguments = (answer, contextvars.copy_context(), request)
+    Thread(target=_settle, args=arguments, name="request", daemon=True).start()
+    waited_since = None
+    while not wait([answer], POLL_SECONDS).done:
+        if stop_request.reason is not None:
+            waited_since = waited_since or time.monotonic()
+            if time.monotonic() - waited_since > STOP_GRACE_SECONDS:
+                stop_request.raise_in_wait("the tracking server accepts requests and does not answer")
+    return answer.result()
+
+
+def _settle(answer: Future[T], context: contextvars.Context, request: Callable[[], T]) -> None:
+    try:
+        answer.set_result(context.run(request))
+    except BaseException as error:
+        answer.set_exception(error)
 
 
 @cache

@@ -40,6 +40,7 @@ def commands(inversion: Command, capsys: pytest.CaptureFixture[str], photo_folde
         "reconstruct": lambda *more: inversion("reconstruct", RUN, picture, "--output", "out", *more),
         "resume": lambda *more: inversion("train", "--resume", RUN, *more),
         "best": lambda *more: inversion("evaluate", "--best-of", "tiny", *more),
+        "optimize": lambda *more: inversion("optimize", "--study", "tiny", "--every-layer", *more),
         "status": other(sweep_cli, "--status", "--study", "tiny"),
         "seeds": other(sweep_cli, "--seeds-for", "undecided", "--study", "tiny"),
         "remove": other(sweep_cli, "--remove", "1", "--study", "tiny"),
@@ -48,7 +49,9 @@ def commands(inversion: Command, capsys: pytest.CaptureFixture[str], photo_folde
     }
 
 
-READING = ["doctor", "evaluate", "best", "reconstruct", "resume", "status", "seeds", "remove", "join", "report"]
+READING = ["doctor", "evaluate", "best", "reconstruct", "resume", "optimize", "status", "seeds", "remove", "join",
+           "report"]
+"""``optimize`` reads a study before it trains for it."""
 
 
 @pytest.mark.parametrize("name", READING)
@@ -71,7 +74,7 @@ def test_a_list_makes_nothing(words: tuple[str, ...], inversion: Command, workpl
     assert list(workplace.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["status", "seeds", "remove", "join", "report", "best"])
+@pytest.mark.parametrize("name", ["status", "seeds", "remove", "join", "report", "best", "optimize"])
 def test_a_study_of_another_folder_is_told_with_the_store_that_was_looked_into(
         name: str, commands: dict[str, Command], workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INVERSION_DATA", str(workplace / "data"))

@@ -308,3 +308,27 @@ def test_a_run_whose_longer_form_it_does_not_begin_is_not_extended(
     assert "is KILLED: only a FINISHED run is extended" in inversion(
         "train", "--resume", stopped.info.run_id, "--epochs", "3").refused()
     assert len(all_runs()) == 3
+
+
+@pytest.mark.acceptance
+def test_a_process_whose_server_hangs_is_ended_by_sigterm_and_resumed(
+        start: Callable[..., subprocess.Popen[str]], workplace: Path, train_words: Command, inversion: Command,
+        stand_in: Any) -> None:
+    words = train_words(epochs=EPOCHS, tracking_uri=stand_in.address)
+    process = start(sys.executable, "-c", HELD, *words[3:])
+    wait_for((workplace / "held").exists, process)
+    client = MlflowClient(stand_in.address)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    run, = client.search_runs(experiments, "status = 'RUNNING'")
+    stand_in.hang()
+    process.send_signal(signal.SIGTERM)
+    (workplace / "go").touch()
+    began = time.monotonic()
+    _, err = process.communicate(timeout=100)
+    assert time.monotonic() - began < 60
+    assert "the tracking server accepts requests and does not answer" in err
+    assert "Traceback" not in err
+    stand_in.heal()
+    outcome = inversion("train", "--resume", run.info.run_id, "--tracking-uri", stand_in.address)
+    assert outcome.code == 0, outcome.err
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"

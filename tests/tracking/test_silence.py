@@ -1,14 +1,20 @@
-"""A stop ends the wait for a PostgreSQL server that accepts a statement and does not answer."""
+"""A stop ends the wait for a server that accepts what it is sent and does not answer."""
 
 from __future__ import annotations
+
+import threading
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
+from inversion.errors import InterruptedRunError
 from inversion.tracking import silence
+from inversion.tracking.connection import connect
+from inversion.tracking.retry import with_retries
 from inversion.tracking.store_errors import is_lost
-from inversion.training.stop import is_requested, stop_on_signals
+from inversion.training.stop import StopRequest, is_requested, stop_on_signals
 
 NO_ANSWER = text("select pg_sleep(600)")
 
@@ -31,3 +37,24 @@ def test_a_stop_ends_a_statement_without_an_answer_as_a_lost_connection(
     with engine.connect() as database:
         assert database.scalar(text("select 1")) == 1
     engine.dispose()
+
+
+def test_a_stop_ends_a_request_without_an_answer(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "STOP_GRACE_SECONDS", 0.2)
+    stop = StopRequest()
+    client = with_retries(connect(stand_in.address), stop).client
+    stand_in.hang()
+    threading.Timer(0.5, stand_in.heal).start()
+    assert client.search_experiments()  # without a stop, any time
+    stop.set("SIGTERM received")
+    assert client.search_experiments()  # an answer is still taken
+    stand_in.hang()
+    with pytest.raises(InterruptedRunError, match="SIGTERM received, while the tracking server accepts requests and "
+                                                  "does not answer"):
+        client.search_experiments()
+
+
+def test_an_error_of_a_request_stays_what_it_is(stand_in: Any) -> None:
+    client = with_retries(connect(stand_in.address), StopRequest()).client
+    with pytest.raises(Exception, match="No Experiment with id=77 exists"):
+        client.get_experiment("77")

@@ -75,7 +75,9 @@ def _of_seeds(board: Board, other: Configuration) -> str:
                 "is decided between configurations.")
     first, second = found.seeds
     seeds = f"{first} seed{'s' if first > 1 else ''} each" if first == second else f"{first} and {second} seeds"
-    noise = f"trainings of one configuration differ by {found.noise.sd:.2f} dB (standard deviation)"
+    sd = f"{found.noise.sd:.2f} dB (standard deviation"
+    noise = (f"trainings of one configuration differ by {sd})" if found.noise.configurations else
+             f"trainings of one configuration are taken to differ by {sd}, given and not measured)")
     verdict = "the lead holds up" if holds_up(found) else "images and seeds together leave the lead open"
     few = f" {board.few_seeds}" if any(found.noise.has_few_seeds(item.psnr) for item in (board.winner, other)) else ""
     return f"Seeds: {noise}; with {seeds}, {verdict} ({_test(found)}).{few}"
@@ -151,7 +153,8 @@ def _best_among(board: Board, items: Sequence[Configuration]) -> str:
     tied = sum(not holds_up(board.compare(best, other)) for other in others)
     of = "all" if tied == len(others) else f"{tied} of the"
     behind = f"{of} {len(others)} others" if len(others) > 1 else "the other one"
-    return f"{best.label}: {score_text(board, best)}.{f' Its lead over {behind} is not established.' if tied else ''}"
+    lead = f" Its lead over {behind} is not established." if tied else ""
+    return f"{best.label}{at_one_rate(items)}: {score_text(board, best)}.{lead}"
 
 
 def _least_memory(board: Board) -> Advice:

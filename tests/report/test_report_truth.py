@@ -67,6 +67,8 @@ def test_the_page_says_the_truth(
     pairs = pd.read_csv(tmp_path / "report" / "tables" / "differences.csv")
     assert not (pairs["holds"] == "yes")[(pairs["a"] != first) & (pairs["b"] != first)].any()
     assert "Another learning rate may change their order" not in text
+    assert "All other parameters, except the tuned ones, are equal on both sides." in text
+    assert "lr=" not in text.partition("## What to use")[2].partition("## Leaderboard")[0]
 
 
 def test_what_wins_at_one_learning_rate_is_said_to_beside_the_conclusions_and_the_findings(
@@ -79,3 +81,57 @@ def test_what_wins_at_one_learning_rate_is_said_to_beside_the_conclusions_and_th
     caveat = "All configurations were trained with lr=0.0001. Another learning rate may change their order"
     assert fairness(board, {})[-1].startswith(caveat)
     assert caveat in paper().about_findings(board)
+
+
+def written(name: str, folder: Path, *options: str) -> str:
+    """What ``inversion-report`` writes to ``report.md``."""
+    assert run_command(cli, [name, "--output", str(folder), *options]) == 0
+    return (folder / "report.md").read_text()
+
+
+def test_a_seed_noise_that_was_given_is_not_said_to_be_that_of_the_trainings(
+    make_study: Callable[..., Any], scores: Callable[..., Any], tmp_path: Path
+) -> None:
+    made = make_study()
+    for seed in (0, 1):
+        made.add(scores(20 + 0.1 * seed), decoder="wavelet", seed=seed)
+        made.add(scores(19 - 0.1 * seed), decoder="transposed_conv", seed=seed)
+    name = made.finish()
+    measured, given = written(name, tmp_path / "a"), written(name, tmp_path / "b", "--seed-sd", "0.05")
+    assert "trainings of one configuration differ by 0.07 dB (standard deviation);" in measured
+    assert "trainings of one configuration differ by" not in given
+    assert "are taken to differ by 0.05 dB (standard deviation, given and not measured);" in given
+    assert "that includes the seed noise" in measured
+    assert "that includes the given seed noise" in given
+
+
+def test_options_of_decoders_and_fusions_that_no_name_says_are_in_a_column(
+    make_study: Callable[..., Any], scores: Callable[..., Any], tmp_path: Path
+) -> None:
+    plain, made = make_study("plain"), make_study("made")
+    for study, options in ((plain, "auto"), (made, "design=published")):
+        study.add(scores(20), decoder="wavelet", decoder_options=options)
+        study.add(scores(19), decoder="transposed_conv")
+        study.add(scores(21), encoder="vgg16:block1+resnet34:layer1", decoder="transposed_conv", fusion_options=options)
+    text = written(plain.finish(), tmp_path / "plain")
+    assert "All other parameters are equal on both sides." in text
+    assert "| options |" not in text
+    text = written(made.finish(), tmp_path / "made")
+    assert "All other parameters are equal on both sides." not in text
+    assert text.count("All other parameters, except the options of decoders and fusions, are equal on both sides.") == 2
+    for title in ("Leaderboard", "Which decoder?"):
+        table = text.partition(f"## {title}\n")[2].partition("\n## ")[0]
+        wavelet, simple = (next(line for line in table.splitlines() if kind in line and line.startswith("|"))
+                           for kind in ("wavelet", "block1+transposed" if title == "Leaderboard" else "transposed"))
+        assert "| design=published |" in wavelet
+        assert "| default |" in simple
+    assert "| fusion: design=published |" in text
+
+
+def test_advice_on_quality_says_the_rate_that_was_not_tuned(
+    make_study: Callable[..., Any], scores: Callable[..., Any], tmp_path: Path
+) -> None:
+    made = make_study()
+    for decoder, mean in (("wavelet", 20), ("transposed_conv", 19)):
+        made.add(scores(mean), decoder=decoder)
+    assert "vgg16:block1+wavelet with lr=0.0001, which was not tuned: 20" in written(made.finish(), tmp_path)

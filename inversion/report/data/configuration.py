@@ -28,6 +28,9 @@ ADDED_SCORES = "metrics"
 PRECISION = "precision"
 """Changes the speed and hardly the scores: shown if it differs, but runs are ranked together."""
 
+AUTO = "auto"
+"""The options of a decoder or fusion that has none but its defaults."""
+
 MEMORY = ("train_peak_memory_mb", "eval_peak_memory_mb")
 """Not comparable on a CPU, where they cover the whole process and all runs before, or for co-trained runs, where they
 cover all runs that share an encoder pass."""
@@ -91,6 +94,12 @@ class Configuration:
         """The decoder, and its option ``design``: equal for two decoders that differ in size only."""
         options = parse_options(str(self.parameters["decoder_options"]))
         return self.decoder, options.get("design", "default")
+
+    @cached_property
+    def options(self) -> str:
+        """The options of its decoder and its fusion that are not the default: ``design=published``; empty if none."""
+        mine = {"": self.parameters["decoder_options"], "fusion: ": self.parameters.get("fusion_options", AUTO)}
+        return "; ".join(f"{part}{text}" for part, text in mine.items() if str(text) not in ("", AUTO))
 
     @cached_property
     def owns_memory(self) -> bool:

@@ -17,9 +17,9 @@ LINEAR = "linear"
 """The decoder without a nonlinearity."""
 
 NOTE = ("PSNR in dB on the same test images. One colour for all images: the mean of the training images. Bicubic: "
-        "each image reduced to as many pixels as the features have locations, and enlarged again; features have more "
-        "channels than a thumbnail. Linear: the decoder of that name, trained like the others. Best decoder: the best "
-        "of the others by validation PSNR. Its differences are paired by image; p is corrected "
+        "each image reduced to as many pixels as the features have locations, and enlarged again; a thumbnail has 3 "
+        "channels, and most features have more. Linear: the decoder of that name, trained like the others. Best "
+        "decoder: the best of the others by validation PSNR. Its differences are paired by image; p is corrected "
         "(Holm), over bicubic for all configurations with each of their floors, over linear for all pairs of "
         "the leaderboard. Optimised: inversion without training, one lower bound on what the features allow; "
         "the best run of each number of steps, if it covers all test images.")

@@ -21,7 +21,7 @@ from inversion.report.tables.published import (
     published_fields,
     reference_of,
 )
-from inversion.report.tables.rankings import EVALUATION, PSNR, RUN, SSIM, row_of
+from inversion.report.tables.rankings import EVALUATION, PSNR, RUN, SSIM, options_column, row_of
 from inversion.report.tables.table import ReportTable, Shown
 
 DIFFERENCE = [Shown("difference (dB)", "{difference:+.2f}", "(reference)"),
@@ -34,7 +34,7 @@ PAIRED = ("Differences are paired by test image, with their 95 % interval and th
           "corrected for all pairs of the leaderboard (Holm).")
 ONE_SEED = ("Every configuration has one seed: the intervals and p hold for the trained networks, \"one seed\" marks "
             "those that differ, and nothing is known of other trainings of the same configurations.")
-EQUAL = "All other parameters are equal on both sides."
+EQUAL = "All other parameters{but} are equal on both sides."
 NOT_TUNED = " The learning rate was not tuned for each configuration: at another one, the order may differ."
 
 Pairs = list[tuple[Configuration, Configuration]]
@@ -55,10 +55,10 @@ def decoders(board: Board, studies: Studies = ()) -> ReportTable:
              for items in group_by(board.having(encoder=layer), lambda item: item.settings).values()
              for pair in _beside_first(items)]
     rows = _compared(board, pairs, studies)
-    shown = [Shown("layer", "{encoder}"), Shown("decoder", "{decoder}"), *_variant(rows), PSNR, SSIM,
-             *difference_columns(rows)]
+    shown = [Shown("layer", "{encoder}"), Shown("decoder", "{decoder}"), *_variant(rows), *options_column(rows), PSNR,
+             SSIM, *difference_columns(rows)]
     return ReportTable("decoders", "Which decoder?", shown, rows,
-                       "The decoders of each layer, best first, with their difference from the best.",
+                       "The decoders of each layer, best first, with their difference from the best. " + _equal(pairs),
                        more=published_columns(studies, rows), common=_how(board))
 
 
@@ -78,7 +78,7 @@ def architectures(board: Board, studies: Studies = ()) -> ReportTable:
     rows = _compared(board, pairs, studies)
     shown = [RUN, LOCATIONS, PSNR, SSIM, *difference_columns(rows)]
     return ReportTable("architectures", "Which architecture?", shown, rows,
-                       f"Each architecture at its shallowest layer, with {decoder}, against the best.",
+                       f"Each architecture at its shallowest layer, with {decoder}, against the best. {_equal(pairs)}",
                        more=[EVALUATION, *published_columns(studies, rows)], common=_how(board))
 
 
@@ -94,8 +94,8 @@ def depth(board: Board, studies: Studies = ()) -> ReportTable:
     shown = [RUN, Shown("compared with", "{shallow}"), LOCATIONS, PSNR, Shown("degradation", "{degradation:+.1f} %"),
              *difference_columns(rows)]
     return ReportTable("depth", "What does depth cost?", shown, rows,
-                       "Degradation is the change of PSNR in percent.", more=degradation_columns(studies, rows),
-                       common=_how(board))
+                       f"Degradation is the change of PSNR in percent. {_equal(pairs)}",
+                       more=degradation_columns(studies, rows), common=_how(board))
 
 
 def ensembles(board: Board, studies: Studies = ()) -> ReportTable:
@@ -107,7 +107,7 @@ def ensembles(board: Board, studies: Studies = ()) -> ReportTable:
     shown = [RUN, Shown("fusion", "{fusion}"), *beside, PSNR, SSIM, *difference_columns(rows)]
     return ReportTable("ensembles-against-best-single", "Are ensembles worth it?", shown, rows,
                        f"Each ensemble's difference from the best single model"
-                       f"{f', {best[0]}' if len(best) == 1 else ''}, chosen by validation PSNR.",
+                       f"{f', {best[0]}' if len(best) == 1 else ''}, chosen by validation PSNR. {_equal(pairs)}",
                        more=[EVALUATION, *published_columns(studies, rows)], common=_how(board))
 
 
@@ -126,7 +126,7 @@ def resolution(board: Board, studies: Studies = ()) -> ReportTable:
     return ReportTable("resolution", "Does resolution decide?", shown, rows,
                        "The best single model at each number of feature locations, against the finest. Layers differ "
                        "in more than resolution: in depth, number of values, and often network. Pooled and projected "
-                       "maps of one layer tell these apart (resolution.yaml).",
+                       f"maps of one layer tell these apart (resolution.yaml). {_equal(pairs)}",
                        more=published_columns(studies, rows), common=_how(board))
 
 
@@ -172,7 +172,7 @@ def paired(board: Board) -> str:
     """How the differences of a board are tested, and what is not known of other trainings."""
     if board.noise is None:
         return f"{PAIRED.format(noise='')} {ONE_SEED}"
-    return PAIRED.format(noise=" that includes the seed noise")
+    return PAIRED.format(noise=f" that includes the {'' if board.noise.configurations else 'given '}seed noise")
 
 
 def difference_fields(comparison: Comparison) -> dict[str, Any]:
@@ -191,7 +191,15 @@ def difference_columns(rows: Iterable[Mapping[str, Any]]) -> list[Shown]:
 
 def _how(board: Board) -> str:
     """How the differences of a table are judged."""
-    return f"{paired(board)} {EQUAL}{'' if board.is_tuned('lr') else NOT_TUNED}"
+    return f"{paired(board)}{'' if board.is_tuned('lr') else NOT_TUNED}"
+
+
+def _equal(pairs: Pairs) -> str:
+    """What is equal within the pairs of a table, beside what the table varies."""
+    unequal = ["the tuned ones"] if any(item.choice or other.choice for item, other in pairs) else []
+    unequal += ["the options of decoders and fusions"] if any(
+        item.options != other.options for item, other in pairs) else []
+    return EQUAL.format(but=f", except {' and '.join(unequal)}," if unequal else "")
 
 
 def _beside_first(items: Sequence[Configuration]) -> Pairs:

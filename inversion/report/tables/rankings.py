@@ -29,6 +29,7 @@ EXACT = Shown("exact images", "{exact_images}")
 TUNED = Shown("tuned", "{tuned}", "not tuned")
 RISING = Shown("still rising (dB per epoch)", "{rising:+.2f}")
 SEEDS = Shown("seeds", "{seeds}")
+OPTIONS = Shown("options", "{options}", "default")
 SPREAD = Shown("between seeds (dB)", "± {seed_spread:.2f}", "one seed")
 
 NOTE = ("Mean ± standard deviation over the test images (ddof 0). The 95 % interval of the mean covers other images "
@@ -38,7 +39,8 @@ SHARED_MEMORY = (" Memory is not comparable on a CPU, where it is the resident s
 EXACT_IMAGES = f" An exact reconstruction has infinite PSNR, and counts as {EXACT_DB:.0f} dB in every number."
 BETWEEN = " Between seeds: standard deviation of the means of the seeds (n − 1)."
 NOT_CONVERGED = (" Still rising: slope of the validation PSNR over the last fifth of training, where it rose by more "
-                 f"than {RISING_DB} dB; with more epochs, these configurations would probably score higher.")
+                 f"than {RISING_DB} dB, of the first seed; with more epochs, these configurations would probably score "
+                 "higher.")
 PRECISIONS = " Runs of different precision are ranked together."
 
 
@@ -74,8 +76,8 @@ def row_of(board: Board, item: Configuration) -> dict[str, Any]:
     """The raw values of a configuration."""
     interval = board.interval(item)
     row: dict[str, Any] = {"configuration": item.label, "encoder": item.encoder, "decoder": item.decoder,
-                           "fusion": item.fusion, "precision": item.precision, "seeds": len(item.runs),
-                           "seed_spread": item.psnr.spread, "exact_images": item.exact}
+                           "fusion": item.fusion, "options": item.options or None, "precision": item.precision,
+                           "seeds": len(item.runs), "seed_spread": item.psnr.spread, "exact_images": item.exact}
     for metric in board.metrics:
         row |= {metric: item.mean(metric), f"{metric}_std": item.std(metric)}
     return row | {
@@ -101,13 +103,18 @@ def _ranked(board: Board, studies: Sequence[PublishedStudy], key: str, title: st
     extra += [RISING] if rising else []
     has_lpips = any(row["lpips"] is not None for row in rows)
     shown = [Shown("rank", "{rank}"), RUN, PSNR, INTERVAL, SEEDS, *extra, SSIM, *([LPIPS] if has_lpips else []),
-             *([PRECISION] if mixed else []), PARAMETERS]
+             *([PRECISION] if mixed else []), PARAMETERS, *options_column(rows)]
     more = [*([SPREAD] if several else []), *([] if has_lpips else [LPIPS]),
             *further_columns(board.metrics, rows), TRAINING, EVALUATION, MEMORY, *published_columns(studies, rows)]
     note = NOTE.format(seeds=_of_seeds(board.noise)) + (NOT_CONVERGED if rising else "")
     note += f" {board.few_seeds}" if board.few_seeds else ""
     note += _remarks(items, several, mixed)
     return ReportTable(key, title, shown, rows, note, frozenset({0} if rows else ()), more)
+
+
+def options_column(rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
+    """A column of the options of decoders and fusions, if some have any that the names do not say."""
+    return [OPTIONS] if any(row["options"] and "_options=" not in row["configuration"] for row in rows) else []
 
 
 def further_columns(metrics: Mapping[str, Metric], rows: Sequence[Mapping[str, Any]]) -> list[Shown]:

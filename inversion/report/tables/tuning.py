@@ -10,8 +10,9 @@ from inversion.report.tables.rankings import RUN
 from inversion.report.tables.table import ReportTable, Shown
 
 NOTE = ("Every value was tried with one seed, and the one with the best validation PSNR was chosen; test scores were "
-        "not looked at. Only runs of chosen values are ranked. If the chosen value is at the border of what was tried, "
-        "there may be a better one beyond it.")
+        "not looked at. Only runs of chosen values are ranked; that of this seed is among them, and as it was chosen, "
+        "its score may be a little too good. If the chosen value is at the border of what was tried, there may be a "
+        "better one beyond it.")
 
 
 def tuning(board: Board) -> ReportTable:

@@ -21,6 +21,10 @@ class Trial:
     parameters: Mapping[str, Any]
     validation: float
 
+    def __str__(self) -> str:
+        """``lr=0.001``; values are compared with others, and one alone is not written."""
+        return ", ".join(f"{name}={value}" for name, value in self.parameters.items()) or "one value"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -41,7 +45,7 @@ class Choice:
     @property
     def text(self) -> str:
         """The chosen values: ``lr=0.001``."""
-        return ", ".join(f"{name}={self.chosen.parameters[name]}" for name in self.names) or "one value"
+        return str(self.chosen)
 
     @property
     def at_border(self) -> tuple[str, ...]:

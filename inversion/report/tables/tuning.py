@@ -38,5 +38,4 @@ def _margin(choice: Choice) -> float | None:
 
 def _described(trial: Trial) -> str:
     """``lr=0.001: 22.31``."""
-    values = ", ".join(f"{name}={value}" for name, value in trial.parameters.items())
-    return f"{values}: {'failed' if math.isnan(trial.validation) else f'{trial.validation:.2f}'}"
+    return f"{trial}: {'failed' if math.isnan(trial.validation) else f'{trial.validation:.2f}'}"

@@ -98,8 +98,8 @@ def fairness(board: Board, curves: Mapping[str, History]) -> list[str]:
     if annealed := [item for item in board.configurations if item.parameters.get("schedule") == "cosine"]:
         of = "all" if len(annealed) == count else f"{len(annealed)} of {count}"
         sentences.append(f"In {of} configurations the learning rate fell to its minimum along a cosine "
-                         "(schedule=cosine). Their scores level off for that reason: it does not show that more epochs "
-                         "would not help.")
+                         "(schedule=cosine). Where scores levelled off, it may be for that reason: it does not show "
+                         "that more epochs would not help.")
     if border := [item.label for item in board.configurations if item.choice and item.choice.at_border]:
         sentences.append(f"The tuned value of {first_of(border, 4)} is at the border of what was tried: a better one "
                          "may be beyond it.")

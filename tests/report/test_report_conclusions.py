@@ -260,6 +260,10 @@ def test_a_rate_that_ends_at_its_minimum_is_not_taken_for_convergence(
     _, (board,) = read(made)
     told, = (sentence for sentence in fairness(board, {}) if "cosine" in sentence)
     assert told.startswith("In 1 of 2 configurations the learning rate fell")
+    rising = {item.label: [(epoch, 20.0 + epoch) for epoch in range(1, 6)] for item in board.configurations}
+    said = " ".join(fairness(board, rising))
+    assert "had not converged" in said
+    assert "Their scores level off" not in said  # these do not
     assert "does not show that more epochs would not help" in told
 
 

@@ -53,9 +53,9 @@ class RetryingClient:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._client, name)
-        return partial(self._call, value) if callable(value) else value
+        return partial(self._call, value, "artifact" in name) if callable(value) else value
 
-    def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _call(self, method: Callable[..., Any], is_transfer: bool, *arguments: Any, **options: Any) -> Any:
         """Calls the method, and again while the store is unreachable.
 
         Raises:
@@ -65,7 +65,7 @@ class RetryingClient:
         deadline, pause = time.monotonic() + RETRY_SECONDS, 1.0
         while True:
             try:
-                return answer_of(request, self._stop) if self._is_remote else request()
+                return answer_of(request, self._stop, is_transfer) if self._is_remote else request()
             except InversionError:
                 raise
             except Exception as error:

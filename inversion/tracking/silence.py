@@ -24,6 +24,9 @@ from inversion.training.stop import StopRequest
 STOP_GRACE_SECONDS = 5.0
 """How long a statement or request may still wait for its answer after a stop was requested, or if it begins then."""
 
+STOP_TRANSFER_SECONDS = 30.0
+"""The same for a request that transfers files; a sweep kills a worker that has not ended after a minute."""
+
 POLL_SECONDS = 0.1
 
 STOP_CONNECT_SECONDS = 3
@@ -34,8 +37,8 @@ DRIVER = "psycopg"
 T = TypeVar("T")
 
 
-def answer_of(request: Callable[[], T], stop_request: StopRequest) -> T:
-    """The result of an HTTP request, or its exception.
+def answer_of(request: Callable[[], T], stop_request: StopRequest, is_transfer: bool = False) -> T:
+    """The result of an HTTP request, or its exception; one that transfers files may take longer.
 
     It is made in a thread of its own, since nothing can interrupt it; a stop leaves the thread behind.
 
@@ -45,11 +48,11 @@ def answer_of(request: Callable[[], T], stop_request: StopRequest) -> T:
     answer: Future[T] = Future()
     arguments = (answer, contextvars.copy_context(), request)
     Thread(target=_settle, args=arguments, name="request", daemon=True).start()
-    waited_since = None
+    waited_since, grace = None, STOP_TRANSFER_SECONDS if is_transfer else STOP_GRACE_SECONDS
     while not wait([answer], POLL_SECONDS).done:
         if stop_request.reason is not None:
             waited_since = waited_since or time.monotonic()
-            if time.monotonic() - waited_since > STOP_GRACE_SECONDS:
+            if time.monotonic() - waited_since > grace:
                 stop_request.raise_in_wait("the tracking server accepts requests and does not answer")
     return answer.result()
 

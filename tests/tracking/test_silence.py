@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +53,21 @@ def test_a_stop_ends_a_request_without_an_answer(stand_in: Any, monkeypatch: pyt
     with pytest.raises(InterruptedRunError, match="SIGTERM received, while the tracking server accepts requests and "
                                                   "does not answer"):
         client.search_experiments()
+
+
+def test_a_transfer_of_files_may_take_longer(
+        stand_in: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "STOP_GRACE_SECONDS", 0.0)
+    stop = StopRequest()
+    connection = connect(stand_in.address)
+    client = with_retries(connection, stop).client
+    run_id = client.create_run(connection.experiment_id).info.run_id
+    (tmp_path / "last.pt").write_bytes(b"a checkpoint")
+    stop.set("SIGTERM received")
+    stand_in.hang()
+    threading.Timer(1.0, stand_in.heal).start()
+    client.log_artifact(run_id, str(tmp_path / "last.pt"))
+    assert [file.path for file in client.list_artifacts(run_id)] == ["last.pt"]
 
 
 def test_an_error_of_a_request_stays_what_it_is(stand_in: Any) -> None:

@@ -156,7 +156,8 @@ def _rows(prepared: Prepared) -> dict[str, str]:
                 + f" (LPIPS: {config.lpips_weights})",
         **({"metrics": config.metrics} if config.metrics != "none" else {}),
         "protocol": config.protocol,
-        "training": f"at most {config.epochs} epochs, batch {config.batch_size}, lr {config.lr:g}, seed {config.seed}"
+        "training": f"at most {config.epochs} epoch{'s' * (config.epochs > 1)}, batch {config.batch_size}, "
+                    f"lr {config.lr:g}, seed {config.seed}"
                     + (f", crops {config.crops}" if config.fixed_crops else ""),
     }
 

@@ -67,7 +67,7 @@ def test_a_deleted_run_that_is_not_asked_for_is_named_and_the_exit_code_is_1(
                   (lab.spec(GRID, epochs=1), "--workers", 0, "--where", "decoder=transposed_conv")):
         outcome = sweep(*words)
         assert (outcome.code, outcome.err) == (1, ""), words
-        assert "1 finished runs were deleted in MLflow: vgg16:block1+wavelet." in outcome.out
+        assert "1 finished run was deleted in MLflow: vgg16:block1+wavelet." in outcome.out
     assert "1 finished, 1 deleted" in sweep("--status", "--study", "tiny").out
     assert lab.results().parent.info.status == "FAILED"
     assert lab.results().parent.data.tags["inversion.runs"] == "1 finished, 1 deleted"

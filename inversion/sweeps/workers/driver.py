@@ -246,8 +246,9 @@ def show_deleted(snapshot: Snapshot, console: Console) -> None:
     if not deleted:
         return
     names = first_of([snapshot.label(entry) for entry in deleted], MOST_NAMED)
-    console.print(f"{len(deleted)} finished runs were deleted in MLflow: {names}. inversion-sweep with a spec that "
-                  "asks for them runs them again; `mlflow runs restore` brings back what `mlflow gc` has not removed.",
+    were = "run was" if len(deleted) == 1 else "runs were"
+    console.print(f"{len(deleted)} finished {were} deleted in MLflow: {names}. inversion-sweep with a spec that asks for "
+                  "them runs them again; `mlflow runs restore` brings back what `mlflow gc` has not removed.",
                   soft_wrap=True)
 
 

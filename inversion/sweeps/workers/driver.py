@@ -247,8 +247,8 @@ def show_deleted(snapshot: Snapshot, console: Console) -> None:
         return
     names = first_of([snapshot.label(entry) for entry in deleted], MOST_NAMED)
     were = "run was" if len(deleted) == 1 else "runs were"
-    console.print(f"{len(deleted)} finished {were} deleted in MLflow: {names}. inversion-sweep with a spec that asks for "
-                  "them runs them again; `mlflow runs restore` brings back what `mlflow gc` has not removed.",
+    console.print(f"{len(deleted)} finished {were} deleted in MLflow: {names}. inversion-sweep with a spec that asks "
+                  "for them runs them again; `mlflow runs restore` brings back what `mlflow gc` has not removed.",
                   soft_wrap=True)
 
 

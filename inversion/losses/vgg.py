@@ -13,6 +13,19 @@ Pool = Callable[[Tensor], Tensor]
 STAGES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 """Indices of the convolutions in torchvision's ``features``, by stage."""
 
+IMAGENET = {
+    "features.0.weight": (-0.55373, 0.14270, 0.52896, -0.58312, 0.35655, 0.76566, -0.69022, -0.04802, 0.48409),
+    "features.28.weight": (0.027768, 0.015296, 0.021911, 0.025202, 0.023223, 0.020005, 0.030154, 0.0087023, 0.017728),
+}
+"""Of the first and the last convolution, the first filter's part for the first channel, in torchvision's
+``VGG16_Weights.IMAGENET1K_V1``."""
+
+
+def is_imagenet(trunk: Mapping[str, Tensor]) -> bool:
+    """Whether tensors with torchvision's names are VGG16's ImageNet weights, perhaps rounded to 16 bits."""
+    return all(torch.allclose(trunk[name][0, 0].detach().float().flatten(), torch.tensor(values), rtol=0.01, atol=1e-4)
+               for name, values in IMAGENET.items())
+
 
 class VggStages(nn.Module):
     """Normalised images ``(B, 3, H, W)`` to the activations after each stage's last ReLU, without gradients.

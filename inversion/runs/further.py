@@ -9,7 +9,7 @@ from inversion.errors import WeightsError
 from inversion.losses.dists import Dists
 from inversion.losses.lpips_vgg import LpipsVgg
 from inversion.losses.outside import metric_names, outside_metrics
-from inversion.losses.vgg import VggStages
+from inversion.losses.vgg import VggStages, is_imagenet
 from inversion.losses.vgg_weights import WHOLE, find_vgg
 from inversion.models.encoders.build import build_encoder
 from inversion.models.encoders.catalog import parse_encoders
@@ -29,7 +29,7 @@ def further_scores(config: RunConfig, engine: Engine, images: int) -> FurtherSco
     try:
         own = parse_weights(config.weights, parse_encoders(config.encoder)) if config.vgg_weights == "auto" else {}
         source, why = find_vgg(config.vgg_weights, own, images * config.image_size**2, engine.device.type == "cpu")
-        vgg = load_vgg(source) if source else None
+        vgg = load_vgg(source, imagenet_alone=config.vgg_weights == "auto") if source else None
     except WeightsError as error:
         if config.vgg_weights != "auto":
             raise
@@ -47,11 +47,16 @@ def make_metrics(metrics: str) -> dict[str, nn.Module]:
     return {metric.logged_name: metric.make() for metric in made}
 
 
-def load_vgg(source: WeightsSource) -> VggMetrics:
+def load_vgg(source: WeightsSource, imagenet_alone: bool = False) -> VggMetrics:
     """The metrics in the features of this VGG16; ImageNet weights are downloaded if they are not cached.
 
     Raises:
-        WeightsError: the weights cannot be downloaded or loaded, or lack a convolution; or those of DISTS are missing.
+        WeightsError: the weights cannot be downloaded or loaded, or lack a convolution; or those of DISTS are missing;
+            or, with ``imagenet_alone``, they are others than ImageNet's, in which LPIPS and DISTS are not defined.
     """
-    stages = VggStages(build_encoder(WHOLE, source, image_size=224).trunk_state())
+    trunk = build_encoder(WHOLE, source, image_size=224).trunk_state()
+    if imagenet_alone and not is_imagenet(trunk):
+        raise WeightsError(f"the weights {source} are not VGG16's of ImageNet; vgg_weights={source} takes them "
+                           "nevertheless")
+    stages = VggStages(trunk)
     return VggMetrics(LpipsVgg(stages), Dists(stages))

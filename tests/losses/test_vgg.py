@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from inversion.errors import WeightsError
 from inversion.losses.dists import Dists
 from inversion.losses.lpips_vgg import LpipsVgg
-from inversion.losses.vgg import VggStages
+from inversion.losses.vgg import IMAGENET, VggStages, is_imagenet
 from inversion.losses.vgg_weights import MOST_PIXELS, absolute_vgg, find_vgg, require_vgg
 from inversion.models.encoders import WeightsSource
 from inversion.models.encoders.build import Encoder
+from inversion.runs.further import load_vgg
 
 Metric = LpipsVgg | Dists
 
@@ -133,3 +135,24 @@ def test_a_file_that_is_not_there_is_refused_and_a_path_becomes_absolute(monkeyp
     assert absolute_vgg("auto") == "auto"
     with pytest.raises(WeightsError, match=r"^vgg_weights: 'vgg17.pth': no such file"):
         require_vgg("vgg17.pth")
+
+
+def test_auto_takes_no_other_weights_than_imagenets_for_these_scores(trunk: dict[str, Tensor], tmp_path: Path) -> None:
+    state = {name: tensor.clone() for name, tensor in trunk.items()}
+    save_file(state, tmp_path / "other.safetensors")
+    other = WeightsSource("vgg16", "file", path=tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match=r"other\.safetensors are not VGG16's of ImageNet; vgg_weights=\S+ takes"):
+        load_vgg(other, imagenet_alone=True)
+    assert load_vgg(other)
+    for name, values in IMAGENET.items():
+        state[name][0, 0] = torch.tensor(values).reshape(3, 3)
+    rounded = {name: tensor.bfloat16() for name, tensor in state.items()}
+    assert is_imagenet(rounded)
+    assert not is_imagenet(state | {"features.28.weight": trunk["features.28.weight"]})
+
+
+def test_the_trained_weights_are_known_as_imagenets() -> None:
+    file = Path(__file__).parents[3] / "shared" / "data" / "weights" / "vgg16.safetensors"
+    if not file.exists():
+        pytest.skip("VGG16's trained weights are not on this machine")
+    assert is_imagenet(load_file(file))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from inversion.cli.imports import require_run, require_studies, slow_imports
+from inversion.cli.imports import slow_imports
+from inversion.cli.lookup import look_up_runs, look_up_studies
 from inversion.cli.options import (
     ParameterType,
     best_of_option,
@@ -92,7 +93,7 @@ def command(run: str | None, best_of: str | None, study: str | None, data: str |
             "vgg_weights": vgg_weights, "metrics": given, "device": device, "data_dir": data_dir,
             "trust_code": trust_code})
     if run:
-        require_run(run, tracking_uri)
+        look_up_runs([run], tracking_uri)
     with slow_imports():
         from inversion.report.best_run import find_best
         from inversion.runs.evaluate import evaluate_run, find_metrics, find_target
@@ -125,7 +126,7 @@ def command(run: str | None, best_of: str | None, study: str | None, data: str |
 
 def _evaluate_study(study: str, tracking_uri: str | None, experiment: str | None, asked: Mapping[str, Any]) -> int:
     """Scores the finished runs of a study, and prints a line for each; 1 if some could not be scored."""
-    require_studies([study], tracking_uri, experiment)
+    look_up_studies([study], tracking_uri, experiment)
     with slow_imports():
         from inversion.runs.evaluate_study import Asked, evaluate_study
         from inversion.tracking.connection import connect

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -34,31 +34,3 @@ def slow_imports() -> Iterator[None]:
 def _exit_interrupted(number: int, frame: FrameType | None) -> None:
     os.write(2, b"error: interrupted\n")  # a Python stream may hold its lock at this moment
     os._exit(InterruptedRunError.exit_code)
-
-
-def require_run(text: str, tracking_uri: str | None, experiment: str | None = None) -> None:
-    """Looks a run up before PyTorch is imported, which takes longer than to find that there is none.
-
-    Raises:
-        RequestError: there is no such run, or there are several.
-    """
-    with slow_imports():
-        from inversion.tracking.choose import choose_run
-        from inversion.tracking.connection import connect
-
-    choose_run(connect(tracking_uri, experiment, create=False), text, everywhere=experiment is None)
-
-
-def require_studies(names: Sequence[str], tracking_uri: str | None, experiment: str | None = None) -> None:
-    """Looks studies up before PyTorch is imported.
-
-    Raises:
-        RequestError: there is no such study.
-    """
-    with slow_imports():
-        from inversion.tracking.connection import connect
-        from inversion.tracking.study import in_experiment_of, require_study
-
-    connection = connect(tracking_uri, experiment, create=False)
-    for name in names:
-        require_study(in_experiment_of(connection, name), name)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inversion.cli.imports import require_run, slow_imports
+from inversion.cli.imports import slow_imports
+from inversion.cli.lookup import look_up_runs
 from inversion.cli.options import best_of_option, blank_is_default, no_blank, tracking_options, trust_code_option
 from inversion.config.run_config import parse_value
 from inversion.console import Console, make_console, make_table, progress_bars
@@ -72,8 +73,7 @@ def command(words: tuple[str, ...], best_of: str | None, output: str, size: str,
     sources = find_pictures(pictures)
     with progress_bars() as report:
         require_readable(sources, report)
-    for text in filter(None, (run, *compare)):
-        require_run(text, tracking_uri, experiment)
+    look_up_runs([*([run] if run else []), *compare], tracking_uri, experiment)
     with slow_imports():
         from inversion.reconstruct.contact_sheet import MOST_PICTURES
         from inversion.reconstruct.output import SHEET, TABLE, OutputFolder

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from inversion.cli.app import run_command, set_up_logging
-from inversion.cli.imports import require_studies, slow_imports
+from inversion.cli.imports import slow_imports
+from inversion.cli.lookup import look_up_studies
 from inversion.cli.options import FiniteRange, no_blank, tracking_options
 from inversion.config.run_config import MOST
 from inversion.console import Console, make_console
@@ -88,7 +89,7 @@ def cli(studies: tuple[str, ...], output: Path, memory_budget: float | None, see
     set_up_logging(verbose)
     _require_studies(studies, memory_budget)
     _require_folder(output)
-    require_studies(studies, tracking_uri, experiment)
+    look_up_studies(studies, tracking_uri, experiment)
     with slow_imports():
         from inversion.report.build import make_report
         from inversion.report.compare import compare_studies
